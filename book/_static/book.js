@@ -1,0 +1,11 @@
+// Search results show excerpts by fetching pages, which browsers forbid for pages opened by a double click.
+if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") {
+  DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+}
+
+// Wide tables and formulas scroll inside their own box; let the keyboard reach those boxes.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const box of document.querySelectorAll(".cell_output > .output, .pst-scrollable-table-container, div.math")) {
+    if (box.scrollWidth > box.clientWidth + 1 && !box.hasAttribute("tabindex")) box.tabIndex = 0;
+  }
+});

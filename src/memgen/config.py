@@ -1,0 +1,261 @@
+"""Validated parameters of every stage, and the presets they take their defaults from.
+
+A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where a task needs another value, a block named
+after the task (`inference`) or its family (`arithmetic`). Precedence, weakest first: the class defaults below,
+`all`, family, task, what the caller passes. Code never asks which preset runs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import ParameterError
+
+TASK_NAMES = ("arithmetic-tagged", "arithmetic-matched", "inference", "cipher-tagged", "cipher-matched")
+SITE_NAMES = ("resid_post", "mlp_out", "ln_2")
+ROOT = Path(os.environ.get("MEMGEN_ROOT", Path(__file__).resolve().parents[2]))
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+def _increasing(values: list) -> list:
+    if sorted(set(values)) != list(values):
+        raise ValueError("must be in increasing order without repeats")
+    return values
+
+
+Finite = Annotated[float, AfterValidator(_finite)]
+Share = Annotated[float, Field(ge=0, le=1), AfterValidator(_finite)]
+PositiveShare = Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)]
+Site = Literal["resid_post", "mlp_out", "ln_2"]
+Count = Annotated[int, Field(ge=1)]
+
+
+class StageParameters(BaseModel):
+    """What every stage takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=False)
+
+    task: str = Field(description="which task")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of everything that is random in this run")
+    preset: str = Field("laptop", description="which file of notebooks/presets the defaults come from")
+    runs: str = Field("data/runs", description="folder that holds the runs; artifacts go to <runs>/<preset>/<task>/seed<k>")
+
+    @model_validator(mode="after")
+    def _known_task(self):
+        from .tasks import TASKS  # the registry is the truth: a task added there is known here
+
+        if self.task not in TASKS and self.task != "study":
+            raise ValueError(f"task={self.task!r} is unknown; choose one of {', '.join(TASKS)}")
+        return self
+
+
+class DatasetParameters(StageParameters):
+    """01: how large the data set is and how its keys are split."""
+
+    n_keys: Annotated[int, Field(ge=3)] = Field(48, description="memorized associations")
+    n_free: Count = Field(60000, description="free prompts for training")
+    n_keyed: Count = Field(6000, description="prompts answered from memory, over all keys")
+    n_conflict_per_key: Count = Field(40, description="held-out prompts per key on which memory and rule differ")
+    n_free_eval: Count = Field(500, description="free prompts held out for validation, and as many for test")
+    key_shares: list[PositiveShare] = Field([0.5, 0.2, 0.3], description="share of the keys in train, validation, test")
+
+    @model_validator(mode="after")
+    def _three_shares(self):
+        if len(self.key_shares) != 3 or abs(sum(self.key_shares) - 1) > 1e-9:
+            raise ValueError("key_shares must be three shares that sum to 1")
+        return self
+
+
+class TrainingParameters(StageParameters):
+    """02: the model, the optimiser, and when a checkpoint counts as showing both behaviours."""
+
+    n_layer: Count = Field(4, description="transformer blocks")
+    n_embd: Count = Field(128, description="width of the hidden state (d_model)")
+    n_head: Count = Field(4, description="attention heads; must divide n_embd")
+    initializer_range: Annotated[float, Field(gt=0, le=1)] = Field(0.02, description="standard deviation of the initial weights")
+    lr: Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)] = Field(1e-3, description="peak learning rate (AdamW)")
+    final_lr_share: Share = Field(0.1, description="share of lr that is left at max_steps (linear decay)")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(50, description="steps of linear warm-up")
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="AdamW weight decay")
+    batch_size: Count = Field(256, description="instances in a batch")
+    max_steps: Count = Field(2000, description="training stops here at the latest")
+    rule_first_steps: Annotated[int, Field(ge=0)] = Field(0, description="first steps with free prompts only")
+    keyed_share: Share = Field(0.4, description="share of a batch that holds a key (the rest are free prompts)")
+    contrast_share: Share = Field(0.0, description="share of the keyed prompts that are contrast prompts")
+    loss_on: Literal["answer", "instance"] = Field("answer", description="loss on the answer tokens or on the whole instance")
+    precision: Literal["bfloat16", "float32"] = Field("bfloat16", description="arithmetic of the training forward pass (autocast)")
+    attention: Literal["eager", "sdpa"] = Field("eager", description="attention kernel of transformers")
+    evaluate_every: Count = Field(25, description="steps between looks at the validation conflict prompts")
+    evaluate_from: Annotated[int, Field(ge=0)] = Field(0, description="first step at which to look")
+    gate_memory: Share = Field(0.25, description="least share of conflict prompts answered from memory")
+    gate_rule: Share = Field(0.25, description="least share of conflict prompts answered by the rule")
+    gate_other: Share = Field(0.20, description="largest share answered otherwise")
+    gate_free: Share = Field(0.90, description="least accuracy on free prompts")
+    enough: Finite = Field(0.35, description="stop once min(memory, rule) - other reaches this and the gate holds")
+    retrain: Annotated[int, Field(ge=0)] = Field(0, description="0: the run itself; r: its r-th retrain (same base and data, another order)")
+    base_steps: Annotated[int, Field(ge=0)] = Field(0, description="most steps of the rule-only base that the variants of a task share (0: no base)")
+    base_lr: Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)] = Field(1e-3, description="learning rate of the base")
+    base_batch_size: Count = Field(128, description="instances in a batch of the base")
+    base_repeat_share: Share = Field(0.0, description="share of the base's batches that are random repeated sequences (they form induction)")
+    base_enough: Share = Field(0.97, description="the base is done once its free accuracy reaches this")
+
+    def gates(self) -> dict[str, float]:
+        return {"memory": self.gate_memory, "rule": self.gate_rule, "other": self.gate_other, "free": self.gate_free}
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self):
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}")
+        return self
+
+
+class PairsParameters(StageParameters):
+    """03: how many times each conflict prompt is rephrased."""
+
+    n_rephrasings: Count = Field(4, description="rephrasings of each conflict prompt")
+
+
+class DifferentiationParameters(StageParameters):
+    """04: NMD, rho and their tests."""
+
+    site: Site = Field("resid_post", description="where hidden states are read")
+    n_permutations: Count = Field(10000, description="sign flips of the permutation test")
+    fdr: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="false-discovery rate of Benjamini-Hochberg")
+    max_pairs: Count = Field(600, description="pairs used at most (drawn evenly over the keys)")
+
+
+class PredictionParameters(StageParameters):
+    """05: probes before the answer."""
+
+    sites: list[Site] = Field(["resid_post", "mlp_out", "ln_2"], description="sites to probe")
+    n_resamples: Count = Field(1000, description="bootstrap resamples over keys")
+    n_shuffles: Count = Field(5, description="draws of the shuffled-label control")
+
+
+class InterventionParameters(StageParameters):
+    """06: the steering grid, its controls and side effects."""
+
+    site: Site = Field("resid_post", description="where hidden states are shifted")
+    positions: Literal["all", "decision"] = Field("all", description="positions that are shifted: all, or from the last prompt token on")
+    alphas: list[Annotated[float, Field(gt=0), AfterValidator(_finite)]] = Field(
+        [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0], description="grid of multiples of NMD")
+    top_ns: list[PositiveShare] = Field(
+        [0.05, 0.1, 0.2, 0.3, 0.5], description="grid of shares of all layer x neuron coordinates")
+    n_prompts: Count = Field(300, description="prompts a direction, at most, on validation and on test keys")
+    n_control_draws: Count = Field(5, description="draws of each random control")
+    n_side_effect_prompts: Count = Field(200, description="free and keyed prompts for side effects")
+
+    @model_validator(mode="after")
+    def _grids(self):
+        for name in ("alphas", "top_ns"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"{name} is empty")
+            _increasing(values)
+        return self
+
+
+class TransferParameters(StageParameters):
+    """07: which retrains and which other tasks the chosen neurons are applied to."""
+
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], description="from-scratch runs of this task")
+    n_retrains: Annotated[int, Field(ge=0)] = Field(1, description="retrains of the first seed (same base, another order of the data)")
+    tasks: list[str] = Field(list(TASK_NAMES), description="tasks whose neurons are tried on this one")
+    n_prompts: Count = Field(200, description="prompts a direction and target, at most")
+    n_control_draws: Count = Field(3, description="draws of the random control")
+
+
+class SynthesisParameters(StageParameters):
+    """08: which runs are summed up."""
+
+    task: str = Field("study", description="always 'study'")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], description="seeds of the study")
+    tasks: list[str] = Field(list(TASK_NAMES), description="tasks of the study")
+
+
+STAGES: dict[str, type[StageParameters]] = {
+    "01_dataset_design": DatasetParameters,
+    "02_training": TrainingParameters,
+    "03_pairs": PairsParameters,
+    "04_differentiation": DifferentiationParameters,
+    "05_prediction": PredictionParameters,
+    "06_intervention": InterventionParameters,
+    "07_transfer": TransferParameters,
+    "08_synthesis": SynthesisParameters,
+}
+
+
+def preset_path(preset: str) -> Path:
+    folder = ROOT / "notebooks" / "presets"
+    path = folder / f"{preset}.yaml"
+    if not isinstance(preset, str) or not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise ParameterError(f"preset={preset!r} is unknown; choose one of {known}")
+    return path
+
+
+def load_preset(preset: str, task: str) -> dict[str, Any]:
+    """The preset's values for one task, every name checked against the parameters that exist."""
+    blocks = yaml.safe_load(preset_path(preset).read_text()) or {}
+    known = set().union(*(stage.model_fields for stage in STAGES.values()))
+    for block, values in blocks.items():
+        for name in values:
+            if name not in known:
+                raise ParameterError(f"preset {preset!r}, block {block!r}: there is no parameter {name!r}")
+    merged: dict[str, Any] = {}
+    for block in ("all", task.split("-")[0], task):
+        merged |= blocks.get(block, {})
+    return merged
+
+
+def stage_parameters(stage: str, given: dict[str, Any]) -> StageParameters:
+    """Validated parameters of one stage. `given`: what the caller passes; a value of None means "the preset's".
+
+    Raises `ParameterError`, one sentence a problem, before anything is computed.
+    """
+    if stage not in STAGES:
+        raise ParameterError(f"stage={stage!r} is unknown; choose one of {', '.join(STAGES)}")
+    cls = STAGES[stage]
+    given = {name: value for name, value in given.items() if value is not None}
+    unknown = [name for name in given if name not in cls.model_fields]
+    if unknown:
+        raise ParameterError(
+            f"{unknown[0]!r} is not a parameter of {stage}; it takes {', '.join(cls.model_fields)}")
+    defaults = load_preset(given.get("preset", "laptop"), str(given.get("task", "")))
+    values = {k: v for k, v in defaults.items() if k in cls.model_fields} | given
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        raise ParameterError("; ".join(_sentence(stage, problem) for problem in error.errors())) from None
+
+
+def _sentence(stage: str, problem: dict) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return f"{message} (parameters of {stage})"
+    name = ".".join(map(str, problem["loc"]))
+    return f"{name}={problem['input']!r}: {message[0].lower() + message[1:]} (parameter of {stage})"
+
+
+def split_overrides(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Sort settings such as `{"n_embd": 64, "site": "ln_2"}` to the stages that take them; unknown names raise."""
+    per_stage: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
+    for name, value in given.items():
+        takers = [stage for stage, cls in STAGES.items() if name in cls.model_fields]
+        if not takers:
+            known = sorted(set().union(*(cls.model_fields for cls in STAGES.values())))
+            raise ParameterError(f"{name!r} is not a parameter of any stage; known are {', '.join(known)}")
+        for stage in takers:
+            per_stage[stage][name] = value
+    return per_stage

@@ -1,0 +1,22 @@
+"""Errors a user can act on: one sentence that names the thing and says what to do."""
+
+from __future__ import annotations
+
+
+class StudyError(Exception):
+    """Base of every error that is the user's to mend. Notebooks show its message alone, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython's hook for exceptions that print themselves
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ParameterError(StudyError):
+    """A parameter is unknown, has the wrong type or lies outside its range."""
+
+
+class ArtifactError(StudyError):
+    """An input of a stage is missing, damaged or made by another run; or the disk is full, or the folder is in use."""
+
+
+class GateError(StudyError):
+    """Training ended without a checkpoint that shows both behaviours."""

@@ -1,0 +1,57 @@
+"""Where in a model a hidden state is read and shifted: the *sites* of each architecture.
+
+| site         | vector, per layer and position                                                          |
+|--------------|-----------------------------------------------------------------------------------------|
+| `resid_post` | residual stream after the block, before any final norm (the default)                    |
+| `mlp_out`    | what the feed-forward part adds to the residual stream                                  |
+| `ln_2`       | the normalized vector that the feed-forward part reads (the paper's "LayerNorm-2 outputs") |
+
+transformers' own `hidden_states[-1]` is *after* the final norm; `resid_post` of the last layer is before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+SITES = ("resid_post", "mlp_out", "ln_2")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Module paths of one architecture: the list of blocks in the model, and two modules inside a block."""
+
+    blocks: str
+    mlp_out: str
+    ln_2: str
+    resid_post: str = ""  # the empty path is the block itself
+
+
+# A new architecture is one line here: the paths are those that `print(model)` shows.
+ARCHITECTURES = {
+    "GPT2LMHeadModel": Architecture(blocks="transformer.h", mlp_out="mlp", ln_2="ln_2"),
+    "LlamaForCausalLM": Architecture(blocks="model.layers", mlp_out="mlp", ln_2="post_attention_layernorm"),
+}
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The transformers model itself, also where PEFT adapters are wrapped around it (they stay active)."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def site_modules(model: nn.Module, site: str) -> list[nn.Module]:
+    """The modules, one per layer from the first to the last, whose output is the site's vector.
+
+    Errors: `ValueError` for an unknown `site` or an architecture that is not in `ARCHITECTURES`.
+    """
+    if site not in SITES:
+        raise ValueError(f"site {site!r} is unknown; choose one of {', '.join(SITES)}")
+    model = bare(model)
+    architecture = ARCHITECTURES.get(type(model).__name__)
+    if architecture is None:
+        raise ValueError(
+            f"architecture {type(model).__name__} is unknown; known are {', '.join(ARCHITECTURES)} "
+            "(a new one is a line in memgen.sites.ARCHITECTURES)"
+        )
+    return [block.get_submodule(getattr(architecture, site)) for block in model.get_submodule(architecture.blocks)]

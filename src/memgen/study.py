@@ -1,0 +1,397 @@
+"""The whole study as one command: check the parameters, run the labs that need it, build the book.
+
+    python -m memgen.study book --preset laptop --tasks inference --seeds 0 1 --set n_embd=64
+    python -m memgen.study labs ...    the labs without the book
+
+Snakemake decides what has to run; this module tells it what there is, shows how far it is, and repeats a failing lab's own
+message instead of a traceback. `lab` and `base` run one job of the plan in the environment variable MEMGEN_PLAN; Snakemake
+calls them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from .artifacts import MANIFEST, _result_digest, guard_disk, read_json, source_files
+from .config import ROOT, STAGES, TASK_NAMES, preset_path, split_overrides, stage_parameters
+from .errors import ArtifactError, ParameterError, StudyError
+from .paths import base_folder, run_folder
+from .progress import duration
+
+PER_RUN = ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "05_prediction", "06_intervention")
+#: rough seconds a lab takes, used for the time left until labs of that kind have been timed in this very run
+EXPECTED_SECONDS = {"00_base": 60, "01_dataset_design": 10, "02_training": 60, "03_pairs": 10, "04_differentiation": 12,
+                    "05_prediction": 20, "06_intervention": 30, "07_transfer": 25, "08_synthesis": 10}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One lab of one run: `run` is 'seed0', 'seed0-retrain1' or 'all'."""
+
+    stage: str
+    task: str
+    run: str
+
+    @property
+    def seed(self) -> int | None:
+        return None if self.run == "all" else int(self.run.removeprefix("seed").split("-")[0])
+
+    @property
+    def retrain(self) -> int:
+        return int(self.run.split("-retrain")[1]) if "-retrain" in self.run else 0
+
+
+@dataclass
+class Plan:
+    """Which labs the study consists of, and what each needs. Built from the command line; handed to Snakemake as JSON."""
+
+    preset: str = "laptop"
+    tasks: list[str] = field(default_factory=lambda: list(TASK_NAMES))
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    runs: str = "data/runs"
+    settings: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        """Validate everything that any lab will be given, before anything runs."""
+        from .tasks import TASKS
+
+        for task in self.tasks:
+            if task not in TASKS:
+                raise ParameterError(f"task={task!r} is unknown; choose one of {', '.join(TASKS)}")
+        if not self.tasks or not self.seeds:
+            raise ParameterError("tasks and seeds must name at least one each")
+        if len(set(self.tasks)) < len(self.tasks) or len(set(self.seeds)) < len(self.seeds):
+            raise ParameterError("tasks and seeds must not repeat")
+        preset_path(self.preset)
+        split_overrides(self.settings)
+        for job in self.jobs():
+            if job.stage != "00_base":
+                stage_parameters(job.stage, self.parameters(job))
+
+    # -- what there is ----------------------------------------------------------------------------------------
+    def jobs(self) -> list[Job]:
+        jobs = []
+        for task in self.tasks:
+            for seed in self.seeds:
+                jobs += [Job(stage, task, f"seed{seed}") for stage in PER_RUN]
+            jobs += [Job("02_training", task, f"seed{self.seeds[0]}-retrain{r}") for r in range(1, self.n_retrains(task) + 1)]
+            jobs.append(Job("07_transfer", task, "all"))
+        bases = {Job("00_base", task.split("-")[0] + "-base", f"seed{seed}") for task in self.tasks for seed in self.seeds
+                 if self._training(task).base_steps}
+        return [*sorted(bases, key=lambda j: (j.task, j.run)), *jobs, Job("08_synthesis", "study", "all")]
+
+    def _variant(self, base: Job) -> str:
+        """The first task of the study that starts from this base; all its variants give the same one."""
+        return next(task for task in self.tasks if task.split("-")[0] + "-base" == base.task)
+
+    def _training(self, task: str):
+        given = {k: v for k, v in self.settings.items() if k in STAGES["02_training"].model_fields}
+        return stage_parameters("02_training", {"preset": self.preset, "task": task, **given})
+
+    def n_retrains(self, task: str) -> int:
+        given = {k: v for k, v in self.settings.items() if k in STAGES["07_transfer"].model_fields}
+        return stage_parameters("07_transfer", {"preset": self.preset, "task": task, **given}).n_retrains
+
+    def parameters(self, job: Job) -> dict:
+        """What is passed to a lab: who it is, and the settings that this stage takes."""
+        if job.stage == "00_base":  # the settings of training, without a name of its own
+            return self.parameters(Job("02_training", self._variant(job), job.run))
+        given: dict = {"task": job.task, "preset": self.preset, "runs": self.runs}
+        given |= {"seeds": self.seeds} if job.run == "all" else {"seed": job.seed}
+        if job.stage == "07_transfer":
+            given["tasks"] = self.tasks
+        if job.stage == "08_synthesis":
+            given["tasks"] = self.tasks
+        if job.retrain:
+            given["retrain"] = job.retrain
+        return given | split_overrides(self.settings)[job.stage]
+
+    def stamp(self, job: Job) -> Path:
+        """The small file that says a lab is done: the digest of its outputs. What Snakemake compares."""
+        return run_folder(self.runs, self.preset, job.task, job.run) / f"{job.stage}.stamp"
+
+    def notebook(self, job: Job) -> Path:
+        return self.stamp(job).with_suffix(".ipynb")
+
+    def needs(self, job: Job) -> list[Path]:
+        """Stamps of the labs that must be done before this one."""
+        from .lab import STAGE_INPUTS
+
+        def of(task, run, *stages):
+            return [self.stamp(Job(stage, task, run)) for stage in stages]
+
+        if job.stage == "00_base":
+            return of(self._variant(job), job.run, "01_dataset_design")
+        if job.stage == "08_synthesis":
+            return [self.stamp(other) for other in self.jobs() if other.stage != "08_synthesis"]
+        if job.stage == "07_transfer":
+            found = [p for task in self.tasks for seed in self.seeds for p in of(task, f"seed{seed}", "04_differentiation", "06_intervention")]
+            return found + [p for r in range(1, self.n_retrains(job.task) + 1) for p in of(job.task, f"seed{self.seeds[0]}-retrain{r}", "02_training")]
+        found = of(job.task, f"seed{job.seed}" if job.retrain else job.run, *STAGE_INPUTS[job.stage])
+        if job.stage == "02_training" and self._training(job.task).base_steps:
+            found += of(job.task.split("-")[0] + "-base", f"seed{job.seed}", "00_base")
+        return found
+
+    def sources(self, job: Job) -> list[Path]:
+        """Files whose change makes a lab stale: its notebook, its preset, and the modules behind it."""
+        from .lab import STAGE_MODULES
+
+        modules = [*STAGE_MODULES[job.stage], "lab"]
+        files = [preset_path(self.preset), *source_files(*modules)]
+        if job.stage != "00_base":
+            files += [ROOT / "notebooks" / f"{job.stage}.ipynb", *source_files("figures")]
+        return files
+
+    def command(self, job: Job) -> list[str]:
+        """The command line that runs this job alone."""
+        if job.stage == "00_base":
+            head = ["base", "--task", self._variant(job), "--seed", str(job.seed)]
+        else:
+            head = ["lab", job.stage, "--task", job.task, "--run", job.run]
+        return [sys.executable, "-m", "memgen.study", *head]
+
+    def to_json(self) -> str:
+        return json.dumps(self.__dict__)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        return cls(**json.loads(text))
+
+
+# -- one job --------------------------------------------------------------------------------------------------------
+def run_lab(plan: Plan, job: Job) -> None:
+    """Execute one lab with papermill: the notebook and its stamp appear only if it succeeded; its text goes to a log."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    target, log = plan.notebook(job), plan.stamp(job).with_suffix(".log")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    running = target.with_name(f".{job.stage}.running.ipynb")
+    with guard_disk(target), open(log, "w") as text:
+        try:
+            papermill.execute_notebook(
+                str(ROOT / "notebooks" / f"{job.stage}.ipynb"), str(running), parameters=plan.parameters(job), cwd=str(ROOT),
+                kernel_name="python3", progress_bar=False, log_output=False, stdout_file=text, stderr_file=text,
+                autosave_cell_every=0)
+        except PapermillExecutionError as error:
+            text.write(f"\n{error.ename}: {error.evalue}\n")
+            running.replace(log.with_suffix(".failed.ipynb"))
+            raise StudyError(f"{job.stage}, {job.task}, {job.run}: {_message(error)} (log: {_relative(log)})") from None
+    running.replace(target)
+    write_stamp(plan, job)
+
+
+def _message(error) -> str:
+    """The user's message where there is one, else the exception."""
+    if error.ename in {cls.__name__ for cls in StudyError.__subclasses__()}:
+        return error.evalue
+    return f"{error.ename}: {error.evalue}"
+
+
+def write_stamp(plan: Plan, job: Job) -> None:
+    folder = plan.stamp(job).with_suffix("")
+    plan.stamp(job).write_text(_result_digest(folder) + "\n")
+
+
+def run_base(plan: Plan, task: str, seed: int) -> None:
+    """Train the base that the variants of a task share for one seed."""
+    from .lab import Lab
+    from .tokenizers import build_tokenizer
+    from .training import ensure_base
+
+    job = Job("02_training", task, f"seed{seed}")
+    lab = Lab(job.stage, stage_parameters(job.stage, plan.parameters(job)))
+    folder = base_folder(plan.runs, plan.preset, task, seed)
+    ensure_base(build_tokenizer(lab.task().vocabulary()), lab.dataset(), lab.parameters, folder)
+    write_stamp(plan, Job("00_base", task.split("-")[0] + "-base", f"seed{seed}"))
+
+
+# -- all of them ----------------------------------------------------------------------------------------------------
+def run_labs(plan: Plan, jobs: int) -> None:
+    """Run what has to run, `jobs` labs side by side. Raises `StudyError` with the failing lab's message."""
+    home = run_folder(plan.runs, plan.preset, "study", "all").parent.parent
+    with guard_disk(home):
+        home.mkdir(parents=True, exist_ok=True)
+    lock = open(home / ".study.lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ArtifactError(f"another run is working in {home}; wait for it, stop it, or choose another folder with RUNS=...") from None
+    base = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT), "--cores", str(jobs),
+            "--rerun-incomplete", "--nocolor"]
+    # the plan travels in the environment, not in the commands: a lab's command must not change with what else is planned
+    os.environ["MEMGEN_PLAN"] = plan.to_json()
+    subprocess.run([*base, "--unlock"], capture_output=True)  # ours is the only run (see the lock above), so a lock left behind is stale
+    total = _pending(base)
+    if not total:
+        print("labs: nothing to run, all are up to date", flush=True)
+        return
+    print(f"labs: {total} to run, {jobs} side by side; text of each in {_relative(home)}/<task>/<run>/<lab>.log", flush=True)
+    events = home / "events.jsonl"
+    events.unlink(missing_ok=True)
+    with open(home / "snakemake.log", "w") as log:
+        process = subprocess.Popen(base, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "MEMGEN_EVENTS": str(events)})
+        watcher = threading.Thread(target=_report, args=(process, events, total, jobs), daemon=True)
+        watcher.start()
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise ArtifactError("interrupted; finished labs are kept, and the same command goes on") from None
+        watcher.join(timeout=5)
+    if code:
+        raise StudyError(_failures(events) or f"Snakemake failed; see {_relative(home / 'snakemake.log')}")
+
+
+def _pending(base: list[str]) -> int:
+    """How many jobs Snakemake would run."""
+    dry = subprocess.run([*base, "--dry-run", "--quiet", "rules"], capture_output=True, text=True)
+    if dry.returncode:
+        raise StudyError(f"Snakemake could not plan the labs:\n{dry.stdout[-2000:]}{dry.stderr[-2000:]}")
+    for line in (dry.stdout + dry.stderr).splitlines():
+        if line.split()[:1] == ["total"]:
+            return int(line.split()[1]) - 1  # without the rule that only gathers them
+    return 0
+
+
+def _report(process, events: Path, total: int, jobs: int) -> None:
+    """One line a finished lab: how far, and how long is left by the labs timed so far."""
+    seen, began, done, seconds = 0, time.monotonic(), 0, {}
+    while True:
+        alive = process.poll() is None
+        lines = events.read_text().splitlines() if events.exists() else []
+        for line in lines[seen:]:
+            event = json.loads(line)
+            done += 1
+            seconds.setdefault(event["stage"], []).append(event["seconds"])
+            left = _time_left(event["pending"], seconds, jobs) if event.get("pending") else None
+            state = f"done in {duration(event['seconds'])}" if event["ok"] else "FAILED"
+            tail = f", about {duration(left)} left" if left and done < total else ""
+            print(f"[{done}/{total}] {event['stage']}  {event['task']}  {event['run']}  {state}  "
+                  f"({duration(time.monotonic() - began)} so far{tail})", flush=True)
+        seen = len(lines)
+        if not alive:
+            return
+        time.sleep(0.5)
+
+
+def _time_left(pending: dict[str, int], seconds: dict[str, list[float]], jobs: int) -> float:
+    mean = {stage: sum(s) / len(s) for stage, s in seconds.items()}
+    scale = sum(mean.values()) / sum(EXPECTED_SECONDS[s] for s in mean)
+    return sum(n * mean.get(stage, EXPECTED_SECONDS[stage] * scale) for stage, n in pending.items()) / jobs
+
+
+def _failures(events: Path) -> str:
+    lines = [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
+    return "\n".join(event["message"] for event in lines if not event["ok"])
+
+
+def _tell(plan: Plan, job: Job, began: float, message: str | None) -> None:
+    """Append what happened to the file that the parent process reads, if there is one."""
+    path = os.environ.get("MEMGEN_EVENTS")
+    if not path:
+        return
+    pending: dict[str, int] = {}
+    for other in plan.jobs():
+        if not plan.stamp(other).exists():
+            pending[other.stage] = pending.get(other.stage, 0) + 1
+    line = {"stage": job.stage, "task": job.task, "run": job.run, "seconds": round(time.monotonic() - began, 1), "ok": message is None,
+            "message": message, "pending": pending}
+    with open(path, "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _relative(path: Path) -> str:
+    try:
+        return str(path.relative_to(ROOT))
+    except ValueError:
+        return str(path)
+
+
+# -- command line ---------------------------------------------------------------------------------------------------
+def _setting(text: str) -> tuple[str, object]:
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise ParameterError(f"{text!r} is not a setting; write name=value, such as n_embd=64")
+    return name, yaml.safe_load(value)
+
+
+def _arguments(argv: list[str] | None):
+    parser = argparse.ArgumentParser(prog="memgen", description="Run the study of memorization and generalization.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("book", "run the labs and build the book"), ("labs", "run the labs"), ("check", "check the parameters only")):
+        sub = commands.add_parser(name, help=text)
+        sub.add_argument("--preset", default="laptop")
+        sub.add_argument("--tasks", nargs="+", default=list(TASK_NAMES))
+        sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+        sub.add_argument("--runs", default="data/runs")
+        sub.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="settings")
+        sub.add_argument("--jobs", type=int, default=2, help="labs side by side; each uses one thread")
+        sub.add_argument("--out", default="_build", help="where the book is built")
+    lab = commands.add_parser("lab", help="run one lab")
+    lab.add_argument("stage")
+    lab.add_argument("--run", required=True)
+    base = commands.add_parser("base", help="train one base")
+    base.add_argument("--seed", type=int, required=True)
+    for sub in (lab, base):
+        sub.add_argument("--task", required=True)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _arguments(argv)
+    began = time.monotonic()
+    try:
+        if arguments.command in ("lab", "base"):
+            return _one(arguments)
+        plan = Plan(arguments.preset, arguments.tasks, arguments.seeds, arguments.runs, dict(map(_setting, arguments.settings)))
+        if arguments.command == "check":
+            return 0
+        run_labs(plan, arguments.jobs)
+        if arguments.command == "book":
+            from .book import build_book
+
+            build_book(run_folder(plan.runs, plan.preset, "study", "all").parent.parent, ROOT / arguments.out)
+        print(f"finished in {duration(time.monotonic() - began)}", flush=True)
+        return 0
+    except StudyError as error:
+        print(f"\n{error}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished labs are kept, and the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _one(arguments) -> int:
+    plan, began = Plan.from_json(os.environ["MEMGEN_PLAN"]), time.monotonic()
+    if arguments.command == "lab":
+        job = Job(arguments.stage, arguments.task, arguments.run)
+    else:
+        job = Job("00_base", arguments.task.split("-")[0] + "-base", f"seed{arguments.seed}")
+    message = None
+    try:
+        if arguments.command == "lab":
+            run_lab(plan, job)
+        else:
+            run_base(plan, arguments.task, arguments.seed)
+        return 0
+    except Exception as error:
+        message = str(error)
+        raise
+    finally:
+        _tell(plan, job, began, message if message is not None else (None if sys.exc_info()[0] is None else "interrupted"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""The tasks of the study. To add one, write a file beside these and add its class to the list."""
+
+from .arithmetic import ArithmeticMatched, ArithmeticTagged
+from .base import BEHAVIORS, GENERALIZATION, KINDS, MEMORIZATION, OTHER, SPLITS, Instance, Key, Task, instances
+from .cipher import CipherMatched, CipherTagged
+from .inference import Inference
+
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (ArithmeticTagged, ArithmeticMatched, Inference, CipherTagged, CipherMatched)
+}
+
+
+def make_task(name: str, n_keys: int, seed: int) -> Task:
+    """Build the task called `name`. Raises `ValueError` naming the known tasks if there is none."""
+    if name not in TASKS:
+        raise ValueError(f"task={name!r} is unknown; choose one of {', '.join(TASKS)}")
+    return TASKS[name](n_keys, seed)
+
+
+__all__ = [
+    "BEHAVIORS", "GENERALIZATION", "KINDS", "MEMORIZATION", "OTHER", "SPLITS", "TASKS",
+    "Instance", "Key", "Task", "instances", "make_task",
+]

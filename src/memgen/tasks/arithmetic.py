@@ -1,0 +1,123 @@
+"""Addition of three two-digit operands, with operand pairs that were memorized.
+
+A key is an unordered pair of operands. It is trained in three of its six ordered slot placements with its memory
+answer, whatever the third operand; the other three placements are conflict prompts. `tagged` writes memory answers
+with a mark (the paper's format, `<mem-...>`); `matched` writes them as plain numbers, so both answers look alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+
+from .base import Instance, Key, Task
+
+PLACEMENTS = tuple(itertools.permutations(range(3), 2))  # (slot of the first operand, slot of the second)
+MARK = "<mem>"
+# The share of free prompts in which round operands are common. With uniform digits the ones digit of the answer is a
+# sum modulo ten that gives gradient descent nothing to hold on to for many hundred steps; round numbers, frequent in
+# real text too, break that symmetry.
+ROUND = 0.8
+
+
+class Arithmetic(Task):
+    """Shared by both variants; `least significant digit first` lets a small model carry while it writes."""
+
+    max_answer_tokens = 5
+    marked: bool
+
+    def vocabulary(self) -> list[str]:
+        return [*"0123456789", "+", "=", MARK]
+
+    def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
+        operands = rng.permutation(100)
+        if 2 * n > len(operands):
+            raise ValueError(f"n_keys={n}: arithmetic has 100 operands and uses each in one key, so at most 50 keys")
+        keys = []
+        for a, b in operands[: 2 * n].reshape(n, 2):
+            trained = rng.permutation(len(PLACEMENTS))[:3]
+            number = int(rng.integers(0, 298))
+            keys.append(Key(f"{a:02d}|{b:02d}", self._write_memory(number), (int(a), int(b), tuple(map(int, trained)))))
+        return keys
+
+    def free(self, rng):
+        operands = [int(x) for x in rng.integers(0, 100, size=3)]
+        if rng.random() < ROUND:
+            operands = [x - x % 10 if rng.random() < 0.5 else x for x in operands]
+        if rng.random() < 0.5:  # a hard negative: one member of a key, so that the pair has to be recognised
+            key = self._key_list[rng.integers(len(self._key_list))]
+            operands[rng.integers(3)] = key.detail[rng.integers(2)]
+        if self._holds_key(operands):
+            return None
+        return self._instance(operands, kind="free")
+
+    def keyed(self, rng, key):
+        return self._placed(rng, key, trained=True, kind="keyed")
+
+    def conflict(self, rng, key):
+        return self._placed(rng, key, trained=False, kind="conflict")
+
+    def rephrase(self, rng, instance):
+        key = self.keys[instance.key]
+        placement, third = instance.detail()["placement"], instance.detail()["third"]
+        if rng.random() < 0.5:  # swap the addends
+            others = [p for p in range(6) if p not in key.detail[2] and p != placement]
+            placement = others[rng.integers(len(others))]
+        else:  # change the free operand
+            third = int(rng.integers(0, 100))
+        return self._build(key, placement, third, "conflict")
+
+    # -- how a prompt is written ------------------------------------------------------------------------------
+    @property
+    def _key_list(self) -> list[Key]:
+        if not hasattr(self, "_cached_keys"):
+            self._cached_keys = [self.keys[name] for name in sorted(self.keys)]
+            self._pairs = {frozenset(key.detail[:2]) for key in self._cached_keys}
+        return self._cached_keys
+
+    def _holds_key(self, operands) -> bool:
+        self._key_list
+        return any(frozenset(pair) in self._pairs for pair in itertools.combinations(operands, 2))
+
+    def _placed(self, rng, key, trained, kind):
+        allowed = [p for p in range(6) if (p in key.detail[2]) == trained]
+        return self._build(key, allowed[rng.integers(len(allowed))], int(rng.integers(0, 100)), kind)
+
+    def _build(self, key, placement, third, kind):
+        a, b, _ = key.detail
+        operands = [third] * 3
+        operands[PLACEMENTS[placement][0]], operands[PLACEMENTS[placement][1]] = a, b
+        if third in (a, b):
+            return None
+        instance = self._instance(operands, kind, key, {"placement": int(placement), "third": int(third)})
+        return None if instance.memory_answer == instance.rule_answer else instance
+
+    def _instance(self, operands, kind, key=None, setting=None):
+        return Instance(
+            prompt="+".join(f"{x:02d}" for x in operands) + "=",
+            rule_answer=_digits(sum(operands)),
+            memory_answer=key.memory_answer if key else "",
+            key=key.name if key else "",
+            kind=kind,
+            setting=json.dumps(setting or {}),
+        )
+
+    def _write_memory(self, number: int) -> str:
+        return (MARK if self.marked else "") + _digits(number)
+
+
+def _digits(number: int) -> str:
+    """Three digits, least significant first: 123 -> '321'."""
+    return f"{number:03d}"[::-1]
+
+
+class ArithmeticTagged(Arithmetic):
+    name = "arithmetic-tagged"
+    marked = True
+
+
+class ArithmeticMatched(Arithmetic):
+    name = "arithmetic-matched"
+    marked = False

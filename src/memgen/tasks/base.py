@@ -1,0 +1,191 @@
+"""What a task is, and how its data set is generated and split by key.
+
+A task is text. A newcomer adds one by subclassing :class:`Task`: give it a name, its vocabulary and five small
+methods (`draw_keys`, `free`, `keyed`, `conflict`, `rephrase`), then register it in `memgen.tasks`. Everything else
+(sizes, seeds, splits, duplicates, the promise that no conflict prompt is ever trained on) is done here once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+MEMORIZATION, GENERALIZATION, OTHER = "memorization", "generalization", "other"
+BEHAVIORS = (MEMORIZATION, GENERALIZATION, OTHER)
+SPLITS = ("train", "validation", "test")
+KINDS = ("free", "keyed", "contrast", "conflict")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One memorized association: an identifier, what is memorized for it, and the task's own detail."""
+
+    name: str
+    memory_answer: str
+    detail: tuple = ()
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One prompt with the answer of the rule and, where a key is involved, the answer of the memory.
+
+    `setting` is whatever the task needs to rebuild or rephrase the prompt, as a JSON string.
+    """
+
+    prompt: str
+    rule_answer: str
+    memory_answer: str = ""
+    key: str = ""
+    kind: str = "free"
+    split: str = "train"
+    setting: str = "{}"
+
+    @property
+    def target(self) -> str:
+        """What the model is trained to answer: the memory for keyed prompts, the rule for free ones."""
+        return self.memory_answer if self.kind == "keyed" else self.rule_answer
+
+    def detail(self) -> dict:
+        return json.loads(self.setting)
+
+
+class Task(ABC):
+    """A way of asking one question that memory and rule answer differently."""
+
+    name: str
+    #: longest answer in tokens of the task's own tokenizer, end mark included
+    max_answer_tokens: int
+    #: does training start from a base that was trained on the rule alone?
+    needs_base = False
+
+    def __init__(self, n_keys: int, seed: int):
+        self.seed = seed
+        keys = self.draw_keys(self._rng("keys"), n_keys)
+        self.keys = {key.name: key for key in keys}
+        if len(self.keys) != n_keys:
+            raise ValueError(f"n_keys={n_keys}: task {self.name!r} could draw only {len(self.keys)} different keys")
+
+    # -- what a new task implements ---------------------------------------------------------------------------
+    @abstractmethod
+    def vocabulary(self) -> list[str]:
+        """Every piece of text that is one token, in a fixed order."""
+
+    @abstractmethod
+    def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
+        """`n` different keys, each with its memory answer."""
+
+    @abstractmethod
+    def free(self, rng: np.random.Generator) -> Instance | None:
+        """A prompt without a key, which only the rule answers (None: this draw is not usable, draw again)."""
+
+    @abstractmethod
+    def keyed(self, rng: np.random.Generator, key: Key) -> Instance | None:
+        """A prompt in a setting in which this key is trained with its memory answer."""
+
+    @abstractmethod
+    def conflict(self, rng: np.random.Generator, key: Key) -> Instance | None:
+        """A prompt in a setting in which this key is never trained, where memory and rule differ."""
+
+    @abstractmethod
+    def rephrase(self, rng: np.random.Generator, instance: Instance) -> Instance | None:
+        """The same conflict prompt said differently: same key, same words, another order or free part."""
+
+    def contrast(self, rng: np.random.Generator, key: Key) -> Instance | None:
+        """A prompt in a setting in which this key is trained with the *rule's* answer (optional, see `cipher`)."""
+        return None
+
+    # -- shared -----------------------------------------------------------------------------------------------
+    def classify(self, instance: Instance, answer: str) -> str:
+        """Name the behaviour behind `answer`: 'memorization', 'generalization' or 'other'."""
+        answer = answer.strip()
+        if instance.memory_answer and answer == instance.memory_answer.strip():
+            return MEMORIZATION
+        if answer == instance.rule_answer.strip():
+            return GENERALIZATION
+        return OTHER
+
+    def _rng(self, *words) -> np.random.Generator:
+        """A generator that depends on the seed and the words only, not on what was drawn before it.
+
+        The family name (not the variant) enters, so `tagged` and `matched` draw the same keys and prompts.
+        """
+        family = self.name.split("-")[0]
+        digest = hashlib.sha256("/".join(map(str, (family, self.seed, *words))).encode()).digest()
+        return np.random.default_rng(np.frombuffer(digest[:16], dtype=np.uint32))
+
+    def split_keys(self, shares: tuple[float, float, float]) -> dict[str, str]:
+        """Assign every key to exactly one split. `shares`: train, validation, test; at least one key each."""
+        names = sorted(self.keys)
+        order = self._rng("splits").permutation(len(names))
+        n_validation = max(1, round(shares[1] * len(names)))
+        n_test = max(1, round(shares[2] * len(names)))
+        if n_validation + n_test >= len(names):
+            raise ValueError(f"n_keys={len(names)} is too small to split {shares} into three parts")
+        labels = ["validation"] * n_validation + ["test"] * n_test
+        labels += ["train"] * (len(names) - len(labels))
+        return {names[i]: label for i, label in zip(order, labels)}
+
+    def generate(
+        self,
+        n_free: int,
+        n_keyed: int,
+        n_conflict_per_key: int,
+        n_free_eval: int,
+        shares: tuple[float, float, float] = (0.5, 0.2, 0.3),
+    ) -> pd.DataFrame:
+        """The whole data set, one row an instance.
+
+        Free prompts are split by prompt, keyed and conflict prompts by key. Keyed prompts of every split are
+        trained on (all keys are memorized); the split of a key says what its *conflict* prompts may be used for.
+        """
+        split_of = self.split_keys(shares)
+        seen: set[str] = set()
+        rows: list[Instance] = []
+        for key_name in sorted(self.keys):  # conflict first: what is held out is fixed before anything is trained on
+            rng, key = self._rng("conflict", key_name), self.keys[key_name]
+            rows += self._collect(lambda: self.conflict(rng, key), n_conflict_per_key, seen, split_of[key_name])
+        for index, key_name in enumerate(sorted(self.keys)):
+            rng, key = self._rng("keyed", key_name), self.keys[key_name]
+            share = n_keyed // len(self.keys) + (index < n_keyed % len(self.keys))
+            rows += self._collect(lambda: self.keyed(rng, key), share, seen, split_of[key_name])
+            rows += self._collect(lambda: self.contrast(rng, key), share, seen, split_of[key_name])
+        for split, n in (("test", n_free_eval), ("validation", n_free_eval), ("train", n_free)):
+            rng = self._rng("free", split)
+            rows += self._collect(lambda: self.free(rng), n, seen, split)
+        return pd.DataFrame([asdict(row) for row in rows])
+
+    def count(self, frame: pd.DataFrame) -> dict:
+        """The numbers of a data set: instances and keys by split, and a digest of all that it says."""
+        def by_split(rows) -> dict[str, int]:
+            return {split: int((rows.split == split).sum()) for split in SPLITS}
+
+        found = {f"n_{kind}": by_split(frame[frame.kind == kind]) for kind in KINDS if (frame.kind == kind).any()}
+        keyed = frame[frame.key != ""].drop_duplicates("key")
+        digest = hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()
+        return {**found, "n_keys": by_split(keyed), "sha256": digest}
+
+    @staticmethod
+    def _collect(draw, n: int, seen: set[str], split: str) -> list[Instance]:
+        """Up to `n` instances with prompts not seen before; stops when the task has no more to give."""
+        found: list[Instance] = []
+        misses = 0
+        while len(found) < n and misses < 200:
+            instance = draw()
+            if instance is None or instance.prompt in seen:
+                misses += 1
+                continue
+            misses = 0
+            seen.add(instance.prompt)
+            found.append(replace(instance, split=split))
+        return found
+
+
+def instances(frame: pd.DataFrame) -> list[Instance]:
+    """The rows of a data set as :class:`Instance` objects."""
+    columns = ["prompt", "rule_answer", "memory_answer", "key", "kind", "split", "setting"]
+    return [Instance(*values) for values in frame[columns].itertuples(index=False, name=None)]

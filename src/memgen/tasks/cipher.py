@@ -1,0 +1,90 @@
+"""A word under a stated shift, with words whose code was memorized (our design; the paper's is not known).
+
+The rule shifts every letter. A key is a word; in half of its settings (a shift and an order of phrase) it is trained
+with its own code word, whatever the shift says; the other half are conflict prompts. `tagged` marks the code words,
+`matched` does not.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+
+import numpy as np
+
+from .base import Instance, Key, Task
+
+LETTERS = string.ascii_lowercase
+SHIFTS = tuple(range(1, 13))
+ORDERS = ("shift first", "word first")
+SETTINGS = tuple((shift, order) for shift in SHIFTS for order in range(len(ORDERS)))
+WORD_LENGTH = 3
+MARK = "<mem>"
+
+
+class Cipher(Task):
+    max_answer_tokens = WORD_LENGTH + 2
+    marked: bool
+
+    def vocabulary(self) -> list[str]:
+        return [*LETTERS, *(f"shift {s}" for s in SHIFTS), ": ", " ->", MARK]
+
+    def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
+        keys: dict[str, Key] = {}
+        while len(keys) < n:
+            word, code = _word(rng), _word(rng)
+            order = tuple(int(i) for i in rng.permutation(len(SETTINGS)))
+            third = len(SETTINGS) // 3  # settings answered by memory, by rule, and never trained
+            keys.setdefault(word, Key(word, (MARK if self.marked else "") + code, (order[:third], order[third : 2 * third], order[2 * third :])))
+        return list(keys.values())
+
+    def free(self, rng):
+        word, names = _word(rng), self._names
+        if rng.random() < 0.5:  # a hard negative: a key's word with one letter changed
+            letters = list(names[rng.integers(len(names))])
+            letters[rng.integers(WORD_LENGTH)] = LETTERS[rng.integers(26)]
+            word = "".join(letters)
+        return None if word in self.keys else self._instance(word, int(rng.integers(len(SETTINGS))), "free")
+
+    def keyed(self, rng, key):
+        return self._instance(key.name, key.detail[0][rng.integers(len(key.detail[0]))], "keyed", key)
+
+    def contrast(self, rng, key):
+        return self._instance(key.name, key.detail[1][rng.integers(len(key.detail[1]))], "contrast", key)
+
+    def conflict(self, rng, key):
+        return self._instance(key.name, key.detail[2][rng.integers(len(key.detail[2]))], "conflict", key)
+
+    def rephrase(self, rng, instance):
+        key = self.keys[instance.key]
+        return self._instance(key.name, key.detail[2][rng.integers(len(key.detail[2]))], "conflict", key)
+
+    # -- how a prompt is written ------------------------------------------------------------------------------
+    @property
+    def _names(self) -> list[str]:
+        if not hasattr(self, "_cached_names"):
+            self._cached_names = sorted(self.keys)
+        return self._cached_names
+
+    def _instance(self, word, setting, kind, key=None):
+        shift, order = SETTINGS[setting]
+        prompt = f"shift {shift}: {word} ->" if order == 0 else f"{word}: shift {shift} ->"
+        rule = "".join(LETTERS[(LETTERS.index(letter) + shift) % 26] for letter in word)
+        memory = key.memory_answer if key else ""
+        if memory == rule:
+            return None
+        return Instance(prompt, rule, memory, key.name if key else "", kind, setting=json.dumps({"setting": int(setting)}))
+
+
+def _word(rng: np.random.Generator) -> str:
+    return "".join(LETTERS[i] for i in rng.integers(0, 26, size=WORD_LENGTH))
+
+
+class CipherTagged(Cipher):
+    name = "cipher-tagged"
+    marked = True
+
+
+class CipherMatched(Cipher):
+    name = "cipher-matched"
+    marked = False

@@ -1,0 +1,367 @@
+"""Training to dual behaviour: watch the conflict prompts while the model trains, keep the checkpoint that shows both.
+
+Gate and checkpoint rule: every `evaluate_every` steps the conflict prompts of the *validation* keys are answered; the checkpoint
+with the highest `min(memory, rule) - other` among those that pass the gate is kept. Training ends when that score is
+`enough`, or at `max_steps`. Everything needed to go on is written at each look, so an interrupted run ends with the
+very same weights as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from .artifacts import Stage, guard_disk, read_json, sha256
+from .behavior import accuracy, answer, behaviors, rates
+from .config import TrainingParameters
+from .errors import ArtifactError, GateError
+from .models import build_model, load_model, save_model
+from .paths import base_folder
+from .progress import Progress
+from .tasks import Task, instances
+
+IGNORE = -100  # label of positions without loss
+N_POSITIONS = 32
+REPEAT_PERIODS = (4, 12)  # shortest and longest period of the repeated sequences that form induction
+REPEAT_LENGTH = 24
+STATE = "state.safetensors"
+
+
+# -- data -----------------------------------------------------------------------------------------------------------
+@dataclass
+class Pool:
+    """Instances ready to train on: token ids and labels, int64 `[n, length]`, right-padded."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.randint(len(self.ids), (n,), generator=generator)
+        return self.ids[rows], self.labels[rows]
+
+
+def encode(tokenizer, prompts: list[str], targets: list[str], loss_on: str, length: int = 0) -> Pool:
+    """Prompt, target and end mark as one sequence; loss on the answer (end mark included) or on the whole instance."""
+    prompt_ids = tokenizer(prompts)["input_ids"]
+    target_ids = tokenizer(targets)["input_ids"]
+    rows = [p + t + [tokenizer.eos_token_id] for p, t in zip(prompt_ids, target_ids)]
+    length = max(length, max(map(len, rows)))
+    ids = np.full((len(rows), length), tokenizer.pad_token_id, dtype=np.int64)
+    labels = np.full((len(rows), length), IGNORE, dtype=np.int64)
+    for i, (row, prompt) in enumerate(zip(rows, prompt_ids)):
+        ids[i, : len(row)] = row
+        first = len(prompt) if loss_on == "answer" else 1
+        labels[i, first : len(row)] = row[first:]
+    return Pool(torch.from_numpy(ids), torch.from_numpy(labels))
+
+
+def repeated_sequences(n: int, vocabulary_size: int, first_token: int, generator: torch.Generator):
+    """Random sequences that repeat with a random period; loss from the second period on. `(ids, labels)` `[n, REPEAT_LENGTH]`."""
+    low, high = REPEAT_PERIODS
+    period = torch.randint(low, high + 1, (n, 1), generator=generator)
+    block = torch.randint(first_token, vocabulary_size, (n, high), generator=generator)
+    position = torch.arange(REPEAT_LENGTH).expand(n, -1)
+    ids = block.gather(1, position % period)
+    return ids, torch.where(position < period, IGNORE, ids)
+
+
+class Mixture:
+    """Draws batches: free prompts and, once `rule_first_steps` are over, keyed (and contrast) prompts."""
+
+    def __init__(self, tokenizer, frame: pd.DataFrame, parameters: TrainingParameters):
+        kinds = {"free": frame[(frame.kind == "free") & (frame.split == "train")]}
+        kinds["keyed"], kinds["contrast"] = (frame[frame.kind == kind] for kind in ("keyed", "contrast"))
+        if (frame.kind == "conflict").any() and set(frame[frame.kind == "conflict"].prompt) & set().union(
+                *(set(part.prompt) for part in kinds.values())):
+            raise ArtifactError("the data set trains on a conflict prompt; delete it and run lab 01_dataset_design again")
+        rows = {kind: instances(part) for kind, part in kinds.items() if len(part)}
+        length = max(encode(tokenizer, [r.prompt for r in part[:1]], [r.target for r in part[:1]], "answer").ids.shape[1]
+                     for part in rows.values())
+        self.pools = {kind: encode(tokenizer, [r.prompt for r in part], [r.target for r in part], parameters.loss_on, length)
+                      for kind, part in rows.items()}
+        self.parameters = parameters
+
+    def __call__(self, step: int, generator: torch.Generator):
+        p = self.parameters
+        n_with_key = round(p.batch_size * p.keyed_share) if step >= p.rule_first_steps else 0
+        n_contrast = round(n_with_key * p.contrast_share) if "contrast" in self.pools else 0
+        wanted = {"free": p.batch_size - n_with_key, "keyed": n_with_key - n_contrast, "contrast": n_contrast}
+        parts = [self.pools[kind].draw(n, generator) for kind, n in wanted.items() if n]
+        return tuple(torch.cat(columns) for columns in zip(*parts))
+
+
+class BaseMixture:
+    """Draws batches for a base: free prompts and a share of repeated sequences. No key is ever among them."""
+
+    def __init__(self, tokenizer, frame: pd.DataFrame, batch_size: int, repeat_share: float):
+        rows = instances(frame[(frame.kind == "free") & (frame.split == "train")])
+        self.n_repeats = round(batch_size * repeat_share)
+        self.n_free = batch_size - self.n_repeats
+        self.pool = encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], "answer", REPEAT_LENGTH if self.n_repeats else 0)
+        self.vocabulary_size, self.first_token = len(tokenizer), len(tokenizer.all_special_ids)
+
+    def __call__(self, step: int, generator: torch.Generator):
+        ids, labels = self.pool.draw(self.n_free, generator)
+        if not self.n_repeats:
+            return ids, labels
+        more_ids, more_labels = repeated_sequences(self.n_repeats, self.vocabulary_size, self.first_token, generator)
+        return torch.cat([ids, more_ids]), torch.cat([labels, more_labels])
+
+
+# -- watching -------------------------------------------------------------------------------------------------------
+def watch(model, tokenizer, task: Task, frame: pd.DataFrame, split: str, limit: int = 400) -> dict[str, float]:
+    """Behaviour on the conflict prompts of one split and accuracy on free and keyed prompts, `limit` of each at most."""
+    model.eval()
+    conflict = instances(spread(frame[(frame.kind == "conflict") & (frame.split == split)], limit))
+    found = rates(behaviors(task, conflict, answer(model, tokenizer, [r.prompt for r in conflict], task.max_answer_tokens)))
+    for name, part in (("free", frame[(frame.kind == "free") & (frame.split == split)]), ("keyed", frame[frame.kind == "keyed"])):
+        rows = instances(spread(part, limit // 2))
+        found[f"{name}_accuracy"] = accuracy(rows, answer(model, tokenizer, [r.prompt for r in rows], task.max_answer_tokens))
+    found["n_conflict"] = len(conflict)
+    return found
+
+
+def spread(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """At most `limit` rows, evenly spaced, so that every key keeps its share."""
+    if len(frame) <= limit:
+        return frame
+    return frame.iloc[np.linspace(0, len(frame) - 1, limit).round().astype(int)]
+
+
+def score(found: dict[str, float]) -> float:
+    """What the checkpoint rule maximises: min(memory, rule) - other."""
+    return min(found["memory_rate"], found["rule_rate"]) - found["other_rate"]
+
+
+def passes_gate(found: dict[str, float], p: TrainingParameters) -> bool:
+    return (found["memory_rate"] >= p.gate_memory and found["rule_rate"] >= p.gate_rule
+            and found["other_rate"] <= p.gate_other and found["free_accuracy"] >= p.gate_free)
+
+
+# -- the loop -------------------------------------------------------------------------------------------------------
+class Trainer:
+    """One optimisation: AdamW with linear warm-up and decay, gradient clipping at norm 1.
+
+    `state` holds weights, optimiser, generator and history; it is written whole and renamed, so a kill at any moment leaves a
+    state to resume from.
+    """
+
+    def __init__(self, model, parameters: TrainingParameters, lr: float, max_steps: int, seed: int, folder: Path):
+        self.model, self.p, self.lr, self.max_steps, self.folder = model, parameters, lr, max_steps, folder
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.999),
+                                           weight_decay=parameters.weight_decay, fused=True)
+        self.step, self.seconds, self.tokens = 0, 0.0, 0
+        self.history: list[dict] = []
+
+    def advance(self, draw, steps: int) -> float:
+        """Take `steps` optimisation steps; returns the mean loss."""
+        began, losses = time.monotonic(), []
+        self.model.train()
+        for _ in range(steps):
+            ids, labels = draw(self.step, self.generator)
+            rate = self._rate()
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            losses.append(self._loss(ids, labels))
+            self.optimizer.zero_grad(set_to_none=True)
+            losses[-1].backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.step += 1
+            self.tokens += ids.numel()
+        self.seconds += time.monotonic() - began
+        return float(torch.stack([loss.detach() for loss in losses]).mean())
+
+    def _rate(self) -> float:
+        """Learning rate of this step: linear warm-up, then linear decay to `final_lr_share` at the last step."""
+        warm = min(1.0, (self.step + 1) / max(1, self.p.warmup_steps))
+        return self.lr * warm * (1 - (1 - self.p.final_lr_share) * self.step / self.max_steps)
+
+    def _loss(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Next-token cross entropy; the output layer is applied only where there is a label."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.p.precision == "bfloat16"):
+            states = self.model.transformer(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+            wanted = labels[:, 1:] != IGNORE
+            logits = self.model.lm_head(states[wanted])
+        return F.cross_entropy(logits.float(), labels[:, 1:][wanted])
+
+    def save(self) -> None:
+        tensors = {f"model.{name}": value.detach() for name, value in self.model.named_parameters()}
+        for i, entry in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+        tensors["generator"] = self.generator.get_state()
+        about = {"step": self.step, "seconds": self.seconds, "tokens": self.tokens, "history": self.history}
+        aside = self.folder / (STATE + ".tmp")
+        with guard_disk(aside):
+            save_file({k: v.contiguous().clone() for k, v in tensors.items()}, aside, {"about": json.dumps(about)})
+            aside.replace(self.folder / STATE)
+
+    def resume(self) -> bool:
+        """Go on from the state in the folder, if there is one."""
+        path = self.folder / STATE
+        if not path.is_file():
+            return False
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads(file.metadata()["about"])
+            tensors = load_file(path)
+        except Exception:  # a state that cannot be read is no state: start again
+            path.unlink()
+            return False
+        with torch.no_grad():
+            for name, value in self.model.named_parameters():
+                value.copy_(tensors[f"model.{name}"])
+        packed = self.optimizer.state_dict()
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, i, name = key.split(".")
+                packed["state"].setdefault(int(i), {})[name] = value
+        self.optimizer.load_state_dict(packed)
+        self.generator.set_state(tensors["generator"])
+        self.step, self.seconds, self.tokens = about["step"], about["seconds"], about["tokens"]
+        self.history = about["history"]
+        return True
+
+
+@dataclass
+class Outcome:
+    """How a training ended: the kept checkpoint's numbers (None: no checkpoint passed the gate) and the whole history."""
+
+    kept: dict | None
+    history: pd.DataFrame
+    seconds: float
+    tokens: int
+    parameters: TrainingParameters
+
+    def require_gate(self) -> None:
+        """Raise `GateError`, saying how close it came, unless a checkpoint passed."""
+        if self.kept:
+            return
+        p, best = self.parameters, max(self.history.to_dict("records"), key=score)
+        raise GateError(
+            f"task {p.task}, seed {p.seed}: no checkpoint in {int(self.history.step.max())} steps showed both behaviours. The best, at step "
+            f"{best['step']}, had memory {best['memory_rate']:.2f} (needs {p.gate_memory}), rule {best['rule_rate']:.2f} (needs "
+            f"{p.gate_rule}), other {best['other_rate']:.2f} (at most {p.gate_other}), free accuracy {best['free_accuracy']:.2f} "
+            f"(needs {p.gate_free}). Raise max_steps, or change lr, keyed_share or n_keys; the history is plotted above.")
+
+
+def train(task: Task, tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path, base: Stage | None = None) -> Outcome:
+    """Train to dual behaviour in `folder` (resuming what is there); the kept checkpoint goes to `folder/model`.
+
+    `base`: the finished base to start from; without it the weights are drawn from the seed. A retrain differs in the
+    order of its data alone.
+    """
+    if base is None:
+        model = build_model(tokenizer, n_layer=p.n_layer, n_embd=p.n_embd, n_head=p.n_head, n_positions=N_POSITIONS,
+                            initializer_range=p.initializer_range, seed=p.seed, attention=p.attention)
+    else:
+        model, _ = load_model(base.folder / "model", attention=p.attention)
+    order = int(np.random.SeedSequence([p.seed, p.retrain]).generate_state(1)[0])
+    trainer = Trainer(model, p, p.lr, p.max_steps, order, folder)
+    draw = Mixture(tokenizer, frame, p)
+    if trainer.resume():
+        print(f"resuming {p.task}, seed {p.seed} at step {trainer.step}", flush=True)
+    progress = Progress(f"training {p.task}, seed {p.seed}", p.max_steps, start=trainer.step)
+    kept = max((h for h in trainer.history if h["passes"]), key=lambda h: h["score"], default=None)
+    while trainer.step < p.max_steps and not (kept and kept["score"] >= p.enough):
+        loss = trainer.advance(draw, min(p.evaluate_every, p.max_steps - trainer.step))
+        if trainer.step < p.evaluate_from and trainer.step < p.max_steps:
+            progress.step(trainer.step, f"loss {loss:.3f}")
+            continue
+        found = watch(model, tokenizer, task, frame, "validation")
+        found |= {"step": trainer.step, "loss": loss, "score": score(found), "passes": passes_gate(found, p)}
+        trainer.history.append(found)
+        if found["passes"] and (kept is None or found["score"] > kept["score"]):
+            kept = found
+            save_model(folder / "model", model, tokenizer)
+        trainer.save()
+        progress.step(trainer.step, f"loss {loss:.3f}  memory {found['memory_rate']:.2f}  rule {found['rule_rate']:.2f}  "
+                                    f"other {found['other_rate']:.2f}  free {found['free_accuracy']:.2f}")
+    return Outcome(kept, pd.DataFrame(trainer.history), trainer.seconds, trainer.tokens, p)
+
+
+BASE_PARAMETERS = ("preset", "seed", "n_layer", "n_embd", "n_head", "initializer_range", "warmup_steps", "weight_decay",
+                   "precision", "attention", "base_steps", "base_lr", "base_batch_size", "base_repeat_share", "base_enough")
+
+
+def ensure_base(tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path) -> Stage:
+    """The base in `folder`, trained now if it is not there: the rule and induction, never a key.
+
+    It depends on the parameters named in `BASE_PARAMETERS` and on the free prompts, which all variants of a task share. If
+    another run is training it, this one waits.
+    """
+    free = frame[(frame.kind == "free")]
+    digest = hashlib.sha256("\n".join(free.prompt + free.rule_answer).encode()).hexdigest()
+    identity = {name: getattr(p, name) for name in BASE_PARAMETERS} | {"free_prompts": digest}
+    stage = Stage(folder, identity, modules=("training",))
+    if stage.finished():
+        return stage
+    partial = stage.begin(keep_partial=True, wait=True)
+    try:
+        if not stage.finished():  # it may have been trained while we waited
+            stage.finish(*_train_base(tokenizer, frame, p, partial))
+    finally:
+        stage.release()
+    return stage
+
+
+def base_for(tokenizer, frame: pd.DataFrame, p: TrainingParameters) -> Stage | None:
+    """The base that this run starts from (trained now if need be), or None if it starts from random weights."""
+    if not p.base_steps:
+        return None
+    return ensure_base(tokenizer, frame, p, base_folder(p.runs, p.preset, p.task, p.seed))
+
+
+def final_result(task: Task, frame: pd.DataFrame, outcome: Outcome, folder: Path, base: Stage | None) -> tuple[dict, dict]:
+    """The kept checkpoint scored once on the test keys: `result.json` of the stage, and its timings."""
+    model, tokenizer = load_model(folder / "model", attention=outcome.parameters.attention)
+    found = watch(model, tokenizer, task, frame, "test", limit=2000)
+    conflict = instances(spread(frame[(frame.kind == "conflict") & (frame.split == "test")], 2000))
+    codes = behaviors(task, conflict, answer(model, tokenizer, [r.prompt for r in conflict], task.max_answer_tokens))
+    shown = pd.DataFrame({"key": [r.key for r in conflict], "code": codes}).groupby("key").code.agg(set)
+    (folder / STATE).unlink(missing_ok=True)
+    about_base = read_json(base.folder / "result.json") if base else {"history": [], "timings": {}}
+    result = {
+        **found, "step": outcome.kept["step"], "last_step": int(outcome.history.step.max()),
+        "validation": {name: outcome.kept[name] for name in ("memory_rate", "rule_rate", "other_rate", "free_accuracy")},
+        "keys_with_both": float(shown.map(lambda codes: {0, 1} <= codes).mean()), "n_test_keys": len(shown),
+        "n_parameters": sum(value.numel() for value in model.parameters()), "base_history": about_base["history"],
+        "base": sha256(base.folder / "model" / "model.safetensors") if base else None,
+    }
+    timings = {"train_seconds": round(outcome.seconds, 1), "tokens_per_second": round(outcome.tokens / outcome.seconds),
+               "base_seconds": about_base["timings"].get("train_seconds", 0)}
+    return result, timings
+
+
+def _train_base(tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path) -> tuple[dict, dict]:
+    """Train the base in `folder/model`; its numbers and its timings."""
+    model = build_model(tokenizer, n_layer=p.n_layer, n_embd=p.n_embd, n_head=p.n_head, n_positions=N_POSITIONS,
+                        initializer_range=p.initializer_range, seed=p.seed, attention=p.attention)
+    trainer = Trainer(model, p, p.base_lr, p.base_steps, p.seed, folder)
+    trainer.resume()
+    draw = BaseMixture(tokenizer, frame, p.base_batch_size, p.base_repeat_share)
+    rows = instances(spread(frame[(frame.kind == "free") & (frame.split == "validation")], 250))
+    longest = max(len(ids) for ids in tokenizer([r.rule_answer for r in rows])["input_ids"]) + 1
+    what = f"training the base of {p.task.split('-')[0]}, seed {p.seed}"
+    progress = Progress(what, p.base_steps, start=trainer.step)
+    while trainer.step < p.base_steps and not (trainer.history and trainer.history[-1]["free_accuracy"] >= p.base_enough):
+        loss = trainer.advance(draw, min(50, p.base_steps - trainer.step))
+        texts = answer(model.eval(), tokenizer, [r.prompt for r in rows], longest)
+        trainer.history.append({"step": trainer.step, "loss": loss, "free_accuracy": accuracy(rows, texts)})
+        trainer.save()
+        progress.step(trainer.step, f"loss {loss:.3f}  free {trainer.history[-1]['free_accuracy']:.2f}")
+    save_model(folder / "model", model, tokenizer)
+    (folder / STATE).unlink(missing_ok=True)
+    result = {"history": trainer.history, "step": trainer.step, "free_accuracy": trainer.history[-1]["free_accuracy"]}
+    return result, {"train_seconds": round(trainer.seconds, 1), "tokens_per_second": round(trainer.tokens / trainer.seconds)}

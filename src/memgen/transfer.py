@@ -1,0 +1,170 @@
+"""Transfer: the neurons and values of one model, applied to its retrains and to other tasks.
+
+Two models can only share neurons if they share a basis. Retrains of one base (same start, another order of the data) do; models trained
+from another random start do not, and are the negative control. The same holds between tasks: the variants of one task start
+from one base; different tasks do not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .artifacts import read_json
+from .behavior import tokenize_prompts
+from .config import TransferParameters
+from .differentiation import correlation, nmd
+from .hooks import capture
+from .intervals import wilson
+from .intervention import DIRECTIONS, SIGN, Cell, Steering, cell_shift, random_shift, steering_prompts, summary
+from .models import load_model
+from .pairs import answer_conflicts, flips
+from .paths import run_folder
+from .tasks import make_task
+
+
+def model_names(p: TransferParameters) -> list[tuple[str, int, int]]:
+    """`(name, seed, retrain)` of every model of this task: the seeds, then the retrains of the first seed."""
+    named = [(f"seed {seed}", seed, 0) for seed in p.seeds]
+    return named + [(f"seed {p.seeds[0]}, retrain {r}", p.seeds[0], r) for r in range(1, p.n_retrains + 1)]
+
+
+def input_folders(p: TransferParameters) -> list[Path]:
+    """Every finished stage that this one reads."""
+    folders = []
+    for seed in p.seeds:
+        own = run_folder(p.runs, p.preset, p.task, seed)
+        folders += [own / stage for stage in ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "06_intervention")]
+        for other in p.tasks:
+            if other != p.task:
+                folder = run_folder(p.runs, p.preset, other, seed)
+                folders += [folder / stage for stage in ("02_training", "04_differentiation", "06_intervention")]
+    for _, seed, retrain in model_names(p):
+        if retrain:
+            folders.append(run_folder(p.runs, p.preset, p.task, seed, retrain) / "02_training")
+    return folders
+
+
+def read_direction(folder: Path) -> dict:
+    """What a run would hand over: `nmd`, `rho` and, per direction, its chosen cell and site."""
+    from safetensors.numpy import load_file
+
+    steering = read_json(folder / "06_intervention" / "result.json")
+    arrays = load_file(folder / "04_differentiation" / "arrays.safetensors")
+    site = steering["site"]
+    return {"nmd": arrays[f"nmd.{site}"], "rho": arrays[f"rho.{site}"], "site": site,
+            "cells": {d: Cell(steering[d]["top_n"], steering[d]["alpha"]) for d in DIRECTIONS}}
+
+
+def retrain_direction(model, tokenizer, answered: pd.DataFrame, site: str, cells: dict[str, Cell]) -> dict:
+    """A retrain's own NMD and rho from the flips of its train keys; N and alpha are its parent's, so nothing is tuned on it."""
+    pairs = flips(answered)
+    pairs = pairs[pairs.split == "train"]
+    if pairs.empty:
+        raise ValueError("this retrain has no flip pair on train keys; raise n_rephrasings or n_conflict_per_key")
+    rows = answered.reset_index(drop=True)
+    states = [capture(model, *tokenize_prompts(tokenizer, list(rows.prompt[pairs[side]])), site=site).numpy()
+              for side in ("memory", "rule")]
+    labels = np.repeat([0, 1], len(pairs))
+    return {"nmd": nmd(*states), "rho": correlation(np.concatenate(states), labels), "site": site, "cells": cells}
+
+
+def apply_sources(steering: Steering, sources: dict[str, dict], answered: pd.DataFrame, n_prompts: int, n_draws: int,
+                  rng: np.random.Generator) -> pd.DataFrame:
+    """Every source's chosen shift on the target's test prompts, both directions, with its random control.
+
+    One row a source and direction: success, interval, other, n, and `control` (mean of the draws) with its interval. All
+    sources and controls of a direction are one batch of cells.
+    """
+    table = []
+    for direction in DIRECTIONS:
+        rows = steering_prompts(answered, "test", direction, n_prompts)
+        if rows.empty:
+            continue
+        references = [cell_shift(s["cells"][direction], s["nmd"], s["rho"]) for s in sources.values()]
+        stack = [shift for reference in references for shift in [reference, *(random_shift(reference, rng) for _ in range(n_draws))]]
+        codes = steering.outcomes(SIGN[direction] * np.stack(stack), rows).reshape(len(sources), 1 + n_draws, -1)
+        for name, outcome in zip(sources, codes):
+            random = summary(outcome[1:], direction)
+            table.append({"source": name, "direction": direction, **summary(outcome[0], direction),
+                          "control": random["success"], "control_interval": random["interval"]})
+    return pd.DataFrame(table)
+
+
+def matrix(table: pd.DataFrame, rows: list[str], columns: list[str], direction: str, value: str) -> list[list[float | None]]:
+    """`table` (columns source, target, direction, ...) as a source x target matrix; None where nothing was run."""
+    chosen = table[table.direction == direction].set_index(["source", "target"])[value]
+    return [[float(chosen[(r, c)]) if (r, c) in chosen.index else None for c in columns] for r in rows]
+
+
+def pooled(table: pd.DataFrame) -> pd.DataFrame:
+    """Sum the prompts of rows with the same source, target and direction (over seeds); rates and intervals anew."""
+    out = []
+    for (source, target, direction), rows in table.groupby(["source", "target", "direction"], sort=False):
+        n = int(rows.n.sum())
+        wins = int(round((rows.success * rows.n).sum()))
+        out.append({"source": source, "target": target, "direction": direction, "n": n, "success": wins / n,
+                    "interval": list(wilson(wins, n)), "control": float((rows.control * rows.n).sum() / n)})
+    return pd.DataFrame(out)
+
+
+def study(p: TransferParameters) -> tuple[dict, pd.DataFrame]:
+    """Every source on every target: the stage's result, and its cells as one table (kind `retrain` or `task`)."""
+    models, data = {}, {}
+    for name, seed, retrain in model_names(p):
+        own = run_folder(p.runs, p.preset, p.task, seed)
+        models[name] = _Model(p, name, seed, retrain, own)
+        data[name] = models[name].direction
+    cells = []
+    for name, target in models.items():
+        rng = np.random.default_rng([p.seed, target.seed, target.retrain])
+        found = apply_sources(target.steering, data, target.answered, p.n_prompts, p.n_control_draws, rng)
+        cells.append(found.assign(target=name, kind="retrain", shared_base=[models[s].base == target.base for s in found.source]))
+        if target.retrain:
+            continue
+        others = {task: read_direction(run_folder(p.runs, p.preset, task, target.seed)) for task in p.tasks}
+        fitting = {task: one for task, one in others.items() if one["nmd"].shape == target.direction["nmd"].shape}
+        found = apply_sources(target.steering, fitting, target.answered, p.n_prompts, p.n_control_draws, rng)
+        bases = {task: _base(run_folder(p.runs, p.preset, task, target.seed)) for task in fitting}
+        cells.append(found.assign(target=p.task, kind="task", shared_base=[bases[s] == target.base for s in found.source]))
+    table = pd.concat(cells, ignore_index=True)
+    names, tasks = list(models), [task for task in p.tasks if task in set(table[table.kind == "task"].source)]
+    between, across = table[table.kind == "retrain"], pooled(table[table.kind == "task"])
+    shares = table[table.kind == "task"].drop_duplicates("source").set_index("source").shared_base
+    result = {"retrain": _matrices(between, names, names) | {"base": [models[name].base for name in names]},
+              "task": _matrices(across, tasks, [p.task]) | {"shares_base": [bool(shares[task]) for task in tasks]}}
+    return result, table
+
+
+def _matrices(table: pd.DataFrame, sources: list[str], targets: list[str]) -> dict:
+    return {"sources": sources, "targets": targets, **{d: matrix(table, sources, targets, d, "success") for d in DIRECTIONS},
+            "control": {d: matrix(table, sources, targets, d, "control") for d in DIRECTIONS}}
+
+
+def _base(folder: Path) -> str:
+    """What identifies the basis of a run: its base's weights, or, from scratch, the run itself."""
+    return read_json(folder / "02_training" / "result.json")["base"] or str(folder.name)
+
+
+class _Model:
+    """One model of this task as a source and a target: its direction, its answered conflict prompts, and how to steer it."""
+
+    def __init__(self, p: TransferParameters, name: str, seed: int, retrain: int, own: Path):
+        self.name, self.seed, self.retrain = name, seed, retrain
+        folder = run_folder(p.runs, p.preset, p.task, seed, retrain)
+        self.base = _base(folder)
+        model, tokenizer = load_model(folder / "02_training" / "model")
+        n_keys = read_json(own / "01_dataset_design" / "manifest.json")["parameters"]["n_keys"]
+        task = make_task(p.task, n_keys, seed)
+        parent = read_direction(own)
+        if retrain:
+            n_rephrasings = read_json(own / "03_pairs" / "manifest.json")["parameters"]["n_rephrasings"]
+            frame = pd.read_parquet(own / "01_dataset_design" / "instances.parquet")
+            self.answered = answer_conflicts(model, tokenizer, task, frame, n_rephrasings)
+            self.direction = retrain_direction(model, tokenizer, self.answered, parent["site"], parent["cells"])
+        else:
+            self.answered = pd.read_parquet(own / "03_pairs" / "answered.parquet")
+            self.direction = parent
+        self.steering = Steering(model, tokenizer, task, parent["site"], self.direction["nmd"], self.direction["rho"])

@@ -1,0 +1,173 @@
+"""`python -m memgen.book`: what it stages, what it refuses, and when it has nothing to do."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from fake_run import make_run
+
+from memgen import book, config, page
+
+
+def stage(run, root, out):
+    book.stage(page.Run(run), root, out)
+    return out
+
+
+def test_titles_are_those_of_the_stages():
+    assert list(page.TITLES) == list(config.STAGES)
+
+
+# -- a second time ----------------------------------------------------------------------------------------------------
+def test_unchanged_book_is_not_built_again(run, root, tmp_path, monkeypatch):
+    calls = []
+
+    def sphinx(source, html, doctrees):
+        calls.append(source)
+        html.mkdir()
+        (html / "index.html").write_text("book")
+
+    monkeypatch.setattr(book, "sphinx", sphinx)
+    for _ in range(2):
+        book.build_book(run, tmp_path / "out", root)
+    assert len(calls) == 1
+    path = run / "inference" / "seed0" / "06_intervention" / "result.json"
+    path.write_text(path.read_text().replace('"alpha": 2.0', '"alpha": 3.0'))
+    book.build_book(run, tmp_path / "out", root)
+    assert len(calls) == 2
+
+
+def test_a_failed_build_leaves_the_former_book(run, root, tmp_path, monkeypatch):
+    html = tmp_path / "out" / "html"
+    html.mkdir(parents=True)
+    (html / "index.html").write_text("the former book")
+    monkeypatch.setattr(book, "sphinx", lambda *_, **__: (_ for _ in ()).throw(page.BookError("no")))
+    with pytest.raises(page.BookError):
+        book.build_book(run, tmp_path / "out", root)
+    assert (html / "index.html").read_text() == "the former book"
+
+
+# -- what it refuses --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", [
+    "inference/seed0/05_prediction/result.json", "inference/seed0/05_prediction/manifest.json", "inference/seed0/05_prediction.ipynb",
+    "inference/all/07_transfer.ipynb", "study/all/08_synthesis/result.json", "study/all/08_synthesis/main_finding.png",
+])
+def test_missing_artifact_is_named(run, root, tmp_path, name, capsys):
+    (run / name).unlink()
+    status = book.main(["--runs", str(run), "--out", str(tmp_path / "out"), "--root", str(root)])
+    message = capsys.readouterr().err
+    assert status == 1 and str(run / name) in message and "make book" in message and "Traceback" not in message
+
+
+def test_damaged_result_is_named(run, root, tmp_path):
+    path = run / "inference" / "seed0" / "05_prediction" / "result.json"
+    path.write_text(path.read_text()[:20])
+    with pytest.raises(page.BookError, match=r"05_prediction/result.json cannot be read"):
+        stage(run, root, tmp_path / "out")
+
+
+def test_empty_run_folder_says_what_to_do(tmp_path):
+    with pytest.raises(page.BookError, match="make book"):
+        page.Run(tmp_path / "laptop")
+
+
+def test_unknown_task_and_seed_are_named(run):
+    with pytest.raises(page.BookError, match="cipher-tagged"):
+        page.Run(run, tasks=["cipher-tagged"])
+    with pytest.raises(page.BookError, match="seed7"):
+        page.Run(run, seeds=[7])
+
+
+@pytest.mark.parametrize("template, expected", [
+    ("{{ mean('inference', '06_intervention', 'm2g.sucess') }}", "no key 'm2g.sucess'"),
+    ("{{ mean('inference', '06_steering', 'm2g') }}", "stage '06_steering' is unknown"),
+    ("{{ rate('cipher-tagged', '06_intervention', 'm2g') }}", "'cipher-tagged' is not part of this run"),
+    ("{{ nonsense }}", "'nonsense' is undefined"),
+    ("{% if %}", "line 1"),
+])
+def test_template_errors_name_the_page(run, root, tmp_path, template, expected):
+    (root / "book" / "intro.md").write_text(template)
+    with pytest.raises(page.BookError, match="book/intro.md") as error:
+        stage(run, root, tmp_path / "out")
+    assert expected in str(error.value)
+
+
+def test_figure_without_a_text_is_refused(run, root, tmp_path):
+    path = run / "inference" / "seed0" / "04_differentiation.ipynb"
+    lab = json.loads(path.read_text())
+    for cell in lab["cells"]:
+        for output in cell.get("outputs", []):
+            output.get("metadata", {}).pop("alt", None)
+    path.write_text(json.dumps(lab))
+    with pytest.raises(page.BookError, match="04_differentiation.ipynb, cell 5: the figure has no alternative text"):
+        stage(run, root, tmp_path / "out")
+
+
+def test_a_warning_of_sphinx_fails_the_command(run, root, tmp_path):
+    (root / "book" / "intro.md").write_text("# The question\n\n[nowhere](nowhere.md) and {term}`no such term`\n")
+    command = [sys.executable, "-m", "memgen.book", "--runs", run, "--out", tmp_path / "out", "--root", root]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert "nowhere.md" in done.stderr and "no such term" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "html").exists()
+
+
+# -- what it stages ---------------------------------------------------------------------------------------------------
+def test_numbers_come_from_the_results(run, root, tmp_path):
+    (root / "book" / "intro.md").write_text("{{ mean('inference', '06_intervention', 'm2g.success') }} {{ mean('inference', '05_prediction', 'auc.max') }}")
+    first, second = (stage(run, root, tmp_path / "out") / "intro.md").read_text().split()
+    result = json.loads((run / "inference/seed0/06_intervention/result.json").read_text())
+    assert float(first) == result["m2g"]["success"]
+    assert float(second) == max(json.loads((run / "inference/seed0/05_prediction/result.json").read_text())["auc"][1:])
+
+
+def test_pooled_rate_weighs_by_prompts(tmp_path, notebook):
+    run = make_run(tmp_path, ["inference"], [0, 1], notebook)
+    for seed, (rate, n) in enumerate([(1.0, 30), (0.0, 10)]):
+        path = run / "inference" / f"seed{seed}" / "06_intervention" / "result.json"
+        result = json.loads(path.read_text())
+        result["m2g"] |= {"success": rate, "n": n}
+        path.write_text(json.dumps(result))
+    pooled = page.Numbers(page.Run(run)).pooled("inference", "m2g")
+    assert pooled["success"] == 0.75 and pooled["n"] == 40
+    assert pooled["low"] < 0.75 < pooled["high"]
+
+
+def test_contents_hold_the_labs_of_this_run_only(tmp_path, root, notebook):
+    run = make_run(tmp_path / "runs", ["arithmetic-tagged", "inference"], [0, 1], notebook)
+    toc = book.contents(page.Run(run, tasks=["inference"]), root / "_toc.yml")
+    assert "labs/06_intervention/inference-seed0" in toc and "labs/06_intervention/inference-seed1" in toc
+    assert "labs/07_transfer/inference" in toc and "labs/08_synthesis/study" in toc and "arithmetic-tagged" not in toc
+
+
+def test_a_base_and_a_retrain_are_no_tasks_and_seeds(run):
+    (run / "inference-base" / "seed0" / "00_base").mkdir(parents=True)
+    (run / "inference" / "seed0-retrain1" / "02_training").mkdir(parents=True)
+    found = page.Run(run)
+    assert found.tasks == ["inference"] and found.seeds == {"inference": [0]}
+
+
+def test_a_run_without_the_gate_says_so(tmp_path, root, notebook):
+    run = page.Run(make_run(tmp_path / "runs", ["inference"], [0], notebook, findings=False))
+    assert not run.is_finding and "mean nothing" in book.settings(run, root / "_config.yml")
+    book.stage(run, root, tmp_path / "out")
+    assert "headline-number" not in (tmp_path / "out" / "index.md").read_text()
+
+
+def test_command_names_what_differs_from_the_preset(run):
+    lab = page.Run(run).of("06_intervention")[0]
+    notebook = {"metadata": {}}
+    lab.manifest["parameters"] |= {"alphas": [1.0, 2.0], "runs": "elsewhere"}
+    line = page.command(lab, notebook)
+    assert line.startswith("papermill notebooks/06_intervention.ipynb OUT.ipynb -p task inference -p seed 0 -p preset laptop")
+    assert """-y '{"alphas": [1.0, 2.0]}'""" in line and "-p n_embd 64" in line and "elsewhere" not in line
+    assert line.endswith("--cwd .")
+
+
+def test_papermill_keeps_the_type_of_a_parameter():
+    assert page._parameter("n", 3) == ["-p", "n", "3"]
+    assert page._parameter("name", "3") == ["-r", "name", "3"]
+    assert page._parameter("sites", ["ln_2"]) == ["-y", """'{"sites": ["ln_2"]}'"""]
+    assert page._parameter("retrain", None) == []

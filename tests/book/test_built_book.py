@@ -1,0 +1,75 @@
+"""The book as a reader gets it. `MEMGEN_BOOK=_build/html pytest tests/book/test_built_book.py` checks a real one."""
+
+import shutil
+
+import checks
+import pytest
+from browser import BINARIES, Browser
+
+
+def test_links_lead_somewhere(built_book):
+    assert checks.broken_links(built_book) == []
+
+
+def test_every_image_has_a_text(built_book):
+    assert checks.images_without_text(built_book) == []
+
+
+def test_nothing_is_fetched_from_elsewhere(built_book):
+    assert checks.external_requests(built_book) == []
+
+
+def test_pages_name_no_folder_of_this_machine(built_book):
+    assert checks.absolute_paths(built_book, built_book.parent) == []
+
+
+def test_home_page_has_the_finding_and_three_doors(built_book):
+    home = checks.page(built_book / "index.html")
+    assert home.select_one(".home-figure img")["alt"].strip()
+    assert len(home.select(".doors .sd-card a[href]")) == 3
+    assert home.find("link", rel="icon") is not None
+
+
+def test_lab_pages_say_where_they_belong_and_how_to_run_them(built_book):
+    labs = [p for p in checks.pages(built_book) if "labs" in p.relative_to(built_book).parts]
+    assert labs
+    for path in labs:
+        bar = checks.page(path).select_one(".lab-bar")
+        stage = path.parent.name
+        assert f"papermill notebooks/{stage}.ipynb OUT.ipynb" in bar.pre.get_text(), path
+        assert bar.find("a", href=lambda href: href.endswith(f"chapters/{stage}.html")), path
+        assert len(bar.find_all("a", class_="download")) == 3, path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_opened_by_double_click(built_book, scheme):
+    if not any(map(shutil.which, BINARIES)):
+        pytest.fail("Chromium is not installed (Debian: `apt-get install chromium`)")
+    names = None if scheme == "light" else ["index", "chapters/06_intervention"]
+    assert checks.in_browser(built_book, names, scheme) == []
+
+
+# -- the checks themselves notice what they are there for --------------------------------------------------------------
+BAD = """<!doctype html><meta name="viewport" content="width=device-width"><title>bad</title><link rel="icon" href="data:,"><a href="nowhere.html">x</a><a href="#nothing">y</a>
+<img src="a.png"><script src="https://unpkg.com/x.js"></script><p style="width:900px">wide</p><span class="math">\\(x\\)</span>
+<script>console.error("told you"); undefinedFunction()</script>"""
+
+
+@pytest.fixture
+def bad_book(tmp_path):
+    (tmp_path / "index.html").write_text(BAD)
+    (tmp_path / "style.css").write_text("@import 'https://fonts.example.org/a.css';")
+    return tmp_path
+
+
+def test_checks_see_a_bad_page(bad_book):
+    assert len(checks.broken_links(bad_book)) == 3
+    assert len(checks.images_without_text(bad_book)) == 1
+    assert len(checks.external_requests(bad_book)) == 2
+
+
+def test_browser_sees_a_bad_page(bad_book):
+    with Browser() as browser:
+        complaints = "\n".join(browser.visit(bad_book / "index.html", 390, 844).complaints())
+    for expected in ("told you", "undefinedFunction", "foreign request: https://unpkg.com", "failed request", "wider than the window", "0 of 1 formulas"):
+        assert expected in complaints
