@@ -71,8 +71,9 @@ def guard_disk(path: Path):
     """Turn 'no space left on device' into a sentence that names the folder."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(error):  # safetensors raises a class of its own, without errno
             raise ArtifactError(
                 f"the disk is full: could not write {path}. Free some space and run the same command again; "
                 "finished stages are kept"
@@ -89,11 +90,16 @@ def _imports(module: str) -> frozenset[str]:
     found = set()
     is_package = path.name == "__init__.py"
     for node in ast.walk(ast.parse(path.read_text())):
-        if not (isinstance(node, ast.ImportFrom) and node.level):
+        if not isinstance(node, ast.ImportFrom):
             continue
-        parts = module.split(".") if module else []
-        base = parts[: len(parts) - node.level + is_package]
-        names = [".".join(base + [node.module])] if node.module else [".".join(base + [a.name]) for a in node.names]
+        parts, target = module.split(".") if module else [], node.module or ""
+        if node.level:
+            base = parts[: len(parts) - node.level + is_package]
+        elif target.split(".")[0] == PACKAGE.name:  # `from memgen.sites import ...`
+            base, target = [], target.partition(".")[2]
+        else:
+            continue
+        names = [".".join(base + [target])] if target else [".".join(base + [a.name]) for a in node.names]
         found |= {name for name in names if (PACKAGE / (name.replace(".", "/") + ".py")).is_file()
                   or (PACKAGE / name.replace(".", "/") / "__init__.py").is_file()}
     return frozenset(found)
@@ -159,12 +165,12 @@ class Stage:
         """Is there a finished, undamaged result of these parameters, these inputs and this code?"""
         if not (self.folder / MANIFEST).is_file():
             return False
-        manifest = read_json(self.folder / MANIFEST)
         current = {"parameters": json.loads(json.dumps(self._identity(), default=_plain)), "inputs": self.check_inputs(),
                    "code": code_fingerprint(*self.modules)}
-        if any(manifest.get(name) != value for name, value in current.items()):
-            return False
         try:
+            manifest = read_json(self.folder / MANIFEST)
+            if any(manifest.get(name) != value for name, value in current.items()):
+                return False
             verify(self.folder)
         except ArtifactError:
             return False  # a damaged result of our own is simply made again

@@ -138,13 +138,13 @@ def _deeper(results):
 
 
 def _predictable(table):
-    holds = _by_task(table, lambda r: (r.auc_low > 0.5).all())
+    holds = _by_task(table.dropna(subset=["auc_low"]), lambda r: (r.auc_low > 0.5).all())
     text = {t: f"best-layer AUC {r.auc.mean():.2f}" for t, r in table.groupby("task", sort=False)}
     return _claim("predictable", "The behaviour can be predicted before the answer is written.", "05_prediction", holds, _each(text))
 
 
 def _beyond_prompt(table):
-    holds = _by_task(table, lambda r: (r.auc_low > r.prompt_only_auc).all())
+    holds = _by_task(table.dropna(subset=["auc_low", "prompt_only_auc"]), lambda r: (r.auc_low > r.prompt_only_auc).all())
     text = {t: f"AUC {r.auc.mean():.2f}, from the prompt's tokens alone {r.prompt_only_auc.mean():.2f}" for t, r in table.groupby("task", sort=False)}
     return _claim("beyond_prompt", "Hidden states predict it better than the prompt's tokens do.", "05_prediction", holds, _each(text))
 

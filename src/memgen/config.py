@@ -28,17 +28,13 @@ def _finite(value: float) -> float:
     return value
 
 
-def _increasing(values: list) -> list:
-    if sorted(set(values)) != list(values):
-        raise ValueError("must be in increasing order without repeats")
-    return values
-
-
 Finite = Annotated[float, AfterValidator(_finite)]
 Share = Annotated[float, Field(ge=0, le=1), AfterValidator(_finite)]
 PositiveShare = Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)]
+Rate = Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)]
 Site = Literal["resid_post", "mlp_out", "ln_2"]
 Count = Annotated[int, Field(ge=1)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class StageParameters(BaseModel):
@@ -55,8 +51,12 @@ class StageParameters(BaseModel):
     def _known_task(self):
         from .tasks import TASKS  # the registry is the truth: a task added there is known here
 
-        if self.task not in TASKS and self.task != "study":
-            raise ValueError(f"task={self.task!r} is unknown; choose one of {', '.join(TASKS)}")
+        named = [("tasks", name) for name in getattr(self, "tasks", [])]
+        if not isinstance(self, SynthesisParameters):
+            named.append(("task", self.task))
+        for parameter, name in named:
+            if name not in TASKS:
+                raise ValueError(f"{parameter}={name!r} is unknown; choose one of {', '.join(TASKS)}")
         return self
 
 
@@ -76,6 +76,13 @@ class DatasetParameters(StageParameters):
             raise ValueError("key_shares must be three shares that sum to 1")
         return self
 
+    @model_validator(mode="after")
+    def _enough_keys(self):
+        from .tasks import make_task
+
+        make_task(self.task, self.n_keys, self.seed).split_keys(self.key_shares)  # raises ValueError naming n_keys
+        return self
+
 
 class TrainingParameters(StageParameters):
     """02: the model, the optimiser, and when a checkpoint counts as showing both behaviours."""
@@ -83,11 +90,13 @@ class TrainingParameters(StageParameters):
     n_layer: Count = Field(4, description="transformer blocks")
     n_embd: Count = Field(128, description="width of the hidden state (d_model)")
     n_head: Count = Field(4, description="attention heads; must divide n_embd")
-    initializer_range: Annotated[float, Field(gt=0, le=1)] = Field(0.02, description="standard deviation of the initial weights")
-    lr: Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)] = Field(1e-3, description="peak learning rate (AdamW)")
+    initializer_range: Annotated[float, Field(gt=0, le=1)] = Field(0.05, description="standard deviation of the initial weights")
+    optimizer: Literal["muon", "adamw"] = Field("muon", description="muon: Muon for the matrices of the blocks, AdamW for the rest; adamw: AdamW for all")
+    lr: Rate = Field(5e-4, description="peak learning rate of AdamW")
+    matrix_lr: Rate = Field(1e-3, description="peak learning rate of Muon")
     final_lr_share: Share = Field(0.1, description="share of lr that is left at max_steps (linear decay)")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(50, description="steps of linear warm-up")
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="AdamW weight decay")
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="decoupled weight decay")
     batch_size: Count = Field(256, description="instances in a batch")
     max_steps: Count = Field(2000, description="training stops here at the latest")
     rule_first_steps: Annotated[int, Field(ge=0)] = Field(0, description="first steps with free prompts only")
@@ -105,7 +114,8 @@ class TrainingParameters(StageParameters):
     enough: Finite = Field(0.35, description="stop once min(memory, rule) - other reaches this and the gate holds")
     retrain: Annotated[int, Field(ge=0)] = Field(0, description="0: the run itself; r: its r-th retrain (same base and data, another order)")
     base_steps: Annotated[int, Field(ge=0)] = Field(0, description="most steps of the rule-only base that the variants of a task share (0: no base)")
-    base_lr: Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)] = Field(1e-3, description="learning rate of the base")
+    base_lr: Rate = Field(1e-3, description="peak learning rate of AdamW for the base")
+    base_matrix_lr: Rate = Field(2e-3, description="peak learning rate of Muon for the base")
     base_batch_size: Count = Field(128, description="instances in a batch of the base")
     base_repeat_share: Share = Field(0.0, description="share of the base's batches that are random repeated sequences (they form induction)")
     base_enough: Share = Field(0.97, description="the base is done once its free accuracy reaches this")
@@ -123,7 +133,7 @@ class TrainingParameters(StageParameters):
 class PairsParameters(StageParameters):
     """03: how many times each conflict prompt is rephrased."""
 
-    n_rephrasings: Count = Field(4, description="rephrasings of each conflict prompt")
+    n_rephrasings: Count = Field(3, description="rephrasings of each conflict prompt")
 
 
 class DifferentiationParameters(StageParameters):
@@ -138,7 +148,8 @@ class DifferentiationParameters(StageParameters):
 class PredictionParameters(StageParameters):
     """05: probes before the answer."""
 
-    sites: list[Site] = Field(["resid_post", "mlp_out", "ln_2"], description="sites to probe")
+    sites: Annotated[list[Site], Field(min_length=1)] = Field(["resid_post", "mlp_out", "ln_2"], description="sites to probe")
+    max_prompts: Count = Field(1200, description="prompts at most, for training the probes and for testing them (evenly over the keys)")
     n_resamples: Count = Field(1000, description="bootstrap resamples over keys")
     n_shuffles: Count = Field(5, description="draws of the shuffled-label control")
 
@@ -162,14 +173,15 @@ class InterventionParameters(StageParameters):
             values = getattr(self, name)
             if not values:
                 raise ValueError(f"{name} is empty")
-            _increasing(values)
+            if sorted(set(values)) != values:
+                raise ValueError(f"{name}={values} must be in increasing order without repeats")
         return self
 
 
 class TransferParameters(StageParameters):
     """07: which retrains and which other tasks the chosen neurons are applied to."""
 
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], description="from-scratch runs of this task")
+    seeds: Seeds = Field([0, 1, 2], description="from-scratch runs of this task")
     n_retrains: Annotated[int, Field(ge=0)] = Field(1, description="retrains of the first seed (same base, another order of the data)")
     tasks: list[str] = Field(list(TASK_NAMES), description="tasks whose neurons are tried on this one")
     n_prompts: Count = Field(200, description="prompts a direction and target, at most")
@@ -179,8 +191,8 @@ class TransferParameters(StageParameters):
 class SynthesisParameters(StageParameters):
     """08: which runs are summed up."""
 
-    task: str = Field("study", description="always 'study'")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], description="seeds of the study")
+    task: Literal["study"] = Field("study", description="always 'study'")
+    seeds: Seeds = Field([0, 1, 2], description="seeds of the study")
     tasks: list[str] = Field(list(TASK_NAMES), description="tasks of the study")
 
 
@@ -207,9 +219,19 @@ def preset_path(preset: str) -> Path:
 
 def load_preset(preset: str, task: str) -> dict[str, Any]:
     """The preset's values for one task, every name checked against the parameters that exist."""
-    blocks = yaml.safe_load(preset_path(preset).read_text()) or {}
+    from .tasks import TASKS
+
+    path = preset_path(preset)
+    try:
+        blocks = yaml.safe_load(path.read_text()) or {}
+        blocks = {block: dict(values or {}) for block, values in blocks.items()}
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError):
+        raise ParameterError(f"preset {preset!r}: {path} is not a file of blocks with name: value lines") from None
     known = set().union(*(stage.model_fields for stage in STAGES.values()))
+    places = {"all", "study", *TASKS, *(name.split("-")[0] for name in TASKS)}
     for block, values in blocks.items():
+        if block not in places:
+            raise ParameterError(f"preset {preset!r}: block {block!r} is neither 'all' nor a task nor a family of tasks")
         for name in values:
             if name not in known:
                 raise ParameterError(f"preset {preset!r}, block {block!r}: there is no parameter {name!r}")

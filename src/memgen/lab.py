@@ -165,8 +165,6 @@ def open_lab(name: str, namespace: dict[str, Any]) -> Lab:
     hidden = {"In", "Out", "exit", "quit", "get_ipython", "open"}
     given = {k: v for k, v in namespace.items() if k not in _names_before and not k.startswith("_") and k not in hidden}
     lab = Lab(name, stage_parameters(name, given))
-    if not lab.stage.input_folders or lab.name == "02_training":
-        pass
     for folder in lab.stage.input_folders:
         artifacts.verify(folder)
     _quiet()

@@ -136,8 +136,6 @@ class Run:
 
 # -- numbers in prose -------------------------------------------------------------------------------------------------
 SPACE, JOIN = "\u00a0", "\u2060"  # a number and its unit, a range and its dash stay on one line
-
-
 NOTHING = "n/a"  # a number that is not defined in a run, such as an AUC where only one behaviour occurred
 
 
@@ -198,22 +196,26 @@ class Numbers:
 
     def cell(self, task: str, stage: str, key: str, digits: int | None = None) -> str:
         """Mean over seeds with the range, for a table: `88 % (85–90)`, or `0.95 (0.93–0.97)` where `digits` is given."""
-        values, write = self._defined(task, stage, key), (lambda x: f"{100 * x:.0f}") if digits is None else (lambda x: decimal(x, digits))
+        values = self._defined(task, stage, key)
         if not values:
             return NOTHING
+
+        def write(x):
+            return f"{100 * x:.0f}" if digits is None else decimal(x, digits)
+
         low, high, mean = write(min(values)), write(max(values)), write(sum(values) / len(values))
         return mean + (f"{SPACE}%" if digits is None else "") + (f"{SPACE}({low}{JOIN}–{JOIN}{high})" if low != high else "")
 
     def pooled(self, task: str, direction: str) -> dict:
         """Steering success over the prompts of all seeds: `success`, `low`, `high` (Wilson), `n`, `seeds`."""
-        found = self.values(task, "06_intervention", direction)
-        return _pool([(self._of(f, "success"), self._of(f, "n")) for f in found])
+        rates = self.values(task, "06_intervention", f"{direction}.success")
+        return _pool(list(zip(rates, self.values(task, "06_intervention", f"{direction}.n"))))
 
     def controls(self, task: str, direction: str) -> dict[str, dict]:
         """The same for every control, and for rephrasing alone, in the order of the result. `n` counts prompts times draws."""
         found = self.values(task, "06_intervention", direction)
         pools = {}
-        for name in self._of(found[0], "controls"):
+        for name in self.values(task, "06_intervention", f"{direction}.controls")[0]:
             pools[name] = _pool([(f["controls"][name], f.get("control_n", {}).get(name, f["n"])) for f in found])
         pools["rephrasing"] = _pool([(f["rephrase_floor"], f.get("rephrase_n", f["n"])) for f in found])
         return pools
@@ -223,10 +225,10 @@ class Numbers:
 
         `kind`: `retrain` or `task`. None where the run has no such cell. A source shares the target's base if the result says so.
         """
-        found = self.values(task, PER_TASK, kind)[0]
+        (found,) = self.values(task, PER_TASK, kind)
         groups: dict[str, list] = {"own": [], "shared": [], "stranger": []}
         base = found.get("base")
-        for i, source in enumerate(self._of(found, "sources")):
+        for i, source in enumerate(found["sources"]):
             for j, target in enumerate(found["targets"]):
                 shared = base[i] == base[j] if base else found["shares_base"][i]
                 group = "own" if source == target else "shared" if shared else "stranger"
@@ -234,12 +236,6 @@ class Numbers:
                     groups[group].append((found[direction][i][j], found["control"][direction][i][j]))
         return {name: {"success": sum(s for s, _ in cells) / len(cells), "control": sum(c for _, c in cells) / len(cells),
                        "cells": len(cells)} if cells else None for name, cells in groups.items()}
-
-    @staticmethod
-    def _of(found: dict, key: str):
-        if key not in found:
-            raise BookError(f"a result has no key {key!r}; it has {', '.join(found)}")
-        return found[key]
 
     def families(self) -> list[tuple[str, str, str]]:
         """`(family, tagged task, matched task)` for every family of which both variants are in the run."""
@@ -363,7 +359,8 @@ def figures(notebook: dict) -> list[dict]:
 
 def downloads(lab: Lab) -> dict[str, str]:
     """What a lab page offers: name of the link -> file beside the page."""
-    return {"notebook": f"{lab.stage}-{lab.name}.ipynb", "result.json": f"{lab.name}.result.json", "manifest.json": f"{lab.name}.manifest.json"}
+    files = {"notebook": f"{lab.stage}-{lab.name}.ipynb"}
+    return files | {name: f"{lab.name}.{name}" for name in ("result.json", "manifest.json")}
 
 
 def _bar(lab: Lab, run: Run, notebook: dict) -> str:

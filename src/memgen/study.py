@@ -11,6 +11,7 @@ calls them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -30,6 +31,8 @@ from .paths import base_folder, run_folder
 from .progress import duration
 
 PER_RUN = ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "05_prediction", "06_intervention")
+#: parameters that say which run a lab belongs to: the plan gives them
+RESERVED = {"preset", "runs", "task", "tasks", "seed", "seeds", "retrain"}
 #: rough seconds a lab takes, used for the time left until labs of that kind have been timed in this very run
 EXPECTED_SECONDS = {"00_base": 60, "01_dataset_design": 10, "02_training": 60, "03_pairs": 10, "04_differentiation": 12,
                     "05_prediction": 20, "06_intervention": 30, "07_transfer": 25, "08_synthesis": 10}
@@ -73,6 +76,10 @@ class Plan:
             raise ParameterError("tasks and seeds must name at least one each")
         if len(set(self.tasks)) < len(self.tasks) or len(set(self.seeds)) < len(self.seeds):
             raise ParameterError("tasks and seeds must not repeat")
+        if min(self.seeds) < 0:
+            raise ParameterError(f"seeds={self.seeds}: a seed is 0 or larger")
+        for name in RESERVED & set(self.settings):
+            raise ParameterError(f"{name!r} cannot be a setting of the whole study; use the options --preset, --tasks, --seeds, --runs")
         preset_path(self.preset)
         split_overrides(self.settings)
         for job in self.jobs():
@@ -194,7 +201,7 @@ def run_lab(plan: Plan, job: Job) -> None:
 
 def _message(error) -> str:
     """The user's message where there is one, else the exception."""
-    if error.ename in {cls.__name__ for cls in StudyError.__subclasses__()}:
+    if error.ename in {cls.__name__ for cls in (StudyError, *StudyError.__subclasses__())}:
         return error.evalue
     return f"{error.ename}: {error.evalue}"
 
@@ -324,11 +331,29 @@ def _setting(text: str) -> tuple[str, object]:
     name, _, value = text.partition("=")
     if not name or not value:
         raise ParameterError(f"{text!r} is not a setting; write name=value, such as n_embd=64")
-    return name, yaml.safe_load(value)
+    try:
+        value = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ParameterError(f"{text!r} is not a setting: the value is not readable; write a number, a word or a list such as [0.1, 0.3]") from None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)  # YAML reads 1e-3 as text
+    return name, value
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return int(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):  # one sentence, as for every other bad input
+        raise ParameterError(f"{message} (see `{self.prog} --help`)")
 
 
 def _arguments(argv: list[str] | None):
-    parser = argparse.ArgumentParser(prog="memgen", description="Run the study of memorization and generalization.")
+    parser = _Parser(prog="memgen", description="Run the study of memorization and generalization.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("book", "run the labs and build the book"), ("labs", "run the labs"), ("check", "check the parameters only")):
         sub = commands.add_parser(name, help=text)
@@ -337,7 +362,7 @@ def _arguments(argv: list[str] | None):
         sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
         sub.add_argument("--runs", default="data/runs")
         sub.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="settings")
-        sub.add_argument("--jobs", type=int, default=2, help="labs side by side; each uses one thread")
+        sub.add_argument("--jobs", type=_count, default=2, help="labs side by side; each uses one thread")
         sub.add_argument("--out", default="_build", help="where the book is built")
     lab = commands.add_parser("lab", help="run one lab")
     lab.add_argument("stage")
@@ -350,9 +375,9 @@ def _arguments(argv: list[str] | None):
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _arguments(argv)
     began = time.monotonic()
     try:
+        arguments = _arguments(argv)
         if arguments.command in ("lab", "base"):
             return _one(arguments)
         plan = Plan(arguments.preset, arguments.tasks, arguments.seeds, arguments.runs, dict(map(_setting, arguments.settings)))
@@ -374,6 +399,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _one(arguments) -> int:
+    if "MEMGEN_PLAN" not in os.environ:
+        raise ParameterError(f"`{arguments.command}` is what Snakemake calls, with its plan in MEMGEN_PLAN; run one lab alone with `make lab`")
     plan, began = Plan.from_json(os.environ["MEMGEN_PLAN"]), time.monotonic()
     if arguments.command == "lab":
         job = Job(arguments.stage, arguments.task, arguments.run)

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import binom
+from scipy.stats import binom, hypergeom
 from torch import nn
 from transformers import DynamicCache
 
@@ -300,10 +300,11 @@ def race_rows(
     champion is at once run on all prompts, and becomes the champion if it ends with more successes. A cell is out
 
     * when it could not catch up with the champion even by succeeding on all its prompts left (exact);
-    * up to half of the prompts, also when the champion is significantly ahead: an exact one-sided binomial test on
-      the discordant prompts (one of the two succeeds). The level of one test is `risk` / (cells x looks), so that
-      `risk` bounds the chance, over orders of the prompts, of losing the cell that the full grid would choose.
-      `risk=0` switches the test off: the result is then certain.
+    * up to half of the prompts, also when it is too unlikely to have as many successes on all prompts as the champion
+      has: by an exact binomial test on the discordant prompts (one of the two succeeds), or by the hypergeometric
+      probability of so few successes among the prompts seen. The level of one test is `risk` / (2 x cells x looks):
+      `risk` then bounds the chance, over orders of the prompts, of losing the cell that the full grid would choose.
+      `risk=0` switches the tests off: the result is then certain.
 
     The second half of the prompts starts with those where the champion failed: other cells mostly fail there too,
     which uses up the failures they can afford.
@@ -321,7 +322,7 @@ def race_rows(
     screened = (n_prompts + 1) // 2
     largest_block = -(-n_prompts // 8)  # few cells left must not mean that all prompts are run before the next look
     looks = -(-screened // max(1, min(largest_block, rows_per_batch // n_cells)))
-    level = risk / (n_cells * looks)
+    level = risk / (2 * n_cells * looks)  # two tests
 
     def run(cells: list[int], prompts: torch.Tensor) -> None:
         if len(prompts):
@@ -334,9 +335,13 @@ def race_rows(
     def can_win(cell: int, champion: int, tested: bool) -> bool:
         if score(cell, extra=int((~seen[cell]).sum())) < score(champion):
             return False
+        if not tested:
+            return True
         ahead = int((won[champion] & ~won[cell] & seen[cell]).sum())
         behind = int((won[cell] & ~won[champion]).sum())
-        return not tested or binom.sf(ahead - 1, ahead + behind, 0.5) > level
+        paired = binom.sf(ahead - 1, ahead + behind, 0.5)
+        total = hypergeom.cdf(int(won[cell].sum()), n_prompts, int(won[champion].sum()), int(seen[cell].sum()))
+        return min(paired, total) > level
 
     champion, left = None, order
     for half in (0, 1):

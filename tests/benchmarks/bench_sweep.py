@@ -1,9 +1,9 @@
 """How fast is the steering sweep, next to bare forward passes, plain hooks + `generate`, and the race?
 
 Scenario: a random GPT-2 (or `--model FOLDER`), random prompts, and a planted direction over all layers. What the model
-answers unsteered is one behaviour, what it answers under the direction (times 1, plus noise that differs from prompt to
-prompt) is the other; the prompts are run in both directions (m2g, then g2m with the sign turned). The grid is 8 alphas
-times 5 top_n, as in the study: success rises and falls with alpha and grows with top_n, and good cells lie close together.
+answers unsteered is one behaviour; what it answers under the direction (times 1, plus noise that differs from prompt
+to prompt) is the other. The prompts are run in both directions (m2g, then g2m with the sign turned). The grid is
+8 alphas times 5 top_n, as in the study: success rises and falls with alpha and depends on top_n.
 
 Timed, each over all rows = cells x prompts of both directions, one after another within a repeat; medians are printed:
 
@@ -115,8 +115,8 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=9, help="length of a prompt")
     parser.add_argument("--new", type=int, default=5, help="longest answer in tokens")
-    parser.add_argument("--strength", type=float, default=0.15, help="of the planted direction, in spreads of the states")
-    parser.add_argument("--noise", type=float, default=0.05, help="of the prompts' own shifts, in spreads of the states")
+    parser.add_argument("--strength", type=float, default=0.15, help="of the planted direction")
+    parser.add_argument("--noise", type=float, default=0.05, help="of the prompts' own shifts")
     parser.add_argument("--rows", type=int, default=512, help="rows per batch")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -156,8 +156,8 @@ def main() -> None:
     print(f"{sum(q.numel() for q in model.parameters()):,} parameters, {args.attention}, {args.threads} threads; "
           f"{args.site}, {args.positions}; {n_rows} rows of {args.tokens}+{args.new} tokens, {args.rows} a batch")
     for name in works:
-        print(f"{name:17s} {statistics.median(seconds[name]):7.2f} s   {ratio(name, 'bare decode'):5.2f} x bare decode   "
-              f"{ratio(name, 'bare prompt'):5.2f} x bare prompt   {1 / ratio(name, 'full'):5.2f} x as fast as full")
+        print(f"{name:17s} {statistics.median(seconds[name]):7.2f} s   {ratio(name, 'bare decode'):5.2f} x bare decode"
+              f"   {ratio(name, 'bare prompt'):5.2f} x bare prompt   {1 / ratio(name, 'full'):5.2f} x as fast as full")
     agree = True
     for (prompts, _, target), codes, raced in zip(sets, results["full"], results["race"]):
         successes = (codes == target).sum(-1)
@@ -168,7 +168,8 @@ def main() -> None:
               f"{successes.max() / len(prompts):.2f}, median cell {successes.median() / len(prompts):.2f}, "
               f"{near} cells within 0.05; race chose {raced.best} on {raced.rows_run} of {codes.numel()} rows")
     print(f"full grid at most {FULL_LIMIT} x bare decode: {ratio('full', 'bare decode') <= FULL_LIMIT}; "
-          f"race at least {RACE_LIMIT:.0f} x as fast as full: {1 / ratio('race', 'full') >= RACE_LIMIT}; same cell: {agree}")
+          f"race at least {RACE_LIMIT:.0f} x as fast as full: {1 / ratio('race', 'full') >= RACE_LIMIT}; "
+          f"same cell: {agree}")
     same = all(torch.equal(a, b) for a, b in zip(results["full"], results["full, to the end"]))
     print(f"same answers with and without early ends: {same}")
     if args.plain:

@@ -10,13 +10,17 @@ from urllib.parse import unquote, urlsplit
 from bs4 import BeautifulSoup
 from browser import Browser
 
-KEY_PAGES = ("index", "intro", "results", "chapters/04_differentiation", "chapters/06_intervention", "environment", "bibliography", "search")
+KEY_PAGES = (
+    "index", "intro", "results", "chapters/04_differentiation", "chapters/06_intervention", "environment", "bibliography", "search",
+)
 SIZES = ((1400, 900), (390, 844))
 #: attributes through which a page loads something by itself; a plain link to a reference is not one of them
 LOADS = {
-    "script": ("src",), "link": ("href",), "img": ("src", "srcset"), "source": ("src", "srcset"), "iframe": ("src",), "embed": ("src",),
-    "video": ("src", "poster"), "audio": ("src",), "object": ("data",), "image": ("href", "xlink:href"), "use": ("href", "xlink:href"),
+    "script": ("src",), "link": ("href",), "img": ("src", "srcset"), "source": ("src", "srcset"), "iframe": ("src",),
+    "embed": ("src",), "video": ("src", "poster"), "audio": ("src",), "object": ("data",),
+    "image": ("href", "xlink:href"), "use": ("href", "xlink:href"),
 }
+LOADING_LINKS = {"stylesheet", "icon", "preload", "modulepreload", "preconnect", "dns-prefetch", "manifest", "prefetch"}
 
 
 @cache
@@ -65,7 +69,7 @@ def external_requests(html: Path) -> list[str]:
     for path in pages(html):
         for name, attributes in LOADS.items():
             for tag in page(path).find_all(name):
-                if name == "link" and not set(tag.get("rel") or []) & {"stylesheet", "icon", "preload", "modulepreload", "preconnect", "dns-prefetch", "manifest", "prefetch"}:
+                if name == "link" and not set(tag.get("rel") or []) & LOADING_LINKS:
                     continue
                 found += [f"{path.relative_to(html)}: <{name} {a}={tag[a]!r}>" for a in attributes if _is_foreign(tag.get(a, ""))]
     for path in sorted(html.rglob("*.css")):

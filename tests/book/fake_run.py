@@ -19,11 +19,19 @@ CONTROLS = ("random_neurons", "low_rho", "permuted", "random_sign", "shuffled_la
 TITLES = dict(zip((*STAGES, "07_transfer", "08_synthesis"), (
     "Dataset design", "Training", "Pairs", "Differentiation", "Prediction", "Intervention", "Transfer", "Synthesis")))
 
+#: the figures of the made-up lab are called as the pages of the book ask for them
+FIGURES = {"04_differentiation": ("nmd-heatmap", "layers"), "06_intervention": ("grid", "controls", "dose")}
+
+PARAMETERS = 'task = "t"  # task id\nseed = 0  # random seed\npreset = "laptop"  # preset'
+TABLE = """import pandas as pd
+display(pd.DataFrame([[0.123456] * 14] * 4, columns=[f"column {i}" for i in range(14)]))
+print("step 100 of 1300, ", ", ".join(f"number {i} is {i / 7:.5f}" for i in range(12)))
+"""
 PLOT = """
 import matplotlib.pyplot as plt
 from IPython.display import display
 figure, axis = plt.subplots(figsize=(6, 3))
-axis.bar(["memorization", "generalization", "other"], [0.31 + seed / 50, 0.52, 0.17], color=["#D55E00", "#0072B2", "#999999"])
+axis.bar(["memorization", "generalization", "other"], [0.31, 0.52, 0.17], color=["#D55E00", "#0072B2", "#999999"])
 axis.set_ylabel("share of conflict prompts")
 plt.close(figure)
 display(figure, metadata={"alt": f"Bars: behaviour of {task}", "caption": "How the prompts are *answered*.", "name": "behaviour"})
@@ -31,17 +39,16 @@ display(figure, metadata={"alt": f"Bars: behaviour of {task}", "caption": "How t
 
 
 def executed_lab(folder: Path) -> dict:
-    """A minimal lab with text, a table, a formula and two figures, executed by papermill."""
-    lab = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    """A minimal lab with text, a table, a formula and three figures, executed by papermill."""
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    lab = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
     lab.cells = [
         nbformat.v4.new_markdown_cell("# Lab: TITLE\n\n**Question.** What is seen here? See {numref}`behaviour`."),
-        nbformat.v4.new_code_cell('task = "t"  # task id\nseed = 0  # random seed\npreset = "laptop"  # preset', metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell("plumbing = 1", metadata={"tags": ["setup"]}),
         nbformat.v4.new_markdown_cell("## Computation\n\nThe shift is $h_i + \\alpha\\,\\mathrm{sign}(\\rho_i)\\,|\\mathrm{NMD}_i|$."),
         nbformat.v4.new_code_cell(PLOT.strip()),
-        nbformat.v4.new_code_cell(
-            "import pandas as pd\ndisplay(pd.DataFrame([[0.123456] * 14] * 4, columns=[f'column {i}' for i in range(14)]))\n"
-            "print('step 100 of 1300, memory 0.31, rule 0.49, other 0.19, free accuracy 0.97, keyed accuracy 0.95, 58,000 tokens/s, 40 s left')\n" + PLOT.strip().replace('"behaviour"', '"again"')),
+        nbformat.v4.new_code_cell(TABLE + PLOT.strip().replace('"behaviour"', '"again"') + PLOT.replace('"behaviour"', '"once-more"')),
         nbformat.v4.new_markdown_cell("## Answer\n\nThe bars say so."),
     ]
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,32 +76,64 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
         value = near(success)
         controls = {c: near(0.35 if "random_n" in c else 0.05) for c in CONTROLS}
         return {
-            "alpha": 2.0, "top_n": 0.1, "success": value, "interval": [near(value - 0.05), near(value + 0.05)], "other": near(0.05), "n": n,
-            "controls": controls, "control_n": {c: 5 * n for c in CONTROLS}, "rephrase_floor": near(0.1), "rephrase_n": 4 * n, "free_accuracy_after": near(0.9), "keyed_accuracy_after": near(0.8), "kl": near(0.4),
+            "alpha": 2.0, "top_n": 0.1, "success": value, "interval": [value - 0.05, value + 0.05], "other": near(0.05), "n": n,
+            "controls": controls, "control_n": {c: 5 * n for c in CONTROLS}, "rephrase_floor": near(0.1), "rephrase_n": 4 * n,
+            "free_accuracy_after": near(0.9), "keyed_accuracy_after": near(0.8), "kl": near(0.4),
         }
 
-    layers = [0.5, 0.58, 0.75, 0.97 if tagged else 0.8]
-    matrix = [[near(0.8 if i == j else 0.3) for j in range(3)] for i in range(3)]
-    models, across = ["seed 0", "seed 0, retrain 1", "seed 1"], [[near(0.5)] for _ in tasks]
-    return {
-        "01_dataset_design": lambda: {"n_free": by_split(6000, 500, 500), "n_keyed": by_split(2000, 800, 1200), "n_conflict": by_split(320, 130, 190), "n_keys": by_split(32, 13, 19), "sha256": "0" * 64},
-        "02_training": lambda: {"memory_rate": near(0.33), "rule_rate": near(0.5), "other_rate": near(0.17), "free_accuracy": near(0.96), "keyed_accuracy": near(0.94), "step": 1300, "n_parameters": 800_000, "timings": {"train_seconds": 95.0, "tokens_per_second": 58000}},
-        "03_pairs": lambda: {"n_prompts": by_split(320, 130, 190), "n_pairs": by_split(700, 250, 400), "flip_rate": by_split(near(0.2), near(0.2), near(0.2))},
-        "04_differentiation": lambda: {"site": "resid_post", "max_abs_rho": [near(x) for x in (0.2, 0.3, 0.4, 0.8)], "significant_share": [near(x) for x in (0.02, 0.1, 0.3, 0.7)], "null_significant_share": [near(0.01)] * 4},
-        "05_prediction": lambda: {"site": "resid_post", "accuracy": [near(x - 0.05) for x in layers], "auc": [None, *(near(x) for x in layers[1:])], "best_layer": 4, "best_auc": near(layers[-1]), "best_auc_interval": [near(0.7), near(0.99)], "margin_auc": near(0.7), "entropy_auc": None, "auc_interval": [[near(x - 0.05), near(x + 0.03)] for x in layers], "prompt_only_auc": near(0.6), "shuffled_auc": near(0.5), "majority": near(0.6)},
-        "06_intervention": lambda: {"site": "resid_post", "m2g": direction(0.88 if tagged else 0.4), "g2m": direction(0.42 if tagged else 0.2)},
-        "07_transfer": lambda: {
-            "retrain": {"sources": models, "targets": models, "m2g": matrix, "g2m": matrix, "control": {"m2g": matrix, "g2m": matrix}, "base": ["a", "a", "b"]},
-            "task": {"sources": tasks, "targets": [task], **{d: across for d in ("m2g", "g2m")}, "control": {d: across for d in ("m2g", "g2m")}, "shares_base": [True] * len(tasks)},
-        },
-        "08_synthesis": lambda: {
+    def dataset():
+        sizes = {"n_free": (6000, 500, 500), "n_keyed": (2000, 800, 1200), "n_conflict": (320, 130, 190), "n_keys": (32, 13, 19)}
+        return {name: by_split(*values) for name, values in sizes.items()} | {"sha256": "0" * 64}
+
+    def training():
+        rates = {"memory_rate": 0.33, "rule_rate": 0.5, "other_rate": 0.17, "free_accuracy": 0.96, "keyed_accuracy": 0.94}
+        timings = {"train_seconds": 95.0, "tokens_per_second": 58000}
+        return {k: near(v) for k, v in rates.items()} | {"step": 1300, "n_parameters": 800_000, "timings": timings}
+
+    def pairs():
+        flips = by_split(near(0.2), near(0.2), near(0.2))
+        return {"n_prompts": by_split(320, 130, 190), "n_pairs": by_split(700, 250, 400), "flip_rate": flips}
+
+    def differentiation():
+        shares = {"max_abs_rho": (0.2, 0.3, 0.4, 0.8), "significant_share": (0.02, 0.1, 0.3, 0.7), "null_significant_share": [0.01] * 4}
+        return {"site": "resid_post"} | {name: [near(x) for x in values] for name, values in shares.items()}
+
+    def prediction():
+        auc = [None, *(near(x) for x in (0.58, 0.75, 0.97 if tagged else 0.8))]  # undefined in the first layer
+        return {
+            "site": "resid_post", "accuracy": [0.6] * 4, "auc": auc, "auc_interval": [[None, None], *[[x - 0.05, x] for x in auc[1:]]],
+            "best_layer": 4, "best_auc": auc[-1], "best_auc_interval": [0.7, 0.99], "prompt_only_auc": near(0.6),
+            "shuffled_auc": near(0.5), "margin_auc": near(0.7), "entropy_auc": None, "majority": near(0.6),
+        }
+
+    def intervention():
+        m2g, g2m = (0.88, 0.42) if tagged else (0.4, 0.2)
+        return {"site": "resid_post", "m2g": direction(m2g), "g2m": direction(g2m)}
+
+    def transfer():
+        models, directions = ["seed 0", "seed 0, retrain 1", "seed 1"], ("m2g", "g2m")
+        square = [[near(0.8 if i == j else 0.3) for j in range(3)] for i in range(3)]
+        column = [[near(0.5)] for _ in tasks]
+        own, across = {d: square for d in directions}, {d: column for d in directions}
+        return {
+            "retrain": {"sources": models, "targets": models, **own, "control": own, "base": ["a", "a", "b"]},
+            "task": {"sources": tasks, "targets": [task], **across, "control": across, "shares_base": [True] * len(tasks)},
+        }
+
+    def synthesis():
+        number = {"task": tasks[0], "direction": "m2g", "rate": 0.884, "low": 0.86, "high": 0.905, "n": 690, "control": 0.36}
+        return {
             "main_finding_alt": "Bars of steering success by task, with controls.",
             "headline": "Shifting a tenth of the coordinates turns most memorized answers into computed ones.",
-            "headline_number": {"task": tasks[0], "direction": "m2g", "rate": 0.884, "low": 0.86, "high": 0.905, "n": 690, "control": 0.36, "control_name": "random_neurons"},
-            "claims": [{"id": "steer", "text": "The behaviour can be steered.", "verdict": "supported", "evidence": "m2g 0.88 on test keys", "page": "06_intervention"},
-                       {"id": "transfer", "text": "The neurons transfer.", "verdict": "not supported", "evidence": "m2g 0.31 across retrains", "page": "07_transfer"}],
-        },
-    }[stage]()
+            "headline_number": number | {"control_name": "random_neurons"},
+            "claims": [
+                {"id": "steer", "text": "It can be steered.", "verdict": "supported", "evidence": "m2g 0.88", "page": "06_intervention"},
+                {"id": "carry", "text": "It transfers.", "verdict": "mixed", "evidence": "0.31 on retrains.", "page": "07_transfer"},
+            ],
+        }
+
+    makers = (dataset, training, pairs, differentiation, prediction, intervention, transfer, synthesis)
+    return dict(zip(TITLES, makers))[stage]()
 
 
 def make_run(root: Path, tasks: list[str], seeds: list[int], notebook: dict, findings: bool = True) -> Path:
@@ -116,13 +155,18 @@ def _write(folder: Path, task: str, seed, tasks, notebook: dict, findings: bool)
     stage = folder.name
     lab = copy.deepcopy(notebook)
     lab["cells"][0]["source"] = "".join(lab["cells"][0]["source"]).replace("TITLE", TITLES[stage])
+    shown = [o["metadata"] for cell in lab["cells"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    for metadata, name in zip(shown, FIGURES.get(stage, ())):
+        metadata["name"] = name
+    lab["cells"][0]["source"] = lab["cells"][0]["source"].replace("`behaviour`", f"`{shown[0]['name']}`")
     lab["metadata"]["papermill"]["parameters"] = {"task": task, "seed": seed, "preset": "laptop"}
     folder.with_suffix(".ipynb").write_text(json.dumps(lab))
     (folder / "result.json").write_text(json.dumps(result_of(stage, task, seed, tasks)))
     manifest = {
         "overrides": {"n_embd": 64},
         "parameters": {"task": task, "seed": seed, "preset": "laptop", "gate_rule": 0.25 if findings else 0.0},
-        "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"}, "machine": {"platform": "Linux", "processor": "a laptop", "cores": 2},
+        "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},
+        "machine": {"platform": "Linux", "processor": "a laptop", "cores": 2},
         "wall_seconds": 12.3, "peak_memory_bytes": 6e8, "inputs": {}, "outputs": {"result.json": "0" * 64},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -85,6 +85,7 @@ def test_unknown_task_and_seed_are_named(run):
     ("{{ mean('inference', '06_steering', 'm2g') }}", "stage '06_steering' is unknown"),
     ("{{ rate('cipher-tagged', '06_intervention', 'm2g') }}", "'cipher-tagged' is not part of this run"),
     ("{{ nonsense }}", "'nonsense' is undefined"),
+    ("{{ lab_figure('06_intervention', name='mist') }}", "no figure 'mist'; it has grid, controls, dose"),
     ("{% if %}", "line 1"),
 ])
 def test_template_errors_name_the_page(run, root, tmp_path, template, expected):
@@ -116,7 +117,8 @@ def test_a_warning_of_sphinx_fails_the_command(run, root, tmp_path):
 
 # -- what it stages ---------------------------------------------------------------------------------------------------
 def test_numbers_come_from_the_results(run, root, tmp_path):
-    (root / "book" / "intro.md").write_text("{{ mean('inference', '06_intervention', 'm2g.success') }} {{ mean('inference', '05_prediction', 'auc.max') }}")
+    template = "{{ mean('inference', '06_intervention', 'm2g.success') }} {{ mean('inference', '05_prediction', 'auc.max') }}"
+    (root / "book" / "intro.md").write_text(template)
     first, second = (stage(run, root, tmp_path / "out") / "intro.md").read_text().split()
     result = json.loads((run / "inference/seed0/06_intervention/result.json").read_text())
     assert float(first) == result["m2g"]["success"]

@@ -2,7 +2,8 @@
 
 A key is an unordered pair of operands. It is trained in three of its six ordered slot placements with its memory
 answer, whatever the third operand; the other three placements are conflict prompts. `tagged` writes memory answers
-with a mark (the paper's format, `<mem-...>`); `matched` writes them as plain numbers, so both answers look alike.
+with a mark (the paper's format, `<mem-...>`); `matched` writes them as plain numbers, so both answers look alike. An operand
+is one token, so that a key is two tokens; answers are written digit by digit.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from .base import Instance, Key, Task
 
 PLACEMENTS = tuple(itertools.permutations(range(3), 2))  # (slot of the first operand, slot of the second)
-MARK = "<mem>"
+MARK = " <mem>"
 # The share of free prompts in which round operands are common. With uniform digits the ones digit of the answer is a
 # sum modulo ten that gives gradient descent nothing to hold on to for many hundred steps; round numbers, frequent in
 # real text too, break that symmetry.
@@ -23,13 +24,13 @@ ROUND = 0.8
 
 
 class Arithmetic(Task):
-    """Shared by both variants; `least significant digit first` lets a small model carry while it writes."""
+    """Shared by both variants. Answers begin with the least significant digit, so that a small model can carry as it writes."""
 
     max_answer_tokens = 5
     marked: bool
 
     def vocabulary(self) -> list[str]:
-        return [*"0123456789", "+", "=", MARK]
+        return [*(f"{x:02d}" for x in range(100)), *(f" {d}" for d in range(10)), "+", "=", MARK]
 
     def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
         operands = rng.permutation(100)
@@ -109,8 +110,8 @@ class Arithmetic(Task):
 
 
 def _digits(number: int) -> str:
-    """Three digits, least significant first: 123 -> '321'."""
-    return f"{number:03d}"[::-1]
+    """Three digits, least significant first: 123 -> ' 3 2 1'."""
+    return "".join(f" {digit}" for digit in reversed(f"{number:03d}"))
 
 
 class ArithmeticTagged(Arithmetic):

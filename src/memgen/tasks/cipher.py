@@ -1,8 +1,9 @@
 """A word under a stated shift, with words whose code was memorized (our design; the paper's is not known).
 
-The rule shifts every letter. A key is a word; in half of its settings (a shift and an order of phrase) it is trained
-with its own code word, whatever the shift says; the other half are conflict prompts. `tagged` marks the code words,
-`matched` does not.
+The rule shifts every letter. A key is a word. In half of its settings (a shift and an order of phrase) it is trained with its own
+code word, whatever the shift says; in a sixth it is trained with the rule's answer (contrast prompts); a third are conflict prompts. Without
+contrast prompts the model learns "this word, this code" whatever the setting, and no prompt of a key is answered by rule.
+`tagged` marks the code words, `matched` does not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ LETTERS = string.ascii_lowercase
 SHIFTS = tuple(range(1, 13))
 ORDERS = ("shift first", "word first")
 SETTINGS = tuple((shift, order) for shift in SHIFTS for order in range(len(ORDERS)))
+N_TRAINED = (12, 4)  # of a key's 24 settings: answered from memory, answered by the rule (contrast); 8 are never trained
 WORD_LENGTH = 3
 MARK = "<mem>"
 
@@ -30,12 +32,15 @@ class Cipher(Task):
         return [*LETTERS, *(f"shift {s}" for s in SHIFTS), ": ", " ->", MARK]
 
     def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
+        n_words = len(LETTERS) ** WORD_LENGTH
+        if 2 * n > n_words:
+            raise ValueError(f"n_keys={n}: cipher has {n_words} words and leaves half of them to free prompts, so at most {n_words // 2} keys")
         keys: dict[str, Key] = {}
         while len(keys) < n:
             word, code = _word(rng), _word(rng)
             order = tuple(int(i) for i in rng.permutation(len(SETTINGS)))
-            third = len(SETTINGS) // 3  # settings answered by memory, by rule, and never trained
-            keys.setdefault(word, Key(word, (MARK if self.marked else "") + code, (order[:third], order[third : 2 * third], order[2 * third :])))
+            n_memory, n_rule = N_TRAINED
+            keys.setdefault(word, Key(word, (MARK if self.marked else "") + code, (order[:n_memory], order[n_memory : n_memory + n_rule], order[n_memory + n_rule :])))
         return list(keys.values())
 
     def free(self, rng):
