@@ -1,4 +1,4 @@
-"""Small things that several test files share: data sets of a few prompts, and a model whose behaviour is planted."""
+"""What several test files share: data sets of a few prompts, and a planted model with its answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import memgen  # noqa: F401  (first: it fixes the number of threads before torch
 import numpy as np
 import pytest
 
-from memgen.tasks import TASKS, Instance, Key, Task, make_task
+from memgen.tasks import TASKS, make_task
 
 N_KEYS = 10
 SIZES = {"n_free": 80, "n_keyed": 50, "n_conflict_per_key": 6, "n_free_eval": 20}
@@ -20,80 +20,11 @@ def datasets() -> dict:
     return {name: (task, task.generate(**SIZES)) for name, task in tasks.items()}
 
 
-class Planted(Task):
-    """Prompts such as `key3 word7 near-memory`, whose last word alone decides the answer of the planted model.
-
-    The hidden coordinate 0 at the last word is the number below. The model answers M below 0.6, R up to 2.5 and X above, so
-    +1 turns `near` prompts from M to R (and +4 overshoots to X), while `far` prompts need +4; -1 and -4 likewise turn R to M.
-    """
-
-    name = "planted"
-    max_answer_tokens = 2
-    STATE = {"near-memory": 0.0, "far-memory": -3.0, "near-rule": 1.0, "far-rule": 2.0}
-    SHARES = (0.5, 0.2, 0.3)
-    far_splits: tuple[str, ...] = ("test",)
-
-    def vocabulary(self):
-        return [*(f"key{i} " for i in range(10)), *(f"word{i} " for i in range(30)), *self.STATE, "M", "R", "X"]
-
-    def draw_keys(self, rng, n):
-        return [Key(f"key{i}", "M") for i in range(n)]
-
-    def free(self, rng):
-        return Instance(f"word{rng.integers(30)} word{rng.integers(30)} near-rule", "R")
-
-    def keyed(self, rng, key):
-        return Instance(f"{key.name} {key.name} word{rng.integers(30)} near-memory", "R", "M", key.name, "keyed")
-
-    def conflict(self, rng, key):
-        return self._asked(key, rng.integers(30), "memory" if rng.random() < 0.5 else "rule")
-
-    def rephrase(self, rng, instance):
-        behaviour = "rule" if instance.prompt.endswith("memory") else "memory"
-        return self._asked(self.keys[instance.key], rng.integers(30), behaviour)
-
-    def _asked(self, key, word, behaviour):
-        place = "far" if self.split_keys(self.SHARES)[key.name] in self.far_splits else "near"
-        return Instance(f"{key.name} word{word} {place}-{behaviour}", "R", "M", key.name, "conflict")
-
-
-class PlantedAlike(Planted):
-    """The same with validation and test keys alike."""
-
-    far_splits = ()
-
-
-def planted_model(tokenizer, n_layer: int = 2, width: int = 8):
-    """A GPT-2 whose blocks add nothing: the logits are straight lines in coordinate 0 of the last token's embedding."""
-    import torch
-
-    from memgen.models import build_model
-
-    model = build_model(tokenizer, n_layer=n_layer, n_embd=width, n_head=2, n_positions=16, initializer_range=0.02, seed=0)
-    model.config.tie_word_embeddings = False
-    model.lm_head.weight = torch.nn.Parameter(torch.zeros(len(tokenizer), width))
-    token = tokenizer.convert_tokens_to_ids
-    with torch.no_grad():
-        for block in model.transformer.h:
-            for part in (block.attn.c_proj, block.mlp.c_proj):
-                part.weight.zero_()
-                part.bias.zero_()
-        model.transformer.wpe.weight.zero_()
-        model.transformer.wte.weight.zero_()
-        model.transformer.wte.weight[:, 1] = 1.0
-        for word, value in Planted.STATE.items():
-            model.transformer.wte.weight[token(word), 0] = value
-        model.transformer.wte.weight[[token(answer) for answer in "MRX"], 3] = 100.0  # after an answer comes the end
-        for answer, line in {"M": (0.0, 0.1), "R": (1.0, -0.5), "X": (2.0, -3.0)}.items():
-            model.lm_head.weight[token(answer), :2] = torch.tensor(line)
-        model.lm_head.weight[tokenizer.eos_token_id, 3] = 1.0
-        model.lm_head.weight[:, 2] = -model.lm_head.weight.sum(-1)  # rows sum to 0: the final norm's mean does not matter
-    return model.eval()
-
-
 @pytest.fixture(scope="session")
 def planted():
     """`make(task class, n_keys) -> (model, tokenizer, task, data set, answered conflict prompts)` with planted behaviour."""
+    from planted import Planted, planted_model  # here, because most tests need no torch
+
     from memgen.pairs import answer_conflicts
     from memgen.tokenizers import build_tokenizer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from .artifacts import guard_disk
@@ -45,7 +46,7 @@ def load_model(folder: Path, attention: str = "eager"):
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
             attn_implementation=attention, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"{folder} holds no loadable model ({reason}); delete it and run lab 02_training again") from None
     return model.eval(), tokenizer

@@ -387,7 +387,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command == "book":
             from .book import build_book
 
-            build_book(run_folder(plan.runs, plan.preset, "study", "all").parent.parent, ROOT / arguments.out)
+            build_book(run_folder(plan.runs, plan.preset, "study", "all").parent.parent, ROOT / arguments.out, tasks=plan.tasks, seeds=plan.seeds)
         print(f"finished in {duration(time.monotonic() - began)}", flush=True)
         return 0
     except StudyError as error:

@@ -16,6 +16,7 @@ from .artifacts import read_json
 from .behavior import tokenize_prompts
 from .config import TransferParameters
 from .differentiation import correlation, nmd
+from .errors import StudyError
 from .hooks import capture
 from .intervals import wilson
 from .intervention import DIRECTIONS, SIGN, Cell, Steering, cell_shift, random_shift, steering_prompts, summary
@@ -23,6 +24,10 @@ from .models import load_model
 from .pairs import answer_conflicts, flips
 from .paths import run_folder
 from .tasks import make_task
+
+
+APPLIED = ["source", "direction", "success", "interval", "other", "n", "control", "control_interval"]
+POOLED = ["source", "target", "direction", "n", "success", "interval", "control"]
 
 
 def model_names(p: TransferParameters) -> list[tuple[str, int, int]]:
@@ -63,7 +68,7 @@ def retrain_direction(model, tokenizer, answered: pd.DataFrame, site: str, cells
     pairs = flips(answered)
     pairs = pairs[pairs.split == "train"]
     if pairs.empty:
-        raise ValueError("this retrain has no flip pair on train keys; raise n_rephrasings or n_conflict_per_key")
+        raise StudyError("this retrain has no flip pair on train keys; raise n_rephrasings or n_conflict_per_key")
     rows = answered.reset_index(drop=True)
     states = [capture(model, *tokenize_prompts(tokenizer, list(rows.prompt[pairs[side]])), site=site).numpy()
               for side in ("memory", "rule")]
@@ -90,7 +95,7 @@ def apply_sources(steering: Steering, sources: dict[str, dict], answered: pd.Dat
             random = summary(outcome[1:], direction)
             table.append({"source": name, "direction": direction, **summary(outcome[0], direction),
                           "control": random["success"], "control_interval": random["interval"]})
-    return pd.DataFrame(table)
+    return pd.DataFrame(table, columns=APPLIED)  # the columns also where there was nothing to steer
 
 
 def matrix(table: pd.DataFrame, rows: list[str], columns: list[str], direction: str, value: str) -> list[list[float | None]]:
@@ -107,7 +112,7 @@ def pooled(table: pd.DataFrame) -> pd.DataFrame:
         wins = int(round((rows.success * rows.n).sum()))
         out.append({"source": source, "target": target, "direction": direction, "n": n, "success": wins / n,
                     "interval": list(wilson(wins, n)), "control": float((rows.control * rows.n).sum() / n)})
-    return pd.DataFrame(out)
+    return pd.DataFrame(out, columns=POOLED)
 
 
 def study(p: TransferParameters) -> tuple[dict, pd.DataFrame]:

@@ -30,7 +30,7 @@ class BrowserError(Exception):
 class Browser:
     """One Chromium process. Use as a context manager; `visit` opens a page and tells what happened on it."""
 
-    def __init__(self, timeout: float = 30.0):
+    def __init__(self, timeout: float = 180.0):  # a busy machine is slow, not broken
         binary = next(filter(None, map(shutil.which, BINARIES)), None)
         if binary is None:
             raise BrowserError("Chromium is not installed (Debian: `apt-get install chromium`)")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from memgen import tasks
-from memgen.tasks import GENERALIZATION, MEMORIZATION, OTHER, SPLITS, TASKS, Instance, Key, Task, instances, make_task
-from memgen.tasks.arithmetic import PLACEMENTS
+from memgen.tasks import (
+    GENERALIZATION, MEMORIZATION, OTHER, SPLITS, TASKS, Instance, Key, Task, arithmetic, cipher, instances, make_task,
+)
 
 SIZES = {"n_free": 60, "n_keyed": 40, "n_conflict_per_key": 5, "n_free_eval": 15}
 everywhere = pytest.mark.parametrize("name", TASKS)
@@ -70,7 +71,7 @@ def test_the_rule_answer_is_right(datasets, name):
         if row.kind == "keyed" and name == "inference":
             continue  # its animal is absent: the rule says nothing
         if name.startswith("arithmetic"):
-            right = f"{sum(map(int, row.prompt.rstrip('=').split('+'))):03d}"[::-1]
+            right = " ".join(f"{sum(map(int, row.prompt.rstrip('=').split('+'))):03d}"[::-1])
         elif name == "inference":
             *sentences, question = row.prompt.split(". ")
             right = dict(s.split(" is ") for s in sentences)[question.split(" the ")[1]]
@@ -86,7 +87,7 @@ def setting(name, task, row):
     if name.startswith("arithmetic"):
         operands = [int(x) for x in row.prompt.rstrip("=").split("+")]
         a, b, _ = task.keys[row.key].detail
-        return PLACEMENTS.index((operands.index(a), operands.index(b)))
+        return arithmetic.PLACEMENTS.index((operands.index(a), operands.index(b)))
     if name == "inference":
         return row.prompt.count(row.prompt.split(" the ")[1]) == 1  # only asked for, never in the context
     return row.detail()["setting"]
@@ -131,16 +132,16 @@ def test_free_prompts_have_no_memory_answer_to_fall_for(datasets, name):
     assert row.target == row.rule_answer
 
 
-@pytest.mark.parametrize("family", ["arithmetic", "cipher"])
-def test_variants_share_keys_and_prompts(datasets, family):
+@pytest.mark.parametrize("family, mark", [("arithmetic", arithmetic.MARK), ("cipher", cipher.MARK)])
+def test_variants_share_keys_and_prompts(datasets, family, mark):
     (tagged, tagged_rows), (matched, matched_rows) = (datasets[f"{family}-{kind}"] for kind in ("tagged", "matched"))
     assert {k: v.detail for k, v in tagged.keys.items()} == {k: v.detail for k, v in matched.keys.items()}
     for name, key in matched.keys.items():
-        assert tagged.keys[name].memory_answer == "<mem>" + key.memory_answer
+        assert tagged.keys[name].memory_answer == mark + key.memory_answer
     free = [frame[frame.kind == "free"].reset_index(drop=True) for frame in (tagged_rows, matched_rows)]
     assert free[0].equals(free[1])  # so that both can start from one base
     # where the unmarked memory answer happens to be right there is no conflict, and `matched` draws again
-    shared = tagged_rows[tagged_rows.memory_answer.str.removeprefix("<mem>") != tagged_rows.rule_answer]
+    shared = tagged_rows[tagged_rows.memory_answer.str.removeprefix(mark) != tagged_rows.rule_answer]
     assert set(shared.prompt) <= set(matched_rows.prompt)
     assert len(shared) > 0.95 * len(tagged_rows)
 

@@ -26,7 +26,7 @@ from memgen.training import (
 TASK = "arithmetic-tagged"
 OPEN_GATE = {"gate_memory": 0.0, "gate_rule": 0.0, "gate_other": 1.0, "gate_free": 0.0, "enough": 2.0}
 SMALL = {"n_layer": 2, "n_embd": 16, "n_head": 2, "batch_size": 16, "base_batch_size": 16, "max_steps": 8, "evaluate_every": 2,
-         "warmup_steps": 2, "lr": 0.01, "precision": "float32"}
+         "warmup_steps": 2, "lr": 0.01, "matrix_lr": 0.02, "precision": "float32"}
 
 
 def parameters(**changes) -> TrainingParameters:
@@ -55,6 +55,7 @@ def weights(folder) -> bytes:
 
 
 def state(folder) -> bytes:
+    """Weights, both optimisers and the generator."""
     from safetensors.torch import load_file
 
     tensors = load_file(folder / training.STATE)
@@ -108,7 +109,7 @@ def test_the_seed_decides_the_weights_and_a_retrain_only_the_order(run):
 
 
 @pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"attention": "sdpa"}, {"loss_on": "instance"},
-                                     {"rule_first_steps": 4}, {"evaluate_from": 5}])
+                                     {"optimizer": "adamw"}, {"rule_first_steps": 4}, {"evaluate_from": 5}])
 def test_other_settings_run_and_are_reproducible(run, changes):
     (first, folder), (second, again) = run("a", **changes), run("b", **changes)
     assert first.history.equals(second.history) and weights(folder) == weights(again)
@@ -233,16 +234,12 @@ def test_the_score_is_the_weaker_behaviour_minus_other():
 @pytest.mark.parametrize("loss_on", ["answer", "instance"])
 def test_labels_cover_the_answer_or_the_whole_instance(data, loss_on):
     _, tokenizer, _ = data
-    pool = encode(tokenizer, ["1+2=", "1="], ["30", "<mem>1"], loss_on, length=9)
-    full = [tokenizer("1+2=30")["input_ids"] + [tokenizer.eos_token_id], tokenizer("1=<mem>1")["input_ids"] + [tokenizer.eos_token_id]]
+    pool = encode(tokenizer, ["01+02=", "01="], [" 3 0", " <mem> 1"], loss_on, length=9)
+    full = [tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] for text in ("01+02= 3 0", "01= <mem> 1")]
     for ids, labels, row, prompt_length in zip(pool.ids.tolist(), pool.labels.tolist(), full, (4, 2)):
         assert ids == row + [tokenizer.pad_token_id] * (9 - len(row))
         first = prompt_length if loss_on == "answer" else 1
         assert labels == [IGNORE] * first + row[first:] + [IGNORE] * (9 - len(row))
-
-
-def prompts_of(tokenizer, ids: torch.Tensor) -> set[str]:
-    return {tokenizer.decode(row).split("=")[0] + "=" for row in ids.tolist()}
 
 
 def test_batches_mix_as_asked_and_hold_no_conflict_prompt(data):
@@ -306,7 +303,7 @@ def test_the_variants_share_a_base_that_is_trained_once(datasets, tmp_path, monk
     task, frame = datasets["arithmetic-tagged"]
     still = tmp_path / "still"
     still.mkdir()
-    train(task, tokenizer, frame, parameters(lr=1e-12, max_steps=2, weight_decay=0.0), still, bases[0])
+    train(task, tokenizer, frame, parameters(lr=1e-12, matrix_lr=1e-12, max_steps=2, weight_decay=0.0), still, bases[0])
     base, after = (AutoModelForCausalLM.from_pretrained(path / "model") for path in (bases[0].folder, still))
     for one, other in zip(base.parameters(), after.parameters()):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
@@ -355,11 +352,11 @@ def test_repeated_sequences_repeat_and_are_learned_from_the_second_period_on(dat
 def test_the_learning_rate_warms_up_and_decays(run, data, tmp_path):
     from memgen.models import build_model
 
-    p = parameters(lr=1.0, warmup_steps=4, final_lr_share=0.5)
+    p = parameters(warmup_steps=4, final_lr_share=0.5)
     model = build_model(data[1], n_layer=1, n_embd=16, n_head=2, n_positions=32, initializer_range=0.02, seed=0)
-    trainer = training.Trainer(model, p, p.lr, 100, 0, tmp_path)
+    trainer = training.Trainer(model, p, p.lr, p.matrix_lr, 100, 0, tmp_path)
     rates = []
     for trainer.step in range(101):
-        rates.append(trainer._rate())
+        rates.append(trainer._warmth())
     assert rates[0] == pytest.approx(0.25) and rates[3] == pytest.approx(1 - 0.5 * 3 / 100) and rates[100] == pytest.approx(0.5)
     assert np.all(np.diff(rates[4:]) < 0)

@@ -1,7 +1,8 @@
 """Addition of three two-digit operands, with operand pairs that were memorized.
 
-A key is an unordered pair of operands. It is trained in three of its six ordered slot placements with its memory
-answer, whatever the third operand; the other three placements are conflict prompts. `tagged` writes memory answers
+A key is an unordered pair of operands. In three of its six ordered slot placements it is trained with its memory answer,
+whatever the third operand; in one it is trained with the sum (contrast prompts), so that the placement matters; the other two are conflict
+prompts. `tagged` writes memory answers
 with a mark (the paper's format, `<mem-...>`); `matched` writes them as plain numbers, so both answers look alike. An operand
 is one token, so that a key is two tokens; answers are written digit by digit.
 """
@@ -15,6 +16,7 @@ import numpy as np
 
 from .base import Instance, Key, Task
 
+N_TRAINED = (3, 1)  # of a key's six placements: answered from memory, answered by the rule (contrast); two are never trained
 PLACEMENTS = tuple(itertools.permutations(range(3), 2))  # (slot of the first operand, slot of the second)
 MARK = " <mem>"
 # The share of free prompts in which round operands are common. With uniform digits the ones digit of the answer is a
@@ -38,9 +40,11 @@ class Arithmetic(Task):
             raise ValueError(f"n_keys={n}: arithmetic has 100 operands and uses each in one key, so at most 50 keys")
         keys = []
         for a, b in operands[: 2 * n].reshape(n, 2):
-            trained = rng.permutation(len(PLACEMENTS))[:3]
+            order = tuple(map(int, rng.permutation(len(PLACEMENTS))))
+            memory, contrast = N_TRAINED
+            placements = (order[:memory], order[memory : memory + contrast], order[memory + contrast :])
             number = int(rng.integers(0, 298))
-            keys.append(Key(f"{a:02d}|{b:02d}", self._write_memory(number), (int(a), int(b), tuple(map(int, trained)))))
+            keys.append(Key(f"{a:02d}|{b:02d}", self._write_memory(number), (int(a), int(b), *placements)))
         return keys
 
     def free(self, rng):
@@ -55,16 +59,19 @@ class Arithmetic(Task):
         return self._instance(operands, kind="free")
 
     def keyed(self, rng, key):
-        return self._placed(rng, key, trained=True, kind="keyed")
+        return self._placed(rng, key, key.detail[2], "keyed")
+
+    def contrast(self, rng, key):
+        return self._placed(rng, key, key.detail[3], "contrast")
 
     def conflict(self, rng, key):
-        return self._placed(rng, key, trained=False, kind="conflict")
+        return self._placed(rng, key, key.detail[4], "conflict")
 
     def rephrase(self, rng, instance):
         key = self.keys[instance.key]
         placement, third = instance.detail()["placement"], instance.detail()["third"]
         if rng.random() < 0.5:  # swap the addends
-            others = [p for p in range(6) if p not in key.detail[2] and p != placement]
+            others = [p for p in key.detail[4] if p != placement]
             placement = others[rng.integers(len(others))]
         else:  # change the free operand
             third = int(rng.integers(0, 100))
@@ -82,12 +89,11 @@ class Arithmetic(Task):
         self._key_list
         return any(frozenset(pair) in self._pairs for pair in itertools.combinations(operands, 2))
 
-    def _placed(self, rng, key, trained, kind):
-        allowed = [p for p in range(6) if (p in key.detail[2]) == trained]
-        return self._build(key, allowed[rng.integers(len(allowed))], int(rng.integers(0, 100)), kind)
+    def _placed(self, rng, key, placements, kind):
+        return self._build(key, placements[rng.integers(len(placements))], int(rng.integers(0, 100)), kind)
 
     def _build(self, key, placement, third, kind):
-        a, b, _ = key.detail
+        a, b = key.detail[:2]
         operands = [third] * 3
         operands[PLACEMENTS[placement][0]], operands[PLACEMENTS[placement][1]] = a, b
         if third in (a, b):
