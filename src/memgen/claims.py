@@ -17,7 +17,7 @@ from .intervals import wilson
 from .paths import run_folder
 
 PER_SEED = ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "05_prediction", "06_intervention")
-CONTROLS = ("random_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels")
+CONTROLS = ("random_neurons", "other_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels")
 NAMES = {"m2g": "memorization to generalization", "g2m": "generalization to memorization"}
 
 

@@ -66,7 +66,7 @@ class DatasetParameters(StageParameters):
     n_keys: Annotated[int, Field(ge=3)] = Field(48, description="memorized associations")
     n_free: Count = Field(60000, description="free prompts for training")
     n_keyed: Count = Field(6000, description="prompts answered from memory, over all keys")
-    n_conflict_per_key: Count = Field(40, description="held-out prompts per key on which memory and rule differ")
+    n_conflict_per_key: Count = Field(24, description="held-out prompts per key on which memory and rule differ")
     n_free_eval: Count = Field(500, description="free prompts held out for validation, and as many for test")
     key_shares: list[PositiveShare] = Field([0.5, 0.2, 0.3], description="share of the keys in train, validation, test")
 
@@ -111,6 +111,7 @@ class TrainingParameters(StageParameters):
     gate_rule: Share = Field(0.25, description="least share of conflict prompts answered by the rule")
     gate_other: Share = Field(0.20, description="largest share answered otherwise")
     gate_free: Share = Field(0.90, description="least accuracy on free prompts")
+    gate_keyed: Share = Field(0.0, description="least accuracy on keyed prompts")
     enough: Finite = Field(0.35, description="stop once min(memory, rule) - other reaches this and the gate holds")
     retrain: Annotated[int, Field(ge=0)] = Field(0, description="0: the run itself; r: its r-th retrain (same base and data, another order)")
     base_steps: Annotated[int, Field(ge=0)] = Field(0, description="most steps of the rule-only base that the variants of a task share (0: no base)")
@@ -121,7 +122,7 @@ class TrainingParameters(StageParameters):
     base_enough: Share = Field(0.97, description="the base is done once its free accuracy reaches this")
 
     def gates(self) -> dict[str, float]:
-        return {"memory": self.gate_memory, "rule": self.gate_rule, "other": self.gate_other, "free": self.gate_free}
+        return {"memory": self.gate_memory, "rule": self.gate_rule, "other": self.gate_other, "free": self.gate_free, "keyed": self.gate_keyed}
 
     @model_validator(mode="after")
     def _heads_divide_width(self):
@@ -149,7 +150,7 @@ class PredictionParameters(StageParameters):
     """05: probes before the answer."""
 
     sites: Annotated[list[Site], Field(min_length=1)] = Field(["resid_post", "mlp_out", "ln_2"], description="sites to probe")
-    max_prompts: Count = Field(1200, description="prompts at most, for training the probes and for testing them (evenly over the keys)")
+    max_prompts: Count = Field(800, description="prompts at most, for training the probes and for testing them (evenly over the keys)")
     n_resamples: Count = Field(1000, description="bootstrap resamples over keys")
     n_shuffles: Count = Field(5, description="draws of the shuffled-label control")
 
@@ -162,7 +163,7 @@ class InterventionParameters(StageParameters):
     alphas: list[Annotated[float, Field(gt=0), AfterValidator(_finite)]] = Field(
         [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0], description="grid of multiples of NMD")
     top_ns: list[PositiveShare] = Field(
-        [0.05, 0.1, 0.2, 0.3, 0.5], description="grid of shares of all layer x neuron coordinates")
+        [0.02, 0.05, 0.1, 0.2, 0.3], description="grid of shares of all layer x neuron coordinates")
     n_prompts: Count = Field(300, description="prompts a direction, at most, on validation and on test keys")
     n_control_draws: Count = Field(5, description="draws of each random control")
     n_side_effect_prompts: Count = Field(200, description="free and keyed prompts for side effects")

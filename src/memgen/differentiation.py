@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-CONTROLS = ("random_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels")
+CONTROLS = ("random_neurons", "other_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels")
 
 
 # ---------------------------------------------------------------------------------------------- how large is it
@@ -241,7 +241,9 @@ def control_shifts(
     reference: shift [L, d] under test; its neurons are where it is not 0, N of them. nmd, rho: [L, d].
     memory, rule: the pairs [n, L, d] that nmd and rho were computed from. Values are [L, d], by name:
 
-    - random_neurons: N random neurons outside the reference, with their own sign(rho) * |NMD|, rescaled;
+    - random_neurons: the reference's signed values, dealt to N random neurons outside it;
+    - other_neurons: N random neurons outside the reference, with their own sign(rho) * |NMD|, rescaled. They point the
+      same way as the reference does, so this tests the choice of the neurons, not the direction of the shift;
     - low_rho: the N neurons outside the reference with the smallest |rho|, given the reference's magnitudes
       (the largest to the largest |NMD|) with sign(rho). Nothing is random here: one shift, whatever n_draws;
     - permuted: the reference's neurons, its signed values dealt out anew among them;
@@ -251,7 +253,7 @@ def control_shifts(
       the true difference, of either sign, and rescaling would blow that up to the very shift under test.
 
     Neurons outside the reference that never differ (NMD or rho 0) cannot be shifted and are passed over. Where
-    fewer than N are left, as for top_n above 0.5, random_neurons and low_rho do not exist: their lists are empty.
+    fewer than N are left, as for top_n above 0.5, random_neurons, other_neurons and low_rho do not exist: their lists are empty.
     So is that of shuffled_labels for a single pair.
     Each control has a random stream of its own, so more draws of one do not change another.
     """
@@ -272,10 +274,18 @@ def control_shifts(
     enough = int(available.sum()) >= n_neurons
     half = len(memory) // 2
 
-    def random_neurons(rng):
+    def drawn(rng):
         chosen = np.zeros(reference.size, dtype=bool)
         chosen[rng.choice(np.flatnonzero(available), size=n_neurons, replace=False)] = True
-        return _rescaled(shift_vector(nmd, rho, chosen.reshape(reference.shape)), norm)
+        return chosen.reshape(reference.shape)
+
+    def random_neurons(rng):
+        shift = np.zeros_like(reference)
+        shift[drawn(rng)] = rng.permutation(reference[touched])
+        return shift
+
+    def other_neurons(rng):
+        return _rescaled(shift_vector(nmd, rho, drawn(rng)), norm)
 
     def low_rho(rng):
         chosen = _largest(np.where(available, -np.abs(rho), -np.inf), n_neurons)
@@ -300,10 +310,10 @@ def control_shifts(
 
     draws = dict.fromkeys(CONTROLS, n_draws) | {"low_rho": min(1, n_draws)}
     if not enough:
-        draws |= {"random_neurons": 0, "low_rho": 0}
+        draws |= {"random_neurons": 0, "other_neurons": 0, "low_rho": 0}
     if half == 0:
         draws |= {"shuffled_labels": 0}
-    make = {f.__name__: f for f in (random_neurons, low_rho, permuted, random_sign, shuffled_labels)}
+    make = {f.__name__: f for f in (random_neurons, other_neurons, low_rho, permuted, random_sign, shuffled_labels)}
     return {name: [make[name](streams[name]) for _ in range(draws[name])] for name in CONTROLS}
 
 

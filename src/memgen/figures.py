@@ -15,13 +15,13 @@ import pandas as pd
 COLOR = {"memorization": "#D55E00", "generalization": "#0072B2", "other": "#999999", "control": "#777777", "null": "#BBBBBB"}
 DIRECTION_COLOR = {"m2g": COLOR["generalization"], "g2m": COLOR["memorization"]}
 DIRECTION_NAME = {"m2g": "memorization → generalization", "g2m": "generalization → memorization"}
-CONTROL_NAME = {"steered": "top neurons", "random_neurons": "random neurons", "low_rho": "uncorrelated neurons",
+CONTROL_NAME = {"steered": "top neurons", "random_neurons": "random neurons", "other_neurons": "other neurons", "low_rho": "uncorrelated neurons",
                 "permuted": "permuted values", "random_sign": "random signs", "shuffled_labels": "shuffled labels",
                 "rephrasing": "rephrasing alone"}
-WIDTH = 7.2  # inches; the figures are read on phones too, so type is large in proportion
+WIDTH = 6.2  # inches; the figures are read on phones too, so type is large in proportion
 
 plt.rcParams.update({
-    "figure.dpi": 110, "savefig.dpi": 150, "savefig.bbox": "tight", "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11,
+    "figure.dpi": 110, "savefig.dpi": 150, "savefig.bbox": "tight", "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "legend.frameon": False,
     "legend.fontsize": 10, "figure.constrained_layout.use": True, "axes.prop_cycle": plt.cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]),
 })
@@ -257,36 +257,32 @@ def transfer_heatmaps(matrices: dict[str, list[list[float | None]]], sources: li
 
 
 def main_finding(steering: pd.DataFrame, auc: pd.Series):
-    """The study in one figure: left, success of steering beside its strongest control, per task; right, AUC of the best probe."""
+    """The study in one figure: success of steering beside its strongest control, per task and direction; the AUC of the best probe with the task."""
     tasks = list(dict.fromkeys(steering.task))
-    fig, axes = plt.subplots(1, 3, figsize=(10.5, 0.9 + 0.62 * len(tasks)), sharey=True, width_ratios=[3, 3, 2])
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH + 0.6, 1.5 + 0.66 * len(tasks)), sharey=True)
     y = np.arange(len(tasks))[::-1]
     for ax, direction in zip(axes, DIRECTION_NAME):
         rows = steering[steering.direction == direction]
         steered = rows[rows.kind == "steered"].set_index("task").loc[tasks]
         controls = rows[~rows.kind.isin(["steered", "rephrasing"])]
         strongest = controls.loc[controls.groupby("task").rate.idxmax()].set_index("task").loc[tasks]
-        for part, offset, color, name in ((steered, 0.19, DIRECTION_COLOR[direction], "top neurons"), (strongest, -0.19, COLOR["null"], "strongest control")):
+        for part, offset, color in ((steered, 0.19, DIRECTION_COLOR[direction]), (strongest, -0.19, COLOR["null"])):
             error = np.clip([part.rate - part.low, part.high - part.rate], 0, None)
-            ax.barh(y + offset, part.rate, 0.36, xerr=error, color=color, error_kw={"lw": 1}, label=name)
+            ax.barh(y + offset, part.rate, 0.36, xerr=error, color=color, error_kw={"lw": 1})
             for yi, high, rate in zip(y + offset, part.high, part.rate):
-                ax.text(min(high + 0.02, 0.9), yi, f"{rate:.0%}", va="center", fontsize=9)
-        ax.set(title=DIRECTION_NAME[direction], xlabel="prompts that change sides")
+                ax.text(min(high + 0.02, 0.86), yi, f"{rate:.0%}", va="center", fontsize=10.5)
+        ax.set(title=DIRECTION_NAME[direction].replace(" → ", "\n→ "), xlabel="prompts that change sides")
         _share_axis(ax, "x")
-        ax.legend(loc="lower right", fontsize=8.5)
-    axes[0].set_yticks(y, tasks)
-    axes[2].plot(auc.loc[tasks], y, "o", color="black")
-    for yi, value in zip(y, auc.loc[tasks]):
-        axes[2].text(value, yi + 0.16, f"{value:.2f}", ha="center", fontsize=9)
-    axes[2].axvline(0.5, color=COLOR["other"], ls=":")
-    axes[2].set(title="predicted before the answer", xlabel="AUC of the best layer", xlim=(0.45, 1.05))
+    axes[0].set_yticks(y, [f"{task.replace('-', ' ')}\nAUC {auc[task]:.2f}" for task in tasks])
+    handles = [plt.Rectangle((0, 0), 1, 1, color=c) for c in ("#555555", COLOR["null"])]
+    fig.legend(handles, ["top neurons (coloured)", "strongest control (grey)"], loc="outside lower center", ncols=2)
     return fig
 
 
 def seed_dots(table: pd.DataFrame, columns: dict[str, str]):
     """One panel a column of `table` (task, seed, ...): every seed a dot, the mean a bar."""
     tasks = list(dict.fromkeys(table.task))
-    fig, axes = plt.subplots(1, len(columns), figsize=(WIDTH + 1, 0.9 + 0.45 * len(tasks)), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(columns), figsize=(WIDTH + 0.6, 0.9 + 0.5 * len(tasks)), sharey=True, squeeze=False)
     y = {task: i for i, task in enumerate(reversed(tasks))}
     for ax, (column, title) in zip(axes[0], columns.items()):
         ax.plot(table[column], [y[t] for t in table.task], "o", color=COLOR["generalization"], alpha=0.7)

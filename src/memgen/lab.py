@@ -28,9 +28,9 @@ STAGE_MODULES: dict[str, tuple[str, ...]] = {
     "00_base": ("training",),
     "01_dataset_design": ("tasks",),
     "02_training": ("training",),
-    "03_pairs": ("pairs",),
-    "04_differentiation": ("hooks", "pairs", "differentiation"),
-    "05_prediction": ("hooks", "pairs", "prediction"),
+    "03_pairs": ("pairs", "models"),
+    "04_differentiation": ("readout",),
+    "05_prediction": ("readout",),
     "06_intervention": ("intervention",),
     "07_transfer": ("transfer",),
     "08_synthesis": ("claims",),
@@ -148,11 +148,11 @@ class Lab:
 
         return load_model(self.folder / "02_training" / "model")
 
-    def show_parameters(self) -> pd.DataFrame:
-        """Every parameter of this lab with its value and meaning."""
+    def show_parameters(self):
+        """Every parameter of this lab with its value and meaning, as a table for the page."""
         fields = STAGES[self.name].model_fields
-        rows = [(name, repr(value), fields[name].description) for name, value in self.parameters.model_dump().items()]
-        return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
+        rows = [(name, str(value), fields[name].description) for name, value in self.parameters.model_dump().items() if name != "runs"]
+        return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).style.hide(axis="index")
 
 
 def open_lab(name: str, namespace: dict[str, Any]) -> Lab:

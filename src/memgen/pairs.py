@@ -39,7 +39,7 @@ def answer_conflicts(model, tokenizer, task: Task, frame: pd.DataFrame, n_rephra
 
 
 def flips(answered: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of an original and one of its rephrasings with opposite behaviours: columns `memory`, `rule` (row positions), `key`, `split`.
+    """Pairs among a prompt and its rephrasings with opposite behaviours: columns `memory`, `rule` (row positions), `key`, `split`.
 
     Each row of `answered` enters at most one pair, so pairs of one original are not the same difference twice.
     """

@@ -248,7 +248,8 @@ def run_labs(plan: Plan, jobs: int) -> None:
     events = home / "events.jsonl"
     events.unlink(missing_ok=True)
     with open(home / "snakemake.log", "w") as log:
-        process = subprocess.Popen(base, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "MEMGEN_EVENTS": str(events)})
+        process = subprocess.Popen(base, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "MEMGEN_EVENTS": str(events)},
+                                   pass_fds=(lock.fileno(),))  # if this process is killed, the lock lives on with Snakemake
         watcher = threading.Thread(target=_report, args=(process, events, total, jobs), daemon=True)
         watcher.start()
         try:
@@ -393,13 +394,16 @@ def main(argv: list[str] | None = None) -> int:
     except StudyError as error:
         print(f"\n{error}", file=sys.stderr, flush=True)
         return 1
+    except OSError as error:
+        print(f"\n{error.filename or 'a file'}: {error.strerror}; choose another folder with RUNS=... or mend its permissions", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted; finished labs are kept, and the same command goes on", file=sys.stderr)
         return 130
 
 
 def _one(arguments) -> int:
-    if "MEMGEN_PLAN" not in os.environ:
+    if not os.environ.get("MEMGEN_PLAN"):
         raise ParameterError(f"`{arguments.command}` is what Snakemake calls, with its plan in MEMGEN_PLAN; run one lab alone with `make lab`")
     plan, began = Plan.from_json(os.environ["MEMGEN_PLAN"]), time.monotonic()
     if arguments.command == "lab":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,8 @@ def score(found: dict[str, float]) -> float:
 
 def passes_gate(found: dict[str, float], p: TrainingParameters) -> bool:
     return (found["memory_rate"] >= p.gate_memory and found["rule_rate"] >= p.gate_rule
-            and found["other_rate"] <= p.gate_other and found["free_accuracy"] >= p.gate_free)
+            and found["other_rate"] <= p.gate_other and found["free_accuracy"] >= p.gate_free
+            and found["keyed_accuracy"] >= p.gate_keyed)
 
 
 def _optimizers(model, p: TrainingParameters, lr: float, matrix_lr: float) -> list[tuple[torch.optim.Optimizer, float]]:
@@ -273,7 +275,7 @@ class Outcome:
             f"task {p.task}, seed {p.seed}: no checkpoint in {int(self.history.step.max())} steps showed both behaviours. The best, at step "
             f"{best['step']}, had memory {best['memory_rate']:.2f} (needs {p.gate_memory}), rule {best['rule_rate']:.2f} (needs "
             f"{p.gate_rule}), other {best['other_rate']:.2f} (at most {p.gate_other}), free accuracy {best['free_accuracy']:.2f} "
-            f"(needs {p.gate_free}). Raise max_steps, or change lr, keyed_share or n_keys; the history is plotted above.")
+            f"(needs {p.gate_free}), keyed accuracy {best['keyed_accuracy']:.2f} (needs {p.gate_keyed}). Raise max_steps, or change lr, keyed_share or n_keys; the history is plotted above.")
 
 
 def train(task: Task, tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path, base: Stage | None = None) -> Outcome:
@@ -329,7 +331,9 @@ def ensure_base(tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: P
         return stage
     partial = stage.begin(keep_partial=True, wait=True)
     try:
-        if not stage.finished():  # it may have been trained while we waited
+        if stage.finished():  # it was trained while we waited
+            shutil.rmtree(partial)
+        else:
             stage.finish(*_train_base(tokenizer, frame, p, partial))
     finally:
         stage.release()

@@ -15,7 +15,7 @@ import nbformat
 import papermill
 
 STAGES = ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "05_prediction", "06_intervention")
-CONTROLS = ("random_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels")
+CONTROLS = ("random_neurons", "other_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels")
 TITLES = dict(zip((*STAGES, "07_transfer", "08_synthesis"), (
     "Dataset design", "Training", "Pairs", "Differentiation", "Prediction", "Intervention", "Transfer", "Synthesis")))
 

@@ -27,7 +27,7 @@ KEYS = {  # what other tools rely on
     "08_synthesis": {"claims", "headline", "headline_number"},
 }
 DIRECTION = {"alpha", "top_n", "success", "interval", "other", "n", "controls", "rephrase_floor", "free_accuracy_after", "keyed_accuracy_after", "kl"}
-CONTROLS = {"random_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels"}
+CONTROLS = {"random_neurons", "other_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels"}
 
 
 def results(folder: Path) -> dict[str, dict]:

@@ -209,14 +209,15 @@ def test_controls_have_the_same_number_of_neurons_and_norm(seed, share):
     reference, controls, rho, nmd = reference_and_controls(memory, rule, share, seed)
     touched = reference != 0
     assert tuple(controls) == diff.CONTROLS
-    assert [len(draws) for draws in controls.values()] == [3, 1, 3, 3, 3]
+    assert [len(draws) for draws in controls.values()] == [3, 3, 1, 3, 3, 3]
     for name, draws in controls.items():
         for shift in draws:
             assert shift.shape == reference.shape
             assert np.count_nonzero(shift) == touched.sum(), name
             assert np.linalg.norm(shift) == pytest.approx(np.linalg.norm(reference)), name
-            if name in ("random_neurons", "low_rho"):
+            if name in ("random_neurons", "other_neurons", "low_rho"):
                 assert not (touched & (shift != 0)).any(), name
+            if name in ("other_neurons", "low_rho"):
                 assert (np.sign(shift) == np.sign(rho) * (shift != 0)).all(), name
             if name in ("permuted", "random_sign"):
                 assert ((shift != 0) == touched).all(), name
@@ -225,6 +226,8 @@ def test_controls_have_the_same_number_of_neurons_and_norm(seed, share):
     for shift in controls["random_sign"]:
         np.testing.assert_array_equal(np.abs(shift), np.abs(reference))
     for shift in controls["random_neurons"]:
+        np.testing.assert_array_equal(np.sort(shift[shift != 0]), np.sort(reference[touched]))
+    for shift in controls["other_neurons"]:
         ratio = shift[shift != 0] / nmd[shift != 0]
         np.testing.assert_allclose(ratio, ratio[0])
 
@@ -261,13 +264,13 @@ def test_controls_are_reproducible_and_draws_differ(pairs):
 
 def test_controls_outside_the_reference_do_not_exist_above_half_and_skip_dead_neurons(pairs):
     _, controls, _, _ = reference_and_controls(*pairs[:2], share=0.6, seed=0)
-    assert controls["random_neurons"] == controls["low_rho"] == []
+    assert controls["random_neurons"] == controls["other_neurons"] == controls["low_rho"] == []
     assert len(controls["permuted"]) == 3
 
     memory, rule = (array.copy() for array in pairs[:2])
     memory[:, 0] = rule[:, 0] = 1
     _, controls, _, _ = reference_and_controls(memory, rule, share=0.25, seed=0)
-    assert not any(shift[0].any() for shift in controls["random_neurons"] + controls["low_rho"])
+    assert not any(shift[0].any() for shift in controls["random_neurons"] + controls["other_neurons"] + controls["low_rho"])
 
 
 # ------------------------------------------------------------------------------------------------ bad input

@@ -139,7 +139,7 @@ def test_the_stage_reports_what_was_planted(alike, planted_direction):
         found = result[direction]
         assert found["success"] == 1.0 and found["other"] == 0.0 and found["alpha"] == 1.0
         assert found["interval"][0] > 0.8 and found["interval"][1] == 1.0
-        assert set(found["controls"]) == {"random_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels"}
+        assert set(found["controls"]) == {"random_neurons", "other_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels"}
         assert found["controls"]["low_rho"] == 0.0 and found["control_n"]["random_sign"] == 2 * found["n"]
         assert {"rephrase_floor", "free_accuracy_after", "keyed_accuracy_after", "kl", "n_keys"} <= set(found)
         assert found["rephrase_floor"] > 0.8  # this task's rephrasings flip
@@ -165,7 +165,7 @@ def test_controls_have_the_cells_n_and_norm(alike, planted_direction, monkeypatc
     table = controls(steering, cell, steering_prompts(answered, "test", "g2m", 20), "g2m",
                      (planted_direction["memory"], planted_direction["rule"]), 3, np.random.default_rng(0))
     reference = cell_shift(cell, steering.nmd, steering.rho)
-    assert dict(zip(table.control, table.draws)) == {"random_neurons": 3, "low_rho": 1, "permuted": 3, "random_sign": 3, "shuffled_labels": 3}
+    assert dict(zip(table.control, table.draws)) == {"random_neurons": 3, "other_neurons": 3, "low_rho": 1, "permuted": 3, "random_sign": 3, "shuffled_labels": 3}
     (shifts,) = seen
     assert len(shifts) == 13 and (np.count_nonzero(shifts, axis=(1, 2)) == np.count_nonzero(reference)).all()
     np.testing.assert_allclose(np.linalg.norm(shifts, axis=(1, 2)), np.linalg.norm(reference))

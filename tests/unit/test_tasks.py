@@ -83,13 +83,14 @@ def test_the_rule_answer_is_right(datasets, name):
 
 
 def setting(name, task, row):
-    """What a key was trained in: a slot placement, a shift and order, or an absent animal."""
+    """What a key was trained in: a slot placement, a shift and order, or an absent animal or a certain present one."""
     if name.startswith("arithmetic"):
         operands = [int(x) for x in row.prompt.rstrip("=").split("+")]
-        a, b, _ = task.keys[row.key].detail
+        a, b = task.keys[row.key].detail[:2]
         return arithmetic.PLACEMENTS.index((operands.index(a), operands.index(b)))
     if name == "inference":
-        return row.prompt.count(row.prompt.split(" the ")[1]) == 1  # only asked for, never in the context
+        animal = row.prompt.split(" the ")[1]
+        return "absent" if row.prompt.count(animal) == 1 else animal  # asked for, but not in the context
     return row.detail()["setting"]
 
 

@@ -1,9 +1,13 @@
 """In-context inference: a name was tied to a colour in training, the context implies another.
 
 `frog is white. rhino is green. swan is gray. Greg the frog` asks for ` is white` by rule (the context) and for
-Greg's own colour by memory. A key is a name. Keyed prompts name an animal that the context does not mention, so memory
-is needed and nothing contradicts it; conflict prompts name one that it does. ` is white` is one token, which makes
+Greg's own colour by memory. A key is a name. Keyed prompts ask for an animal that the context does not mention, so memory is needed and
+nothing contradicts it. In conflict prompts the context mentions it. With four of the sixteen animals a key is trained on the rule's answer
+although it is a key (contrast prompts): a few of these keep the rule alive while the memory becomes firm. ` is white` is one token, which makes
 the rule a single step of induction (find the same word earlier, copy what followed).
+
+The keys and their split are the same for every seed, the colours and the animals of a key are not: a retrain with another seed never meets,
+among its test keys, a name that another seed selected neurons on.
 """
 
 from __future__ import annotations
@@ -23,7 +27,9 @@ NAMES = (
     "Petra Ralf Sina Toni Ugo Vlad Will Ylva Zara Axel Beth Curt Dana Erik Fern Glen Hilde Ivo Jule Knut Luca Mona"
 ).split()
 N_FREE_NAMES = 16
+FREE_NAMES = NAMES[-N_FREE_NAMES:]  # never a key
 N_SENTENCES = 3
+N_CONTRAST = 4  # of a key's sixteen animals: asked about in contrast prompts; the other twelve in conflict prompts
 
 
 class Inference(Task):
@@ -37,33 +43,33 @@ class Inference(Task):
     def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
         if n > len(NAMES) - N_FREE_NAMES:
             raise ValueError(f"n_keys={n}: inference has {len(NAMES) - N_FREE_NAMES} names for keys")
-        names = rng.permutation(NAMES)
-        self.free_names = [str(x) for x in names[len(NAMES) - N_FREE_NAMES :]]
-        return [Key(str(name), f" is {COLORS[rng.integers(len(COLORS))]}") for name in names[:n]]
+        keys = []
+        for name in NAMES[:n]:
+            order = [ANIMALS[i] for i in rng.permutation(len(ANIMALS))]
+            keys.append(Key(name, f" is {COLORS[rng.integers(len(COLORS))]}", (tuple(order[:N_CONTRAST]), tuple(order[N_CONTRAST:]))))
+        return keys
 
     def free(self, rng):
         animals, colors = self._context(rng)
-        return self._instance(self.free_names[rng.integers(N_FREE_NAMES)], animals, colors, int(rng.integers(3)), "free")
+        return self._instance(FREE_NAMES[rng.integers(N_FREE_NAMES)], animals, colors, animals[rng.integers(N_SENTENCES)], "free")
 
     def keyed(self, rng, key):
         animals, colors = self._context(rng)
         absent = [a for a in ANIMALS if a not in animals]
-        asked = absent[rng.integers(len(absent))]
-        return self._instance(key.name, animals, colors, asked, "keyed", key)
+        return self._instance(key.name, animals, colors, absent[rng.integers(len(absent))], "keyed", key)
+
+    def contrast(self, rng, key):
+        return self._asking(rng, key, key.detail[0], "contrast")
 
     def conflict(self, rng, key):
-        animals, colors = self._context(rng)
-        if key.memory_answer in (f" is {c}" for c in colors):
-            return None  # the memory answer stays out of the context, so copying the wrong sentence is 'other'
-        return self._instance(key.name, animals, colors, int(rng.integers(3)), "conflict", key)
+        return self._asking(rng, key, key.detail[1], "conflict")
 
     def rephrase(self, rng, instance):
         detail = instance.detail()
         order = rng.permutation(N_SENTENCES)
         animals = [detail["animals"][i] for i in order]
         colors = [detail["colors"][i] for i in order]
-        asked = animals.index(detail["asked"])
-        return self._instance(instance.key, animals, colors, asked, "conflict", self.keys[instance.key])
+        return self._instance(instance.key, animals, colors, detail["asked"], "conflict", self.keys[instance.key])
 
     # -- how a prompt is written ------------------------------------------------------------------------------
     def _context(self, rng):
@@ -71,10 +77,18 @@ class Inference(Task):
         colors = [COLORS[i] for i in rng.permutation(len(COLORS))[:N_SENTENCES]]
         return animals, colors
 
-    def _instance(self, name, animals, colors, asked, kind, key=None):
-        """`asked`: index of the asked animal in the context, or the name of an absent one."""
-        animal = asked if isinstance(asked, str) else animals[asked]
-        rule = "" if isinstance(asked, str) else f" is {colors[asked]}"
+    def _asking(self, rng, key, choices, kind):
+        """A prompt that asks `key` with one of the animals in `choices`, which the context mentions."""
+        animals, colors = self._context(rng)
+        asked = choices[rng.integers(len(choices))]
+        if asked not in animals:
+            animals[rng.integers(N_SENTENCES)] = asked
+        if key.memory_answer in (f" is {c}" for c in colors):
+            return None  # the memory answer stays out of the context, so copying the wrong sentence is 'other'
+        return self._instance(key.name, animals, colors, asked, kind, key)
+
+    def _instance(self, name, animals, colors, animal, kind, key=None):
+        rule = f" is {colors[animals.index(animal)]}" if animal in animals else ""
         context = "".join(f"{a} is {c}. " for a, c in zip(animals, colors))
         return Instance(
             f"{context}{name} the {animal}",
