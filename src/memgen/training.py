@@ -91,11 +91,16 @@ class Mixture:
         self.pools = {kind: encode(tokenizer, [r.prompt for r in part], [r.target for r in part], parameters.loss_on, length)
                       for kind, part in rows.items()}
         self.parameters = parameters
+        self.contrast = True
+
+    def lean(self, found: dict[str, float]) -> None:
+        """With `balance`, contrast prompts pull back towards the rule, and only while the model leans to memory on validation keys."""
+        self.contrast = not self.parameters.balance or found["memory_rate"] > found["rule_rate"]
 
     def __call__(self, step: int, generator: torch.Generator):
         p = self.parameters
         n_with_key = round(p.batch_size * p.keyed_share) if step >= p.rule_first_steps else 0
-        n_contrast = round(n_with_key * p.contrast_share) if "contrast" in self.pools else 0
+        n_contrast = round(n_with_key * p.contrast_share) if self.contrast and "contrast" in self.pools else 0
         wanted = {"free": p.batch_size - n_with_key, "keyed": n_with_key - n_contrast, "contrast": n_contrast}
         parts = [self.pools[kind].draw(n, generator) for kind, n in wanted.items() if n]
         return tuple(torch.cat(columns) for columns in zip(*parts))
@@ -294,16 +299,16 @@ def train(task: Task, tokenizer, frame: pd.DataFrame, p: TrainingParameters, fol
     draw = Mixture(tokenizer, frame, p)
     if trainer.resume():
         print(f"resuming {p.task}, seed {p.seed} at step {trainer.step}", flush=True)
+    if trainer.history:
+        draw.lean(trainer.history[-1])
     progress = Progress(f"training {p.task}, seed {p.seed}", p.max_steps, start=trainer.step)
     kept = max((h for h in trainer.history if h["passes"]), key=lambda h: h["score"], default=None)
     while trainer.step < p.max_steps and not (kept and kept["score"] >= p.enough):
         loss = trainer.advance(draw, min(p.evaluate_every, p.max_steps - trainer.step))
-        if trainer.step < p.evaluate_from and trainer.step < p.max_steps:
-            progress.step(trainer.step, f"loss {loss:.3f}")
-            continue
         found = watch(model, tokenizer, task, frame, "validation")
-        found |= {"step": trainer.step, "loss": loss, "score": score(found), "passes": passes_gate(found, p)}
+        found |= {"step": trainer.step, "loss": loss, "score": score(found), "passes": trainer.step >= p.keep_from and passes_gate(found, p)}
         trainer.history.append(found)
+        draw.lean(found)
         if found["passes"] and (kept is None or found["score"] > kept["score"]):
             kept = found
             save_model(folder / "model", model, tokenizer)

@@ -109,11 +109,11 @@ def test_the_seed_decides_the_weights_and_a_retrain_only_the_order(run):
 
 
 @pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"attention": "sdpa"}, {"loss_on": "instance"},
-                                     {"optimizer": "adamw"}, {"rule_first_steps": 4}, {"evaluate_from": 5}])
+                                     {"optimizer": "adamw"}, {"rule_first_steps": 4}, {"keep_from": 5}])
 def test_other_settings_run_and_are_reproducible(run, changes):
     (first, folder), (second, again) = run("a", **changes), run("b", **changes)
     assert first.history.equals(second.history) and weights(folder) == weights(again)
-    if "evaluate_from" in changes:
+    if "keep_from" in changes:
         assert list(first.history.step) == [6, 8]
 
 
