@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import memgen  # noqa: F401  (first: it fixes the number of threads before torch starts)
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,16 @@ from memgen.tasks import TASKS, make_task
 
 N_KEYS = 10
 SIZES = {"n_free": 80, "n_keyed": 50, "n_conflict_per_key": 6, "n_free_eval": 20}
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Path:
+    """The run folder of a finished smoke study of all five tasks, made the way a user makes it; its book is in `<folder>/_build/html`."""
+    from running import study
+
+    folder = tmp_path_factory.mktemp("smoke")
+    study("book", "--preset", "smoke", "--seeds", "0", "--runs", str(folder), "--out", str(folder / "_build"))
+    return folder
 
 
 @pytest.fixture(scope="session")

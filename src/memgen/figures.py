@@ -15,6 +15,7 @@ import pandas as pd
 COLOR = {"memorization": "#D55E00", "generalization": "#0072B2", "other": "#999999", "control": "#777777", "null": "#BBBBBB"}
 DIRECTION_COLOR = {"m2g": COLOR["generalization"], "g2m": COLOR["memorization"]}
 DIRECTION_NAME = {"m2g": "memorization → generalization", "g2m": "generalization → memorization"}
+PANEL_NAME = {direction: name.replace(" → ", "\n→ ") for direction, name in DIRECTION_NAME.items()}  # fits half a figure
 CONTROL_NAME = {"steered": "top neurons", "random_neurons": "random neurons", "other_neurons": "other neurons", "low_rho": "uncorrelated neurons",
                 "permuted": "permuted values", "random_sign": "random signs", "shuffled_labels": "shuffled labels",
                 "rephrasing": "rephrasing alone"}
@@ -145,18 +146,18 @@ def top_neuron_map(rho: np.ndarray, mask: np.ndarray):
 
 def probe_curves(table: pd.DataFrame, baselines: pd.DataFrame):
     """AUC by layer, one line a site, with key-bootstrap intervals; baselines as horizontal lines with their names."""
-    fig, ax = plt.subplots(figsize=(WIDTH, 3.8))
+    fig, ax = plt.subplots(figsize=(WIDTH, 4.4))
     n_sites = table.site.nunique()
     for i, ((site, rows), marker) in enumerate(zip(table.groupby("site", sort=False), "osD^")):
-        x = rows.layer + (i - (n_sites - 1) / 2) * 0.08
+        x = rows.layer + 1 + (i - (n_sites - 1) / 2) * 0.08
         error = np.clip([rows.auc - rows.auc_low, rows.auc_high - rows.auc], 0, None)
         ax.errorbar(x, rows.auc, yerr=error, marker=marker, capsize=2, label=site)
     styles = ["--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3))]
     for (name, auc), style in zip(baselines.set_index("name").auc.items(), styles):
         if np.isfinite(auc):
             ax.axhline(auc, color=COLOR["control"], ls=style, lw=1.2, label=name.replace("_", " "))
-    ax.set(xlabel="layer", ylabel="AUC on test keys", xticks=sorted(table.layer.unique()), ylim=(min(0.4, ax.get_ylim()[0]), 1.02))
-    fig.legend(loc="outside right center")
+    ax.set(xlabel="layer", ylabel="AUC on test keys", xticks=sorted(table.layer.unique() + 1), ylim=(min(0.4, ax.get_ylim()[0]), 1.02))
+    fig.legend(loc="outside lower center", ncols=3, fontsize=10)
     return fig
 
 
@@ -173,7 +174,7 @@ def grid_heatmaps(races: dict[str, pd.DataFrame], chosen: dict[str, tuple[float,
         top_n, alpha = chosen[direction]
         spot = (list(values.columns).index(alpha), list(values.index).index(top_n))
         ax.add_patch(plt.Rectangle((spot[0] - 0.5, spot[1] - 0.5), 1, 1, fill=False, ec="#D55E00", lw=2.5))
-        ax.set(title=DIRECTION_NAME[direction], xlabel="alpha", xticks=range(values.shape[1]), xticklabels=[f"{a:g}" for a in values.columns],
+        ax.set(title=PANEL_NAME[direction], xlabel="alpha", xticks=range(values.shape[1]), xticklabels=[f"{a:g}" for a in values.columns],
                yticks=range(values.shape[0]), yticklabels=[f"{t:.0%}" for t in values.index])
     axes[0, 0].set_ylabel("top-N neurons")
     fig.colorbar(image, ax=axes, label="success", pad=0.01)
@@ -195,7 +196,7 @@ def control_bars(tables: dict[str, pd.DataFrame]):
             ax.text(min(high + 0.02, 0.8), yi, f"{value:.0%} (n={n})", va="center", fontsize=8.5,
                     bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.5})
         ax.set_yticks(y, [CONTROL_NAME.get(n, n) for n in table.name])
-        ax.set(title=DIRECTION_NAME[direction], xlabel="prompts that change sides")
+        ax.set(title=PANEL_NAME[direction], xlabel="change sides")
         _share_axis(ax, "x")
     return fig
 
@@ -213,7 +214,7 @@ def dose_response(table: pd.DataFrame):
             for behavior in ("memorization", "generalization", "other"):
                 ax.plot(rows.alpha, rows[behavior], style, color=COLOR[behavior], marker="." if kind == "steered" else "",
                         label=f"{behavior}{'' if kind == 'steered' else ', random neurons'}")
-        ax.set(title=DIRECTION_NAME[direction], xlabel="alpha (multiples of NMD)")
+        ax.set(title=PANEL_NAME[direction], xlabel="alpha (multiples of NMD)")
         _share_axis(ax)
     axes[0, 0].set_ylabel("share of answers")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -248,7 +249,7 @@ def transfer_heatmaps(matrices: dict[str, list[list[float | None]]], sources: li
                 control = controls[direction][i][j]
                 text = f"{grid[i, j]:.0%}" + ("" if control is None else f"\n({control:.0%})")
                 ax.text(j, i, text, ha="center", va="center", fontsize=8.5, color="white" if grid[i, j] < 0.6 else "black")
-        ax.set(title=DIRECTION_NAME[direction], xlabel="applied to")
+        ax.set(title=PANEL_NAME[direction], xlabel="applied to")
         ax.set_xticks(range(len(targets)), [t.replace(", ", "\n").replace("-", "-\n") for t in targets], fontsize=9)
         ax.set_yticks(range(len(sources)), sources)
     axes[0, 0].set_ylabel("neurons from")
@@ -271,7 +272,7 @@ def main_finding(steering: pd.DataFrame, auc: pd.Series):
             ax.barh(y + offset, part.rate, 0.36, xerr=error, color=color, error_kw={"lw": 1})
             for yi, high, rate in zip(y + offset, part.high, part.rate):
                 ax.text(min(high + 0.02, 0.86), yi, f"{rate:.0%}", va="center", fontsize=10.5)
-        ax.set(title=DIRECTION_NAME[direction].replace(" → ", "\n→ "), xlabel="prompts that change sides")
+        ax.set(title=PANEL_NAME[direction], xlabel="change sides")
         _share_axis(ax, "x")
     axes[0].set_yticks(y, [f"{task.replace('-', ' ')}\nAUC {auc[task]:.2f}" for task in tasks])
     handles = [plt.Rectangle((0, 0), 1, 1, color=c) for c in ("#555555", COLOR["null"])]

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -255,7 +256,11 @@ def run_labs(plan: Plan, jobs: int) -> None:
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            process.wait()
+            process.send_signal(signal.SIGINT)  # a terminal has told it already; another sender has not
+            try:
+                process.wait(timeout=30)
+            except (KeyboardInterrupt, subprocess.TimeoutExpired):
+                process.kill()
             raise ArtifactError("interrupted; finished labs are kept, and the same command goes on") from None
         watcher.join(timeout=5)
     if code:

@@ -1,4 +1,4 @@
-"""A book to look at: a small made-up run, built once a session, or the one that `MEMGEN_BOOK` names."""
+"""Books to look at: the smoke study's (or the one that `MEMGEN_BOOK` names), and small made-up runs that a test may damage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from fake_run import executed_lab, make_run  # noqa: E402
 
 from memgen import book  # noqa: E402
 
-TASKS = ["arithmetic-tagged", "arithmetic-matched", "inference"]
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +42,10 @@ def root(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built_book(tmp_path_factory, notebook) -> Path:
-    """The HTML folder of a book: `MEMGEN_BOOK`, or one built here from a made-up run of three tasks and two seeds."""
+def built_book(request) -> Path:
+    """The HTML folder of a book: the one that `MEMGEN_BOOK` names, or that of the smoke study."""
     if os.environ.get("MEMGEN_BOOK"):
         html = Path(os.environ["MEMGEN_BOOK"]).resolve()
         assert (html / "index.html").is_file(), f"MEMGEN_BOOK={html} holds no index.html"
         return html
-    folder = tmp_path_factory.mktemp("book")
-    runs = make_run(folder / "runs", TASKS, [0, 1], notebook)
-    return book.build_book(runs, folder / "_build", ROOT).parent
+    return request.getfixturevalue("smoke") / "_build" / "html"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +131,23 @@ def test_damaged_input_is_named(copy, tmp_path):
     model.write_bytes(model.read_bytes()[:-100])
     done = papermill("03_pairs", tmp_path / "out.ipynb", "task=inference", "seed=0", "preset=smoke", f"runs={copy}")
     assert done.returncode != 0 and "model.safetensors" in done.stderr and "altered or truncated" in done.stderr
+
+
+def test_ctrl_c_ends_the_study_with_a_message_and_keeps_what_is_finished(tmp_path):
+    """A real interrupt of the whole process group, as a terminal sends it, while a lab is running."""
+    process = subprocess.Popen([sys.executable, "-m", "memgen.study", "labs", "--preset", "smoke", "--tasks", "inference", "--seeds", "0",
+                                "--runs", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    first = tmp_path / "smoke/inference/seed0/01_dataset_design.stamp"
+    for _ in range(1200):
+        if first.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=90)
+    assert process.returncode != 0 and "interrupted; finished labs are kept" in error and "Traceback" not in error
+    verify(first.with_suffix(""))
+    assert not (tmp_path / "smoke/study/all/08_synthesis").exists()
 
 
 def test_gate_that_is_not_reached_ends_the_study_with_its_numbers(tmp_path):

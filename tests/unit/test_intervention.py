@@ -167,7 +167,7 @@ def test_controls_have_the_cells_n_and_norm(alike, planted_direction, monkeypatc
     reference = cell_shift(cell, steering.nmd, steering.rho)
     assert dict(zip(table.control, table.draws)) == {"random_neurons": 3, "other_neurons": 3, "low_rho": 1, "permuted": 3, "random_sign": 3, "shuffled_labels": 3}
     (shifts,) = seen
-    assert len(shifts) == 13 and (np.count_nonzero(shifts, axis=(1, 2)) == np.count_nonzero(reference)).all()
+    assert len(shifts) == 16 and (np.count_nonzero(shifts, axis=(1, 2)) == np.count_nonzero(reference)).all()
     np.testing.assert_allclose(np.linalg.norm(shifts, axis=(1, 2)), np.linalg.norm(reference))
 
 

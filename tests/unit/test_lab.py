@@ -43,7 +43,7 @@ def dataset(names: dict) -> Lab:
 
 def test_a_lab_takes_the_notebooks_names_and_the_presets_values(namespace, tmp_path):
     lab = open_lab(STAGE, namespace)
-    assert (lab.parameters.task, lab.parameters.n_keys, lab.parameters.n_free) == ("inference", 12, 400)
+    assert (lab.parameters.task, lab.parameters.n_keys, lab.parameters.n_free) == ("inference", 16, 6000)
     assert lab.folder == tmp_path / "smoke" / "inference" / "seed0"
     assert open_lab(STAGE, namespace | {"n_free": 30}).parameters.n_free == 30
 
@@ -69,7 +69,7 @@ def test_a_missing_earlier_stage_is_named(namespace):
 def test_what_a_lab_writes_it_reads_and_the_next_one_too(namespace, capsys):
     lab = dataset(namespace)
     assert lab.finished and "already computed" in capsys.readouterr().out
-    assert lab.result["n_keys"] == {"train": 6, "validation": 2, "test": 4}
+    assert lab.result["n_keys"] == {"train": 8, "validation": 3, "test": 5}
     assert list(lab.read_table("numbers").a) == [1, 2]
     assert list(lab.read_arrays("arrays")["x"]) == [0.0, 2.0]
     del namespace["n_keys"]
