@@ -271,7 +271,9 @@ def main_finding(steering: pd.DataFrame, auc: pd.Series):
             error = np.clip([part.rate - part.low, part.high - part.rate], 0, None)
             ax.barh(y + offset, part.rate, 0.36, xerr=error, color=color, error_kw={"lw": 1})
             for yi, high, rate in zip(y + offset, part.high, part.rate):
-                ax.text(min(high + 0.02, 0.86), yi, f"{rate:.0%}", va="center", fontsize=10.5)
+                inside = high > 0.84  # no room beside the bar
+                ax.text(rate - 0.08 if inside else high + 0.02, yi, f"{rate:.0%}", va="center", fontsize=10.5,
+                        ha="right" if inside else "left", color="white" if inside and offset > 0 else "black")
         ax.set(title=PANEL_NAME[direction], xlabel="change sides")
         _share_axis(ax, "x")
     axes[0].set_yticks(y, [f"{task.replace('-', ' ')}\nAUC {auc[task]:.2f}" for task in tasks])

@@ -136,7 +136,8 @@ def test_damaged_input_is_named(copy, tmp_path):
 def test_ctrl_c_ends_the_study_with_a_message_and_keeps_what_is_finished(tmp_path):
     """A real interrupt of the whole process group, as a terminal sends it, while a lab is running."""
     process = subprocess.Popen([sys.executable, "-m", "memgen.study", "labs", "--preset", "smoke", "--tasks", "inference", "--seeds", "0",
-                                "--runs", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+                                "--runs", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background job ignores it
     first = tmp_path / "smoke/inference/seed0/01_dataset_design.stamp"
     for _ in range(1200):
         if first.exists() or process.poll() is not None:

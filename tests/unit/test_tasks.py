@@ -100,7 +100,7 @@ def test_rephrasing_keeps_the_key_and_stays_outside_the_trained_settings(dataset
     trained: dict[str, set] = {}
     for row in instances(frame[frame.kind.isin(("keyed", "contrast"))]):
         trained.setdefault(row.key, set()).add(setting(name, task, row))
-    changed = 0
+    changed = reordered = 0
     for row in instances(of(datasets, name, "conflict")):
         rng = np.random.default_rng(len(row.prompt))
         for _ in range(5):
@@ -111,9 +111,11 @@ def test_rephrasing_keeps_the_key_and_stays_outside_the_trained_settings(dataset
             assert (other.key, other.kind, other.memory_answer) == (row.key, "conflict", row.memory_answer)
             assert other.memory_answer != other.rule_answer
             assert setting(name, task, other) not in trained[row.key]
-            if name == "inference":  # the same words in another order, and so the same answers
-                assert sorted(other.prompt) == sorted(row.prompt) and other.rule_answer == row.rule_answer
+            if name == "inference" and sorted(other.prompt) == sorted(row.prompt):  # the same words in another order
+                reordered += 1
+                assert other.rule_answer == row.rule_answer
     assert changed > 20
+    assert reordered > 10 or name != "inference"
 
 
 @everywhere

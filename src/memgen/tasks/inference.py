@@ -65,11 +65,13 @@ class Inference(Task):
         return self._asking(rng, key, key.detail[1], "conflict")
 
     def rephrase(self, rng, instance):
-        detail = instance.detail()
+        """Reorder the sentences or, as often, change the free part: another context and another of the key's untrained animals."""
+        detail, key = instance.detail(), self.keys[instance.key]
+        if rng.random() < 0.5:
+            return self.conflict(rng, key)
         order = rng.permutation(N_SENTENCES)
-        animals = [detail["animals"][i] for i in order]
-        colors = [detail["colors"][i] for i in order]
-        return self._instance(instance.key, animals, colors, detail["asked"], "conflict", self.keys[instance.key])
+        animals, colors = ([detail[name][i] for i in order] for name in ("animals", "colors"))
+        return self._instance(instance.key, animals, colors, detail["asked"], "conflict", key)
 
     # -- how a prompt is written ------------------------------------------------------------------------------
     def _context(self, rng):
