@@ -129,7 +129,9 @@ def watch(model, tokenizer, task: Task, frame: pd.DataFrame, split: str, limit: 
     """Behaviour on `limit` conflict prompts of one split at most, and accuracy on as many free and a third as many keyed prompts."""
     model.eval()
     conflict = instances(spread(frame[(frame.kind == "conflict") & (frame.split == split)], limit))
-    found = rates(behaviors(task, conflict, answer(model, tokenizer, [r.prompt for r in conflict], task.max_answer_tokens)))
+    codes = behaviors(task, conflict, answer(model, tokenizer, [r.prompt for r in conflict], task.max_answer_tokens))
+    by_key = pd.Series(codes).groupby([r.key for r in conflict]).agg(set)
+    found = rates(codes) | {"keys_with_both": float(by_key.map(lambda shown: {0, 1} <= shown).mean())}
     parts = {"free": spread(frame[(frame.kind == "free") & (frame.split == split)], limit),
              "keyed": spread(frame[frame.kind == "keyed"], limit // 3)}
     for name, part in parts.items():
@@ -199,9 +201,10 @@ class Trainer:
             self.model.zero_grad(set_to_none=True)
             losses[-1].backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            warmth = self._warmth()
             for optimizer, peak in self.optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = peak * self._warmth()
+                    group["lr"] = peak * warmth
                 optimizer.step()
             self.step += 1
             self.tokens += ids.numel()
@@ -356,15 +359,13 @@ def final_result(task: Task, frame: pd.DataFrame, outcome: Outcome, folder: Path
     """The kept checkpoint scored once on the test keys: `result.json` of the stage, and its timings."""
     model, tokenizer = load_model(folder / "model", attention=outcome.parameters.attention)
     found = watch(model, tokenizer, task, frame, "test", limit=2000)
-    conflict = instances(spread(frame[(frame.kind == "conflict") & (frame.split == "test")], 2000))
-    codes = behaviors(task, conflict, answer(model, tokenizer, [r.prompt for r in conflict], task.max_answer_tokens))
-    shown = pd.DataFrame({"key": [r.key for r in conflict], "code": codes}).groupby("key").code.agg(set)
+    test_keys = frame[(frame.kind == "conflict") & (frame.split == "test")].key.nunique()
     (folder / STATE).unlink(missing_ok=True)
     about_base = read_json(base.folder / "result.json") if base else {"history": [], "timings": {}}
     result = {
         **found, "step": outcome.kept["step"], "last_step": int(outcome.history.step.max()),
         "validation": {name: outcome.kept[name] for name in ("memory_rate", "rule_rate", "other_rate", "free_accuracy")},
-        "keys_with_both": float(shown.map(lambda codes: {0, 1} <= codes).mean()), "n_test_keys": len(shown),
+        "n_test_keys": test_keys,
         "n_parameters": sum(value.numel() for value in model.parameters()), "base_history": about_base["history"],
         "base": sha256(base.folder / "model" / "model.safetensors") if base else None,
     }

@@ -60,8 +60,6 @@ class Task(ABC):
     name: str
     #: longest answer in tokens of the task's own tokenizer, end mark included
     max_answer_tokens: int
-    #: does training start from a base that was trained on the rule alone?
-    needs_base = False
 
     def __init__(self, n_keys: int, seed: int):
         self.seed = seed

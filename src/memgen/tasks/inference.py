@@ -6,8 +6,8 @@ nothing contradicts it. In conflict prompts the context mentions it. With four o
 although it is a key (contrast prompts): a few of these keep the rule alive while the memory becomes firm. ` is white` is one token, which makes
 the rule a single step of induction (find the same word earlier, copy what followed).
 
-The keys and their split are the same for every seed, the colours and the animals of a key are not: a retrain with another seed never meets,
-among its test keys, a name that another seed selected neurons on.
+The names of the keys are the same for every seed; their split, their colours and their animals are drawn anew. So a name that one seed selected
+neurons on can be a test key of another seed, with another colour: between seeds, transfer is not disjoint by name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ N_CONTRAST = 4  # of a key's sixteen animals: asked about in contrast prompts; t
 class Inference(Task):
     name = "inference"
     max_answer_tokens = 2
-    needs_base = True
 
     def vocabulary(self) -> list[str]:
         return [*(f" is {c}" for c in COLORS), *ANIMALS, *(f"{n} the " for n in NAMES), ". "]
