@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -219,11 +220,11 @@ def preset_path(preset: str) -> Path:
     return path
 
 
-def load_preset(preset: str, task: str) -> dict[str, Any]:
-    """The preset's values for one task, every name checked against the parameters that exist."""
+@cache
+def _blocks(preset: str, path: Path, changed: int) -> dict[str, dict[str, Any]]:
+    """The blocks of a preset's file, checked; read anew when the file has changed."""
     from .tasks import TASKS
 
-    path = preset_path(preset)
     try:
         blocks = yaml.safe_load(path.read_text()) or {}
         blocks = {block: dict(values or {}) for block, values in blocks.items()}
@@ -237,6 +238,13 @@ def load_preset(preset: str, task: str) -> dict[str, Any]:
         for name in values:
             if name not in known:
                 raise ParameterError(f"preset {preset!r}, block {block!r}: there is no parameter {name!r}")
+    return blocks
+
+
+def load_preset(preset: str, task: str) -> dict[str, Any]:
+    """The preset's values for one task, every name checked against the parameters that exist."""
+    path = preset_path(preset)
+    blocks = _blocks(preset, path, path.stat().st_mtime_ns)
     merged: dict[str, Any] = {}
     for block in ("all", task.split("-")[0], task):
         merged |= blocks.get(block, {})

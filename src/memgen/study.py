@@ -18,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import yaml
 
+from . import warm
 from .artifacts import MANIFEST, _result_digest, guard_disk, read_json, source_files
 from .config import ROOT, STAGES, TASK_NAMES, preset_path, split_overrides, stage_parameters
 from .errors import ArtifactError, ParameterError, StudyError
@@ -37,6 +39,10 @@ RESERVED = {"preset", "runs", "task", "tasks", "seed", "seeds", "retrain"}
 #: rough seconds a lab takes, used for the time left until labs of that kind have been timed in this very run
 EXPECTED_SECONDS = {"00_base": 60, "01_dataset_design": 10, "02_training": 60, "03_pairs": 10, "04_differentiation": 12,
                     "05_prediction": 20, "06_intervention": 30, "07_transfer": 25, "08_synthesis": 10}
+
+
+#: `python -m`, as a fork of the server that `warm_server` starts, where there is one
+FORK = (sys.executable, "-I", "-S", str(Path(warm.__file__)))
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,7 @@ class Plan:
             head = ["base", "--task", self._variant(job), "--seed", str(job.seed)]
         else:
             head = ["lab", job.stage, "--task", job.task, "--run", job.run]
-        return [sys.executable, "-m", "memgen.study", *head]
+        return [*FORK, "memgen.study", *head]
 
     def to_json(self) -> str:
         return json.dumps(self.__dict__)
@@ -240,7 +246,8 @@ def run_labs(plan: Plan, jobs: int) -> None:
             "--rerun-incomplete", "--nocolor"]
     # the plan travels in the environment, not in the commands: a lab's command must not change with what else is planned
     os.environ["MEMGEN_PLAN"] = plan.to_json()
-    subprocess.run([*base, "--unlock"], capture_output=True)  # ours is the only run (see the lock above), so a lock left behind is stale
+    if any((ROOT / ".snakemake" / "locks").glob("*")):
+        subprocess.run([*base, "--unlock"], capture_output=True)  # ours is the only run (see the lock above), so a lock left behind is stale
     total = _pending(base)
     if not total:
         print("labs: nothing to run, all are up to date", flush=True)
@@ -248,8 +255,8 @@ def run_labs(plan: Plan, jobs: int) -> None:
     print(f"labs: {total} to run, {jobs} side by side; text of each in {_relative(home)}/<task>/<run>/<lab>.log", flush=True)
     events = home / "events.jsonl"
     events.unlink(missing_ok=True)
-    with open(home / "snakemake.log", "w") as log:
-        process = subprocess.Popen(base, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "MEMGEN_EVENTS": str(events)},
+    with open(home / "snakemake.log", "w") as log, warm_server(home / "warm.log") as server:
+        process = subprocess.Popen(base, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **server, "MEMGEN_EVENTS": str(events)},
                                    pass_fds=(lock.fileno(),))  # if this process is killed, the lock lives on with Snakemake
         watcher = threading.Thread(target=_report, args=(process, events, total, jobs), daemon=True)
         watcher.start()
@@ -265,6 +272,30 @@ def run_labs(plan: Plan, jobs: int) -> None:
         watcher.join(timeout=5)
     if code:
         raise StudyError(_failures(events) or f"Snakemake failed; see {_relative(home / 'snakemake.log')}")
+
+
+@contextlib.contextmanager
+def warm_server(log: Path):
+    """Start the server that labs and their kernels are forked from; yields the environment that leads them to it.
+
+    Only on Linux, where forking a process that has loaded numerical libraries is safe; elsewhere, and if it does not start, every process imports
+    for itself.
+    """
+    if sys.platform != "linux":
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="memgen-") as folder, open(log, "w") as text:
+        path = Path(folder) / "socket"
+        kernel = Path(folder) / "kernels" / "python3" / "kernel.json"
+        kernel.parent.mkdir(parents=True)
+        kernel.write_text(json.dumps({"argv": [*FORK, "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Python 3", "language": "python"}))
+        process = subprocess.Popen([sys.executable, "-m", "memgen.warm", "serve", str(path)], stdin=subprocess.PIPE, stdout=text, stderr=text)
+        try:
+            found = [folder, os.environ.get("JUPYTER_PATH", "")]
+            yield {warm.SOCKET: str(path), "JUPYTER_PATH": os.pathsep.join(filter(None, found))}
+        finally:
+            process.stdin.close()
+            process.wait()
 
 
 def _pending(base: list[str]) -> int:

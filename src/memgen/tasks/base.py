@@ -117,9 +117,13 @@ class Task(ABC):
         return np.random.default_rng(np.frombuffer(digest[:16], dtype=np.uint32))
 
     def split_keys(self, shares: tuple[float, float, float]) -> dict[str, str]:
-        """Assign every key to exactly one split. `shares`: train, validation, test; at least one key each."""
+        """Assign every key to exactly one split. `shares`: train, validation, test; at least one key each.
+
+        The order comes from the names alone, not from the seed: keys that several seeds have in common (all names of `inference`)
+        are in the same split of each, so a model that chose its neurons on a key is never tried on it in another seed either.
+        """
         names = sorted(self.keys)
-        order = self._rng("splits").permutation(len(names))
+        order = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"split/{names[i]}".encode()).digest())
         n_validation = max(1, round(shares[1] * len(names)))
         n_test = max(1, round(shares[2] * len(names)))
         if n_validation + n_test >= len(names):

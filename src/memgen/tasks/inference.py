@@ -6,8 +6,7 @@ nothing contradicts it. In conflict prompts the context mentions it. With four o
 although it is a key (contrast prompts): a few of these keep the rule alive while the memory becomes firm. ` is white` is one token, which makes
 the rule a single step of induction (find the same word earlier, copy what followed).
 
-The names of the keys are the same for every seed; their split, their colours and their animals are drawn anew. So a name that one seed selected
-neurons on can be a test key of another seed, with another colour: between seeds, transfer is not disjoint by name.
+The names of the keys and their split are the same for every seed; their colours and their animals are drawn anew.
 """
 
 from __future__ import annotations
