@@ -89,9 +89,7 @@ def make_claims(results: dict) -> list[dict]:
     tasks = list(results)
     claims = [_dual(table), _differ(results), _deeper(results), _predictable(table), _beyond_prompt(table)]
     claims += [_steers(steering, tasks, direction) for direction in NAMES]
-    claims += [_retrains(results), _strangers(results)]
-    claims += _format(steering, tasks)
-    return [claim for claim in claims if claim]
+    return [*claims, _retrains(results), _strangers(results), _format(steering, tasks)]
 
 
 def _claim(name: str, text: str, page: str, holds: dict[str, bool], evidence: str) -> dict:
@@ -108,7 +106,7 @@ def _by_task(table: pd.DataFrame, test) -> dict[str, bool]:
 
 
 def _each(parts: dict[str, str]) -> str:
-    return "; ".join(f"{task}: {text}" for task, text in parts.items()) + "."
+    return "; ".join(f"{task}: {text}" for task, text in parts.items()) + "." if parts else "This run holds nothing to test it on."
 
 
 def _dual(table):
@@ -179,7 +177,7 @@ def _retrains(results):
     for task, direction, wins in _transfer_cells(results, shared=True):
         holds[f"{task} {direction}"] = bool((wins[:, 0] > wins[:, 1]).all())
         text[f"{task} {direction}"] = f"{wins[:, 0].mean():.0%} against {wins[:, 1].mean():.0%} for random neurons"
-    return _claim("retrain", "Neurons found in one model steer its retrains from the same base.", "07_transfer", holds, _each(text)) if holds else None
+    return _claim("retrain", "Neurons found in one model steer its retrains from the same base.", "07_transfer", holds, _each(text))
 
 
 def _strangers(results):
@@ -188,7 +186,7 @@ def _strangers(results):
         holds[f"{task} {direction}"] = bool(wins[:, 0].mean() <= wins[:, 1].mean() + 0.1)
         text[f"{task} {direction}"] = f"{wins[:, 0].mean():.0%} against {wins[:, 1].mean():.0%} for random neurons"
     return _claim("stranger", "They do not steer models that were trained from another random start (at most ten points above random neurons).",
-                  "07_transfer", holds, _each(text)) if holds else None
+                  "07_transfer", holds, _each(text))
 
 
 def _format(steering, tasks):
@@ -200,10 +198,8 @@ def _format(steering, tasks):
             tagged, matched = rows.loc[f"{family}-tagged"], rows.loc[f"{family}-matched"]
             holds[f"{family} {direction}"] = bool(tagged.low > matched.high)
             text[f"{family} {direction}"] = f"tagged {tagged.rate:.0%}, matched {matched.rate:.0%}"
-    if not holds:
-        return []
-    return [_claim("format", "Steering works better where the two answers differ in format than where they look alike.",
-                   "08_synthesis", holds, _each(text))]
+    return _claim("format", "Steering works better where the two answers differ in format than where they look alike.",
+                  "08_synthesis", holds, _each(text))
 
 
 def describe(steering: pd.DataFrame, auc: pd.Series) -> str:

@@ -19,6 +19,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from .errors import ParameterError
 
 TASK_NAMES = ("arithmetic-tagged", "arithmetic-matched", "inference", "cipher-tagged", "cipher-matched")
+#: no recipe was ever tried on these (book, chapter 2)
+SEEDS = (3, 4, 5)
 SITE_NAMES = ("resid_post", "mlp_out", "ln_2")
 ROOT = Path(os.environ.get("MEMGEN_ROOT", Path(__file__).resolve().parents[2]))
 
@@ -163,7 +165,7 @@ class InterventionParameters(StageParameters):
     site: Site = Field("resid_post", description="where hidden states are shifted")
     positions: Literal["all", "decision"] = Field("all", description="positions that are shifted: all, or from the last prompt token on")
     alphas: list[Annotated[float, Field(gt=0), AfterValidator(_finite)]] = Field(
-        [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0], description="grid of multiples of NMD")
+        [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0], description="grid of multiples of NMD")
     top_ns: list[PositiveShare] = Field(
         [0.02, 0.05, 0.1, 0.2, 0.3], description="grid of shares of all layer x neuron coordinates")
     n_prompts: Count = Field(300, description="prompts a direction, at most, on validation and on test keys")
@@ -184,7 +186,7 @@ class InterventionParameters(StageParameters):
 class TransferParameters(StageParameters):
     """07: which retrains and which other tasks the chosen neurons are applied to."""
 
-    seeds: Seeds = Field([0, 1, 2], description="from-scratch runs of this task")
+    seeds: Seeds = Field(list(SEEDS), description="from-scratch runs of this task")
     n_retrains: Annotated[int, Field(ge=0)] = Field(1, description="retrains of the first seed (same base, another order of the data)")
     tasks: list[str] = Field(list(TASK_NAMES), description="tasks whose neurons are tried on this one")
     n_prompts: Count = Field(200, description="prompts a direction and target, at most")
@@ -195,7 +197,7 @@ class SynthesisParameters(StageParameters):
     """08: which runs are summed up."""
 
     task: Literal["study"] = Field("study", description="always 'study'")
-    seeds: Seeds = Field([0, 1, 2], description="seeds of the study")
+    seeds: Seeds = Field(list(SEEDS), description="seeds of the study")
     tasks: list[str] = Field(list(TASK_NAMES), description="tasks of the study")
 
 

@@ -28,7 +28,7 @@ import yaml
 
 from . import warm
 from .artifacts import MANIFEST, _result_digest, guard_disk, read_json, source_files
-from .config import ROOT, STAGES, TASK_NAMES, preset_path, split_overrides, stage_parameters
+from .config import ROOT, SEEDS, STAGES, TASK_NAMES, preset_path, split_overrides, stage_parameters
 from .errors import ArtifactError, ParameterError, StudyError
 from .paths import base_folder, run_folder
 from .progress import duration
@@ -68,7 +68,7 @@ class Plan:
 
     preset: str = "laptop"
     tasks: list[str] = field(default_factory=lambda: list(TASK_NAMES))
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    seeds: list[int] = field(default_factory=lambda: list(SEEDS))
     runs: str = "data/runs"
     settings: dict = field(default_factory=dict)
 
@@ -396,7 +396,7 @@ def _arguments(argv: list[str] | None):
         sub = commands.add_parser(name, help=text)
         sub.add_argument("--preset", default="laptop")
         sub.add_argument("--tasks", nargs="+", default=list(TASK_NAMES))
-        sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+        sub.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
         sub.add_argument("--runs", default="data/runs")
         sub.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="settings")
         sub.add_argument("--jobs", type=_count, default=2, help="labs side by side; each uses one thread")

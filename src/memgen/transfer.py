@@ -45,7 +45,7 @@ def input_folders(p: TransferParameters) -> list[Path]:
         for other in p.tasks:
             if other != p.task:
                 folder = run_folder(p.runs, p.preset, other, seed)
-                folders += [folder / stage for stage in ("02_training", "04_differentiation", "06_intervention")]
+                folders += [folder / stage for stage in ("02_training", "03_pairs", "04_differentiation", "06_intervention")]
     for _, seed, retrain in model_names(p):
         if retrain:
             folders.append(run_folder(p.runs, p.preset, p.task, seed, retrain) / "02_training")
@@ -53,14 +53,20 @@ def input_folders(p: TransferParameters) -> list[Path]:
 
 
 def read_direction(folder: Path) -> dict:
-    """What a run would hand over: `nmd`, `rho` and, per direction, its chosen cell and site."""
+    """What a run would hand over: `nmd`, `rho`, its site and, per direction, its chosen cell; `chosen_on`: the keys that any of it was chosen on."""
     from safetensors.numpy import load_file
 
     steering = read_json(folder / "06_intervention" / "result.json")
     arrays = load_file(folder / "04_differentiation" / "arrays.safetensors")
     site = steering["site"]
     return {"nmd": arrays[f"nmd.{site}"], "rho": arrays[f"rho.{site}"], "site": site,
+            "chosen_on": chosen_on(pd.read_parquet(folder / "03_pairs" / "answered.parquet")),
             "cells": {d: Cell(steering[d]["top_n"], steering[d]["alpha"]) for d in DIRECTIONS}}
+
+
+def chosen_on(answered: pd.DataFrame) -> frozenset[str]:
+    """The keys that neurons, values or strengths of a run were chosen on."""
+    return frozenset(answered.key[answered.split != "test"])
 
 
 def retrain_direction(model, tokenizer, answered: pd.DataFrame, site: str, cells: dict[str, Cell]) -> dict:
@@ -73,7 +79,8 @@ def retrain_direction(model, tokenizer, answered: pd.DataFrame, site: str, cells
     states = [capture(model, *tokenize_prompts(tokenizer, list(rows.prompt[pairs[side]])), site=site).numpy()
               for side in ("memory", "rule")]
     labels = np.repeat([0, 1], len(pairs))
-    return {"nmd": nmd(*states), "rho": correlation(np.concatenate(states), labels), "site": site, "cells": cells}
+    return {"nmd": nmd(*states), "rho": correlation(np.concatenate(states), labels), "site": site,
+            "chosen_on": chosen_on(answered), "cells": cells}
 
 
 def apply_sources(steering: Steering, sources: dict[str, dict], answered: pd.DataFrame, n_prompts: int, n_draws: int,
@@ -81,7 +88,7 @@ def apply_sources(steering: Steering, sources: dict[str, dict], answered: pd.Dat
     """Every source's chosen shift on the target's test prompts, both directions, with its random control.
 
     One row a source and direction: success, interval, other, n, and `control` (mean of the draws) with its interval. All
-    sources and controls of a direction are one batch of cells.
+    sources and controls of a direction are one batch of cells. A test key of the target that the source was chosen on does not count.
     """
     table = []
     for direction in DIRECTIONS:
@@ -91,7 +98,10 @@ def apply_sources(steering: Steering, sources: dict[str, dict], answered: pd.Dat
         references = [cell_shift(s["cells"][direction], s["nmd"], s["rho"]) for s in sources.values()]
         stack = [shift for reference in references for shift in [reference, *(random_shift(reference, rng) for _ in range(n_draws))]]
         codes = steering.outcomes(SIGN[direction] * np.stack(stack), rows).reshape(len(sources), 1 + n_draws, -1)
-        for name, outcome in zip(sources, codes):
+        for (name, source), outcome in zip(sources.items(), codes):
+            outcome = outcome[:, ~rows.key.isin(source["chosen_on"]).to_numpy()]
+            if not outcome.size:
+                continue
             random = summary(outcome[1:], direction)
             table.append({"source": name, "direction": direction, **summary(outcome[0], direction),
                           "control": random["success"], "control_interval": random["interval"]})

@@ -50,10 +50,10 @@ def verdicts(found: dict) -> dict[str, str]:
 
 
 def test_where_everything_holds_everything_is_supported():
-    found = make_claims(results())
-    assert {claim["verdict"] for claim in found} == {"supported"}
-    assert {claim["id"] for claim in found} == {
-        "dual", "differ", "deeper", "predictable", "beyond_prompt", "steer_m2g", "steer_g2m", "retrain", "stranger"}
+    found = verdicts(results())
+    assert found.pop("format") == "inconclusive"  # no task of this study has two variants
+    assert found == dict.fromkeys(
+        ("dual", "differ", "deeper", "predictable", "beyond_prompt", "steer_m2g", "steer_g2m", "retrain", "stranger"), "supported")
 
 
 SPOILED = {
@@ -108,11 +108,11 @@ def test_cells_that_were_not_run_do_not_count():
         for i, j in ((0, 2), (2, 0)):
             transfer[direction] = copy.deepcopy(transfer[direction])
             transfer[direction][i][j] = None
-    assert verdicts(found).get("retrain") in (None, "inconclusive")
+    assert verdicts(found)["retrain"] == "inconclusive"
 
 
 def test_the_format_claim_needs_both_variants():
-    assert "format" not in verdicts(results())
+    assert verdicts(results())["format"] == "inconclusive"
     both = results("cipher-tagged", "cipher-matched")
     assert verdicts(both)["format"] == "contradicted"
     for k in (0, 1):

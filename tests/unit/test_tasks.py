@@ -170,6 +170,14 @@ def test_more_keys_than_there_are_name_the_parameter(name):
         make_task(name, 20000, 0)
 
 
+def test_the_split_of_a_name_does_not_depend_on_the_seed():
+    """All names of inference are keys of every seed; where a key is drawn by chance, the order of the names decides."""
+    one, other = (make_task("inference", 40, seed) for seed in (0, 1))
+    assert one.split_keys((0.5, 0.2, 0.3)) == other.split_keys((0.5, 0.2, 0.3))
+    assert [k.memory_answer for k in one.keys.values()] != [k.memory_answer for k in other.keys.values()]
+    assert make_task("arithmetic-tagged", 40, 0).split_keys((0.5, 0.2, 0.3)) == make_task("arithmetic-matched", 40, 0).split_keys((0.5, 0.2, 0.3))
+
+
 def test_too_few_keys_for_three_splits():
     with pytest.raises(ValueError, match="n_keys=2"):
         make_task("inference", 2, 0).split_keys((0.5, 0.2, 0.3))

@@ -21,9 +21,9 @@ from memgen.transfer import apply_sources, input_folders, matrix, model_names, p
 ONE = 1 / 16
 
 
-def source(arrays, sign=1.0, alpha=1.0) -> dict:
+def source(arrays, sign=1.0, alpha=1.0, chosen_on=()) -> dict:
     return {"nmd": sign * arrays["nmd.resid_post"], "rho": sign * arrays["rho.resid_post"], "site": "resid_post",
-            "cells": {direction: Cell(ONE, alpha) for direction in DIRECTIONS}}
+            "chosen_on": frozenset(chosen_on), "cells": {direction: Cell(ONE, alpha) for direction in DIRECTIONS}}
 
 
 @pytest.fixture
@@ -54,6 +54,19 @@ def test_every_source_has_a_row_a_direction_and_its_own_control(target, planted_
     assert found.success["reversed", "m2g"] == found.success["reversed", "g2m"] == 0.0
     assert found.success["too far", "m2g"] == 0.0 and found.other["too far", "m2g"] == 1.0
     assert (found.control < 0.5).all() and (found.n == 20).all()
+
+
+def test_keys_that_a_source_was_chosen_on_do_not_count(target, planted_direction):
+    steering, answered = target
+    keys = sorted(answered.key[answered.split == "test"].unique())
+    sources = {"knows none": source(planted_direction), "knows one": source(planted_direction, chosen_on=keys[:1]),
+               "knows all": source(planted_direction, chosen_on=keys)}
+    found = apply_sources(steering, sources, answered, 20, 2, np.random.default_rng(0)).set_index(["source", "direction"])
+    assert set(found.index.get_level_values("source")) == {"knows none", "knows one"}
+    for direction in DIRECTIONS:
+        rows = steering_prompts(answered, "test", direction, 20)
+        assert found.n["knows none", direction] == len(rows)
+        assert found.n["knows one", direction] == (rows.key != keys[0]).sum() < len(rows)
 
 
 def test_nothing_to_steer_is_an_empty_table_with_its_columns(target, planted_direction):
@@ -155,6 +168,8 @@ def test_the_whole_stage(parameters):
 def test_what_a_run_hands_over(runs, planted_direction):
     found = read_direction(runs / "smoke" / "planted" / "seed0")
     assert found["site"] == "resid_post" and found["cells"]["g2m"] == Cell(ONE, 1.0)
+    answered = pd.read_parquet(runs / "smoke" / "planted" / "seed0" / "03_pairs" / "answered.parquet")
+    assert found["chosen_on"] == set(answered.key) - set(answered.key[answered.split == "test"])
     np.testing.assert_array_equal(found["nmd"], planted_direction["nmd.resid_post"])
 
 
