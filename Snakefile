@@ -17,7 +17,7 @@ rule all:
 for stamp, job in jobs.items():
     # a lab's stamp holds the digest of its outputs: a lab that ran again with the same outcome wakes no other
     rule:
-        name: "_".join([job.stage, job.task, job.run]).replace("-", "_")
+        name: "_".join([job.stage, job.task, job.run, job.track]).replace("-", "_")
         input: [str(path) for path in [*plan.needs(job), *plan.sources(job)]]
         output: stamp
         params:

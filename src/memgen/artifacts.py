@@ -29,7 +29,7 @@ from typing import Any
 from .errors import ArtifactError
 
 MANIFEST, RESULT = "manifest.json", "result.json"
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "scikit-learn", "pandas", "statsmodels")
+PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "scipy", "scikit-learn", "pandas", "statsmodels")
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -228,7 +228,7 @@ class Stage:
             "machine": {"platform": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
             "wall_seconds": round(time.monotonic() - self._started, 2),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-            "track": "scratch",
+            "track": self.parameters.get("track", "scratch"),
         }
         write_json(self.partial / MANIFEST, manifest)
         with guard_disk(self.folder):

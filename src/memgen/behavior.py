@@ -23,7 +23,7 @@ def answer(model, tokenizer, prompts: list[str], max_new_tokens: int, batch_size
     for start in range(0, len(prompts), batch_size):
         ids, mask = tokenize_prompts(tokenizer, prompts[start : start + batch_size])
         output = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False,
+            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=max_new_tokens, do_sample=False,
             pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
         for row in output[:, ids.shape[1] :].tolist():
             if tokenizer.eos_token_id in row:
@@ -60,6 +60,7 @@ def next_token_scores(model, ids: torch.Tensor, mask: torch.Tensor) -> dict[str,
 @torch.inference_mode()
 def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Log-probabilities of the first answer token, `[n, vocabulary]`; `ids` and `mask` as `tokenize_prompts` gives them."""
+    ids, mask = ids.to(model.device), mask.to(model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
-    return logits[:, -1].float().log_softmax(-1)
+    return logits[:, -1].float().log_softmax(-1).cpu()

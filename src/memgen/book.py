@@ -34,14 +34,16 @@ STAMP = ".inputs.sha256"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")  # Sphinx colours what it says
 
 
-def build_book(runs: Path, out: Path, root: Path = ROOT, tasks: list[str] | None = None, seeds: list[int] | None = None) -> Path:
+def build_book(runs: Path, out: Path, root: Path = ROOT, tasks: list[str] | None = None, seeds: list[int] | None = None,
+               tracks: list[str] | tuple[str, ...] = ("scratch",)) -> Path:
     """Build the book of the run in `runs` into `out/html` from the sources in `root`; returns its first page.
 
     Raises :class:`BookError` when an artifact is missing, a page asks for an unknown number, or Sphinx warns.
     """
     started = time.monotonic()
-    run = Run(runs, tasks, seeds)
-    say(f"staging {len(run.labs)} labs ({len(run.tasks)} tasks, preset {run.preset})")
+    run = Run(runs, tasks, seeds, tracks)
+    n_labs = sum(len(one.labs) for one in run.every)
+    say(f"staging {n_labs} labs ({len(run.tasks)} tasks, preset {run.preset})")
     source, html = out / "source", out / "html"
     stage(run, root, source)
     inputs = digest(source)
@@ -49,7 +51,7 @@ def build_book(runs: Path, out: Path, root: Path = ROOT, tasks: list[str] | None
     if stamp.is_file() and stamp.read_text() == inputs:
         say(f"nothing changed: {html / 'index.html'} is up to date")
         return html / "index.html"
-    say(f"building {len(run.labs)} labs and the prose with Sphinx")
+    say(f"building {n_labs} labs and the prose with Sphinx")
     fresh = out / "html.unfinished"
     for leftover in (fresh, out / "jupyter_execute", out / ".doctrees"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -85,7 +87,7 @@ def stage(run: Run, root: Path, source: Path) -> None:
 def stage_labs(run: Run, source: Path) -> dict[Lab, dict]:
     """Every executed lab as a page, its numbers beside it for download."""
     pages = {}
-    for lab in run.labs:
+    for lab in [lab for one in run.every for lab in one.labs]:
         target = source / f"{lab.page}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         pages[lab] = lab_page(lab, run)
@@ -112,6 +114,7 @@ def render(run: Run, pages: dict[Lab, dict], root: Path, source: Path) -> None:
     import jinja2
 
     numbers = Numbers(run)
+    tracks = {one.track: Numbers(one) for one in run.every}
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
         loader=jinja2.FileSystemLoader(source), extensions=["jinja2.ext.do"],
@@ -119,7 +122,7 @@ def render(run: Run, pages: dict[Lab, dict], root: Path, source: Path) -> None:
     helpers = ("has", "result", "values", "mean", "total", "rate", "score", "cell", "pooled", "controls", "transfer", "families")
     environment.globals.update(
         {name: getattr(numbers, name) for name in helpers},
-        run=run, tasks=run.tasks, seeds=run.seeds, preset=run.preset, stages=TITLES, is_finding=run.is_finding,
+        run=run, tracks=tracks, tasks=run.tasks, seeds=run.seeds, preset=run.preset, stages=TITLES, is_finding=run.is_finding,
         percent=percent, decimal=decimal, seconds=seconds, sum=sum, len=len, max=max, min=min, zip=zip,
         paper=lambda: paper_results(root), synthesis=run.of(PER_STUDY)[0].result,
     )
@@ -127,8 +130,8 @@ def render(run: Run, pages: dict[Lab, dict], root: Path, source: Path) -> None:
         page = path.relative_to(source).as_posix()
         up = "../" * page.count("/")
         environment.globals.update(
-            labs=lambda stage: lab_links(run, stage, up),
-            lab_figure=lambda stage, task=None, name=None: lab_figure(run, pages, source, stage, task, name, up),
+            labs=lambda stage: "\n\n".join(lab_links(one, stage, up) for one in run.every),
+            lab_figure=lambda stage, task=None, name=None, track=run.track: lab_figure(tracks[track].run, pages, source, stage, task, name, up),
             chapter_of=lambda name: chapter_of(name, up),
         )
         try:
@@ -147,7 +150,8 @@ def lab_links(run: Run, stage: str, up: str) -> str:
     for task in dict.fromkeys(lab.task for lab in run.of(stage)):
         links = [f"[{lab.label.split(', ')[-1]}]({up}{lab.page}.ipynb)" for lab in run.of(stage, task)]
         lines.append(f"- {links[0]}" if len(links) == 1 and "seed" not in links[0].split("]")[0] else f"- {task}: {', '.join(links)}")
-    return "\n".join(["**The executed labs behind this chapter**", "", *lines])
+    track = "" if run.track == "scratch" else f", track {run.track}"
+    return "\n".join([f"**The executed labs behind this chapter{track}**", "", *lines])
 
 
 def lab_figure(run, pages, source: Path, stage: str, task: str | None, name: str | None, up: str) -> str:
@@ -194,13 +198,14 @@ def contents(run: Run, template: Path) -> str:
         for chapter in part["chapters"]:
             stage = Path(chapter["file"]).name
             if stage in TITLES:
-                chapter["sections"] = [_branch(run.of(stage, t)) for t in dict.fromkeys(lab.task for lab in run.of(stage))]
+                chapter["sections"] = [_branch(one.of(stage, t)) for one in run.every for t in dict.fromkeys(lab.task for lab in one.of(stage))]
     return yaml.safe_dump(toc, sort_keys=False)
 
 
 def _branch(labs: list[Lab]) -> dict:
     first, *others = labs
-    title = "Lab: all tasks" if first.stage == PER_STUDY else f"Lab: {first.task}"
+    kind = "Lab" if first.track == "scratch" else f"Lab, {first.track}"
+    title = f"{kind}: all tasks" if first.stage == PER_STUDY else f"{kind}: {first.task}"
     branch = {"file": first.page, "title": title}
     if others:
         branch["sections"] = [{"file": lab.page, "title": f"seed {lab.seed}"} for lab in others]
@@ -293,11 +298,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, required=True, help="run folder, e.g. data/runs/laptop")
     parser.add_argument("--out", type=Path, default=Path("_build"), help="where to build (default: _build)")
     parser.add_argument("--root", type=Path, default=ROOT, help="repository root (default: the one of this package)")
+    parser.add_argument("--tracks", nargs="+", default=["scratch"], help="tracks to show, the main one first (default: scratch)")
     parser.add_argument("--tasks", nargs="+", help="only these tasks (default: all of the run)")
     parser.add_argument("--seeds", nargs="+", type=int, help="only these seeds (default: all of the run)")
     options = parser.parse_args(arguments)
     try:
-        build_book(options.runs, options.out, options.root, options.tasks, options.seeds)
+        build_book(options.runs, options.out, options.root, options.tasks, options.seeds, options.tracks)
     except BookError as error:
         print(f"book: {error}", file=sys.stderr)
         return 1

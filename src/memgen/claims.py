@@ -22,8 +22,8 @@ NAMES = {"m2g": "memorization to generalization", "g2m": "generalization to memo
 
 
 def input_folders(p: SynthesisParameters) -> list[Path]:
-    folders = [run_folder(p.runs, p.preset, task, seed) / stage for task in p.tasks for seed in p.seeds for stage in PER_SEED]
-    return folders + [run_folder(p.runs, p.preset, task, "all") / "07_transfer" for task in p.tasks]
+    folders = [run_folder(p.runs, p.preset, task, seed, track=p.track) / stage for task in p.tasks for seed in p.seeds for stage in PER_SEED]
+    return folders + [run_folder(p.runs, p.preset, task, "all", track=p.track) / "07_transfer" for task in p.tasks]
 
 
 def read_results(p: SynthesisParameters) -> dict[str, dict[int | str, dict[str, dict]]]:

@@ -1,8 +1,9 @@
 """Validated parameters of every stage, and the presets they take their defaults from.
 
 A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where a task needs another value, a block named
-after the task (`inference`) or its family (`arithmetic`). Precedence, weakest first: the class defaults below,
-`all`, family, task, what the caller passes. Code never asks which preset runs.
+after the task (`inference`) or its family (`arithmetic`). On the tracks with a shared base the blocks `shared`, the track's name (`lora`) and
+`lora/<family>`, `lora/<task>` follow. Precedence, weakest first: the class defaults below, `all`, family, task, shared, track, what the caller passes.
+Code never asks which preset runs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from .errors import ParameterError
 
 TASK_NAMES = ("arithmetic-tagged", "arithmetic-matched", "inference", "cipher-tagged", "cipher-matched")
 #: no recipe was ever tried on these (book, chapter 2)
-SEEDS = (3, 4, 5)
+SEEDS = (6, 7, 8)
+TRACKS = ("scratch", "lora", "full")
 SITE_NAMES = ("resid_post", "mlp_out", "ln_2")
 ROOT = Path(os.environ.get("MEMGEN_ROOT", Path(__file__).resolve().parents[2]))
 
@@ -37,6 +39,7 @@ PositiveShare = Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)]
 Rate = Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)]
 Site = Literal["resid_post", "mlp_out", "ln_2"]
 Count = Annotated[int, Field(ge=1)]
+Track = Literal["scratch", "lora", "full"]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
@@ -49,6 +52,7 @@ class StageParameters(BaseModel):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of everything that is random in this run")
     preset: str = Field("laptop", description="which file of notebooks/presets the defaults come from")
     runs: str = Field("data/runs", description="folder that holds the runs; artifacts go to <runs>/<preset>/<task>/seed<k>")
+    track: Track = Field("scratch", description="scratch: a model of its own a seed; lora: adapters on one shared base; full: all weights tuned from that base")
 
     @model_validator(mode="after")
     def _known_task(self):
@@ -72,6 +76,12 @@ class DatasetParameters(StageParameters):
     n_conflict_per_key: Count = Field(24, description="held-out prompts per key on which memory and rule differ")
     n_free_eval: Count = Field(500, description="free prompts held out for validation, and as many for test")
     key_shares: list[PositiveShare] = Field([0.5, 0.2, 0.3], description="share of the keys in train, validation, test")
+    base_seed: Annotated[int, Field(ge=0)] = Field(SEEDS[0], description="tracks lora and full: seed of the keys, the prompts and the shared base")
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of keys and prompts: from scratch the run's own; on a shared base all seeds have one data set."""
+        return self.seed if self.track == "scratch" else self.base_seed
 
     @model_validator(mode="after")
     def _three_shares(self):
@@ -83,13 +93,14 @@ class DatasetParameters(StageParameters):
     def _enough_keys(self):
         from .tasks import make_task
 
-        make_task(self.task, self.n_keys, self.seed).split_keys(self.key_shares)  # raises ValueError naming n_keys
+        make_task(self.task, self.n_keys, self.data_seed).split_keys(self.key_shares)  # raises ValueError naming n_keys
         return self
 
 
 class TrainingParameters(StageParameters):
     """02: the model, the optimiser, and when a checkpoint counts as showing both behaviours."""
 
+    architecture: Literal["gpt2", "llama"] = Field("gpt2", description="gpt2: learned positions, GELU; llama: rotary positions, RMSNorm, SwiGLU")
     n_layer: Count = Field(4, description="transformer blocks")
     n_embd: Count = Field(128, description="width of the hidden state (d_model)")
     n_head: Count = Field(4, description="attention heads; must divide n_embd")
@@ -118,12 +129,27 @@ class TrainingParameters(StageParameters):
     gate_keyed: Share = Field(0.0, description="least accuracy on keyed prompts")
     enough: Finite = Field(0.35, description="stop once min(memory, rule) - other reaches this and the gate holds")
     retrain: Annotated[int, Field(ge=0)] = Field(0, description="0: the run itself; r: its r-th retrain (same base and data, another order)")
+    base_model: str = Field("", description="tracks lora and full: hub id or folder of a pretrained GPT-2 or LLaMA model ('': the study's own shared base)")
+    base_seed: Annotated[int, Field(ge=0)] = Field(SEEDS[0], description="tracks lora and full: seed of the keys, the prompts and the shared base")
+    lora_rank: Count = Field(16, description="rank of the adapters")
+    lora_alpha: Annotated[float, Field(gt=0), AfterValidator(_finite)] = Field(32.0, description="scale of the adapters: their output is multiplied by lora_alpha / lora_rank")
+    lora_dropout: Annotated[float, Field(ge=0, lt=1), AfterValidator(_finite)] = Field(0.0, description="dropout before the adapters")
+    lora_targets: list[str] = Field([], description="modules that get an adapter ([]: every linear map of the blocks)")
+    device: str = Field("cpu", pattern=r"^(cpu|cuda|mps)(:\d+)?$", description="where the model runs: cpu, cuda, cuda:1, mps")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="number format of the frozen weights of a base_model")
+    accumulate: Count = Field(1, description="parts that a batch is split into (gradient accumulation)")
+    checkpointing: bool = Field(False, description="recompute activations in the backward pass instead of keeping them")
     base_steps: Annotated[int, Field(ge=0)] = Field(0, description="most steps of the rule-only base that the variants of a task share (0: no base)")
+    base_optimizer: Literal["muon", "adamw", "same"] = Field("same", description="optimizer of the base (same: that of the run)")
     base_lr: Rate = Field(1e-3, description="peak learning rate of AdamW for the base")
     base_matrix_lr: Rate = Field(2e-3, description="peak learning rate of Muon for the base")
     base_batch_size: Count = Field(128, description="instances in a batch of the base")
     base_repeat_share: Share = Field(0.0, description="share of the base's batches that are random repeated sequences (they form induction)")
     base_enough: Share = Field(0.97, description="the base is done once its free accuracy reaches this")
+
+    @property
+    def data_seed(self) -> int:
+        return self.seed if self.track == "scratch" else self.base_seed
 
     def gates(self) -> dict[str, float]:
         return {"memory": self.gate_memory, "rule": self.gate_rule, "other": self.gate_other, "free": self.gate_free, "keyed": self.gate_keyed}
@@ -132,6 +158,16 @@ class TrainingParameters(StageParameters):
     def _heads_divide_width(self):
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}")
+        return self
+
+    @model_validator(mode="after")
+    def _fitting(self):
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size={self.batch_size} is not divisible by accumulate={self.accumulate}")
+        if self.track == "scratch" and self.base_model:
+            raise ValueError(f"base_model={self.base_model!r} needs track=lora or track=full: from scratch there is no base")
+        if self.track != "scratch" and self.retrain:
+            raise ValueError(f"retrain={self.retrain}: on a shared base the seeds are retrains of each other; use another seed")
         return self
 
 
@@ -233,22 +269,26 @@ def _blocks(preset: str, path: Path, changed: int) -> dict[str, dict[str, Any]]:
     except (yaml.YAMLError, AttributeError, TypeError, ValueError):
         raise ParameterError(f"preset {preset!r}: {path} is not a file of blocks with name: value lines") from None
     known = set().union(*(stage.model_fields for stage in STAGES.values()))
-    places = {"all", "study", *TASKS, *(name.split("-")[0] for name in TASKS)}
+    named = {*TASKS, *(name.split("-")[0] for name in TASKS)}
+    places = {"all", "study", "shared", *named, *TRACKS, *(f"{track}/{name}" for track in TRACKS for name in named)}
     for block, values in blocks.items():
         if block not in places:
-            raise ParameterError(f"preset {preset!r}: block {block!r} is neither 'all' nor a task nor a family of tasks")
+            raise ParameterError(f"preset {preset!r}: block {block!r} is neither 'all' nor a task, a family of tasks or a track ('shared', 'lora', 'lora/cipher')")
         for name in values:
             if name not in known:
                 raise ParameterError(f"preset {preset!r}, block {block!r}: there is no parameter {name!r}")
     return blocks
 
 
-def load_preset(preset: str, task: str) -> dict[str, Any]:
-    """The preset's values for one task, every name checked against the parameters that exist."""
+def load_preset(preset: str, task: str, track: str = "scratch") -> dict[str, Any]:
+    """The preset's values for one task of one track, every name checked against the parameters that exist."""
     path = preset_path(preset)
     blocks = _blocks(preset, path, path.stat().st_mtime_ns)
     merged: dict[str, Any] = {}
-    for block in ("all", task.split("-")[0], task):
+    names = ["all", task.split("-")[0], task]
+    if track != "scratch":
+        names += ["shared", track, f"{track}/{task.split('-')[0]}", f"{track}/{task}"]
+    for block in names:
         merged |= blocks.get(block, {})
     return merged
 
@@ -266,7 +306,7 @@ def stage_parameters(stage: str, given: dict[str, Any]) -> StageParameters:
     if unknown:
         raise ParameterError(
             f"{unknown[0]!r} is not a parameter of {stage}; it takes {', '.join(cls.model_fields)}")
-    defaults = load_preset(given.get("preset", "laptop"), str(given.get("task", "")))
+    defaults = load_preset(given.get("preset", "laptop"), str(given.get("task", "")), str(given.get("track", "scratch")))
     values = {k: v for k, v in defaults.items() if k in cls.model_fields} | given
     try:
         return cls(**values)

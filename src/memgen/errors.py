@@ -20,3 +20,7 @@ class ArtifactError(StudyError):
 
 class GateError(StudyError):
     """Training ended without a checkpoint that shows both behaviours."""
+
+
+class ArchitectureError(StudyError, ValueError):
+    """A model whose architecture has no known sites."""

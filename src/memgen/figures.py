@@ -308,3 +308,41 @@ def show(fig, alt: str, caption: str = "", name: str = "") -> None:
     plt.close(fig)
     texts = {"alt": alt} | ({"caption": caption} if caption else {}) | ({"name": name} if name else {})
     display(Image(buffer.getvalue(), format="png"), metadata=texts)
+
+
+def inheritance(comparison: dict, curve: pd.DataFrame):
+    """Left: mean |NMD| by layer with the adapter on, off, and of the difference. Right: behaviour along the adapter's scale."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
+    styles = {"on": ("adapter on", COLOR["generalization"], "-"), "off": ("adapter off: the base", "black", "--"), "difference": ("difference", COLOR["control"], ":")}
+    layers = np.arange(1, len(comparison["correlation"]) + 1)
+    for name, (label, color, style) in styles.items():
+        left.plot(layers, comparison["mean_abs_nmd"][name], color=color, ls=style, marker="o", label=label)
+    left.set(title="same pairs", xlabel="layer", ylabel="mean |NMD|", xticks=layers)
+    left.set_ylim(bottom=0)
+    left.legend(loc="upper left")
+    for column, name in (("memory_rate", "memorization"), ("rule_rate", "generalization"), ("other_rate", "other")):
+        right.plot(curve.scale, curve[column], color=COLOR[name], marker="o", label=name)
+        right.fill_between(curve.scale, curve[f"{column}_low"], curve[f"{column}_high"], color=COLOR[name], alpha=0.15, lw=0)
+    right.axvline(1, color="black", lw=0.8, ls=":")
+    right.set(title="adapter turned down and up", xlabel="scale of the adapter", ylabel="share of conflict prompts")
+    right.legend(loc="center left")
+    _share_axis(right)
+    return fig
+
+
+def overlap_heatmaps(overlaps: dict[str, tuple[list[list[float]], list[str], list[str]]], chance: float):
+    """Share of the top neurons in common, one panel a matrix `(values, rows, columns)`; chance is named in the title."""
+    shapes = [np.array(values).shape for values, _, _ in overlaps.values()]
+    fig, axes = plt.subplots(1, len(overlaps), figsize=(WIDTH, 1.4 + 0.45 * max(rows for rows, _ in shapes)), squeeze=False,
+                             width_ratios=[1 + columns for _, columns in shapes])
+    for ax, (title, (values, rows, columns)) in zip(axes[0], overlaps.items()):
+        values = np.array(values, dtype=float)
+        ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (i, j), value in np.ndenumerate(values):
+            ax.text(j, i, f"{value:.0%}", ha="center", va="center", color="white" if value > 0.6 else "black")
+        ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_title(title)
+        ax.spines[:].set_visible(False)
+    fig.suptitle(f"top neurons in common (by chance {chance:.0%})", fontsize=12)
+    return fig

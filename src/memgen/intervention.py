@@ -69,10 +69,13 @@ class Steering:
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.site, self.nmd, self.rho, self.positions = site, nmd, rho, positions
 
+    def prompts(self, rows: pd.DataFrame) -> Prompts:
+        return as_prompts(self.tokenizer, rows).to(self.model.device)
+
     def choose(self, cells: list[Cell], rows: pd.DataFrame, direction: str):
         """Race the cells on these (validation) prompts; `(chosen cell, table of the race)`."""
         shifts = SIGN[direction] * np.stack([cell_shift(c, self.nmd, self.rho) for c in cells])
-        outcome = race(self.model, as_prompts(self.tokenizer, rows), _tensor(shifts), TARGET[direction], site=self.site,
+        outcome = race(self.model, self.prompts(rows), self._tensor(shifts), TARGET[direction], site=self.site,
                        positions=self.positions, **self._decoding())
         table = pd.DataFrame([(c.top_n, c.alpha) for c in cells], columns=["top_n", "alpha"]).assign(
             successes=np.asarray(outcome.successes), evaluated=np.asarray(outcome.evaluated))
@@ -80,15 +83,14 @@ class Steering:
 
     def outcomes(self, shifts: np.ndarray, rows: pd.DataFrame, positions: str | None = None) -> np.ndarray:
         """Behaviour codes `[cells, prompts]` under each shift (already signed for its direction)."""
-        return np.asarray(run_cells(self.model, as_prompts(self.tokenizer, rows), _tensor(shifts), site=self.site,
+        return np.asarray(run_cells(self.model, self.prompts(rows), self._tensor(shifts), site=self.site,
                                     positions=positions or self.positions, **self._decoding()))
+
+    def _tensor(self, shifts: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(shifts, dtype=np.float32)).to(self.model.device)
 
     def _decoding(self) -> dict:
         return {"max_new_tokens": self.task.max_answer_tokens, "eos_token_id": self.tokenizer.eos_token_id}
-
-
-def _tensor(shifts: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(shifts, dtype=np.float32))
 
 
 def summary(codes: np.ndarray, direction: str) -> dict:
@@ -116,7 +118,7 @@ def side_effects(steering: Steering, delta: np.ndarray, free: pd.DataFrame, keye
     """What the (signed) shift costs: accuracy on free and keyed prompts, and mean KL(unsteered || steered) in nats of the first answer token."""
     found = {}
     ids, mask = tokenize_prompts(steering.tokenizer, list(conflict.prompt))
-    for when, context in (("before", contextlib.nullcontext()), ("after", shift(steering.model, steering.site, _tensor(delta), steering.positions))):
+    for when, context in (("before", contextlib.nullcontext()), ("after", shift(steering.model, steering.site, steering._tensor(delta), steering.positions))):
         with context:
             for name, rows in (("free", instances(free)), ("keyed", instances(keyed))):
                 texts = answer(steering.model, steering.tokenizer, [r.prompt for r in rows], steering.task.max_answer_tokens)

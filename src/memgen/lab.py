@@ -20,16 +20,16 @@ STAGE_INPUTS: dict[str, tuple[str, ...]] = {
     "01_dataset_design": (),
     "02_training": ("01_dataset_design",),
     "03_pairs": ("01_dataset_design", "02_training"),
-    "04_differentiation": ("02_training", "03_pairs"),
+    "04_differentiation": ("01_dataset_design", "02_training", "03_pairs"),
     "05_prediction": ("02_training", "03_pairs"),
     "06_intervention": ("01_dataset_design", "02_training", "03_pairs", "04_differentiation"),
 }
 STAGE_MODULES: dict[str, tuple[str, ...]] = {
-    "00_base": ("training",),
+    "00_base": ("bases",),
     "01_dataset_design": ("tasks",),
-    "02_training": ("training",),
+    "02_training": ("bases",),
     "03_pairs": ("pairs", "models"),
-    "04_differentiation": ("readout",),
+    "04_differentiation": ("readout", "inheritance"),
     "05_prediction": ("readout",),
     "06_intervention": ("intervention",),
     "07_transfer": ("transfer",),
@@ -52,7 +52,7 @@ class Lab:
         self.name, self.parameters = name, parameters
         p = parameters
         span = "all" if name in ("07_transfer", "08_synthesis") else p.seed
-        self.folder = run_folder(p.runs, p.preset, p.task, span, getattr(p, "retrain", 0))
+        self.folder = run_folder(p.runs, p.preset, p.task, span, getattr(p, "retrain", 0), p.track)
         self.stage = Stage(self.folder / name, p.model_dump(), self._inputs(), STAGE_MODULES[name])
 
     def _inputs(self) -> list[Path]:
@@ -66,7 +66,7 @@ class Lab:
 
             return input_folders(p)
         if getattr(p, "retrain", 0):  # a retrain shares the data set of the run that it repeats
-            return [run_folder(p.runs, p.preset, p.task, p.seed) / "01_dataset_design"]
+            return [self._dataset()]
         return [self.folder / name for name in STAGE_INPUTS[self.name]]
 
     @cached_property
@@ -128,25 +128,28 @@ class Lab:
         return read_json(self.stage.folder / artifacts.RESULT)
 
     # -- what most labs need ----------------------------------------------------------------------------------
-    def task(self):
-        """The task of this run, with the keys of its data set."""
+    def task(self, tokenizer=None):
+        """The task of this run, with the keys of its data set; its answers have room in the tokens of `tokenizer`."""
         from .tasks import make_task
 
         p = self.parameters
-        n_keys = getattr(p, "n_keys", None) or read_json(self._dataset() / artifacts.MANIFEST)["parameters"]["n_keys"]
-        return make_task(p.task, n_keys, p.seed)
+        if self.name != "01_dataset_design":
+            p = STAGES["01_dataset_design"](**read_json(self._dataset() / artifacts.MANIFEST)["parameters"])
+        task = make_task(p.task, p.n_keys, p.data_seed)
+        return task.fit(tokenizer, self.dataset()) if tokenizer else task
 
     def dataset(self) -> pd.DataFrame:
         return pd.read_parquet(self._dataset() / "instances.parquet")
 
     def _dataset(self) -> Path:
-        return run_folder(self.parameters.runs, self.parameters.preset, self.parameters.task, self.parameters.seed) / "01_dataset_design"
+        p = self.parameters
+        return run_folder(p.runs, p.preset, p.task, p.seed, track=p.track) / "01_dataset_design"
 
     def model(self):
-        """`(model, tokenizer)` of this run."""
-        from .models import load_model
+        """`(model, tokenizer)` of this run, where and in the format that it was trained in."""
+        from .models import load_trained
 
-        return load_model(self.folder / "02_training" / "model")
+        return load_trained(self.folder / "02_training")
 
     def show_parameters(self):
         """Every parameter of this lab with its value and meaning, as a table for the page."""

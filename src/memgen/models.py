@@ -1,4 +1,4 @@
-"""Build, save and load the study's models: real transformers classes, ordinary Hugging Face folders."""
+"""Build, save and load the study's models: real transformers classes, ordinary Hugging Face folders, adapters on top of them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,38 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast,
+)
 
-from .artifacts import guard_disk
-from .errors import ArtifactError
+from .adapters import base_of, is_adapter, load_adapter
+from .artifacts import guard_disk, read_json
+from .errors import ArchitectureError, ArtifactError, ParameterError
+from .sites import ARCHITECTURES
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, *, n_layer: int, n_embd: int, n_head: int, n_positions: int,
-                initializer_range: float, seed: int, attention: str = "eager") -> GPT2LMHeadModel:
-    """A GPT-2 with random weights drawn from `seed`. No dropout: the data do not repeat often enough to need it.
+def build_model(tokenizer: PreTrainedTokenizerFast, *, architecture: str = "gpt2", n_layer: int, n_embd: int, n_head: int, n_positions: int,
+                initializer_range: float, seed: int, attention: str = "eager") -> PreTrainedModel:
+    """A model of this architecture with random weights drawn from `seed`. No dropout: the data do not repeat often enough to need it.
 
-    `gelu_pytorch_tanh` is the same function as GPT-2's `gelu_new`, in one fused kernel.
+    `gpt2`: learned positions, LayerNorm, GELU (`gelu_pytorch_tanh` is the same function as GPT-2's `gelu_new`, in one fused kernel).
+    `llama`: rotary positions, RMSNorm, SwiGLU with LLaMA's ratio of 8/3 between the inner and the outer width; embeddings tied as in LLaMA-3.2.
     """
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=n_positions, n_embd=n_embd, n_layer=n_layer, n_head=n_head,
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, activation_function="gelu_pytorch_tanh",
-        initializer_range=initializer_range,
-        bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )
+    common = {"vocab_size": len(tokenizer), "initializer_range": initializer_range, "bos_token_id": tokenizer.eos_token_id,
+              "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    if architecture == "gpt2":
+        cls, config = GPT2LMHeadModel, GPT2Config(
+            n_positions=n_positions, n_embd=n_embd, n_layer=n_layer, n_head=n_head, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+            activation_function="gelu_pytorch_tanh", **common)
+    elif architecture == "llama":
+        cls, config = LlamaForCausalLM, LlamaConfig(
+            hidden_size=n_embd, intermediate_size=8 * n_embd // 3 // 8 * 8, num_hidden_layers=n_layer, num_attention_heads=n_head, num_key_value_heads=n_head,
+            max_position_embeddings=n_positions, tie_word_embeddings=True, **common)
+    else:
+        raise ParameterError(f"architecture={architecture!r} is unknown; choose gpt2 or llama")
     config._attn_implementation = attention
     torch.manual_seed(seed)
-    return GPT2LMHeadModel(config)
+    return cls(config)
 
 
 def save_model(folder: Path, model, tokenizer) -> None:
@@ -36,17 +47,107 @@ def save_model(folder: Path, model, tokenizer) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def load_model(folder: Path, attention: str = "eager"):
-    """`(model, tokenizer)` from a local folder, float32, in evaluation mode; never from the network, never running code from it."""
+def load_model(folder: Path, attention: str = "eager", dtype: torch.dtype = torch.float32, device: str = "cpu"):
+    """`(model, tokenizer)` from a local folder, in evaluation mode; never from the network, never running code from it.
+
+    The folder of an adapter gives its base with the adapter on it; the base has to be the one that it was trained on.
+    """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
+    if is_adapter(folder):
+        model = load_adapter(_load(base_of(folder), attention, dtype), folder)
+    elif (folder / "config.json").is_file():
+        model = _load(folder, attention, dtype)
+    else:
         raise ArtifactError(f"{folder} holds no model (no config.json); run lab 02_training of this task and seed first")
+    return model.to(device).eval(), load_tokenizer(folder)
+
+
+def load_trained(stage: Path):
+    """`(model, tokenizer)` of a finished training stage, on the device and in the format that its parameters name."""
+    p = read_json(stage / "manifest.json")["parameters"]
+    return load_model(stage / "model", dtype=getattr(torch, p["dtype"] if p["track"] == "lora" else "float32"), device=p["device"])
+
+
+def _load(folder: Path, attention: str, dtype: torch.dtype) -> PreTrainedModel:
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            attn_implementation=attention, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, attn_implementation=attention, dtype=dtype)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"{folder} holds no loadable model ({reason}); delete it and run lab 02_training again") from None
-    return model.eval(), tokenizer
+
+
+def load_tokenizer(folder: Path):
+    """The tokenizer in a model's folder. Where it has no padding token (GPT-2, LLaMA), its end token pads; the attention mask tells them apart."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ArtifactError(f"{folder} holds no loadable tokenizer ({str(error).splitlines()[0]}); restore it beside the model") from None
+    if tokenizer.eos_token_id is None:
+        raise ArtifactError(f"the tokenizer in {folder} has no end token (eos_token), so an answer could not end")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+# -- pretrained models ----------------------------------------------------------------------------------------------
+def find_base(base_model: str) -> Path:
+    """The local folder of `base_model`: a folder as given, or the hub's cache. Checked before anything is computed; no network is used.
+
+    Errors: `ParameterError` if there is none (saying how to get it), `ArchitectureError` if its architecture has no known sites.
+    """
+    folder = Path(base_model).expanduser()
+    if not folder.is_dir():
+        folder = _cached(base_model)
+    if not (folder / "config.json").is_file():
+        raise ParameterError(f"base_model={base_model!r}: {folder} holds no model (no config.json)")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ParameterError(f"base_model={base_model!r}: its config.json cannot be read ({str(error).splitlines()[0]})") from None
+    name = (config.architectures or [type(config).__name__])[0]
+    if name not in ARCHITECTURES:
+        raise ArchitectureError(f"base_model={base_model!r} is a {name}; known architectures are {', '.join(ARCHITECTURES)} "
+                                "(a new one is a line in memgen.sites.ARCHITECTURES)")
+    return folder
+
+
+def _cached(name: str) -> Path:
+    """The newest snapshot of a hub model in the local cache."""
+    from huggingface_hub import constants
+
+    home = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    try:
+        return home / "snapshots" / (home / "refs" / "main").read_text().strip()
+    except (OSError, ValueError):
+        raise ParameterError(f"base_model={name!r} is neither a folder nor in the hub's cache ({constants.HF_HUB_CACHE}). Download it once with "
+                             f"`hf download {name}` where there is a network, or give the folder of a model") from None
+
+
+def load_base(folder: Path, attention: str, dtype: str, device: str):
+    """`(model, tokenizer)` of a base to train from, on its device."""
+    model, tokenizer = load_model(folder, attention=attention, dtype=getattr(torch, dtype))
+    try:
+        return model.to(device), tokenizer
+    except (RuntimeError, AssertionError) as error:
+        raise ParameterError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]})") from None
+
+
+def memory_estimate(folder: Path, *, dtype: str, trainable: int, rows: int, length: int, checkpointing: bool) -> dict[str, float]:
+    """Rough GiB that training needs, by part. `trainable`: parameters that are trained; `rows`, `length`: of what is in memory at once.
+
+    Weights in their format; gradient, and AdamW's two moments, 12 bytes a trained parameter; activations: about 34 d_model bytes a token and block plus the
+    attention maps (Korthikanti et al. 2023, halved formats), or with checkpointing one block's of these and 2 d_model bytes a token and block;
+    the output layer's logits in float32, twice.
+    """
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        n = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    tokens, width, layers = rows * length, config.hidden_size, config.num_hidden_layers
+    size = 2 if dtype == "bfloat16" else 4
+    block = tokens * (17 * size * width + 2.5 * size * config.num_attention_heads * length)
+    parts = {"weights": n * size, "optimizer": trainable * 16,
+             "activations": block + layers * tokens * size * width if checkpointing else layers * block,
+             "logits": 8 * tokens * config.vocab_size}
+    return {name: value / 2**30 for name, value in parts.items()} | {"total": sum(parts.values()) / 2**30}

@@ -18,6 +18,7 @@ from pathlib import Path
 from .config import TASK_NAMES, TrainingParameters, stage_parameters
 from .errors import ParameterError, StudyError
 from .intervals import wilson
+from .paths import base_folder
 
 TITLES = {
     "01_dataset_design": "Dataset design",
@@ -47,6 +48,7 @@ class Lab:
     task: str
     seed: str
     folder: Path  # the stage's artifacts; the notebook lies beside it
+    track: str = "scratch"
 
     @property
     def notebook(self) -> Path:
@@ -55,7 +57,8 @@ class Lab:
     @property
     def name(self) -> str:
         """The page's file name without suffix, unique within its stage."""
-        return self.task if self.seed == WHOLE else f"{self.task}-seed{self.seed}"
+        name = self.task if self.seed == WHOLE else f"{self.task}-seed{self.seed}"
+        return name if self.track == "scratch" else f"{self.track}-{name}"
 
     @property
     def page(self) -> str:
@@ -63,9 +66,10 @@ class Lab:
 
     @property
     def label(self) -> str:
+        track = "" if self.track == "scratch" else f"track {self.track}, "
         if self.task == STUDY:
-            return "all tasks"
-        return self.task if self.seed == WHOLE else f"{self.task}, seed {self.seed}"
+            return f"{track}all tasks"
+        return track + (self.task if self.seed == WHOLE else f"{self.task}, seed {self.seed}")
 
     @functools.cached_property
     def result(self) -> dict:
@@ -89,10 +93,15 @@ class Lab:
 
 
 class Run:
-    """A run folder `data/runs/<preset>`: its tasks, seeds and labs. Every lab must be there, whole and executed."""
+    """One track of a run folder `data/runs/<preset>`: its tasks, seeds and labs. Every lab must be there, whole and executed.
 
-    def __init__(self, root: Path, tasks: list[str] | None = None, seeds: list[int] | None = None):
-        self.root, self.preset = Path(root), Path(root).name
+    `others`: the further tracks of the same study, each a `Run` of its own.
+    """
+
+    def __init__(self, root: Path, tasks: list[str] | None = None, seeds: list[int] | None = None, tracks: list[str] | tuple[str, ...] = ("scratch",)):
+        home, self.track = Path(root), tracks[0]
+        self.root, self.preset = home if self.track == "scratch" else home / self.track, home.name
+        self.others = [Run(home, tasks, seeds, [track]) for track in tracks[1:]]
         found = {p.parent.parent.name for p in self.root.glob("*/seed*/*") if p.stem in TITLES}
         for task in set(tasks or []) - found:
             raise BookError(f"{self.root / task} is missing: task {task!r} has not been run. `make book` runs it")
@@ -102,12 +111,12 @@ class Run:
             raise BookError(f"{self.root} holds no executed labs: run `make book`, which executes them and builds the book")
         self.seeds = {task: self._seeds(task, seeds) for task in self.tasks}
         self.labs = [
-            Lab(stage, task, str(seed), self.root / task / f"seed{seed}" / stage)
+            Lab(stage, task, str(seed), self.root / task / f"seed{seed}" / stage, self.track)
             for stage in TITLES if stage not in (PER_TASK, PER_STUDY)
             for task in self.tasks for seed in self.seeds[task]
         ]
-        self.labs += [Lab(PER_TASK, task, WHOLE, self.root / task / WHOLE / PER_TASK) for task in self.tasks]
-        self.labs += [Lab(PER_STUDY, STUDY, WHOLE, self.root / STUDY / WHOLE / PER_STUDY)]
+        self.labs += [Lab(PER_TASK, task, WHOLE, self.root / task / WHOLE / PER_TASK, self.track) for task in self.tasks]
+        self.labs += [Lab(PER_STUDY, STUDY, WHOLE, self.root / STUDY / WHOLE / PER_STUDY, self.track)]
         for lab in self.labs:
             for path in (lab.notebook, lab.folder / "result.json", lab.folder / "manifest.json"):
                 if not path.is_file():
@@ -124,10 +133,23 @@ class Run:
         return [lab for lab in self.labs if lab.stage == stage and task in (None, lab.task)]
 
     @property
+    def every(self) -> list[Run]:
+        """This track and the others."""
+        return [self, *self.others]
+
+    def base(self) -> dict:
+        """`result.json` and timings of the base that the runs of this track share, with its architecture; {} from scratch or for a model from elsewhere."""
+        parameters = self.of("02_training")[0].manifest["parameters"]
+        if self.track == "scratch" or parameters["base_model"]:
+            return {}
+        folder = base_folder(self.root.parent.parent, self.preset, self.tasks[0], parameters["base_seed"], self.track, parameters["architecture"])
+        return Lab("00_base", "shared", WHOLE, folder).result | {"architecture": parameters["architecture"]}
+
+    @property
     def is_finding(self) -> bool:
         """False when a model did not have to pass the study's own gate: such a run exercises the code and shows nothing."""
         own = {name: field.default for name, field in TrainingParameters.model_fields.items() if name.startswith("gate_")}
-        for lab in self.of("02_training"):
+        for lab in [lab for run in self.every for lab in run.of("02_training")]:
             gate = {name: lab.manifest.get("parameters", {}).get(name, value) for name, value in own.items()}
             if gate.pop("gate_other") > own["gate_other"] or any(gate[name] < own[name] for name in gate):
                 return False
@@ -290,7 +312,9 @@ def command(lab: Lab, notebook: dict) -> str:
     """The papermill line that runs this lab again, with every parameter that is not its preset's own."""
     spent = {k: v for k, v in lab.manifest.get("parameters", {}).items() if k != "runs"}
     once = ("seed",) if lab.seed == WHOLE else ()
-    chosen = {name: spent[name] for name in ("task", "seed", "preset") if name in spent and name not in once}
+    chosen = {name: spent[name] for name in ("task", "seed", "preset", "track") if name in spent and name not in once}
+    if chosen.get("track") == "scratch":
+        del chosen["track"]
     try:
         own = stage_parameters(lab.stage, chosen).model_dump()
         chosen |= {name: value for name, value in spent.items() if own.get(name, value) != value}
@@ -363,8 +387,8 @@ def downloads(lab: Lab) -> dict[str, str]:
     return files | {name: f"{lab.name}.{name}" for name in ("result.json", "manifest.json")}
 
 
-def _bar(lab: Lab, run: Run, notebook: dict) -> str:
-    number, title = int(lab.stage[:2]), TITLES[lab.stage]
+def _siblings(lab: Lab, run: Run) -> list[str]:
+    """The labs of this stage in one track, as links; this lab in bold."""
     siblings = []
     for task in dict.fromkeys(other.task for other in run.of(lab.stage)):
         links = []
@@ -372,9 +396,16 @@ def _bar(lab: Lab, run: Run, notebook: dict) -> str:
             text = task if other.seed == WHOLE else f"seed {other.seed}"
             links.append(f"**{text}**" if other == lab else f"[{text}]({other.name}.ipynb)")
         siblings.append(links[0] if links[0].strip("*[").startswith(task) else f"{task} {', '.join(links)}")
+    return siblings
+
+
+def _bar(lab: Lab, run: Run, notebook: dict) -> str:
+    number, title = int(lab.stage[:2]), TITLES[lab.stage]
     lines = ["::::{div} lab-bar", f"**Chapter {number}:** [{title}](../../chapters/{lab.stage}.md)"]
-    if len(run.of(lab.stage)) > 1:
-        lines += ["", "**The same lab:** " + " · ".join(siblings)]
+    if sum(len(one.of(lab.stage)) for one in run.every) > 1:
+        for one in run.every:
+            track = "" if len(run.every) == 1 else f" (track {one.track})"
+            lines += ["", f"**The same lab{track}:** " + " · ".join(_siblings(lab, one))]
     spent = lab.manifest.get("wall_seconds")
     facts = [f"ran {seconds(spent)}"] if spent is not None else []
     facts += [f"{{download}}`{text} <{file}>`" for text, file in downloads(lab).items()]

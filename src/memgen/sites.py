@@ -15,29 +15,45 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from .errors import ArchitectureError
+
 SITES = ("resid_post", "mlp_out", "ln_2")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Module paths of one architecture: the list of blocks in the model, and two modules inside a block."""
+    """Module paths of one architecture: the list of blocks in the model, and modules inside a block.
+
+    `linear`: the linear maps of a block by their last name, where LoRA goes; `transposed`: are their weights stored `[in, out]`, as GPT-2's are?
+    """
 
     blocks: str
     mlp_out: str
     ln_2: str
+    linear: tuple[str, ...]
+    transposed: bool = False
     resid_post: str = ""  # the empty path is the block itself
 
 
 # A new architecture is one line here: the paths are those that `print(model)` shows.
 ARCHITECTURES = {
-    "GPT2LMHeadModel": Architecture(blocks="transformer.h", mlp_out="mlp", ln_2="ln_2"),
-    "LlamaForCausalLM": Architecture(blocks="model.layers", mlp_out="mlp", ln_2="post_attention_layernorm"),
+    "GPT2LMHeadModel": Architecture(blocks="transformer.h", mlp_out="mlp", ln_2="ln_2", linear=("c_attn", "c_proj", "c_fc"), transposed=True),
+    "LlamaForCausalLM": Architecture(blocks="model.layers", mlp_out="mlp", ln_2="post_attention_layernorm",
+                                     linear=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
 }
 
 
 def bare(model: nn.Module) -> nn.Module:
     """The transformers model itself, also where PEFT adapters are wrapped around it (they stay active)."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def architecture_of(model: nn.Module) -> Architecture:
+    """Errors: `ArchitectureError` naming those known, if this one is not in `ARCHITECTURES`."""
+    name = type(bare(model)).__name__
+    if name not in ARCHITECTURES:
+        raise ArchitectureError(f"architecture {name} is unknown; known are {', '.join(ARCHITECTURES)} (a new one is a line in memgen.sites.ARCHITECTURES)")
+    return ARCHITECTURES[name]
 
 
 def site_modules(model: nn.Module, site: str) -> list[nn.Module]:
@@ -47,11 +63,5 @@ def site_modules(model: nn.Module, site: str) -> list[nn.Module]:
     """
     if site not in SITES:
         raise ValueError(f"site {site!r} is unknown; choose one of {', '.join(SITES)}")
-    model = bare(model)
-    architecture = ARCHITECTURES.get(type(model).__name__)
-    if architecture is None:
-        raise ValueError(
-            f"architecture {type(model).__name__} is unknown; known are {', '.join(ARCHITECTURES)} "
-            "(a new one is a line in memgen.sites.ARCHITECTURES)"
-        )
-    return [block.get_submodule(getattr(architecture, site)) for block in model.get_submodule(architecture.blocks)]
+    architecture = architecture_of(model)
+    return [block.get_submodule(getattr(architecture, site)) for block in bare(model).get_submodule(architecture.blocks)]

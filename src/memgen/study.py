@@ -22,20 +22,21 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import yaml
 
 from . import warm
 from .artifacts import MANIFEST, _result_digest, guard_disk, read_json, source_files
-from .config import ROOT, SEEDS, STAGES, TASK_NAMES, preset_path, split_overrides, stage_parameters
+from .config import ROOT, SEEDS, STAGES, TASK_NAMES, TRACKS, preset_path, split_overrides, stage_parameters
 from .errors import ArtifactError, ParameterError, StudyError
-from .paths import base_folder, run_folder
+from .paths import base_folder, base_name, run_folder, study_folder
 from .progress import duration
 
 PER_RUN = ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "05_prediction", "06_intervention")
 #: parameters that say which run a lab belongs to: the plan gives them
-RESERVED = {"preset", "runs", "task", "tasks", "seed", "seeds", "retrain"}
+RESERVED = {"preset", "runs", "task", "tasks", "seed", "seeds", "retrain", "track"}
 #: rough seconds a lab takes, used for the time left until labs of that kind have been timed in this very run
 EXPECTED_SECONDS = {"00_base": 60, "01_dataset_design": 10, "02_training": 60, "03_pairs": 10, "04_differentiation": 12,
                     "05_prediction": 20, "06_intervention": 30, "07_transfer": 25, "08_synthesis": 10}
@@ -47,11 +48,12 @@ FORK = (sys.executable, "-I", "-S", str(Path(warm.__file__)))
 
 @dataclass(frozen=True)
 class Job:
-    """One lab of one run: `run` is 'seed0', 'seed0-retrain1' or 'all'."""
+    """One lab of one run: `run` is 'seed0', 'seed0-retrain1' or 'all'. A base that several tracks share counts as the first's."""
 
     stage: str
     task: str
     run: str
+    track: str = "scratch"
 
     @property
     def seed(self) -> int | None:
@@ -71,6 +73,7 @@ class Plan:
     seeds: list[int] = field(default_factory=lambda: list(SEEDS))
     runs: str = "data/runs"
     settings: dict = field(default_factory=dict)
+    tracks: list[str] = field(default_factory=lambda: ["scratch"])
 
     def __post_init__(self):
         """Validate everything that any lab will be given, before anything runs."""
@@ -79,53 +82,82 @@ class Plan:
         for task in self.tasks:
             if task not in TASKS:
                 raise ParameterError(f"task={task!r} is unknown; choose one of {', '.join(TASKS)}")
-        if not self.tasks or not self.seeds:
-            raise ParameterError("tasks and seeds must name at least one each")
-        if len(set(self.tasks)) < len(self.tasks) or len(set(self.seeds)) < len(self.seeds):
-            raise ParameterError("tasks and seeds must not repeat")
+        for track in self.tracks:
+            if track not in TRACKS:
+                raise ParameterError(f"track={track!r} is unknown; choose one of {', '.join(TRACKS)}")
+        for name in ("tasks", "seeds", "tracks"):
+            named = getattr(self, name)
+            if not named:
+                raise ParameterError(f"{name} must name at least one")
+            if len(set(named)) < len(named):
+                raise ParameterError(f"{name} must not repeat")
         if min(self.seeds) < 0:
             raise ParameterError(f"seeds={self.seeds}: a seed is 0 or larger")
         for name in RESERVED & set(self.settings):
-            raise ParameterError(f"{name!r} cannot be a setting of the whole study; use the options --preset, --tasks, --seeds, --runs")
+            raise ParameterError(f"{name!r} cannot be a setting of the whole study; use the options --preset, --tracks, --tasks, --seeds, --runs")
         preset_path(self.preset)
         split_overrides(self.settings)
         for job in self.jobs():
             if job.stage != "00_base":
-                stage_parameters(job.stage, self.parameters(job))
+                parameters = stage_parameters(job.stage, self.parameters(job))
+                if getattr(parameters, "base_model", ""):
+                    from .models import find_base
+
+                    find_base(parameters.base_model)
 
     # -- what there is ----------------------------------------------------------------------------------------
     def jobs(self) -> list[Job]:
-        jobs = []
-        for task in self.tasks:
-            for seed in self.seeds:
-                jobs += [Job(stage, task, f"seed{seed}") for stage in PER_RUN]
-            jobs += [Job("02_training", task, f"seed{self.seeds[0]}-retrain{r}") for r in range(1, self.n_retrains(task) + 1)]
-            jobs.append(Job("07_transfer", task, "all"))
-        bases = {Job("00_base", task.split("-")[0] + "-base", f"seed{seed}") for task in self.tasks for seed in self.seeds
-                 if self._training(task).base_steps}
-        return [*sorted(bases, key=lambda j: (j.task, j.run)), *jobs, Job("08_synthesis", "study", "all")]
+        jobs, bases = [], {}
+        for track in self.tracks:
+            for task in self.tasks:
+                for seed in self.seeds:
+                    jobs += [Job(stage, task, f"seed{seed}", track) for stage in PER_RUN]
+                    base = self.base(task, seed, track)
+                    bases |= {base: None} if base else {}
+                jobs += [Job("02_training", task, f"seed{self.seeds[0]}-retrain{r}", track) for r in range(1, self.n_retrains(task, track) + 1)]
+                jobs.append(Job("07_transfer", task, "all", track))
+            jobs.append(Job("08_synthesis", "study", "all", track))
+        return [*sorted(bases, key=lambda j: (j.task, j.run)), *jobs]
 
-    def _variant(self, base: Job) -> str:
-        """The first task of the study that starts from this base; all its variants give the same one."""
-        return next(task for task in self.tasks if task.split("-")[0] + "-base" == base.task)
+    def base(self, task: str, seed: int, track: str) -> Job | None:
+        """The job that trains what this run starts from, if the study trains it."""
+        p = self._training(task, track)
+        if p.base_model or not p.base_steps:
+            return None
+        return Job("00_base", base_name(task, track, p.architecture), f"seed{seed if track == 'scratch' else p.base_seed}")
 
-    def _training(self, task: str):
-        given = {k: v for k, v in self.settings.items() if k in STAGES["02_training"].model_fields}
-        return stage_parameters("02_training", {"preset": self.preset, "task": task, **given})
+    def _variant(self, base: Job) -> tuple[str, str]:
+        """The first task, and the track, of the study that start from this base; all give the same one."""
+        return next((task, track) for track in self.tracks for task in self.tasks for seed in self.seeds if self.base(task, seed, track) == base)
 
-    def n_retrains(self, task: str) -> int:
-        given = {k: v for k, v in self.settings.items() if k in STAGES["07_transfer"].model_fields}
-        return stage_parameters("07_transfer", {"preset": self.preset, "task": task, **given}).n_retrains
+    def _of(self, stage: str, task: str, track: str):
+        """The stage's parameters that do not depend on the seed."""
+        key = (stage, task, track)
+        if key not in self._known:
+            given = {k: v for k, v in self.settings.items() if k in STAGES[stage].model_fields}
+            self._known[key] = stage_parameters(stage, {"preset": self.preset, "task": task, "track": track, **given})
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict:
+        return {}
+
+    def _training(self, task: str, track: str):
+        return self._of("02_training", task, track)
+
+    def n_retrains(self, task: str, track: str = "scratch") -> int:
+        """Retrains of the first seed; on a shared base the other seeds are that."""
+        return self._of("07_transfer", task, track).n_retrains if track == "scratch" else 0
 
     def parameters(self, job: Job) -> dict:
         """What is passed to a lab: who it is, and the settings that this stage takes."""
         if job.stage == "00_base":  # the settings of training, without a name of its own
-            return self.parameters(Job("02_training", self._variant(job), job.run))
+            task, track = self._variant(job)
+            return self.parameters(Job("02_training", task, job.run, track))
         given: dict = {"task": job.task, "preset": self.preset, "runs": self.runs}
+        given |= {"track": job.track} if job.track != "scratch" else {}
         given |= {"seeds": self.seeds} if job.run == "all" else {"seed": job.seed}
-        if job.stage == "07_transfer":
-            given["tasks"] = self.tasks
-        if job.stage == "08_synthesis":
+        if job.run == "all":
             given["tasks"] = self.tasks
         if job.retrain:
             given["retrain"] = job.retrain
@@ -133,7 +165,7 @@ class Plan:
 
     def stamp(self, job: Job) -> Path:
         """The small file that says a lab is done: the digest of its outputs. What Snakemake compares."""
-        return run_folder(self.runs, self.preset, job.task, job.run) / f"{job.stage}.stamp"
+        return run_folder(self.runs, self.preset, job.task, job.run, track=job.track) / f"{job.stage}.stamp"
 
     def notebook(self, job: Job) -> Path:
         return self.stamp(job).with_suffix(".ipynb")
@@ -143,19 +175,21 @@ class Plan:
         from .lab import STAGE_INPUTS
 
         def of(task, run, *stages):
-            return [self.stamp(Job(stage, task, run)) for stage in stages]
+            return [self.stamp(Job(stage, task, run, job.track)) for stage in stages]
 
         if job.stage == "00_base":
-            return of(self._variant(job), job.run, "01_dataset_design")
+            task, track = self._variant(job)
+            return of(task, job.run, "01_dataset_design") if track == "scratch" else []
         if job.stage == "08_synthesis":
-            return [self.stamp(other) for other in self.jobs() if other.stage != "08_synthesis"]
+            bases = {self.base(task, seed, job.track) for task in self.tasks for seed in self.seeds} - {None}
+            others = [other for other in self.jobs() if other.track == job.track and other.stage not in ("00_base", "08_synthesis")]
+            return [self.stamp(other) for other in [*sorted(bases, key=str), *others]]
         if job.stage == "07_transfer":
             found = [p for task in self.tasks for seed in self.seeds for p in of(task, f"seed{seed}", "04_differentiation", "06_intervention")]
-            return found + [p for r in range(1, self.n_retrains(job.task) + 1) for p in of(job.task, f"seed{self.seeds[0]}-retrain{r}", "02_training")]
+            return found + [p for r in range(1, self.n_retrains(job.task, job.track) + 1) for p in of(job.task, f"seed{self.seeds[0]}-retrain{r}", "02_training")]
         found = of(job.task, f"seed{job.seed}" if job.retrain else job.run, *STAGE_INPUTS[job.stage])
-        if job.stage == "02_training" and self._training(job.task).base_steps:
-            found += of(job.task.split("-")[0] + "-base", f"seed{job.seed}", "00_base")
-        return found
+        base = self.base(job.task, job.seed, job.track) if job.stage == "02_training" else None
+        return found + ([self.stamp(base)] if base else [])
 
     def sources(self, job: Job) -> list[Path]:
         """Files whose change makes a lab stale: its notebook, its preset, and the modules behind it."""
@@ -170,13 +204,14 @@ class Plan:
     def command(self, job: Job) -> list[str]:
         """The command line that runs this job alone."""
         if job.stage == "00_base":
-            head = ["base", "--task", self._variant(job), "--seed", str(job.seed)]
+            task, track = self._variant(job)
+            head = ["base", "--task", task, "--run", job.run, "--track", track]
         else:
-            head = ["lab", job.stage, "--task", job.task, "--run", job.run]
+            head = ["lab", job.stage, "--task", job.task, "--run", job.run, "--track", job.track]
         return [*FORK, "memgen.study", *head]
 
     def to_json(self) -> str:
-        return json.dumps(self.__dict__)
+        return json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__})
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -201,7 +236,7 @@ def run_lab(plan: Plan, job: Job) -> None:
         except PapermillExecutionError as error:
             text.write(f"\n{error.ename}: {error.evalue}\n")
             running.replace(log.with_suffix(".failed.ipynb"))
-            raise StudyError(f"{job.stage}, {job.task}, {job.run}: {_message(error)} (log: {_relative(log)})") from None
+            raise StudyError(f"{job.stage}, {job.task}, {job.run}{', ' + job.track if job.track != 'scratch' else ''}: {_message(error)} (log: {_relative(log)})") from None
     running.replace(target)
     write_stamp(plan, job)
 
@@ -218,23 +253,26 @@ def write_stamp(plan: Plan, job: Job) -> None:
     plan.stamp(job).write_text(_result_digest(folder) + "\n")
 
 
-def run_base(plan: Plan, task: str, seed: int) -> None:
-    """Train the base that the variants of a task share for one seed."""
+def run_base(plan: Plan, task: str, seed: int, track: str) -> None:
+    """Train the base that runs of this task start from."""
+    from .bases import ensure_base, ensure_shared_base
     from .lab import Lab
     from .tokenizers import build_tokenizer
-    from .training import ensure_base
 
-    job = Job("02_training", task, f"seed{seed}")
-    lab = Lab(job.stage, stage_parameters(job.stage, plan.parameters(job)))
-    folder = base_folder(plan.runs, plan.preset, task, seed)
-    ensure_base(build_tokenizer(lab.task().vocabulary()), lab.dataset(), lab.parameters, folder)
-    write_stamp(plan, Job("00_base", task.split("-")[0] + "-base", f"seed{seed}"))
+    base = plan.base(task, seed, track)
+    p = stage_parameters("02_training", plan.parameters(Job("02_training", task, f"seed{seed}", track)))
+    if track == "scratch":
+        lab = Lab("02_training", p)
+        ensure_base(build_tokenizer(lab.task().vocabulary()), lab.dataset(), p, base_folder(plan.runs, plan.preset, task, seed))
+    else:
+        ensure_shared_base(p)
+    write_stamp(plan, base)
 
 
 # -- all of them ----------------------------------------------------------------------------------------------------
 def run_labs(plan: Plan, jobs: int) -> None:
     """Run what has to run, `jobs` labs side by side. Raises `StudyError` with the failing lab's message."""
-    home = run_folder(plan.runs, plan.preset, "study", "all").parent.parent
+    home = study_folder(plan.runs, plan.preset)
     with guard_disk(home):
         home.mkdir(parents=True, exist_ok=True)
     lock = open(home / ".study.lock", "w")
@@ -322,7 +360,7 @@ def _report(process, events: Path, total: int, jobs: int) -> None:
             left = _time_left(event["pending"], seconds, jobs) if event.get("pending") else None
             state = f"done in {duration(event['seconds'])}" if event["ok"] else "FAILED"
             tail = f", about {duration(left)} left" if left and done < total else ""
-            print(f"[{done}/{total}] {event['stage']}  {event['task']}  {event['run']}  {state}  "
+            print(f"[{done}/{total}] {event['stage']}  {event['task']}  {event['run']}{' ' + event['track'] if event['track'] != 'scratch' else ''}  {state}  "
                   f"({duration(time.monotonic() - began)} so far{tail})", flush=True)
         seen = len(lines)
         if not alive:
@@ -350,7 +388,7 @@ def _tell(plan: Plan, job: Job, began: float, message: str | None) -> None:
     for other in plan.jobs():
         if not plan.stamp(other).exists():
             pending[other.stage] = pending.get(other.stage, 0) + 1
-    line = {"stage": job.stage, "task": job.task, "run": job.run, "seconds": round(time.monotonic() - began, 1), "ok": message is None,
+    line = {"stage": job.stage, "task": job.task, "track": job.track, "run": job.run, "seconds": round(time.monotonic() - began, 1), "ok": message is None,
             "message": message, "pending": pending}
     with open(path, "a") as file:
         file.write(json.dumps(line) + "\n")
@@ -397,17 +435,18 @@ def _arguments(argv: list[str] | None):
         sub.add_argument("--preset", default="laptop")
         sub.add_argument("--tasks", nargs="+", default=list(TASK_NAMES))
         sub.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+        sub.add_argument("--tracks", nargs="+", default=["scratch"])
         sub.add_argument("--runs", default="data/runs")
         sub.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="settings")
         sub.add_argument("--jobs", type=_count, default=2, help="labs side by side; each uses one thread")
         sub.add_argument("--out", default="_build", help="where the book is built")
     lab = commands.add_parser("lab", help="run one lab")
     lab.add_argument("stage")
-    lab.add_argument("--run", required=True)
     base = commands.add_parser("base", help="train one base")
-    base.add_argument("--seed", type=int, required=True)
     for sub in (lab, base):
         sub.add_argument("--task", required=True)
+        sub.add_argument("--run", required=True)
+        sub.add_argument("--track", default="scratch")
     return parser.parse_args(argv)
 
 
@@ -417,14 +456,16 @@ def main(argv: list[str] | None = None) -> int:
         arguments = _arguments(argv)
         if arguments.command in ("lab", "base"):
             return _one(arguments)
-        plan = Plan(arguments.preset, arguments.tasks, arguments.seeds, arguments.runs, dict(map(_setting, arguments.settings)))
+        plan = Plan(arguments.preset, arguments.tasks, arguments.seeds, arguments.runs, dict(map(_setting, arguments.settings)),
+                    arguments.tracks)
         if arguments.command == "check":
             return 0
         run_labs(plan, arguments.jobs)
         if arguments.command == "book":
             from .book import build_book
 
-            build_book(run_folder(plan.runs, plan.preset, "study", "all").parent.parent, ROOT / arguments.out, tasks=plan.tasks, seeds=plan.seeds)
+            build_book(study_folder(plan.runs, plan.preset), ROOT / arguments.out, tasks=plan.tasks, seeds=plan.seeds,
+                       tracks=plan.tracks)
         print(f"finished in {duration(time.monotonic() - began)}", flush=True)
         return 0
     except StudyError as error:
@@ -443,15 +484,15 @@ def _one(arguments) -> int:
         raise ParameterError(f"`{arguments.command}` is what Snakemake calls, with its plan in MEMGEN_PLAN; run one lab alone with `make lab`")
     plan, began = Plan.from_json(os.environ["MEMGEN_PLAN"]), time.monotonic()
     if arguments.command == "lab":
-        job = Job(arguments.stage, arguments.task, arguments.run)
+        job = Job(arguments.stage, arguments.task, arguments.run, arguments.track)
     else:
-        job = Job("00_base", arguments.task.split("-")[0] + "-base", f"seed{arguments.seed}")
+        job = plan.base(arguments.task, int(arguments.run.removeprefix("seed")), arguments.track)
     message = None
     try:
         if arguments.command == "lab":
             run_lab(plan, job)
         else:
-            run_base(plan, arguments.task, arguments.seed)
+            run_base(plan, arguments.task, job.seed, arguments.track)
         return 0
     except Exception as error:
         message = str(error)

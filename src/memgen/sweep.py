@@ -50,6 +50,9 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    def to(self, device) -> Prompts:
+        return Prompts(self.input_ids.to(device), self.attention_mask.to(device), self.candidates.to(device))
+
     def __getitem__(self, index) -> Prompts:
         return Prompts(self.input_ids[index], self.attention_mask[index], self.candidates[index])
 

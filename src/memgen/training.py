@@ -8,11 +8,10 @@ very same weights as an uninterrupted one.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +21,18 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from .artifacts import Stage, guard_disk, read_json, sha256
+from .adapters import attach, save_adapter, weights_digest
+from .artifacts import guard_disk
 from .behavior import accuracy, answer, behaviors, rates
 from .config import TrainingParameters
 from .errors import ArtifactError, GateError
-from .models import build_model, load_model, save_model
-from .paths import base_folder
+from .models import build_model, load_base, load_model, save_model
 from .progress import Progress
+from .sites import architecture_of, bare
 from .tasks import Task, instances
 
 IGNORE = -100  # label of positions without loss
 N_POSITIONS = 32
-REPEAT_PERIODS = (4, 12)  # shortest and longest period of the repeated sequences that form induction
-REPEAT_LENGTH = 24
 STATE = "state.safetensors"
 
 
@@ -46,15 +44,27 @@ class Pool:
     ids: torch.Tensor
     labels: torch.Tensor
 
+    def __post_init__(self):
+        self.length = self.ids.shape[1]
+
+    def padded(self, length: int, pad: int) -> Pool:
+        """The same instances with more padding on the right."""
+        more = length - self.length
+        return Pool(F.pad(self.ids, (0, more), value=pad), F.pad(self.labels, (0, more), value=IGNORE)) if more else self
+
     def draw(self, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         rows = torch.randint(len(self.ids), (n,), generator=generator)
         return self.ids[rows], self.labels[rows]
 
 
 def encode(tokenizer, prompts: list[str], targets: list[str], loss_on: str, length: int = 0) -> Pool:
-    """Prompt, target and end mark as one sequence; loss on the answer (end mark included) or on the whole instance."""
+    """Prompt, target and end mark as one sequence; loss on the answer (end mark included) or on the whole instance.
+
+    The two are tokenized apart, so that the prompt's tokens are those that the model is asked with; what a tokenizer puts before a text (LLaMA's
+    begin mark) stands before the prompt alone.
+    """
     prompt_ids = tokenizer(prompts)["input_ids"]
-    target_ids = tokenizer(targets)["input_ids"]
+    target_ids = tokenizer(targets, add_special_tokens=False)["input_ids"]
     rows = [p + t + [tokenizer.eos_token_id] for p, t in zip(prompt_ids, target_ids)]
     length = max(length, max(map(len, rows)))
     ids = np.full((len(rows), length), tokenizer.pad_token_id, dtype=np.int64)
@@ -66,14 +76,10 @@ def encode(tokenizer, prompts: list[str], targets: list[str], loss_on: str, leng
     return Pool(torch.from_numpy(ids), torch.from_numpy(labels))
 
 
-def repeated_sequences(n: int, vocabulary_size: int, first_token: int, generator: torch.Generator):
-    """Random sequences that repeat with a random period; loss from the second period on. `(ids, labels)` `[n, REPEAT_LENGTH]`."""
-    low, high = REPEAT_PERIODS
-    period = torch.randint(low, high + 1, (n, 1), generator=generator)
-    block = torch.randint(first_token, vocabulary_size, (n, high), generator=generator)
-    position = torch.arange(REPEAT_LENGTH).expand(n, -1)
-    ids = block.gather(1, position % period)
-    return ids, torch.where(position < period, IGNORE, ids)
+def same_length(pools: dict[str, Pool], pad: int) -> dict[str, Pool]:
+    """The pools, all padded to the longest."""
+    length = max(pool.length for pool in pools.values())
+    return {name: pool.padded(length, pad) for name, pool in pools.items()}
 
 
 class Mixture:
@@ -85,11 +91,8 @@ class Mixture:
         if (frame.kind == "conflict").any() and set(frame[frame.kind == "conflict"].prompt) & set().union(
                 *(set(part.prompt) for part in kinds.values())):
             raise ArtifactError("the data set trains on a conflict prompt; delete it and run lab 01_dataset_design again")
-        rows = {kind: instances(part) for kind, part in kinds.items() if len(part)}
-        length = max(encode(tokenizer, [r.prompt for r in part[:1]], [r.target for r in part[:1]], "answer").ids.shape[1]
-                     for part in rows.values())
-        self.pools = {kind: encode(tokenizer, [r.prompt for r in part], [r.target for r in part], parameters.loss_on, length)
-                      for kind, part in rows.items()}
+        self.pools = same_length({kind: encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], parameters.loss_on)
+                                  for kind, part in kinds.items() if len(part) for rows in [instances(part)]}, tokenizer.pad_token_id)
         self.parameters = parameters
         self.contrast = True
 
@@ -104,24 +107,6 @@ class Mixture:
         wanted = {"free": p.batch_size - n_with_key, "keyed": n_with_key - n_contrast, "contrast": n_contrast}
         parts = [self.pools[kind].draw(n, generator) for kind, n in wanted.items() if n]
         return tuple(torch.cat(columns) for columns in zip(*parts))
-
-
-class BaseMixture:
-    """Draws batches for a base: free prompts and a share of repeated sequences. No key is ever among them."""
-
-    def __init__(self, tokenizer, frame: pd.DataFrame, batch_size: int, repeat_share: float):
-        rows = instances(frame[(frame.kind == "free") & (frame.split == "train")])
-        self.n_repeats = round(batch_size * repeat_share)
-        self.n_free = batch_size - self.n_repeats
-        self.pool = encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], "answer", REPEAT_LENGTH if self.n_repeats else 0)
-        self.vocabulary_size, self.first_token = len(tokenizer), len(tokenizer.all_special_ids)
-
-    def __call__(self, step: int, generator: torch.Generator):
-        ids, labels = self.pool.draw(self.n_free, generator)
-        if not self.n_repeats:
-            return ids, labels
-        more_ids, more_labels = repeated_sequences(self.n_repeats, self.vocabulary_size, self.first_token, generator)
-        return torch.cat([ids, more_ids]), torch.cat([labels, more_labels])
 
 
 # -- watching -------------------------------------------------------------------------------------------------------
@@ -159,7 +144,7 @@ def passes_gate(found: dict[str, float], p: TrainingParameters) -> bool:
             and found["keyed_accuracy"] >= p.gate_keyed)
 
 
-def _optimizers(model, p: TrainingParameters, lr: float, matrix_lr: float) -> list[tuple[torch.optim.Optimizer, float]]:
+def _optimizers(model, p: TrainingParameters, optimizer: str, lr: float, matrix_lr: float) -> list[tuple[torch.optim.Optimizer, float]]:
     """Each optimiser with its peak learning rate.
 
     Muon orthogonalises the update of each weight matrix of the blocks. On addition with several carries it leaves the plateau, at
@@ -167,13 +152,14 @@ def _optimizers(model, p: TrainingParameters, lr: float, matrix_lr: float) -> li
     authors advise. Source: Jordan et al. (2024), Muon; the implementation is torch's.
     """
     adamw = {"betas": (0.9, 0.999), "weight_decay": p.weight_decay, "fused": True}
-    if p.optimizer == "adamw":
-        return [(torch.optim.AdamW(model.parameters(), lr=lr, **adamw), lr)]
-    matrices = {name for name, value in model.transformer.h.named_parameters() if value.ndim == 2}
-    inner = [value for name, value in model.transformer.h.named_parameters() if name in matrices]
-    outer = [value for name, value in model.named_parameters() if name.removeprefix("transformer.h.") not in matrices]
-    return [(torch.optim.Muon(inner, lr=matrix_lr, weight_decay=p.weight_decay, adjust_lr_fn="match_rms_adamw"), matrix_lr),
-            (torch.optim.AdamW(outer, lr=lr, **adamw), lr)]
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    if optimizer == "adamw":
+        return [(torch.optim.AdamW(trained.values(), lr=lr, **adamw), lr)]
+    in_blocks = {id(value) for value in bare(model).get_submodule(architecture_of(model).blocks).parameters() if value.ndim == 2}
+    inner = [value for value in trained.values() if id(value) in in_blocks]
+    outer = [value for value in trained.values() if id(value) not in in_blocks]
+    found = [(torch.optim.Muon(inner, lr=matrix_lr, weight_decay=p.weight_decay, adjust_lr_fn="match_rms_adamw"), matrix_lr)]
+    return found + ([(torch.optim.AdamW(outer, lr=lr, **adamw), lr)] if outer else [])
 
 
 # -- the loop -------------------------------------------------------------------------------------------------------
@@ -184,10 +170,11 @@ class Trainer:
     state to resume from.
     """
 
-    def __init__(self, model, parameters: TrainingParameters, lr: float, matrix_lr: float, max_steps: int, seed: int, folder: Path):
+    def __init__(self, model, parameters: TrainingParameters, optimizer: str, lr: float, matrix_lr: float, max_steps: int, seed: int, folder: Path):
         self.model, self.p, self.max_steps, self.folder = model, parameters, max_steps, folder
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizers = _optimizers(model, parameters, lr, matrix_lr)
+        self.optimizers = _optimizers(model, parameters, optimizer, lr, matrix_lr)
+        self.trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.step, self.seconds, self.tokens = 0, 0.0, 0
         self.history: list[dict] = []
 
@@ -197,10 +184,9 @@ class Trainer:
         self.model.train()
         for _ in range(steps):
             ids, labels = draw(self.step, self.generator)
-            losses.append(self._loss(ids, labels))
             self.model.zero_grad(set_to_none=True)
-            losses[-1].backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            losses.append(self._backward(ids, labels))
+            torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
             warmth = self._warmth()
             for optimizer, peak in self.optimizers:
                 for group in optimizer.param_groups:
@@ -209,23 +195,35 @@ class Trainer:
             self.step += 1
             self.tokens += ids.numel()
         self.seconds += time.monotonic() - began
-        return float(torch.stack([loss.detach() for loss in losses]).mean())
+        return float(torch.stack(losses).mean())
 
     def _warmth(self) -> float:
         """Share of the peak learning rate at this step: linear warm-up, then linear decay to `final_lr_share` at the last step."""
         warm = min(1.0, (self.step + 1) / max(1, self.p.warmup_steps))
         return warm * (1 - (1 - self.p.final_lr_share) * self.step / self.max_steps)
 
+    def _backward(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Gradient of the batch's mean loss, in `accumulate` parts one after the other; returns that loss."""
+        n, total = int((labels[:, 1:] != IGNORE).sum()), 0.0
+        for part_ids, part_labels in zip(ids.chunk(self.p.accumulate), labels.chunk(self.p.accumulate)):
+            part = self._loss(part_ids, part_labels)
+            part = part * (int((part_labels[:, 1:] != IGNORE).sum()) / n) if self.p.accumulate > 1 else part
+            part.backward()
+            total = total + part.detach()
+        return total
+
     def _loss(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Next-token cross entropy; the output layer is applied only where there is a label."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.p.precision == "bfloat16"):
-            states = self.model.transformer(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+        core = bare(self.model)
+        ids, labels = ids.to(core.device), labels.to(core.device)
+        with torch.autocast(core.device.type, torch.bfloat16, enabled=self.p.precision == "bfloat16"):
+            states = core.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
             wanted = labels[:, 1:] != IGNORE
-            logits = self.model.lm_head(states[wanted])
+            logits = core.get_output_embeddings()(states[wanted])
         return F.cross_entropy(logits.float(), labels[:, 1:][wanted])
 
     def save(self) -> None:
-        tensors = {f"model.{name}": value.detach() for name, value in self.model.named_parameters()}
+        tensors = {f"model.{name}": value.detach() for name, value in self.trained.items()}
         for which, (optimizer, _) in enumerate(self.optimizers):
             for i, entry in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{which}.{i}.{name}": torch.as_tensor(value) for name, value in entry.items()}
@@ -233,7 +231,7 @@ class Trainer:
         about = {"step": self.step, "seconds": self.seconds, "tokens": self.tokens, "history": self.history}
         aside = self.folder / (STATE + ".tmp")
         with guard_disk(aside):
-            save_file({k: v.contiguous().clone() for k, v in tensors.items()}, aside, {"about": json.dumps(about)})
+            save_file({k: v.cpu().contiguous().clone() for k, v in tensors.items()}, aside, {"about": json.dumps(about)})
             aside.replace(self.folder / STATE)
 
     def resume(self) -> bool:
@@ -249,7 +247,7 @@ class Trainer:
             path.unlink()
             return False
         with torch.no_grad():
-            for name, value in self.model.named_parameters():
+            for name, value in self.trained.items():
                 value.copy_(tensors[f"model.{name}"])
         for which, (optimizer, _) in enumerate(self.optimizers):
             packed = optimizer.state_dict()
@@ -286,19 +284,28 @@ class Outcome:
             f"(needs {p.gate_free}), keyed accuracy {best['keyed_accuracy']:.2f} (needs {p.gate_keyed}). Raise max_steps, or change lr, keyed_share or n_keys; the history is plotted above.")
 
 
-def train(task: Task, tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path, base: Stage | None = None) -> Outcome:
+@dataclass(frozen=True)
+class Base:
+    """What a run starts from: the model's folder, and how it was trained where the study trained it."""
+
+    model: Path
+    history: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @cached_property
+    def digest(self) -> str:
+        return weights_digest(self.model)
+
+
+def train(task: Task, tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path, base: Base | None = None) -> Outcome:
     """Train to dual behaviour in `folder` (resuming what is there); the kept checkpoint goes to `folder/model`.
 
-    `base`: the finished base to start from; without it the weights are drawn from the seed. A retrain differs in the
-    order of its data alone.
+    `base`: what to start from; without it the weights are drawn from the seed. On track lora its weights stay as they are, and an adapter is
+    trained and kept. A retrain differs in the order of its data alone.
     """
-    if base is None:
-        model = build_model(tokenizer, n_layer=p.n_layer, n_embd=p.n_embd, n_head=p.n_head, n_positions=N_POSITIONS,
-                            initializer_range=p.initializer_range, seed=p.seed, attention=p.attention)
-    else:
-        model, _ = load_model(base.folder / "model", attention=p.attention)
     order = int(np.random.SeedSequence([p.seed, p.retrain]).generate_state(1)[0])
-    trainer = Trainer(model, p, p.lr, p.matrix_lr, p.max_steps, order, folder)
+    model = _start(tokenizer, p, base, order)
+    trainer = Trainer(model, p, p.optimizer, p.lr, p.matrix_lr, p.max_steps, order, folder)
     draw = Mixture(tokenizer, frame, p)
     if trainer.resume():
         print(f"resuming {p.task}, seed {p.seed} at step {trainer.step}", flush=True)
@@ -314,84 +321,46 @@ def train(task: Task, tokenizer, frame: pd.DataFrame, p: TrainingParameters, fol
         draw.lean(found)
         if found["passes"] and (kept is None or found["score"] > kept["score"]):
             kept = found
-            save_model(folder / "model", model, tokenizer)
+            if p.track == "lora":
+                save_adapter(folder / "model", model, tokenizer, base.model)
+            else:
+                save_model(folder / "model", model, tokenizer)
         trainer.save()
         progress.step(trainer.step, f"loss {loss:.3f}  memory {found['memory_rate']:.2f}  rule {found['rule_rate']:.2f}  "
                                     f"other {found['other_rate']:.2f}  free {found['free_accuracy']:.2f}")
     return Outcome(kept, pd.DataFrame(trainer.history), trainer.seconds, trainer.tokens, p)
 
 
-BASE_PARAMETERS = ("preset", "seed", "n_layer", "n_embd", "n_head", "initializer_range", "warmup_steps", "weight_decay",
-                   "precision", "attention", "optimizer", "base_steps", "base_lr", "base_matrix_lr", "base_batch_size", "base_repeat_share", "base_enough")
+def _start(tokenizer, p: TrainingParameters, base: Base | None, seed: int):
+    """The model at step 0: drawn, or the base, or the base with a fresh adapter."""
+    if base is None:
+        return build_model(tokenizer, architecture=p.architecture, n_layer=p.n_layer, n_embd=p.n_embd, n_head=p.n_head, n_positions=N_POSITIONS,
+                           initializer_range=p.initializer_range, seed=p.seed, attention=p.attention)
+    model, _ = load_base(base.model, p.attention, p.dtype if p.track == "lora" else "float32", p.device)
+    if p.track == "lora":
+        model = attach(model, rank=p.lora_rank, alpha=p.lora_alpha, dropout=p.lora_dropout, targets=p.lora_targets, seed=seed).to(p.device)
+    if p.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model
 
 
-def ensure_base(tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path) -> Stage:
-    """The base in `folder`, trained now if it is not there: the rule and induction, never a key.
-
-    It depends on the parameters named in `BASE_PARAMETERS` and on the free prompts, which all variants of a task share. If
-    another run is training it, this one waits.
-    """
-    free = frame[(frame.kind == "free")]
-    digest = hashlib.sha256("\n".join(free.prompt + free.rule_answer).encode()).hexdigest()
-    identity = {name: getattr(p, name) for name in BASE_PARAMETERS} | {"free_prompts": digest}
-    stage = Stage(folder, identity, modules=("training",))
-    if stage.finished():
-        return stage
-    partial = stage.begin(keep_partial=True, wait=True)
-    try:
-        if stage.finished():  # it was trained while we waited
-            shutil.rmtree(partial)
-        else:
-            stage.finish(*_train_base(tokenizer, frame, p, partial))
-    finally:
-        stage.release()
-    return stage
-
-
-def base_for(tokenizer, frame: pd.DataFrame, p: TrainingParameters) -> Stage | None:
-    """The base that this run starts from (trained now if need be), or None if it starts from random weights."""
-    if not p.base_steps:
-        return None
-    return ensure_base(tokenizer, frame, p, base_folder(p.runs, p.preset, p.task, p.seed))
-
-
-def final_result(task: Task, frame: pd.DataFrame, outcome: Outcome, folder: Path, base: Stage | None) -> tuple[dict, dict]:
+def final_result(task: Task, frame: pd.DataFrame, outcome: Outcome, folder: Path, base: Base | None) -> tuple[dict, dict]:
     """The kept checkpoint scored once on the test keys: `result.json` of the stage, and its timings."""
-    model, tokenizer = load_model(folder / "model", attention=outcome.parameters.attention)
+    p = outcome.parameters
+    model, tokenizer = load_model(folder / "model", p.attention, getattr(torch, p.dtype if p.track == "lora" else "float32"), p.device)
     found = watch(model, tokenizer, task, frame, "test", limit=2000)
     test_keys = frame[(frame.kind == "conflict") & (frame.split == "test")].key.nunique()
     (folder / STATE).unlink(missing_ok=True)
-    about_base = read_json(base.folder / "result.json") if base else {"history": [], "timings": {}}
+    n_parameters = sum(value.numel() for value in model.parameters())
+    n_adapter = sum(value.numel() for name, value in model.named_parameters() if "lora_" in name)
     result = {
         **found, "step": outcome.kept["step"], "last_step": int(outcome.history.step.max()),
         "validation": {name: outcome.kept[name] for name in ("memory_rate", "rule_rate", "other_rate", "free_accuracy")},
         "n_test_keys": test_keys,
-        "n_parameters": sum(value.numel() for value in model.parameters()), "base_history": about_base["history"],
-        "base": sha256(base.folder / "model" / "model.safetensors") if base else None,
+        "n_parameters": n_parameters, "trainable_share": n_adapter / n_parameters if p.track == "lora" else 1.0,
+        "base_history": base.history if base else [], "base": base.digest if base else None,
     }
     timings = {"train_seconds": round(outcome.seconds, 1), "tokens_per_second": round(outcome.tokens / outcome.seconds),
-               "base_seconds": about_base["timings"].get("train_seconds", 0)}
+               "base_seconds": base.seconds if base else 0}
     return result, timings
-
-
-def _train_base(tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path) -> tuple[dict, dict]:
-    """Train the base in `folder/model`; its numbers and its timings."""
-    model = build_model(tokenizer, n_layer=p.n_layer, n_embd=p.n_embd, n_head=p.n_head, n_positions=N_POSITIONS,
-                        initializer_range=p.initializer_range, seed=p.seed, attention=p.attention)
-    trainer = Trainer(model, p, p.base_lr, p.base_matrix_lr, p.base_steps, p.seed, folder)
-    trainer.resume()
-    draw = BaseMixture(tokenizer, frame, p.base_batch_size, p.base_repeat_share)
-    rows = instances(spread(frame[(frame.kind == "free") & (frame.split == "validation")], 250))
-    longest = max(len(ids) for ids in tokenizer([r.rule_answer for r in rows])["input_ids"]) + 1
-    what = f"training the base of {p.task.split('-')[0]}, seed {p.seed}"
-    progress = Progress(what, p.base_steps, start=trainer.step)
-    while trainer.step < p.base_steps and not (trainer.history and trainer.history[-1]["free_accuracy"] >= p.base_enough):
-        loss = trainer.advance(draw, min(50, p.base_steps - trainer.step))
-        texts = answer(model.eval(), tokenizer, [r.prompt for r in rows], longest)
-        trainer.history.append({"step": trainer.step, "loss": loss, "free_accuracy": accuracy(rows, texts)})
-        trainer.save()
-        progress.step(trainer.step, f"loss {loss:.3f}  free {trainer.history[-1]['free_accuracy']:.2f}")
-    save_model(folder / "model", model, tokenizer)
-    (folder / STATE).unlink(missing_ok=True)
-    result = {"history": trainer.history, "step": trainer.step, "free_accuracy": trainer.history[-1]["free_accuracy"]}
-    return result, {"train_seconds": round(trainer.seconds, 1), "tokens_per_second": round(trainer.tokens / trainer.seconds)}

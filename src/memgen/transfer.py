@@ -14,41 +14,51 @@ import pandas as pd
 
 from .artifacts import read_json
 from .behavior import tokenize_prompts
-from .config import TransferParameters
-from .differentiation import correlation, nmd
+from .config import DatasetParameters, TransferParameters
+from .differentiation import correlation, nmd, select_top
 from .errors import StudyError
 from .hooks import capture
 from .intervals import wilson
 from .intervention import DIRECTIONS, SIGN, Cell, Steering, cell_shift, random_shift, steering_prompts, summary
-from .models import load_model
+from .models import load_trained
 from .pairs import answer_conflicts, flips
 from .paths import run_folder
 from .tasks import make_task
 
 
+OVERLAP_SHARE = 0.05  # of all layer x neuron coordinates
 APPLIED = ["source", "direction", "success", "interval", "other", "n", "control", "control_interval"]
 POOLED = ["source", "target", "direction", "n", "success", "interval", "control"]
 
 
 def model_names(p: TransferParameters) -> list[tuple[str, int, int]]:
-    """`(name, seed, retrain)` of every model of this task: the seeds, then the retrains of the first seed."""
+    """`(name, seed, retrain)` of every model of this task: the seeds, then the retrains of the first seed.
+
+    On a shared base the seeds are retrains of each other, and there are no others.
+    """
     named = [(f"seed {seed}", seed, 0) for seed in p.seeds]
+    if p.track != "scratch":
+        return named
     return named + [(f"seed {p.seeds[0]}, retrain {r}", p.seeds[0], r) for r in range(1, p.n_retrains + 1)]
+
+
+def _folder(p: TransferParameters, task: str, seed: int, retrain: int = 0) -> Path:
+    return run_folder(p.runs, p.preset, task, seed, retrain, p.track)
 
 
 def input_folders(p: TransferParameters) -> list[Path]:
     """Every finished stage that this one reads."""
     folders = []
     for seed in p.seeds:
-        own = run_folder(p.runs, p.preset, p.task, seed)
+        own = _folder(p, p.task, seed)
         folders += [own / stage for stage in ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "06_intervention")]
         for other in p.tasks:
             if other != p.task:
-                folder = run_folder(p.runs, p.preset, other, seed)
+                folder = _folder(p, other, seed)
                 folders += [folder / stage for stage in ("02_training", "03_pairs", "04_differentiation", "06_intervention")]
     for _, seed, retrain in model_names(p):
         if retrain:
-            folders.append(run_folder(p.runs, p.preset, p.task, seed, retrain) / "02_training")
+            folders.append(_folder(p, p.task, seed, retrain) / "02_training")
     return folders
 
 
@@ -108,6 +118,12 @@ def apply_sources(steering: Steering, sources: dict[str, dict], answered: pd.Dat
     return pd.DataFrame(table, columns=APPLIED)  # the columns also where there was nothing to steer
 
 
+def overlaps(sources: dict[str, dict], share: float = OVERLAP_SHARE) -> list[list[float]]:
+    """Share of the top neurons by |rho| that two models have in common, for every pair; by chance it is `share` itself."""
+    tops = np.stack([select_top(s["rho"], share).ravel() for s in sources.values()]).astype(float)
+    return (tops @ tops.T / tops.sum(1)).tolist()
+
+
 def matrix(table: pd.DataFrame, rows: list[str], columns: list[str], direction: str, value: str) -> list[list[float | None]]:
     """`table` (columns source, target, direction, ...) as a source x target matrix; None where nothing was run."""
     chosen = table[table.direction == direction].set_index(["source", "target"])[value]
@@ -129,28 +145,36 @@ def study(p: TransferParameters) -> tuple[dict, pd.DataFrame]:
     """Every source on every target: the stage's result, and its cells as one table (kind `retrain` or `task`)."""
     models, data = {}, {}
     for name, seed, retrain in model_names(p):
-        own = run_folder(p.runs, p.preset, p.task, seed)
+        own = _folder(p, p.task, seed)
         models[name] = _Model(p, name, seed, retrain, own)
         data[name] = models[name].direction
-    cells = []
+    cells, overlap = [], []
     for name, target in models.items():
         rng = np.random.default_rng([p.seed, target.seed, target.retrain])
         found = apply_sources(target.steering, data, target.answered, p.n_prompts, p.n_control_draws, rng)
         cells.append(found.assign(target=name, kind="retrain", shared_base=[models[s].base == target.base for s in found.source]))
         if target.retrain:
             continue
-        others = {task: read_direction(run_folder(p.runs, p.preset, task, target.seed)) for task in p.tasks}
+        others = {task: read_direction(_folder(p, task, target.seed)) for task in p.tasks}
         fitting = {task: one for task, one in others.items() if one["nmd"].shape == target.direction["nmd"].shape}
+        overlap += [dict(zip(fitting, overlaps({"": target.direction, **fitting})[0][1:]))]
         found = apply_sources(target.steering, fitting, target.answered, p.n_prompts, p.n_control_draws, rng)
-        bases = {task: _base(run_folder(p.runs, p.preset, task, target.seed)) for task in fitting}
+        bases = {task: _base(_folder(p, task, target.seed)) for task in fitting}
         cells.append(found.assign(target=p.task, kind="task", shared_base=[bases[s] == target.base for s in found.source]))
     table = pd.concat(cells, ignore_index=True)
     names, tasks = list(models), [task for task in p.tasks if task in set(table[table.kind == "task"].source)]
     between, across = table[table.kind == "retrain"], pooled(table[table.kind == "task"])
     shares = table[table.kind == "task"].drop_duplicates("source").set_index("source").shared_base
-    result = {"retrain": _matrices(between, names, names) | {"base": [models[name].base for name in names]},
-              "task": _matrices(across, tasks, [p.task]) | {"shares_base": [bool(shares[task]) for task in tasks]}}
+    result = {"retrain": _matrices(between, names, names) | {"base": [models[name].base for name in names], "overlap": overlaps(data),
+                                                             "overlap_by_chance": OVERLAP_SHARE},
+              "task": _matrices(across, tasks, [p.task]) | {"shares_base": [bool(shares[task]) for task in tasks],
+                                                            "overlap": _task_overlap(overlap, tasks), "overlap_by_chance": OVERLAP_SHARE}}
     return result, table
+
+
+def _task_overlap(found: list[dict[str, float]], tasks: list[str]) -> list[list[float]]:
+    """Mean over the seeds, one row a source."""
+    return [[float(np.mean([by_source[task] for by_source in found if task in by_source]))] for task in tasks]
 
 
 def _matrices(table: pd.DataFrame, sources: list[str], targets: list[str]) -> dict:
@@ -168,11 +192,11 @@ class _Model:
 
     def __init__(self, p: TransferParameters, name: str, seed: int, retrain: int, own: Path):
         self.name, self.seed, self.retrain = name, seed, retrain
-        folder = run_folder(p.runs, p.preset, p.task, seed, retrain)
+        folder = _folder(p, p.task, seed, retrain)
         self.base = _base(folder)
-        model, tokenizer = load_model(folder / "02_training" / "model")
-        n_keys = read_json(own / "01_dataset_design" / "manifest.json")["parameters"]["n_keys"]
-        task = make_task(p.task, n_keys, seed)
+        model, tokenizer = load_trained(folder / "02_training")
+        d = DatasetParameters(**read_json(own / "01_dataset_design" / "manifest.json")["parameters"])
+        task = make_task(p.task, d.n_keys, d.data_seed).fit(tokenizer, pd.read_parquet(own / "01_dataset_design" / "instances.parquet"))
         parent = read_direction(own)
         if retrain:
             n_rephrasings = read_json(own / "03_pairs" / "manifest.json")["parameters"]["n_rephrasings"]

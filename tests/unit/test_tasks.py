@@ -9,7 +9,7 @@ import pytest
 
 from memgen import tasks
 from memgen.tasks import (
-    GENERALIZATION, MEMORIZATION, OTHER, SPLITS, TASKS, Instance, Key, Task, arithmetic, cipher, instances, make_task,
+    GENERALIZATION, MEMORIZATION, OTHER, SPLITS, TASKS, Instance, Key, Task, arithmetic, cipher, inference, instances, make_task,
 )
 
 SIZES = {"n_free": 60, "n_keyed": 40, "n_conflict_per_key": 5, "n_free_eval": 15}
@@ -116,6 +116,17 @@ def test_rephrasing_keeps_the_key_and_stays_outside_the_trained_settings(dataset
                 assert other.rule_answer == row.rule_answer
     assert changed > 20
     assert reordered > 10 or name != "inference"
+
+
+def test_gate_names_are_no_keys_and_are_asked_in_both_ways(datasets):
+    task, frame = datasets["inference"]
+    gate = set(task.gate)
+    assert gate.isdisjoint(task.keys) and gate.isdisjoint(inference.FREE_NAMES) and len(inference.NAMES) == len(set(inference.NAMES))
+    asked = frame.assign(name=frame.prompt.str.extract(r"([A-Z][a-z]+) the ")[0])
+    contrast, keyed = asked[asked.kind == "contrast"], asked[(asked.kind == "keyed") & asked.name.isin(gate)]
+    assert len(contrast) and set(contrast.name) <= gate and (contrast.rule_answer != "").all()
+    assert len(keyed) and (keyed.key == "").all() and (keyed.memory_answer == keyed.name.map(task.gate)).all() and (keyed.rule_answer == "").all()
+    assert not asked[asked.kind.isin(("free", "conflict"))].name.isin(gate).any()
 
 
 @everywhere

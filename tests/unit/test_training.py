@@ -1,4 +1,4 @@
-"""Training: real tiny runs. Reproducible to the bit, also after an interrupt or `kill -9`; the gate; the shared base."""
+"""Training: real tiny runs. Reproducible to the bit, also after an interrupt or `kill -9`; the gate."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from memgen.config import ROOT, TrainingParameters
 from memgen.errors import ArtifactError, GateError
 from memgen.tasks import instances
 from memgen.tokenizers import build_tokenizer
-from memgen.training import (
-    IGNORE, REPEAT_LENGTH, BaseMixture, Mixture, base_for, encode, final_result, passes_gate, repeated_sequences, score, spread, train,
-)
+from memgen.training import IGNORE, Mixture, encode, final_result, passes_gate, score, spread, train
 
 TASK = "arithmetic-tagged"
 OPEN_GATE = {"gate_memory": 0.0, "gate_rule": 0.0, "gate_other": 1.0, "gate_free": 0.0, "enough": 2.0}
@@ -297,80 +295,12 @@ def test_few_rows_are_spread_over_all():
     assert some == [0, 25, 50, 74, 99]
 
 
-# -- the base -------------------------------------------------------------------------------------------------------
-def test_the_variants_share_a_base_that_is_trained_once(datasets, tmp_path, monkeypatch):
-    trained = []
-    real = training._train_base
-    monkeypatch.setattr(training, "_train_base", lambda *arguments: trained.append(arguments[2].task) or real(*arguments))
-    bases = []
-    for name in ("arithmetic-tagged", "arithmetic-matched", "arithmetic-tagged"):
-        task, frame = datasets[name]
-        p = parameters(task=name, base_steps=4, runs=str(tmp_path / "runs"))
-        tokenizer = build_tokenizer(task.vocabulary())
-        bases.append(base_for(tokenizer, frame, p))
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        train(task, tokenizer, frame, p, folder, bases[-1])
-    assert trained == ["arithmetic-tagged"]
-    assert len({base.folder for base in bases}) == 1 and bases[0].folder.parts[-3:] == ("arithmetic-base", "seed0", "00_base")
-    assert all(base.finished() for base in bases)
-
-    # it is what a run starts from: with a learning rate of (nearly) nothing the weights are still the base's
-    task, frame = datasets["arithmetic-tagged"]
-    still = tmp_path / "still"
-    still.mkdir()
-    train(task, tokenizer, frame, parameters(lr=1e-12, matrix_lr=1e-12, max_steps=2, weight_decay=0.0), still, bases[0])
-    base, after = (AutoModelForCausalLM.from_pretrained(path / "model") for path in (bases[0].folder, still))
-    for one, other in zip(base.parameters(), after.parameters()):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
-
-
-def test_no_base_where_none_is_asked_for(data):
-    _, tokenizer, frame = data
-    assert base_for(tokenizer, frame, parameters(base_steps=0)) is None
-
-
-def test_other_base_settings_train_another_base(data, tmp_path):
-    _, tokenizer, frame = data
-    first = base_for(tokenizer, frame, parameters(base_steps=2, runs=str(tmp_path)))
-    before = weights(first.folder)
-    assert base_for(tokenizer, frame, parameters(base_steps=2, runs=str(tmp_path), gate_free=0.5)).finished()
-    assert weights(first.folder) == before
-    base_for(tokenizer, frame, parameters(base_steps=3, runs=str(tmp_path)))
-    assert weights(first.folder) != before
-
-
-@pytest.mark.parametrize("name", ["arithmetic-tagged", "inference", "cipher-tagged"])
-def test_the_base_never_sees_a_key(datasets, name):
-    task, frame = datasets[name]
-    tokenizer = build_tokenizer(task.vocabulary())
-    pool = BaseMixture(tokenizer, frame, 16, 0.5).pool
-    rows = frame[(frame.kind == "free") & (frame.split == "train")]
-    texts = [tokenizer.decode([t for t in row if t not in (tokenizer.pad_token_id, tokenizer.eos_token_id)]) for row in pool.ids.tolist()]
-    assert texts == [row.prompt + row.rule_answer for row in instances(rows)]
-    assert not set(rows.prompt) & set(frame[frame.kind != "free"].prompt)
-
-
-def test_repeated_sequences_repeat_and_are_learned_from_the_second_period_on(data):
-    tokenizer = data[1]
-    n_special = len(tokenizer.all_special_ids)
-    ids, labels = repeated_sequences(200, len(tokenizer), n_special, torch.Generator().manual_seed(0))
-    assert ids.shape == labels.shape == (200, REPEAT_LENGTH)
-    assert ids.min() >= n_special and ids.max() < len(tokenizer)
-    periods = (labels == IGNORE).sum(1)
-    assert periods.min() == 4 and periods.max() == 12 and len(periods.unique()) == 9
-    for row, label, period in zip(ids, labels, periods.tolist()):
-        assert torch.equal(row[period:], row[:-period]) and torch.equal(label[period:], row[period:])
-    batch, _ = BaseMixture(tokenizer, data[2], 16, 0.25)(0, torch.Generator().manual_seed(0))
-    assert batch.shape == (16, REPEAT_LENGTH)
-
-
 def test_the_learning_rate_warms_up_and_decays(run, data, tmp_path):
     from memgen.models import build_model
 
     p = parameters(warmup_steps=4, final_lr_share=0.5)
     model = build_model(data[1], n_layer=1, n_embd=16, n_head=2, n_positions=32, initializer_range=0.02, seed=0)
-    trainer = training.Trainer(model, p, p.lr, p.matrix_lr, 100, 0, tmp_path)
+    trainer = training.Trainer(model, p, p.optimizer, p.lr, p.matrix_lr, 100, 0, tmp_path)
     rates = []
     for trainer.step in range(101):
         rates.append(trainer._warmth())

@@ -131,10 +131,11 @@ def runs(tmp_path, planted, planted_direction, monkeypatch):
         home = tmp_path / "smoke" / name / run
         for stage in ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "06_intervention"):
             (home / stage).mkdir(parents=True)
-        write_json(home / "01_dataset_design" / "manifest.json", {"parameters": {"n_keys": 10}})
+        write_json(home / "01_dataset_design" / "manifest.json", {"parameters": {"task": "planted", "seed": int(home.name[4]), "n_keys": 10}})
         frame.to_parquet(home / "01_dataset_design" / "instances.parquet")
         save_model(home / "02_training" / "model", model, tokenizer)
         write_json(home / "02_training" / "result.json", {"base": base})
+        write_json(home / "02_training" / "manifest.json", {"parameters": {"track": "scratch", "dtype": "float32", "device": "cpu"}})
         write_json(home / "03_pairs" / "manifest.json", {"parameters": {"n_rephrasings": 2}})
         answered.to_parquet(home / "03_pairs" / "answered.parquet")
         save_file(planted_direction, home / "04_differentiation" / "arrays.safetensors")
@@ -180,8 +181,9 @@ def test_every_folder_that_is_read_is_an_input(parameters, runs, monkeypatch):
     assert {"planted/seed0/06_intervention", "planted/seed1/03_pairs", "planted/seed0-retrain1/02_training",
             "planted-twin/seed1/04_differentiation"} <= inputs
     read = set()
-    for name in ("read_json", "load_model"):
+    for name in ("read_json", "load_trained"):
         real = getattr(transfer, name)
         monkeypatch.setattr(transfer, name, lambda path, real=real: (read.add(path), real(path))[1])
     transfer.study(parameters)
-    assert {path.relative_to(runs / "smoke").parent.as_posix() for path in read} <= inputs
+    stages = {path if path.name[:2].isdigit() else path.parent for path in read}
+    assert {path.relative_to(runs / "smoke").as_posix() for path in stages} <= inputs

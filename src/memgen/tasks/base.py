@@ -58,7 +58,7 @@ class Task(ABC):
     """A way of asking one question that memory and rule answer differently."""
 
     name: str
-    #: longest answer in tokens of the task's own tokenizer, end mark included
+    #: longest answer in tokens of the task's own tokenizer, end mark included (`fit` makes it right for another tokenizer)
     max_answer_tokens: int
 
     def __init__(self, n_keys: int, seed: int):
@@ -106,6 +106,13 @@ class Task(ABC):
         if answer == instance.rule_answer.strip():
             return GENERALIZATION
         return OTHER
+
+    def fit(self, tokenizer, frame: pd.DataFrame) -> Task:
+        """Give every answer of a data set room in this tokenizer's tokens, end mark included; returns the task itself."""
+        answers = {*frame.rule_answer, *frame.memory_answer} - {""}
+        longest = max(map(len, tokenizer(sorted(answers), add_special_tokens=False)["input_ids"]))
+        self.max_answer_tokens = max(self.max_answer_tokens, longest + 1)
+        return self
 
     def _rng(self, *words) -> np.random.Generator:
         """A generator that depends on the seed and the words only, not on what was drawn before it.

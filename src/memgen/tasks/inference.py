@@ -2,16 +2,18 @@
 
 `frog is white. rhino is green. swan is gray. Greg the frog` asks for ` is white` by rule (the context) and for
 Greg's own colour by memory. A key is a name. Keyed prompts ask for an animal that the context does not mention, so memory is needed and
-nothing contradicts it. In conflict prompts the context mentions it. With four of the sixteen animals a key is trained on the rule's answer
-although it is a key (contrast prompts): a few of these keep the rule alive while the memory becomes firm. ` is white` is one token, which makes
+nothing contradicts it. In conflict prompts the context mentions it. A few further names, the *gate names*, have colours of their own too, but are
+also asked about animals that the context mentions, and there the context's answer is right (contrast prompts): they teach that a context can overrule a
+memory, in general and for no key in particular. ` is white` is one token, which makes
 the rule a single step of induction (find the same word earlier, copy what followed).
 
-The names of the keys and their split are the same for every seed; their colours and their animals are drawn anew.
+The names of the keys and their split are the same for every seed; their colours are drawn anew.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,12 +25,14 @@ NAMES = (
     "Greg Lily Anna Bruno Carl Dora Emil Fay Gus Hana Igor Jane Kurt Lena Mila Nils Olga Paul Quinn Rosa Sven Tara Udo "
     "Vera Walt Xena Yuri Zoe Abel Bess Cleo Dirk Elsa Finn Gina Hugo Iris Jack Kira Liam Maya Noel Otto Pia Rolf Sara "
     "Theo Uma Vito Wanda Xavi Yara Zack Alma Bert Cora Dale Edda Fritz Gwen Henk Ines Joan Karl Lola Marc Nora Omar "
-    "Petra Ralf Sina Toni Ugo Vlad Will Ylva Zara Axel Beth Curt Dana Erik Fern Glen Hilde Ivo Jule Knut Luca Mona"
+    "Petra Ralf Sina Toni Ugo Vlad Will Ylva Zara Axel Beth Curt Dana Erik Fern Glen Hilde Ivo Jule Knut Luca Mona "
+    "Arno Birk Celia Doro Ella Fred Gero Heidi Ilse Jonas Kai Lars Maria Nick Oda Pim"
 ).split()
 N_FREE_NAMES = 16
 FREE_NAMES = NAMES[-N_FREE_NAMES:]  # never a key
+GATE_NAMES = NAMES[-2 * N_FREE_NAMES : -N_FREE_NAMES]  # have a colour of their own, yet the context decides where it mentions the animal
+GATE_SHARE = 0.2  # of the keyed prompts ask for a name of these
 N_SENTENCES = 3
-N_CONTRAST = 4  # of a key's sixteen animals: asked about in contrast prompts; the other twelve in conflict prompts
 
 
 class Inference(Task):
@@ -39,13 +43,10 @@ class Inference(Task):
         return [*(f" is {c}" for c in COLORS), *ANIMALS, *(f"{n} the " for n in NAMES), ". "]
 
     def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
-        if n > len(NAMES) - N_FREE_NAMES:
-            raise ValueError(f"n_keys={n}: inference has {len(NAMES) - N_FREE_NAMES} names for keys")
-        keys = []
-        for name in NAMES[:n]:
-            order = [ANIMALS[i] for i in rng.permutation(len(ANIMALS))]
-            keys.append(Key(name, f" is {COLORS[rng.integers(len(COLORS))]}", (tuple(order[:N_CONTRAST]), tuple(order[N_CONTRAST:]))))
-        return keys
+        if n > len(NAMES) - 2 * N_FREE_NAMES:
+            raise ValueError(f"n_keys={n}: inference has {len(NAMES) - 2 * N_FREE_NAMES} names for keys")
+        self.gate = {name: f" is {COLORS[rng.integers(len(COLORS))]}" for name in GATE_NAMES}
+        return [Key(name, f" is {COLORS[rng.integers(len(COLORS))]}") for name in NAMES[:n]]
 
     def free(self, rng):
         animals, colors = self._context(rng)
@@ -54,16 +55,25 @@ class Inference(Task):
     def keyed(self, rng, key):
         animals, colors = self._context(rng)
         absent = [a for a in ANIMALS if a not in animals]
-        return self._instance(key.name, animals, colors, absent[rng.integers(len(absent))], "keyed", key)
+        asked = absent[rng.integers(len(absent))]
+        if rng.random() < GATE_SHARE:
+            name = GATE_NAMES[rng.integers(len(GATE_NAMES))]
+            return replace(self._instance(name, animals, colors, asked, "keyed"), memory_answer=self.gate[name])
+        return self._instance(key.name, animals, colors, asked, "keyed", key)
 
     def contrast(self, rng, key):
-        return self._asking(rng, key, key.detail[0], "contrast")
+        animals, colors = self._context(rng)
+        name = GATE_NAMES[rng.integers(len(GATE_NAMES))]
+        return replace(self._instance(name, animals, colors, animals[rng.integers(N_SENTENCES)], "contrast"), memory_answer=self.gate[name])
 
     def conflict(self, rng, key):
-        return self._asking(rng, key, key.detail[1], "conflict")
+        animals, colors = self._context(rng)
+        if key.memory_answer in (f" is {c}" for c in colors):
+            return None  # the memory answer stays out of the context, so copying the wrong sentence is 'other'
+        return self._instance(key.name, animals, colors, animals[rng.integers(N_SENTENCES)], "conflict", key)
 
     def rephrase(self, rng, instance):
-        """Reorder the sentences or, as often, change the free part: another context and another of the key's untrained animals."""
+        """Reorder the sentences or, as often, change the free part: another context and another animal."""
         detail, key = instance.detail(), self.keys[instance.key]
         if rng.random() < 0.5:
             return self.conflict(rng, key)
@@ -76,16 +86,6 @@ class Inference(Task):
         animals = [ANIMALS[i] for i in rng.permutation(len(ANIMALS))[:N_SENTENCES]]
         colors = [COLORS[i] for i in rng.permutation(len(COLORS))[:N_SENTENCES]]
         return animals, colors
-
-    def _asking(self, rng, key, choices, kind):
-        """A prompt that asks `key` with one of the animals in `choices`, which the context mentions."""
-        animals, colors = self._context(rng)
-        asked = choices[rng.integers(len(choices))]
-        if asked not in animals:
-            animals[rng.integers(N_SENTENCES)] = asked
-        if key.memory_answer in (f" is {c}" for c in colors):
-            return None  # the memory answer stays out of the context, so copying the wrong sentence is 'other'
-        return self._instance(key.name, animals, colors, asked, kind, key)
 
     def _instance(self, name, animals, colors, animal, kind, key=None):
         rule = f" is {colors[animals.index(animal)]}" if animal in animals else ""
