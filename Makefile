@@ -2,6 +2,7 @@
 #
 #   make book                                        the study, preset laptop, and its book
 #   make book TASKS="inference" SEEDS="6 7"          another study
+#   make book TRACKS=scratch                         without the adapters
 #   make book SET="n_embd=64 site=ln_2"              other parameters (src/memgen/config.py lists them)
 
 PYTHON  ?= python3
@@ -9,6 +10,7 @@ VENV    ?= .venv
 PRESET  ?= laptop
 TASKS   ?= arithmetic-tagged arithmetic-matched inference cipher-tagged cipher-matched
 SEEDS   ?= 6 7 8
+TRACKS  ?= scratch lora
 RUNS    ?= data/runs
 SET     ?=
 JOBS    ?= 2
@@ -16,16 +18,17 @@ OUT     ?= _build
 LAB     ?= 01_dataset_design
 TASK    ?= arithmetic-tagged
 SEED    ?= $(firstword $(SEEDS))
+TRACK   ?= $(firstword $(TRACKS))
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
-STUDY   := --preset $(PRESET) --tasks $(TASKS) --seeds $(SEEDS) --runs $(RUNS) --jobs $(JOBS) --out $(OUT) $(if $(SET),--set $(SET))
+STUDY   := --preset $(PRESET) --tasks $(TASKS) --seeds $(SEEDS) --tracks $(TRACKS) --runs $(RUNS) --jobs $(JOBS) --out $(OUT) $(if $(SET),--set $(SET))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book labs lab check test bench browser lint clean clean-runs
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "  settings: PRESET=$(PRESET) TASKS=\"...\" SEEDS=\"$(SEEDS)\" SET=\"name=value ...\" RUNS=$(RUNS) JOBS=$(JOBS)"
+	@echo "  settings: PRESET=$(PRESET) TASKS=\"...\" SEEDS=\"$(SEEDS)\" TRACKS=\"$(TRACKS)\" SET=\"name=value ...\" RUNS=$(RUNS) JOBS=$(JOBS)"
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
@@ -47,7 +50,7 @@ check: $(READY) ## check the parameters, run nothing
 
 lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inference SEED=6 SET="site=ln_2"
 	@$(BIN)/papermill notebooks/$(LAB).ipynb $(OUT)/$(LAB).ipynb --cwd . --no-progress-bar \
-	  -p task $(TASK) -p seed $(SEED) -p preset $(PRESET) -p runs $(RUNS) $(foreach s,$(SET),-p $(subst =, ,$(s)))
+	  -p task $(TASK) -p seed $(SEED) -p preset $(PRESET) -p runs $(RUNS) -p track $(TRACK) $(foreach s,$(SET),-p $(subst =, ,$(s)))
 	@echo "executed: $(OUT)/$(LAB).ipynb"
 
 test: $(READY) browser ## every test, all labs in preset smoke and that book included

@@ -24,16 +24,16 @@ from .paths import base_folder
 from .progress import Progress
 from .tasks import Instance, instances, make_task
 from .tokenizers import build_tokenizer
-from .training import IGNORE, N_POSITIONS, STATE, Base, Pool, Trainer, encode, same_length, spread
+from .training import IGNORE, N_POSITIONS, STATE, Base, Trainer, encode, spread
 
-REPEAT_PERIODS = (4, 12)  # shortest and longest period of the repeated sequences that form induction
-REPEAT_LENGTH = 24
+REPEAT_LENGTH = 24  # of the repeated sequences that form induction, for one task's base; a shared base has them as long as its longest prompt
+SHORTEST_PERIOD = 4  # of them; the longest is half their length
 LOOK_EVERY = 50  # steps between looks at the validation prompts
 FLOOR = 0.05  # added to a task's error when batches are shared out, so that none is dropped
 
 #: what a base depends on
 BASE_PARAMETERS = ("preset", "n_layer", "n_embd", "n_head", "initializer_range", "warmup_steps", "weight_decay", "precision", "attention", "optimizer",
-                   "base_steps", "base_lr", "base_matrix_lr", "base_batch_size", "base_repeat_share", "base_enough")
+                   "base_steps", "base_lr", "base_matrix_lr", "base_batch_size", "base_repeat_share", "base_weights", "base_enough")
 
 
 def base_for(tokenizer, frame: pd.DataFrame, p: TrainingParameters) -> Base | None:
@@ -141,7 +141,7 @@ def _train(free: dict[str, pd.DataFrame], tokenizer, p: TrainingParameters, seed
                         initializer_range=p.initializer_range, seed=seed, attention=p.attention)
     trainer = Trainer(model, p, _optimizer(p), p.base_lr, p.base_matrix_lr, p.base_steps, seed, folder)
     trainer.resume()
-    draw = BaseMixture(tokenizer, free, p.base_batch_size, p.base_repeat_share)
+    draw = BaseMixture(tokenizer, free, p.base_batch_size, p.base_repeat_share, p.base_weights)
     held = {family: instances(spread(rows[rows.split == "validation"], 250)) for family, rows in free.items()}
     progress = Progress(f"training the base of {', '.join(free)}, seed {seed}", p.base_steps, start=trainer.step)
     while trainer.step < p.base_steps and not (trainer.history and trainer.history[-1]["free_accuracy"] >= p.base_enough):
@@ -170,20 +170,22 @@ def _accuracy(model, tokenizer, rows: list[Instance]) -> float:
 class BaseMixture:
     """Draws batches for a base: free prompts of every family and a share of repeated sequences. No key is ever among them."""
 
-    def __init__(self, tokenizer, free: dict[str, pd.DataFrame], batch_size: int, repeat_share: float):
+    def __init__(self, tokenizer, free: dict[str, pd.DataFrame], batch_size: int, repeat_share: float, weights: dict[str, float] = {}):
+        """`free`: free prompts by family. Alone, a family is padded to `REPEAT_LENGTH`; together they would waste half of every batch on padding."""
         self.n_repeats = round(batch_size * repeat_share)
         self.n_free = batch_size - self.n_repeats
         pools = {family: encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], "answer")
                  for family, part in free.items() for rows in [instances(part[part.split == "train"])]}
-        pools = same_length(pools | ({"": Pool(*_empty(REPEAT_LENGTH))} if self.n_repeats else {}), tokenizer.pad_token_id)
-        pools.pop("", None)
-        self.pools, self.pad = pools, tokenizer.pad_token_id
+        longest = max(pool.length for pool in pools.values())
+        self.length = max(longest, REPEAT_LENGTH) if self.n_repeats and len(pools) == 1 else longest
+        self.pools = {family: pool.padded(self.length, tokenizer.pad_token_id) for family, pool in pools.items()}
+        self.weights = np.array([weights.get(family, 1.0) for family in self.pools])
         self.vocabulary_size, self.first_token = len(tokenizer), len(tokenizer.all_special_ids)
         self.lean(dict.fromkeys(pools, 0.0))
 
     def lean(self, found: dict[str, float]) -> None:
-        """Share the batch out by what each family still gets wrong (`found`: accuracy by family)."""
-        wrong = np.array([1 - found[family] + FLOOR for family in self.pools])
+        """Share the batch out by what each family still gets wrong (`found`: accuracy by family), times its weight."""
+        wrong = self.weights * np.array([1 - found[family] + FLOOR for family in self.pools])
         counts = np.floor(self.n_free * wrong / wrong.sum() + 1e-9).astype(int)
         counts[wrong.argmax()] += self.n_free - counts.sum()
         self.counts = dict(zip(self.pools, counts.tolist()))
@@ -191,22 +193,15 @@ class BaseMixture:
     def __call__(self, step: int, generator: torch.Generator):
         parts = [self.pools[family].draw(n, generator) for family, n in self.counts.items() if n]
         if self.n_repeats:
-            ids, labels = repeated_sequences(self.n_repeats, self.vocabulary_size, self.first_token, generator)
-            length = next(iter(self.pools.values())).length
-            repeats = Pool(ids, labels).padded(length, self.pad)
-            parts.append((repeats.ids, repeats.labels))
+            parts.append(repeated_sequences(self.n_repeats, self.length, self.vocabulary_size, self.first_token, generator))
         return tuple(torch.cat(columns) for columns in zip(*parts))
 
 
-def _empty(length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.empty(0, length, dtype=torch.int64), torch.empty(0, length, dtype=torch.int64)
-
-
-def repeated_sequences(n: int, vocabulary_size: int, first_token: int, generator: torch.Generator):
-    """Random sequences that repeat with a random period; loss from the second period on. `(ids, labels)` `[n, REPEAT_LENGTH]`."""
-    low, high = REPEAT_PERIODS
+def repeated_sequences(n: int, length: int, vocabulary_size: int, first_token: int, generator: torch.Generator):
+    """Random sequences that repeat with a random period; loss from the second period on. `(ids, labels)` `[n, length]`."""
+    low, high = min(SHORTEST_PERIOD, length // 2), length // 2
     period = torch.randint(low, high + 1, (n, 1), generator=generator)
     block = torch.randint(first_token, vocabulary_size, (n, high), generator=generator)
-    position = torch.arange(REPEAT_LENGTH).expand(n, -1)
+    position = torch.arange(length).expand(n, -1)
     ids = block.gather(1, position % period)
     return ids, torch.where(position < period, IGNORE, ids)

@@ -10,7 +10,7 @@ from transformers import (
     AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast,
 )
 
-from .adapters import base_of, is_adapter, load_adapter
+from .adapters import attach, base_of, is_adapter, load_adapter
 from .artifacts import guard_disk, read_json
 from .errors import ArchitectureError, ArtifactError, ParameterError
 from .sites import ARCHITECTURES
@@ -134,20 +134,23 @@ def load_base(folder: Path, attention: str, dtype: str, device: str):
         raise ParameterError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]})") from None
 
 
-def memory_estimate(folder: Path, *, dtype: str, trainable: int, rows: int, length: int, checkpointing: bool) -> dict[str, float]:
-    """Rough GiB that training needs, by part. `trainable`: parameters that are trained; `rows`, `length`: of what is in memory at once.
+def memory_estimate(folder: Path, *, lora: dict | None, dtype: str, rows: int, length: int, checkpointing: bool) -> dict[str, float]:
+    """Rough GiB that training a base needs, by part, before any weight is loaded. `rows`, `length`: of what is in memory at once.
 
-    Weights in their format; gradient, and AdamW's two moments, 12 bytes a trained parameter; activations: about 34 d_model bytes a token and block plus the
-    attention maps (Korthikanti et al. 2023, halved formats), or with checkpointing one block's of these and 2 d_model bytes a token and block;
-    the output layer's logits in float32, twice.
+    `lora`: what `adapters.attach` takes, or None where all weights are trained. Weights in their format; for each trained parameter 16 bytes (itself, its
+    gradient and AdamW's two moments in float32); activations about 34 d_model bytes a token and block in two-byte formats plus the attention maps
+    (Korthikanti et al. 2023), or with checkpointing one block's of these and the block inputs; logits in float32 with their gradient.
     """
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
-        n = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+        model = AutoModelForCausalLM.from_config(config)
+        n = sum(p.numel() for p in model.parameters())
+        if lora is not None:
+            model = attach(model, **lora)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     tokens, width, layers = rows * length, config.hidden_size, config.num_hidden_layers
     size = 2 if dtype == "bfloat16" else 4
     block = tokens * (17 * size * width + 2.5 * size * config.num_attention_heads * length)
-    parts = {"weights": n * size, "optimizer": trainable * 16,
-             "activations": block + layers * tokens * size * width if checkpointing else layers * block,
-             "logits": 8 * tokens * config.vocab_size}
-    return {name: value / 2**30 for name, value in parts.items()} | {"total": sum(parts.values()) / 2**30}
+    parts = {"weights": n * size if lora is not None else 0, "training": trained * 16,
+             "activations": block + layers * tokens * size * width if checkpointing else layers * block, "logits": 8 * tokens * config.vocab_size}
+    return {"parameters": n, "trained": trained} | {name: value / 2**30 for name, value in parts.items()} | {"total": sum(parts.values()) / 2**30}

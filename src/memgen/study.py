@@ -281,7 +281,7 @@ def run_labs(plan: Plan, jobs: int) -> None:
     except OSError:
         raise ArtifactError(f"another run is working in {home}; wait for it, stop it, or choose another folder with RUNS=...") from None
     base = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT), "--cores", str(jobs),
-            "--rerun-incomplete", "--nocolor"]
+            "--rerun-incomplete", "--keep-going", "--nocolor"]
     # the plan travels in the environment, not in the commands: a lab's command must not change with what else is planned
     os.environ["MEMGEN_PLAN"] = plan.to_json()
     if any((ROOT / ".snakemake" / "locks").glob("*")):

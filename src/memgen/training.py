@@ -26,7 +26,7 @@ from .artifacts import guard_disk
 from .behavior import accuracy, answer, behaviors, rates
 from .config import TrainingParameters
 from .errors import ArtifactError, GateError
-from .models import build_model, load_base, load_model, save_model
+from .models import build_model, load_base, load_model, memory_estimate, save_model
 from .progress import Progress
 from .sites import architecture_of, bare
 from .tasks import Task, instances
@@ -93,6 +93,7 @@ class Mixture:
             raise ArtifactError("the data set trains on a conflict prompt; delete it and run lab 01_dataset_design again")
         self.pools = same_length({kind: encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], parameters.loss_on)
                                   for kind, part in kinds.items() if len(part) for rows in [instances(part)]}, tokenizer.pad_token_id)
+        self.length = next(iter(self.pools.values())).length
         self.parameters = parameters
         self.contrast = True
 
@@ -304,9 +305,11 @@ def train(task: Task, tokenizer, frame: pd.DataFrame, p: TrainingParameters, fol
     trained and kept. A retrain differs in the order of its data alone.
     """
     order = int(np.random.SeedSequence([p.seed, p.retrain]).generate_state(1)[0])
+    draw = Mixture(tokenizer, frame, p)
+    if p.base_model:
+        _tell_memory(p, base, draw.length)
     model = _start(tokenizer, p, base, order)
     trainer = Trainer(model, p, p.optimizer, p.lr, p.matrix_lr, p.max_steps, order, folder)
-    draw = Mixture(tokenizer, frame, p)
     if trainer.resume():
         print(f"resuming {p.task}, seed {p.seed} at step {trainer.step}", flush=True)
     if trainer.history:
@@ -331,6 +334,19 @@ def train(task: Task, tokenizer, frame: pd.DataFrame, p: TrainingParameters, fol
     return Outcome(kept, pd.DataFrame(trainer.history), trainer.seconds, trainer.tokens, p)
 
 
+def _lora(p: TrainingParameters, seed: int) -> dict:
+    return {"rank": p.lora_rank, "alpha": p.lora_alpha, "dropout": p.lora_dropout, "targets": p.lora_targets, "seed": seed}
+
+
+def _tell_memory(p: TrainingParameters, base: Base, length: int) -> None:
+    """One line, before anything large is loaded."""
+    found = memory_estimate(base.model, lora=_lora(p, 0) if p.track == "lora" else None, dtype=p.dtype if p.track == "lora" else "float32",
+                            rows=p.batch_size // p.accumulate, length=length, checkpointing=p.checkpointing)
+    print(f"{base.model}: {found['parameters']:,} parameters, {found['trained']:,} trained. Memory needed, estimated: {found['total']:.1f} GiB on {p.device} (weights "
+          f"{found['weights']:.1f}, trained weights with gradient and moments {found['training']:.1f}, activations {found['activations']:.1f}, logits {found['logits']:.1f}). "
+          "Too much? Raise accumulate, set checkpointing=true or dtype=bfloat16.", flush=True)
+
+
 def _start(tokenizer, p: TrainingParameters, base: Base | None, seed: int):
     """The model at step 0: drawn, or the base, or the base with a fresh adapter."""
     if base is None:
@@ -338,7 +354,7 @@ def _start(tokenizer, p: TrainingParameters, base: Base | None, seed: int):
                            initializer_range=p.initializer_range, seed=p.seed, attention=p.attention)
     model, _ = load_base(base.model, p.attention, p.dtype if p.track == "lora" else "float32", p.device)
     if p.track == "lora":
-        model = attach(model, rank=p.lora_rank, alpha=p.lora_alpha, dropout=p.lora_dropout, targets=p.lora_targets, seed=seed).to(p.device)
+        model = attach(model, **_lora(p, seed)).to(p.device)
     if p.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()

@@ -93,7 +93,7 @@ def test_the_base_never_sees_a_key(datasets, name):
 def test_repeated_sequences_repeat_and_are_learned_from_the_second_period_on(data):
     tokenizer = data[1]
     n_special = len(tokenizer.all_special_ids)
-    ids, labels = repeated_sequences(200, len(tokenizer), n_special, torch.Generator().manual_seed(0))
+    ids, labels = repeated_sequences(200, REPEAT_LENGTH, len(tokenizer), n_special, torch.Generator().manual_seed(0))
     assert ids.shape == labels.shape == (200, REPEAT_LENGTH)
     assert ids.min() >= n_special and ids.max() < len(tokenizer)
     periods = (labels == IGNORE).sum(1)
