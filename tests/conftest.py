@@ -17,11 +17,11 @@ SIZES = {"n_free": 80, "n_keyed": 50, "n_conflict_per_key": 6, "n_free_eval": 20
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Path:
-    """The run folder of a finished smoke study of all five tasks, made the way a user makes it; its book is in `<folder>/_build/html`."""
+    """The run folder of a finished smoke study of all five tasks, from scratch and with adapters, made the way a user makes it; its book is in `<folder>/_build/html`."""
     from running import study
 
     folder = tmp_path_factory.mktemp("smoke")
-    study("book", "--preset", "smoke", "--seeds", "0", "--runs", str(folder), "--out", str(folder / "_build"))
+    study("book", "--preset", "smoke", "--seeds", "0", "--tracks", "scratch", "lora", "--runs", str(folder), "--out", str(folder / "_build"))
     return folder
 
 

@@ -28,12 +28,13 @@ from .training import IGNORE, N_POSITIONS, STATE, Base, Trainer, encode, spread
 
 REPEAT_LENGTH = 24  # of the repeated sequences that form induction, for one task's base; a shared base has them as long as its longest prompt
 SHORTEST_PERIOD = 4  # of them; the longest is half their length
+JOIN = 0.8  # free accuracy of the families that come first, at which the others join
 LOOK_EVERY = 50  # steps between looks at the validation prompts
 FLOOR = 0.05  # added to a task's error when batches are shared out, so that none is dropped
 
 #: what a base depends on
 BASE_PARAMETERS = ("preset", "n_layer", "n_embd", "n_head", "initializer_range", "warmup_steps", "weight_decay", "precision", "attention", "optimizer",
-                   "base_steps", "base_lr", "base_matrix_lr", "base_batch_size", "base_repeat_share", "base_weights", "base_enough")
+                   "base_steps", "base_lr", "base_matrix_lr", "base_batch_size", "base_repeat_share", "base_first", "base_enough")
 
 
 def base_for(tokenizer, frame: pd.DataFrame, p: TrainingParameters) -> Base | None:
@@ -141,14 +142,15 @@ def _train(free: dict[str, pd.DataFrame], tokenizer, p: TrainingParameters, seed
                         initializer_range=p.initializer_range, seed=seed, attention=p.attention)
     trainer = Trainer(model, p, _optimizer(p), p.base_lr, p.base_matrix_lr, p.base_steps, seed, folder)
     trainer.resume()
-    draw = BaseMixture(tokenizer, free, p.base_batch_size, p.base_repeat_share, p.base_weights)
+    draw = BaseMixture(tokenizer, free, p.base_batch_size, p.base_repeat_share, p.base_first)
+    for look in trainer.history:  # of an interrupted training
+        draw.lean(look["by_family"])
     held = {family: instances(spread(rows[rows.split == "validation"], 250)) for family, rows in free.items()}
     progress = Progress(f"training the base of {', '.join(free)}, seed {seed}", p.base_steps, start=trainer.step)
     while trainer.step < p.base_steps and not (trainer.history and trainer.history[-1]["free_accuracy"] >= p.base_enough):
-        if trainer.history:
-            draw.lean(trainer.history[-1]["by_family"])
         loss = trainer.advance(draw, min(LOOK_EVERY, p.base_steps - trainer.step))
         found = {family: _accuracy(model.eval(), tokenizer, rows) for family, rows in held.items()}
+        draw.lean(found)
         trainer.history.append({"step": trainer.step, "loss": loss, "free_accuracy": min(found.values()), "by_family": found})
         trainer.save()
         progress.step(trainer.step, f"loss {loss:.3f}  free " + "  ".join(f"{family} {value:.2f}" for family, value in found.items()))
@@ -170,25 +172,33 @@ def _accuracy(model, tokenizer, rows: list[Instance]) -> float:
 class BaseMixture:
     """Draws batches for a base: free prompts of every family and a share of repeated sequences. No key is ever among them."""
 
-    def __init__(self, tokenizer, free: dict[str, pd.DataFrame], batch_size: int, repeat_share: float, weights: dict[str, float] = {}):
+    def __init__(self, tokenizer, free: dict[str, pd.DataFrame], batch_size: int, repeat_share: float, first: list[str] = ()):
         """`free`: free prompts by family. Alone, a family is padded to `REPEAT_LENGTH`; together they would waste half of every batch on padding."""
-        self.n_repeats = round(batch_size * repeat_share)
-        self.n_free = batch_size - self.n_repeats
+        self.batch_size, self.repeat_share = batch_size, repeat_share
         pools = {family: encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], "answer")
                  for family, part in free.items() for rows in [instances(part[part.split == "train"])]}
         longest = max(pool.length for pool in pools.values())
-        self.length = max(longest, REPEAT_LENGTH) if self.n_repeats and len(pools) == 1 else longest
+        self.length = max(longest, REPEAT_LENGTH) if repeat_share and len(pools) == 1 else longest
         self.pools = {family: pool.padded(self.length, tokenizer.pad_token_id) for family, pool in pools.items()}
-        self.weights = np.array([weights.get(family, 1.0) for family in self.pools])
+        self.joined = False
+        self.first = [family for family in self.pools if family in first]
         self.vocabulary_size, self.first_token = len(tokenizer), len(tokenizer.all_special_ids)
         self.lean(dict.fromkeys(pools, 0.0))
 
     def lean(self, found: dict[str, float]) -> None:
-        """Share the batch out by what each family still gets wrong (`found`: accuracy by family), times its weight."""
-        wrong = self.weights * np.array([1 - found[family] + FLOOR for family in self.pools])
-        counts = np.floor(self.n_free * wrong / wrong.sum() + 1e-9).astype(int)
-        counts[wrong.argmax()] += self.n_free - counts.sum()
-        self.counts = dict(zip(self.pools, counts.tolist()))
+        """Share the batch out by what each family still gets wrong (`found`: accuracy by family).
+
+        Until the families that come first have all reached `JOIN`, these have the batch to themselves: sums with several carries are learned in one
+        sudden step, and that step comes late or not at all where copying and shifting are learned beside it.
+        """
+        self.joined = self.joined or all(found[family] >= JOIN for family in self.first)
+        alone = [] if self.joined else self.first
+        self.n_repeats = 0 if alone else round(self.batch_size * self.repeat_share)
+        n_free, learning = self.batch_size - self.n_repeats, alone or list(self.pools)
+        wrong = np.array([1 - found[family] + FLOOR for family in learning])
+        counts = np.floor(n_free * wrong / wrong.sum() + 1e-9).astype(int)
+        counts[wrong.argmax()] += n_free - counts.sum()
+        self.counts = dict(zip(learning, counts.tolist()))
 
     def __call__(self, step: int, generator: torch.Generator):
         parts = [self.pools[family].draw(n, generator) for family, n in self.counts.items() if n]

@@ -145,7 +145,7 @@ class TrainingParameters(StageParameters):
     base_matrix_lr: Rate = Field(2e-3, description="peak learning rate of Muon for the base")
     base_batch_size: Count = Field(128, description="instances in a batch of the base")
     base_repeat_share: Share = Field(0.0, description="share of the base's batches that are random repeated sequences (they form induction)")
-    base_weights: dict[str, float] = Field({}, description="tracks lora and full: how much more of a batch a family of tasks gets while it is wrong ({arithmetic: 4.0}; 1 if not named)")
+    base_first: list[str] = Field([], description="tracks lora and full: families of tasks that the base learns alone before the others join ([arithmetic])")
     base_enough: Share = Field(0.97, description="the base is done once its free accuracy reaches this")
 
     @property

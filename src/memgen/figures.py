@@ -312,21 +312,22 @@ def show(fig, alt: str, caption: str = "", name: str = "") -> None:
 
 def inheritance(comparison: dict, curve: pd.DataFrame):
     """Left: mean |NMD| by layer with the adapter on, off, and of the difference. Right: behaviour along the adapter's scale."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
-    styles = {"on": ("adapter on", COLOR["generalization"], "-"), "off": ("adapter off: the base", "black", "--"), "difference": ("difference", COLOR["control"], ":")}
+    fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 4.2))
+    styles = {"on": ("adapter on", "#009E73", "-"), "off": ("adapter off (base)", "black", "--"), "difference": ("difference", COLOR["control"], ":")}
     layers = np.arange(1, len(comparison["correlation"]) + 1)
     for name, (label, color, style) in styles.items():
         left.plot(layers, comparison["mean_abs_nmd"][name], color=color, ls=style, marker="o", label=label)
     left.set(title="same pairs", xlabel="layer", ylabel="mean |NMD|", xticks=layers)
     left.set_ylim(bottom=0)
-    left.legend(loc="upper left")
     for column, name in (("memory_rate", "memorization"), ("rule_rate", "generalization"), ("other_rate", "other")):
         right.plot(curve.scale, curve[column], color=COLOR[name], marker="o", label=name)
         right.fill_between(curve.scale, curve[f"{column}_low"], curve[f"{column}_high"], color=COLOR[name], alpha=0.15, lw=0)
     right.axvline(1, color="black", lw=0.8, ls=":")
     right.set(title="adapter turned down and up", xlabel="scale of the adapter", ylabel="share of conflict prompts")
-    right.legend(loc="center left")
     _share_axis(right)
+    for ax in (left, right):
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.1))
+        ax.set_title(ax.get_title(loc="left"), loc="left")
     return fig
 
 

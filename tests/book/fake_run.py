@@ -88,7 +88,7 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
     def training():
         rates = {"memory_rate": 0.33, "rule_rate": 0.5, "other_rate": 0.17, "free_accuracy": 0.96, "keyed_accuracy": 0.94}
         timings = {"train_seconds": 95.0, "tokens_per_second": 58000}
-        return {k: near(v) for k, v in rates.items()} | {"step": 1300, "n_parameters": 800_000, "timings": timings}
+        return {k: near(v) for k, v in rates.items()} | {"step": 1300, "n_parameters": 800_000, "trainable_share": 0.14, "timings": timings}
 
     def pairs():
         flips = by_split(near(0.2), near(0.2), near(0.2))
@@ -96,7 +96,9 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
 
     def differentiation():
         shares = {"max_abs_rho": (0.2, 0.3, 0.4, 0.8), "significant_share": (0.02, 0.1, 0.3, 0.7), "null_significant_share": [0.01] * 4}
-        return {"site": "resid_post"} | {name: [near(x) for x in values] for name, values in shares.items()}
+        base = {"mean_abs_nmd": {name: [0.1, 0.2, 0.3, 0.4] for name in ("on", "off", "difference")}, "correlation": [None, 0.5, 0.5, 0.6],
+                "correlation_all": near(0.6), "top_share": 0.05, "top_in_common": near(0.4), "n_pairs": 300}
+        return {"site": "resid_post", "base": base} | {name: [near(x) for x in values] for name, values in shares.items()}
 
     def prediction():
         auc = [None, *(near(x) for x in (0.58, 0.75, 0.97 if tagged else 0.8))]  # undefined in the first layer
@@ -116,7 +118,7 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
         column = [[near(0.5)] for _ in tasks]
         own, across = {d: square for d in directions}, {d: column for d in directions}
         return {
-            "retrain": {"sources": models, "targets": models, **own, "control": own, "base": ["a", "a", "b"]},
+            "retrain": {"sources": models, "targets": models, **own, "control": own, "base": ["a", "a", "b"], "overlap": square},
             "task": {"sources": tasks, "targets": [task], **across, "control": across, "shares_base": [True] * len(tasks)},
         }
 
@@ -136,27 +138,33 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
     return dict(zip(TITLES, makers))[stage]()
 
 
-def make_run(root: Path, tasks: list[str], seeds: list[int], notebook: dict, findings: bool = True) -> Path:
-    """Write a finished run of `tasks` and `seeds` below `root`; returns the run folder."""
-    run = root / "laptop"
+def make_run(root: Path, tasks: list[str], seeds: list[int], notebook: dict, findings: bool = True, track: str = "scratch") -> Path:
+    """Write a finished run of `tasks` and `seeds` on one track below `root`; returns the run folder, which holds all tracks."""
+    home = root / "laptop"
+    run = home if track == "scratch" else home / track
+    if track != "scratch":
+        base = home / "shared-base-llama" / "seed0" / "00_base"
+        base.mkdir(parents=True)
+        test = {task.split("-")[0]: {"free_accuracy": 0.97, "n": 500} for task in tasks}
+        (base / "result.json").write_text(json.dumps({"step": 1500, "test": test, "n_parameters": 816_000, "timings": {"train_seconds": 250.0}}))
     for task in tasks:
         for seed in seeds:
             for stage in STAGES:
-                _write(run / task / f"seed{seed}" / stage, task, seed, tasks, notebook, findings)
-        _write(run / task / "all" / "07_transfer", task, "all", tasks, notebook, findings)
+                _write(run / task / f"seed{seed}" / stage, task, seed, tasks, notebook, findings, track)
+        _write(run / task / "all" / "07_transfer", task, "all", tasks, notebook, findings, track)
     folder = run / "study" / "all" / "08_synthesis"
-    _write(folder, "study", "all", tasks, notebook, findings)
+    _write(folder, "study", "all", tasks, notebook, findings, track)
     (folder / "main_finding.png").write_bytes(_first_png(notebook))
-    return run
+    return home
 
 
-def _write(folder: Path, task: str, seed, tasks, notebook: dict, findings: bool) -> None:
+def _write(folder: Path, task: str, seed, tasks, notebook: dict, findings: bool, track: str) -> None:
     folder.mkdir(parents=True)
     stage = folder.name
     lab = copy.deepcopy(notebook)
     lab["cells"][0]["source"] = "".join(lab["cells"][0]["source"]).replace("TITLE", TITLES[stage])
     shown = [o["metadata"] for cell in lab["cells"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
-    for metadata, name in zip(shown, FIGURES.get(stage, ())):
+    for metadata, name in zip(shown, ("inheritance",) if track != "scratch" and stage == "04_differentiation" else FIGURES.get(stage, ())):
         metadata["name"] = name
     lab["cells"][0]["source"] = lab["cells"][0]["source"].replace("`behaviour`", f"`{shown[0]['name']}`")
     lab["metadata"]["papermill"]["parameters"] = {"task": task, "seed": seed, "preset": "laptop"}
@@ -164,7 +172,8 @@ def _write(folder: Path, task: str, seed, tasks, notebook: dict, findings: bool)
     (folder / "result.json").write_text(json.dumps(result_of(stage, task, seed, tasks)))
     manifest = {
         "overrides": {"n_embd": 64},
-        "parameters": {"task": task, "seed": seed, "preset": "laptop", "gate_rule": 0.25 if findings else 0.0},
+        "parameters": {"task": task, "seed": seed, "preset": "laptop", "gate_rule": 0.25 if findings else 0.0, "track": track,
+                       **({"base_model": "", "base_seed": 0, "architecture": "llama"} if stage == "02_training" else {})},
         "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},
         "machine": {"platform": "Linux", "processor": "a laptop", "cores": 2},
         "wall_seconds": 12.3, "peak_memory_bytes": 6e8, "inputs": {}, "outputs": {"result.json": "0" * 64},

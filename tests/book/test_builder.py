@@ -173,3 +173,34 @@ def test_papermill_keeps_the_type_of_a_parameter():
     assert page._parameter("name", "3") == ["-r", "name", "3"]
     assert page._parameter("sites", ["ln_2"]) == ["-y", """'{"sites": ["ln_2"]}'"""]
     assert page._parameter("retrain", None) == []
+
+
+# -- two tracks -------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def two_tracks(run, tmp_path, notebook):
+    make_run(tmp_path / "runs", ["inference"], [0], notebook, track="lora")
+    return page.Run(run, tracks=["scratch", "lora"])
+
+
+def test_both_tracks_have_their_labs_side_by_side(two_tracks, root, tmp_path):
+    out = tmp_path / "source"
+    book.stage(two_tracks, root, out)
+    for name in ("inference-seed0", "lora-inference-seed0"):
+        assert (out / "labs" / "06_intervention" / f"{name}.ipynb").is_file()
+    contents = (out / "_toc.yml").read_text()
+    assert "Lab: inference" in contents and "Lab, lora: inference" in contents
+    bar = json.loads((out / "labs" / "06_intervention" / "lora-inference-seed0.ipynb").read_text())["cells"][1]["source"]
+    assert "**The same lab (track scratch):** inference [seed 0](inference-seed0.ipynb)" in bar and "-p track lora" in bar
+
+
+def test_the_page_of_the_adapters_shows_the_track_or_says_how_to_get_it(two_tracks, run, root, tmp_path):
+    book.stage(two_tracks, root, tmp_path / "with")
+    text = (tmp_path / "with" / "adapters.md").read_text()
+    assert "One llama model with 0.82 million parameters" in text and "97.0\u00a0%" in text and "| inference | m2g |" in text
+    stage(run, root, tmp_path / "without")
+    assert 'TRACKS="scratch lora"' in (tmp_path / "without" / "adapters.md").read_text()
+
+
+def test_a_missing_track_is_named(run, root, tmp_path, capsys):
+    assert book.main(["--runs", str(run), "--tracks", "scratch", "lora", "--out", str(tmp_path / "out"), "--root", str(root)]) == 1
+    assert "lora" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def results(folder: Path) -> dict[str, dict]:
 
 
 def test_every_lab_ran_and_left_what_others_rely_on(smoke):
-    plan = Plan("smoke", list(TASKS), [0], str(smoke))
+    plan = Plan("smoke", list(TASKS), [0], str(smoke), tracks=["scratch", "lora"])
     for job in plan.jobs():
         folder = plan.stamp(job).with_suffix("")
         verify(folder)
@@ -70,18 +70,45 @@ def test_kept_model_is_an_ordinary_hugging_face_folder(smoke):
     assert model.config.vocab_size == len(tokenizer)
 
 
+def test_three_lines_of_peft_load_an_adapter_of_the_study(smoke):
+    """On the base that its lab trained, and with the answers that the pairs lab wrote down."""
+    import pandas as pd
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from memgen.behavior import answer
+
+    run = smoke / "smoke" / "lora" / "inference" / "seed0"
+    (base,) = (smoke / "smoke" / "shared-base-llama").glob("seed*/00_base/model")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model = PeftModel.from_pretrained(model, str(run / "02_training" / "model")).eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "02_training" / "model")
+    answered = pd.read_parquet(run / "03_pairs" / "answered.parquet").head(40)
+    assert answer(model, tokenizer, list(answered.prompt), 2) == list(answered.answer)
+
+
+def test_all_adapters_share_one_base_and_from_scratch_only_the_variants_do(smoke):
+    bases = {track: {task: json.loads((home / task / "seed0" / "02_training" / "result.json").read_text())["base"] for task in TASKS}
+             for track, home in (("scratch", smoke / "smoke"), ("lora", smoke / "smoke" / "lora"))}
+    assert len(set(bases["lora"].values())) == 1
+    assert len(set(bases["scratch"].values())) == 3 and bases["scratch"]["cipher-tagged"] == bases["scratch"]["cipher-matched"]
+    for task in TASKS:
+        found = json.loads((smoke / "smoke" / "lora" / task / "seed0" / "04_differentiation" / "result.json").read_text())["base"]
+        assert len(found["correlation"]) == len(found["mean_abs_nmd"]["off"]) and 0 <= found["top_in_common"] <= 1
+
+
 def test_transfer_of_a_model_to_itself_is_its_own_steering(smoke):
     """The diagonal of the matrix uses the same shift as the intervention stage: same prompts, same success."""
-    for task in TASKS:
-        transfer = json.loads((smoke / "smoke" / task / "all" / "07_transfer" / "result.json").read_text())["retrain"]
-        own = json.loads((smoke / "smoke" / task / "seed0" / "06_intervention" / "result.json").read_text())
+    for home, task in ((home, task) for home in (smoke / "smoke", smoke / "smoke" / "lora") for task in TASKS):
+        transfer = json.loads((home / task / "all" / "07_transfer" / "result.json").read_text())["retrain"]
+        own = json.loads((home / task / "seed0" / "06_intervention" / "result.json").read_text())
         assert transfer["sources"][0] == "seed 0"
         for direction in ("m2g", "g2m"):
             assert np.isclose(transfer[direction][0][0], own[direction]["success"]), (task, direction)
 
 
 def test_second_run_executes_nothing(smoke):
-    done = study("book", "--preset", "smoke", "--seeds", "0", "--runs", str(smoke), "--out", str(smoke / "_build"))
+    done = study("book", "--preset", "smoke", "--seeds", "0", "--tracks", "scratch", "lora", "--runs", str(smoke), "--out", str(smoke / "_build"))
     assert "nothing to run" in done.stdout
 
 

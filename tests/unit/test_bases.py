@@ -179,6 +179,17 @@ def test_batches_lean_to_what_is_still_wrong(few):
     assert ids.shape == labels.shape and len(ids) == 40
 
 
+def test_what_comes_first_has_the_batch_to_itself_until_it_is_learned(few):
+    tokenizer = build_tokenizer(shared_vocabulary())
+    draw = BaseMixture(tokenizer, {family: free_prompts(d) for family, d in few.items()}, 40, 0.25, ["arithmetic"])
+    nothing, some = dict.fromkeys(few, 0.0), {"arithmetic": 0.9, "inference": 0.0, "cipher": 0.0}
+    assert (draw.counts, draw.n_repeats) == ({"arithmetic": 40}, 0)
+    for found, alone in ((nothing, True), (some, False), (nothing, False)):  # once the others have joined they stay
+        draw.lean(found)
+        assert (set(draw.counts) == {"arithmetic"}) == alone and sum(draw.counts.values()) + draw.n_repeats == 40
+        assert len(draw(0, torch.Generator().manual_seed(0))[0]) == 40
+
+
 # -- a pretrained model ---------------------------------------------------------------------------------------------
 def test_a_base_model_that_is_not_there_says_what_to_do(tmp_path):
     with pytest.raises(ParameterError, match="nobody/nothing.*neither a folder nor in the hub's cache.*hf download nobody/nothing"):

@@ -10,7 +10,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
-from memgen.config import ROOT, TASK_NAMES, stage_parameters
+from memgen.config import ROOT, SEEDS, TASK_NAMES, stage_parameters
 from memgen.errors import ParameterError
 from memgen.lab import Lab
 from memgen.study import Job, Plan, _setting, _time_left
@@ -69,6 +69,13 @@ def check(capsys, *arguments: str) -> str:
     (["--set", "task=inference"], "'task'"),
     (["--set", "retrain=1"], "'retrain'"),
     (["--set", "runs=elsewhere"], "'runs'"),
+    (["--set", "track=lora"], "'track'"),
+    (["--tracks", "loras"], "track='loras' is unknown; choose one of scratch, lora, full"),
+    (["--tracks", "lora", "lora"], "tracks must not repeat"),
+    (["--set", "base_model=gpt2"], "base_model='gpt2' needs track=lora or track=full"),
+    (["--tracks", "lora", "--set", "accumulate=3", "batch_size=64"], "batch_size=64 is not divisible by accumulate=3"),
+    (["--tracks", "lora", "--set", "device=gpu"], "device='gpu'"),
+    (["--tracks", "lora", "--set", "lora_rank=0"], "lora_rank=0"),
 ])
 def test_other_bad_input(capsys, arguments, said):
     assert said in check(capsys, *arguments)
@@ -123,6 +130,7 @@ PLANS = {
     "smoke": Plan(preset="smoke"),
     "laptop": Plan(preset="laptop"),
     "one task, one seed": Plan(preset="smoke", tasks=["inference"], seeds=[4]),
+    "adapters as well": Plan(preset="smoke", tasks=["inference", "cipher-tagged"], seeds=[4, 6], tracks=["scratch", "lora"]),
     "no base, two retrains": Plan(preset="smoke", tasks=["cipher-matched", "inference"], seeds=[1, 0], settings={"base_steps": 0, "n_retrains": 2}),
 }
 each_plan = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -136,8 +144,8 @@ def test_the_plan_has_an_order_that_covers_every_job(plan):
     assert all(wanted <= set(jobs) for wanted in needs.values())  # nothing is needed that nobody makes
     order = list(TopologicalSorter(needs).static_order())  # raises if there is a circle
     assert set(order) == set(jobs)
-    assert jobs[order[-1]].stage == "08_synthesis"
-    assert needs[order[-1]] == set(order[:-1])
+    last = {stamp for stamp, job in jobs.items() if job.stage == "08_synthesis"}
+    assert len(last) == len(plan.tracks) and set().union(*(needs[stamp] for stamp in last)) == set(order) - last
 
 
 @each_plan
@@ -168,6 +176,20 @@ def test_what_is_planned():
     job = Job("02_training", "inference", "seed1-retrain2")
     assert (job.seed, job.retrain) == (1, 2) and Job("07_transfer", "inference", "all").seed is None
     assert plan.parameters(job)["retrain"] == 2
+
+
+def test_adapters_share_one_base_and_have_no_retrains_but_each_other():
+    jobs = PLANS["adapters as well"].jobs()
+    assert [job.run for job in jobs if job.stage == "00_base" and job.task == "shared-base-llama"] == [f"seed{SEEDS[0]}"]
+    assert {job.track for job in jobs if job.retrain} == {"scratch"}
+    assert sum(job.track == "lora" for job in jobs) == 2 * (2 * 6 + 1) + 1  # tasks, seeds and labs, transfer, synthesis
+    given = Plan(preset="smoke", tracks=["lora"], settings={"architecture": "gpt2"})
+    assert {job.task for job in given.jobs() if job.stage == "00_base"} == {"shared-base-gpt2"}
+
+
+def test_a_base_model_that_is_not_there_ends_at_once(capsys):
+    said = check(capsys, "--tracks", "lora", "--set", "base_model=nobody/nothing")
+    assert "nobody/nothing" in said and "a folder" in said and "hf download" in said
 
 
 def test_settings_reach_the_labs_that_take_them():
