@@ -28,7 +28,7 @@ from pathlib import Path
 import yaml
 
 from . import warm
-from .artifacts import MANIFEST, _result_digest, guard_disk, read_json, source_files
+from .artifacts import _result_digest, guard_disk, source_files
 from .config import ROOT, SEEDS, STAGES, TASK_NAMES, TRACKS, preset_path, split_overrides, stage_parameters
 from .errors import ArtifactError, ParameterError, StudyError
 from .paths import base_folder, base_name, run_folder, study_folder

@@ -9,15 +9,16 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from memgen import training
 from memgen.adapters import attach, base_of, scaled, trainable_share
 from memgen.behavior import answer, tokenize_prompts
+from memgen.config import TrainingParameters
 from memgen.errors import ArtifactError, ParameterError
 from memgen.hooks import capture
 from memgen.models import build_model, load_model, save_model
 from memgen.sites import SITES
 from memgen.tokenizers import build_tokenizer
 from memgen.training import STATE, Base, final_result, train
-from memgen.config import TrainingParameters
 
 TASK = "cipher-tagged"
 SMALL = {"task": TASK, "track": "lora", "batch_size": 16, "max_steps": 8, "evaluate_every": 2, "warmup_steps": 2, "lr": 0.01, "matrix_lr": 0.02,
@@ -68,13 +69,20 @@ def test_training_an_adapter_leaves_the_base_alone(trained, base, data):
     assert result["base"] == base.digest and 0 < result["trainable_share"] < 1
 
 
+def test_full_training_from_the_same_base_changes_all_weights_and_leaves_an_ordinary_folder(base, data, tmp_path):
+    outcome = train(*data, TrainingParameters(**{**SMALL, "track": "full"}), tmp_path, base)
+    result, _ = final_result(data[0], data[2], outcome, tmp_path, base)
+    assert result["base"] == base.digest and result["trainable_share"] == 1.0
+    before, after = AutoModelForCausalLM.from_pretrained(base.model), AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert type(before) is type(after)
+    assert all((one != other).any() for one, other in zip(before.parameters(), after.parameters()))
+
+
 def test_an_interrupted_adapter_training_ends_the_same(base, data, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
     train(*data, TrainingParameters(**SMALL), whole, base)
-    from memgen import training
-
     class Stop(Exception):
         pass
 
