@@ -94,7 +94,9 @@ def base_of(folder: Path) -> Path:
 def load_adapter(model, folder: Path) -> PeftModel:
     """`model` (the adapter's own base) with the saved adapter on it, in evaluation mode."""
     try:
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=False).eval()
+        model = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+        model.eval()
+        return model
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{folder} holds no loadable adapter ({reason}); delete it and run lab 02_training again") from None

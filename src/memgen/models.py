@@ -59,7 +59,9 @@ def load_model(folder: Path, attention: str = "eager", dtype: torch.dtype = torc
         model = _load(folder, attention, dtype)
     else:
         raise ArtifactError(f"{folder} holds no model (no config.json); run lab 02_training of this task and seed first")
-    return model.to(device).eval(), load_tokenizer(folder)
+    model.to(device)
+    model.eval()
+    return model, load_tokenizer(folder)
 
 
 def load_trained(stage: Path):
