@@ -62,13 +62,13 @@ def weights_digest(folder: Path) -> str:
     return hashlib.sha256("".join(f"{path.name} {sha256(path)}\n" for path in files).encode()).hexdigest()
 
 
-def save_adapter(folder: Path, model: PeftModel, tokenizer, base: Path) -> None:
-    """Write the adapter alone, its tokenizer, and which base it belongs to (a path relative to `folder`, so that runs can be moved)."""
+def save_adapter(folder: Path, model: PeftModel, tokenizer, base: Path, digest: str) -> None:
+    """Write the adapter alone, its tokenizer, and which base it belongs to: a path relative to `folder`, so that runs can be moved, and the `digest` of its weights."""
     folder = Path(folder)
     with guard_disk(folder):
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
-    write_json(folder / BASE, {"folder": os.path.relpath(base, folder), "sha256": weights_digest(base)})
+    write_json(folder / BASE, {"folder": os.path.relpath(base, folder), "sha256": digest})
 
 
 def is_adapter(folder: Path) -> bool:

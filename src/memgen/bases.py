@@ -157,7 +157,8 @@ def _train(free: dict[str, pd.DataFrame], tokenizer, p: TrainingParameters, seed
     save_model(folder / "model", model, tokenizer)
     (folder / STATE).unlink(missing_ok=True)
     last = trainer.history[-1]
-    result = {"free_prompts": {family: _digest(rows) for family, rows in free.items()}, "history": trainer.history, "step": trainer.step, "free_accuracy": last["free_accuracy"], "by_family": last["by_family"],
+    result = {"free_prompts": {family: _digest(rows) for family, rows in free.items()}, "history": trainer.history, "step": trainer.step,
+              "free_accuracy": last["free_accuracy"], "by_family": last["by_family"],
               "n_parameters": sum(value.numel() for value in model.parameters())}
     tested = {family: instances(rows[rows.split == "test"]) for family, rows in free.items()}
     result["test"] = {family: {"free_accuracy": _accuracy(model.eval(), tokenizer, rows), "n": len(rows)} for family, rows in tested.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .hooks import position_ids
 from .tasks import BEHAVIORS, Instance, Task
 
 CODE = {name: code for code, name in enumerate(BEHAVIORS)}  # memorization 0, generalization 1, other 2
@@ -61,6 +62,5 @@ def next_token_scores(model, ids: torch.Tensor, mask: torch.Tensor) -> dict[str,
 def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Log-probabilities of the first answer token, `[n, vocabulary]`; `ids` and `mask` as `tokenize_prompts` gives them."""
     ids, mask = ids.to(model.device), mask.to(model.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+    logits = model(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False).logits
     return logits[:, -1].float().log_softmax(-1).cpu()

@@ -13,11 +13,11 @@ import pandas as pd
 
 from .artifacts import read_json
 from .config import SynthesisParameters
-from .intervals import wilson
+from .differentiation import CONTROLS
+from .intervals import pooled
 from .paths import run_folder
 
 PER_SEED = ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "05_prediction", "06_intervention")
-CONTROLS = ("random_neurons", "other_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels")
 NAMES = {"m2g": "memorization to generalization", "g2m": "generalization to memorization"}
 
 
@@ -76,10 +76,8 @@ def pooled_steering(results: dict) -> pd.DataFrame:
 
 
 def _pool(rates: list[tuple[float, int]]) -> dict:
-    n = sum(n for _, n in rates)
-    wins = int(round(sum(rate * n for rate, n in rates)))
-    low, high = wilson(wins, n)
-    return {"rate": wins / n if n else 0.0, "n": n, "low": low, "high": high,
+    found = pooled(rates)
+    return {"rate": found["success"], "n": found["n"], "low": found["low"], "high": found["high"],
             "worst": min(r for r, _ in rates), "best": max(r for r, _ in rates)}
 
 

@@ -67,7 +67,18 @@ class StageParameters(BaseModel):
         return self
 
 
-class DatasetParameters(StageParameters):
+class _SharedData(StageParameters):
+    """What the stages have in common that draw keys and prompts or train on them."""
+
+    base_seed: Annotated[int, Field(ge=0)] = Field(SEEDS[0], description="tracks lora and full: seed of the keys, the prompts and the shared base")
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of keys and prompts: from scratch the run's own; on a shared base all seeds have one data set."""
+        return self.seed if self.track == "scratch" else self.base_seed
+
+
+class DatasetParameters(_SharedData):
     """01: how large the data set is and how its keys are split."""
 
     n_keys: Annotated[int, Field(ge=3)] = Field(48, description="memorized associations")
@@ -76,12 +87,6 @@ class DatasetParameters(StageParameters):
     n_conflict_per_key: Count = Field(24, description="held-out prompts per key on which memory and rule differ")
     n_free_eval: Count = Field(500, description="free prompts held out for validation, and as many for test")
     key_shares: list[PositiveShare] = Field([0.5, 0.2, 0.3], description="share of the keys in train, validation, test")
-    base_seed: Annotated[int, Field(ge=0)] = Field(SEEDS[0], description="tracks lora and full: seed of the keys, the prompts and the shared base")
-
-    @property
-    def data_seed(self) -> int:
-        """Seed of keys and prompts: from scratch the run's own; on a shared base all seeds have one data set."""
-        return self.seed if self.track == "scratch" else self.base_seed
 
     @model_validator(mode="after")
     def _three_shares(self):
@@ -97,7 +102,7 @@ class DatasetParameters(StageParameters):
         return self
 
 
-class TrainingParameters(StageParameters):
+class TrainingParameters(_SharedData):
     """02: the model, the optimiser, and when a checkpoint counts as showing both behaviours."""
 
     architecture: Literal["gpt2", "llama"] = Field("gpt2", description="gpt2: learned positions, GELU; llama: rotary positions, RMSNorm, SwiGLU")
@@ -130,7 +135,6 @@ class TrainingParameters(StageParameters):
     enough: Finite = Field(0.35, description="stop once min(memory, rule) - other reaches this and the gate holds")
     retrain: Annotated[int, Field(ge=0)] = Field(0, description="0: the run itself; r: its r-th retrain (same base and data, another order)")
     base_model: str = Field("", description="tracks lora and full: hub id or folder of a pretrained GPT-2 or LLaMA model ('': the study's own shared base)")
-    base_seed: Annotated[int, Field(ge=0)] = Field(SEEDS[0], description="tracks lora and full: seed of the keys, the prompts and the shared base")
     lora_rank: Count = Field(16, description="rank of the adapters")
     lora_alpha: Annotated[float, Field(gt=0), AfterValidator(_finite)] = Field(32.0, description="scale of the adapters: their output is multiplied by lora_alpha / lora_rank")
     lora_dropout: Annotated[float, Field(ge=0, lt=1), AfterValidator(_finite)] = Field(0.0, description="dropout before the adapters")
@@ -149,8 +153,9 @@ class TrainingParameters(StageParameters):
     base_enough: Share = Field(0.97, description="the base is done once its free accuracy reaches this")
 
     @property
-    def data_seed(self) -> int:
-        return self.seed if self.track == "scratch" else self.base_seed
+    def loaded_dtype(self) -> str:
+        """Number format that the base is loaded in: weights that are trained stay float32."""
+        return self.dtype if self.track == "lora" else "float32"
 
     def gates(self) -> dict[str, float]:
         return {"memory": self.gate_memory, "rule": self.gate_rule, "other": self.gate_other, "free": self.gate_free, "keyed": self.gate_keyed}

@@ -46,24 +46,24 @@ def _pearson(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else None
 
 
-def inherit(model, tokenizer, task: Task, answered: pd.DataFrame, p: DifferentiationParameters, limit: int = 200) -> tuple[dict, pd.DataFrame]:
+def inherit(model, tokenizer, task: Task, answered: pd.DataFrame, on: tuple[np.ndarray, np.ndarray], p: DifferentiationParameters,
+            limit: int = 200) -> tuple[dict, pd.DataFrame]:
     """The comparison on the flip pairs of train keys, and the behaviour on test conflict prompts along the adapter's scale.
 
+    `on`: hidden states of the memory and the rule halves with the adapter on, as `readout.differentiate` found them on these pairs.
     Returns the comparison and the curve: one row a scale, with the shares of the three behaviours, their intervals and n.
     """
     train = answered[answered.split == "train"].reset_index(drop=True)
     pairs = spread(flips(train), p.max_pairs)
-    prompts = {side: tokenize_prompts(tokenizer, list(train.prompt[pairs[side]])) for side in ("memory", "rule")}
-    states = {}
-    for name, factor in (("on", 1.0), ("off", 0.0)):
-        with scaled(model, factor):
-            states[name] = tuple(capture(model, *prompts[side], site=p.site).numpy() for side in ("memory", "rule"))
+    with scaled(model, 0.0):
+        off = tuple(capture(model, *tokenize_prompts(tokenizer, list(train.prompt[pairs[side]])), site=p.site).numpy() for side in ("memory", "rule"))
     rows = instances(spread(answered[(answered.split == "test") & (answered.rephrasing == 0)], limit))
     curve = []
     for factor in SCALES:
         with scaled(model, factor):
             codes = behaviors(task, rows, answer(model, tokenizer, [r.prompt for r in rows], task.max_answer_tokens))
         shares = rates(codes)
-        intervals = {f"{name}_{end}": value for name, share in shares.items() for end, value in zip(("low", "high"), wilson(round(share * len(rows)), len(rows)))}
+        intervals = {f"{name}_{end}": value for name, share in shares.items()
+                     for end, value in zip(("low", "high"), wilson(round(share * len(rows)), len(rows)))}
         curve.append({"scale": factor, **shares, **intervals, "n": len(rows)})
-    return compare(states["on"], states["off"]), pd.DataFrame(curve)
+    return compare(on, off), pd.DataFrame(curve)

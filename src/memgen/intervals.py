@@ -37,18 +37,14 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return float(interval.low), float(interval.high)
 
 
-def success_rate(codes: np.ndarray, target: int, confidence: float = 0.95) -> dict:
-    """Share of the behaviour codes [n] that equal `target`, as `{"rate", "n", "interval": [low, high]}`.
+def pooled(rates: list[tuple[float, int]]) -> dict:
+    """Rates with their counts, `(rate, n)`, as one rate over all of them: `success`, `low`, `high` (Wilson), `n`, and `seeds`, how many rates.
 
-    No answers at all give rate nan and interval [0, 1].
+    `success` is 0 where there was nothing to count; the interval says so.
     """
-    codes = np.asarray(codes)
-    successes, n = int(np.count_nonzero(codes == target)), int(codes.size)
-    return {
-        "rate": successes / n if n else float("nan"),
-        "n": n,
-        "interval": list(wilson(successes, n, confidence)),
-    }
+    n, wins = sum(k for _, k in rates), sum(round(rate * k) for rate, k in rates)
+    low, high = wilson(wins, n)
+    return {"success": wins / n if n else 0.0, "low": low, "high": high, "n": n, "seeds": len(rates)}
 
 
 def bootstrap_by_key(

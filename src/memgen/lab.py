@@ -179,8 +179,7 @@ def _quiet() -> None:
     import os
     import warnings
 
-    for name in ("TOKENIZERS_PARALLELISM",):
-        os.environ.setdefault(name, "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     warnings.filterwarnings("ignore", message=".*IProgress.*")

@@ -12,6 +12,7 @@ from transformers import (
 
 from .adapters import attach, base_of, is_adapter, load_adapter
 from .artifacts import guard_disk, read_json
+from .config import TrainingParameters
 from .errors import ArchitectureError, ArtifactError, ParameterError
 from .sites import ARCHITECTURES
 
@@ -47,7 +48,7 @@ def save_model(folder: Path, model, tokenizer) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def load_model(folder: Path, attention: str = "eager", dtype: torch.dtype = torch.float32, device: str = "cpu"):
+def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", device: str = "cpu"):
     """`(model, tokenizer)` from a local folder, in evaluation mode; never from the network, never running code from it.
 
     The folder of an adapter gives its base with the adapter on it; the base has to be the one that it was trained on.
@@ -66,14 +67,14 @@ def load_model(folder: Path, attention: str = "eager", dtype: torch.dtype = torc
 
 def load_trained(stage: Path):
     """`(model, tokenizer)` of a finished training stage, on the device and in the format that its parameters name."""
-    p = read_json(stage / "manifest.json")["parameters"]
-    return load_model(stage / "model", dtype=getattr(torch, p["dtype"] if p["track"] == "lora" else "float32"), device=p["device"])
+    p = TrainingParameters(**read_json(stage / "manifest.json")["parameters"])
+    return load_model(stage / "model", dtype=p.loaded_dtype, device=p.device)
 
 
-def _load(folder: Path, attention: str, dtype: torch.dtype) -> PreTrainedModel:
+def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
     try:
         return AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, attn_implementation=attention, dtype=dtype)
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, attn_implementation=attention, dtype=getattr(torch, dtype))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"{folder} holds no loadable model ({reason}); delete it and run lab 02_training again") from None
@@ -129,7 +130,7 @@ def _cached(name: str) -> Path:
 
 def load_base(folder: Path, attention: str, dtype: str, device: str):
     """`(model, tokenizer)` of a base to train from, on its device."""
-    model, tokenizer = load_model(folder, attention=attention, dtype=getattr(torch, dtype))
+    model, tokenizer = load_model(folder, attention, dtype)
     try:
         return model.to(device), tokenizer
     except (RuntimeError, AssertionError) as error:

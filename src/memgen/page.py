@@ -15,9 +15,10 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
+from .artifacts import read_json
 from .config import TASK_NAMES, TrainingParameters, stage_parameters
 from .errors import ParameterError, StudyError
-from .intervals import wilson
+from .intervals import pooled
 from .paths import base_folder
 
 TITLES = {
@@ -143,7 +144,7 @@ class Run:
         if self.track == "scratch" or parameters["base_model"]:
             return {}
         folder = base_folder(self.root.parent.parent, self.preset, self.tasks[0], parameters["base_seed"], self.track, parameters["architecture"])
-        return Lab("00_base", "shared", WHOLE, folder).result | {"architecture": parameters["architecture"]}
+        return read_json(folder / "result.json") | {"architecture": parameters["architecture"]}
 
     @property
     def is_finding(self) -> bool:
@@ -231,15 +232,15 @@ class Numbers:
     def pooled(self, task: str, direction: str) -> dict:
         """Steering success over the prompts of all seeds: `success`, `low`, `high` (Wilson), `n`, `seeds`."""
         rates = self.values(task, "06_intervention", f"{direction}.success")
-        return _pool(list(zip(rates, self.values(task, "06_intervention", f"{direction}.n"))))
+        return pooled(list(zip(rates, self.values(task, "06_intervention", f"{direction}.n"))))
 
     def controls(self, task: str, direction: str) -> dict[str, dict]:
         """The same for every control, and for rephrasing alone, in the order of the result. `n` counts prompts times draws."""
         found = self.values(task, "06_intervention", direction)
         pools = {}
         for name in self.values(task, "06_intervention", f"{direction}.controls")[0]:
-            pools[name] = _pool([(f["controls"][name], f.get("control_n", {}).get(name, f["n"])) for f in found])
-        pools["rephrasing"] = _pool([(f["rephrase_floor"], f.get("rephrase_n", f["n"])) for f in found])
+            pools[name] = pooled([(f["controls"][name], f.get("control_n", {}).get(name, f["n"])) for f in found])
+        pools["rephrasing"] = pooled([(f["rephrase_floor"], f.get("rephrase_n", f["n"])) for f in found])
         return pools
 
     def transfer(self, task: str, kind: str, direction: str) -> dict[str, dict | None]:
@@ -298,13 +299,6 @@ class Numbers:
                 there = ", ".join(value) if isinstance(value, dict) else type(value).__name__
                 raise BookError(f"{lab.folder / 'result.json'} has no key {key!r}: at {part!r} it holds {there}")
         return value
-
-
-def _pool(rates: list[tuple[float, int]]) -> dict:
-    """Rates with their counts, as one rate over all of them with Wilson's interval."""
-    n, wins = sum(k for _, k in rates), sum(round(rate * k) for rate, k in rates)
-    low, high = wilson(wins, n)
-    return {"success": wins / n if n else 0.0, "low": low, "high": high, "n": n, "seeds": len(rates)}
 
 
 # -- lab pages --------------------------------------------------------------------------------------------------------

@@ -325,7 +325,7 @@ def train(task: Task, tokenizer, frame: pd.DataFrame, p: TrainingParameters, fol
         if found["passes"] and (kept is None or found["score"] > kept["score"]):
             kept = found
             if p.track == "lora":
-                save_adapter(folder / "model", model, tokenizer, base.model)
+                save_adapter(folder / "model", model, tokenizer, base.model, base.digest)
             else:
                 save_model(folder / "model", model, tokenizer)
         trainer.save()
@@ -340,11 +340,11 @@ def _lora(p: TrainingParameters, seed: int) -> dict:
 
 def _tell_memory(p: TrainingParameters, base: Base, length: int) -> None:
     """One line, before anything large is loaded."""
-    found = memory_estimate(base.model, lora=_lora(p, 0) if p.track == "lora" else None, dtype=p.dtype if p.track == "lora" else "float32",
+    found = memory_estimate(base.model, lora=_lora(p, 0) if p.track == "lora" else None, dtype=p.loaded_dtype,
                             rows=p.batch_size // p.accumulate, length=length, checkpointing=p.checkpointing)
-    print(f"{base.model}: {found['parameters']:,} parameters, {found['trained']:,} trained. Memory needed, estimated: {found['total']:.1f} GiB on {p.device} (weights "
-          f"{found['weights']:.1f}, trained weights with gradient and moments {found['training']:.1f}, activations {found['activations']:.1f}, logits {found['logits']:.1f}). "
-          "Too much? Raise accumulate, set checkpointing=true or dtype=bfloat16.", flush=True)
+    print(f"{base.model}: {found['parameters']:,} parameters, {found['trained']:,} trained. Memory needed, estimated: {found['total']:.1f} GiB "
+          f"on {p.device} (weights {found['weights']:.1f}, trained weights with gradient and moments {found['training']:.1f}, "
+          f"activations {found['activations']:.1f}, logits {found['logits']:.1f}). Too much? Raise accumulate, set checkpointing=true or dtype=bfloat16.", flush=True)
 
 
 def _start(tokenizer, p: TrainingParameters, base: Base | None, seed: int):
@@ -352,7 +352,7 @@ def _start(tokenizer, p: TrainingParameters, base: Base | None, seed: int):
     if base is None:
         return build_model(tokenizer, architecture=p.architecture, n_layer=p.n_layer, n_embd=p.n_embd, n_head=p.n_head, n_positions=N_POSITIONS,
                            initializer_range=p.initializer_range, seed=p.seed, attention=p.attention)
-    model, _ = load_base(base.model, p.attention, p.dtype if p.track == "lora" else "float32", p.device)
+    model, _ = load_base(base.model, p.attention, p.loaded_dtype, p.device)
     if p.track == "lora":
         model = attach(model, **_lora(p, seed)).to(p.device)
     if p.checkpointing:
@@ -364,7 +364,7 @@ def _start(tokenizer, p: TrainingParameters, base: Base | None, seed: int):
 def final_result(task: Task, frame: pd.DataFrame, outcome: Outcome, folder: Path, base: Base | None) -> tuple[dict, dict]:
     """The kept checkpoint scored once on the test keys: `result.json` of the stage, and its timings."""
     p = outcome.parameters
-    model, tokenizer = load_model(folder / "model", p.attention, getattr(torch, p.dtype if p.track == "lora" else "float32"), p.device)
+    model, tokenizer = load_model(folder / "model", p.attention, p.loaded_dtype, p.device)
     found = watch(model, tokenizer, task, frame, "test", limit=2000)
     test_keys = frame[(frame.kind == "conflict") & (frame.split == "test")].key.nunique()
     (folder / STATE).unlink(missing_ok=True)

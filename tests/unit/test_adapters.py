@@ -78,11 +78,12 @@ def test_full_training_from_the_same_base_changes_all_weights_and_leaves_an_ordi
     assert all((one != other).any() for one, other in zip(before.parameters(), after.parameters()))
 
 
-def test_an_interrupted_adapter_training_ends_the_same(base, data, tmp_path):
+def test_an_interrupted_adapter_training_ends_the_same(base, data, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
     train(*data, TrainingParameters(**SMALL), whole, base)
+
     class Stop(Exception):
         pass
 
@@ -94,12 +95,10 @@ def test_an_interrupted_adapter_training_ends_the_same(base, data, tmp_path):
             raise Stop
         return real(*arguments)
 
-    training.watch = stop
-    try:
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "watch", stop)
         with pytest.raises(Stop):
             train(*data, TrainingParameters(**SMALL), parts, base)
-    finally:
-        training.watch = real
     assert (parts / STATE).is_file()
     train(*data, TrainingParameters(**SMALL), parts, base)
     assert _weights(parts) == _weights(whole)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from memgen.intervals import bootstrap_by_key, percentile_interval, success_rate, wilson
+from memgen.intervals import bootstrap_by_key, percentile_interval, pooled, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 5), (5, 5), (1, 3), (37, 100), (299, 600)])
@@ -24,11 +24,11 @@ def test_wilson_refuses_impossible_counts(successes, n):
         wilson(successes, n)
 
 
-def test_success_rate():
-    result = success_rate(np.array([0, 1, 1, 2]), target=1)
-    assert result == {"rate": 0.5, "n": 4, "interval": list(wilson(2, 4))}
-    empty = success_rate(np.array([], dtype=int), target=1)
-    assert np.isnan(empty["rate"]) and empty["n"] == 0 and empty["interval"] == [0, 1]
+def test_pooled_rates_are_the_rate_of_all_prompts_together():
+    found = pooled([(0.5, 4), (1.0, 2)])
+    assert found == {"success": 4 / 6, "low": wilson(4, 6)[0], "high": wilson(4, 6)[1], "n": 6, "seeds": 2}
+    empty = pooled([(0.0, 0)])
+    assert (empty["low"], empty["high"], empty["n"]) == (0, 1, 0)
 
 
 def mean(values):
