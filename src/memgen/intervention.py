@@ -102,16 +102,22 @@ def summary(codes: np.ndarray, direction: str) -> dict:
 
 
 def controls(steering: Steering, cell: Cell, rows: pd.DataFrame, direction: str, states: tuple[np.ndarray, np.ndarray],
-             n_draws: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Every control at the cell's N and norm, one row a control. `states`: hidden states of the memory and rule halves of the train pairs."""
+             n_draws: int, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every control at the cell's N and norm: one row a control, and one row an answer. `states`: hidden states of the memory and rule halves of the train pairs."""
     reference = cell_shift(cell, steering.nmd, steering.rho)
     drawn = control_shifts(reference, steering.nmd, steering.rho, *states, rng=rng, n_draws=n_draws)
     names = [name for name, stack in drawn.items() for _ in stack]
     shifts = np.stack([one for stack in drawn.values() for one in stack])
     codes = steering.outcomes(SIGN[direction] * shifts, rows)
     names = np.array(names)
-    return pd.DataFrame([{"control": name, "draws": int((names == name).sum()), **summary(codes[names == name], direction)}
-                         for name in drawn if (names == name).any()])
+    table = pd.DataFrame([{"control": name, "draws": int((names == name).sum()), **summary(codes[names == name], direction)}
+                          for name in drawn if (names == name).any()])
+    return table, pd.concat([outcome_rows(name, one, rows, direction) for name, one in zip(names, codes)])
+
+
+def outcome_rows(kind: str, codes: np.ndarray, rows: pd.DataFrame, direction: str) -> pd.DataFrame:
+    """One row an answer, with its key: what an interval over keys is computed from."""
+    return pd.DataFrame({"direction": direction, "kind": kind, "key": rows.key.to_numpy(), "success": codes == TARGET[direction]})
 
 
 def side_effects(steering: Steering, delta: np.ndarray, free: pd.DataFrame, keyed: pd.DataFrame, conflict: pd.DataFrame) -> dict:
@@ -135,7 +141,7 @@ def study(steering: Steering, p: InterventionParameters, answered: pd.DataFrame,
     `arrays`: the differentiation stage's. Cells are chosen on validation keys; everything that is reported comes from test keys.
     """
     began, result = time.monotonic(), {"site": p.site, "positions": p.positions, "identity_holds": True, "race_rows": 0, "grid_rows": 0}
-    tables: dict[str, list[pd.DataFrame]] = {"races": [], "controls": [], "doses": [], "ablations": []}
+    tables: dict[str, list[pd.DataFrame]] = {"races": [], "controls": [], "doses": [], "ablations": [], "outcomes": []}
     cells, floor = grid(p.alphas, p.top_ns, steering.nmd, steering.rho), flip_rates(answered)
     free = spread(frame[(frame.kind == "free") & (frame.split == "test")], p.n_side_effect_prompts)
     keyed = spread(frame[frame.kind == "keyed"], p.n_side_effect_prompts)
@@ -154,7 +160,8 @@ def study(steering: Steering, p: InterventionParameters, answered: pd.DataFrame,
         nothing, steered = steering.outcomes(SIGN[direction] * np.stack([0 * delta, delta]), rows)
         result["identity_holds"] &= bool((nothing == CODE[START[direction]]).all())
         found = summary(steered, direction)
-        control = controls(steering, cell, rows, direction, (arrays["memory"], arrays["rule"]), p.n_control_draws, rng)
+        control, outcomes = controls(steering, cell, rows, direction, (arrays["memory"], arrays["rule"]), p.n_control_draws, rng)
+        tables["outcomes"] += [outcome_rows("steered", steered, rows, direction), outcomes, rephrased(answered, direction)]
         flip = floor[(floor.split == "test") & (floor.direction == direction)].iloc[0]
         result[direction] = {
             "alpha": cell.alpha, "top_n": cell.top_n, **found, "n_keys": int(rows.key.nunique()),
@@ -170,6 +177,15 @@ def study(steering: Steering, p: InterventionParameters, answered: pd.DataFrame,
         tables["ablations"].append(ablations(steering, cell, p, tuning, rows, direction, arrays))
     seconds = {"seconds": round(time.monotonic() - began, 1)}
     return result, {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}, seconds
+
+
+def rephrased(answered: pd.DataFrame, direction: str) -> pd.DataFrame:
+    """What rephrasing alone does to the test prompts of a direction, as `outcome_rows`."""
+    originals = answered[answered.rephrasing == 0].set_index("group").behavior
+    others = answered[(answered.rephrasing > 0) & (answered.split == "test")]
+    others = others[others.group.map(originals) == START[direction]]
+    return pd.DataFrame({"direction": direction, "kind": "rephrasing", "key": others.key.to_numpy(),
+                         "success": (others.behavior == BEHAVIORS[TARGET[direction]]).to_numpy()})
 
 
 def doses(steering: Steering, cell: Cell, alphas: list[float], rows: pd.DataFrame, direction: str, rng: np.random.Generator) -> pd.DataFrame:

@@ -69,6 +69,19 @@ def probe_by_layer(
     return table
 
 
+def probe_scores(
+    train: np.ndarray, train_labels: np.ndarray, train_keys: np.ndarray, test: np.ndarray, *, seed: int, standardise: bool = True
+) -> np.ndarray:
+    """Log odds of generalization [m] for test [m, d], from the probe that `probe_by_layer` fits to train [n, d]."""
+    return _fit_probe(train, np.asarray(train_labels), np.asarray(train_keys), C_GRID, seed, standardise).log_odds(test)
+
+
+def prompt_scores(train_tokens: np.ndarray, train_labels: np.ndarray, train_keys: np.ndarray, test_tokens: np.ndarray, *, seed: int) -> np.ndarray:
+    """The same from the prompt's tokens alone, [n, T] and [m, T]: the baseline `prompt_only`."""
+    train, test = _one_hot(train_tokens, test_tokens)
+    return probe_scores(train, train_labels, train_keys, test, seed=seed, standardise=False)
+
+
 def baselines(
     train_labels: np.ndarray,
     train_keys: np.ndarray,

@@ -14,7 +14,7 @@ from .differentiation import correlation, discoveries, effect_size, nmd, same_be
 from .errors import StudyError
 from .hooks import capture
 from .pairs import flips, same_behavior
-from .prediction import baselines, probe_by_layer
+from .prediction import baselines, probe_by_layer, probe_scores, prompt_scores
 from .sites import SITES
 from .training import spread
 
@@ -63,8 +63,11 @@ def differentiate(model, tokenizer, answered: pd.DataFrame, p: DifferentiationPa
     return result, arrays, null
 
 
-def predict(model, tokenizer, answered: pd.DataFrame, p: PredictionParameters) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
-    """Probes per layer and site on test keys, beside their baselines: the stage's result, its probes and its baselines.
+def predict(model, tokenizer, answered: pd.DataFrame, p: PredictionParameters) -> tuple[dict, dict[str, pd.DataFrame]]:
+    """Probes per layer and site on test keys, beside their baselines: the stage's result and its tables.
+
+    Tables: `probes`, `baselines`, and `scores`, one row a test prompt: its key, its behaviour (`label`, 1: rule), the log odds of the best layer's probe and of the
+    prompt's tokens alone.
 
     The best layer is the one with the highest cross-validated AUC on *train* keys.
     """
@@ -93,7 +96,11 @@ def predict(model, tokenizer, answered: pd.DataFrame, p: PredictionParameters) -
         "prompt_only_auc": _number(of.auc["prompt_only"]), "shuffled_auc": _number(of.auc["shuffled_labels"]),
         "margin_auc": _number(of.auc["answer_margin"]), "entropy_auc": _number(of.auc["entropy"]), "majority": _number(of.accuracy["majority"]),
     }
-    return result, pd.concat(tables), others
+    train_of = (labels["train"], keys["train"])
+    scored = pd.DataFrame({
+        "key": keys["test"], "label": labels["test"], "probe": probe_scores(first["train"][:, best], *train_of, first["test"][:, best], seed=p.seed),
+        "prompt_only": prompt_scores(tokens["train"][0].numpy(), *train_of, tokens["test"][0].numpy(), seed=p.seed)})
+    return result, {"probes": pd.concat(tables), "baselines": others, "scores": scored}
 
 
 def _number(value) -> float | None:

@@ -144,7 +144,13 @@ def test_the_stage_reports_what_was_planted(alike, planted_direction):
         assert {"rephrase_floor", "free_accuracy_after", "keyed_accuracy_after", "kl", "n_keys"} <= set(found)
         assert found["rephrase_floor"] > 0.8  # this task's rephrasings flip
     assert result == study(steering, parameters(), answered, frame, planted_direction)[0]  # the same again
-    assert set(tables) == {"races", "controls", "doses", "ablations"}
+    assert set(tables) == {"races", "controls", "doses", "ablations", "outcomes"}
+    by_kind = tables["outcomes"].groupby(["direction", "kind"]).success.agg(["mean", "size"])
+    for direction in DIRECTIONS:  # the answers one by one give every rate that is reported
+        found = result[direction]
+        rates = {"steered": (found["success"], found["n"]), "rephrasing": (found["rephrase_floor"], found["rephrase_n"])}
+        rates |= {name: (found["controls"][name], found["control_n"][name]) for name in found["controls"]}
+        assert rates == {kind: (pytest.approx(row["mean"]), row["size"]) for kind, row in by_kind.loc[direction].iterrows()}
     assert all(set(table.direction) == set(DIRECTIONS) for table in tables.values())
     json.dumps(result, allow_nan=False)
 
@@ -162,10 +168,14 @@ def test_controls_have_the_cells_n_and_norm(alike, planted_direction, monkeypatc
     seen, real = [], steering.outcomes
     monkeypatch.setattr(steering, "outcomes", lambda shifts, rows: (seen.append(shifts), real(shifts, rows))[1])
     cell = Cell(0.3, 2.0)
-    table = controls(steering, cell, steering_prompts(answered, "test", "g2m", 20), "g2m",
-                     (planted_direction["memory"], planted_direction["rule"]), 3, np.random.default_rng(0))
+    rows = steering_prompts(answered, "test", "g2m", 20)
+    table, outcomes = controls(steering, cell, rows, "g2m", (planted_direction["memory"], planted_direction["rule"]), 3, np.random.default_rng(0))
     reference = cell_shift(cell, steering.nmd, steering.rho)
     assert dict(zip(table.control, table.draws)) == {"random_neurons": 3, "other_neurons": 3, "low_rho": 1, "permuted": 3, "random_sign": 3, "shuffled_labels": 3}
+    for row in table.itertuples():  # the answers one by one say the same
+        one = outcomes[outcomes.kind == row.control]
+        assert len(one) == row.n == row.draws * len(rows) and one.success.mean() == pytest.approx(row.success)
+        assert set(one.key) == set(rows.key)
     (shifts,) = seen
     assert len(shifts) == 16 and (np.count_nonzero(shifts, axis=(1, 2)) == np.count_nonzero(reference)).all()
     np.testing.assert_allclose(np.linalg.norm(shifts, axis=(1, 2)), np.linalg.norm(reference))
