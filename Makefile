@@ -2,7 +2,7 @@
 #
 #   make book                                        the study, preset laptop, and its book
 #   make book TASKS="inference" SEEDS="6 7"          another study
-#   make book TRACKS="scratch lora"                  with adapters on one base as well
+#   make book TRACKS=scratch                         without the adapters on one base: half the time
 #   make book SET="n_embd=64 site=ln_2"              other parameters (src/memgen/config.py lists them)
 
 PYTHON  ?= python3
@@ -10,7 +10,7 @@ VENV    ?= .venv
 PRESET  ?= laptop
 TASKS   ?= arithmetic-tagged arithmetic-matched inference cipher-tagged cipher-matched
 SEEDS   ?= 6 7 8
-TRACKS  ?= scratch
+TRACKS  ?= scratch lora
 RUNS    ?= data/runs
 SET     ?=
 JOBS    ?= 2

@@ -243,6 +243,40 @@ class SynthesisParameters(StageParameters):
     tasks: list[str] = Field(list(TASK_NAMES), description="tasks of the study")
 
 
+class ConfoundsParameters(StageParameters):
+    """09: what else could explain the prediction of the behaviour."""
+
+    site: Literal["resid_post"] = Field("resid_post", description="where hidden states are read; the logit lens reads the residual stream")
+    n_prompts: Count = Field(400, description="prompts at most, of train keys and of test keys (evenly over the keys)")
+    n_samples: Count = Field(16, description="answers sampled per prompt")
+    temperature: Annotated[float, Field(gt=0), AfterValidator(_finite)] = Field(1.0, description="temperature of these samples")
+    n_resamples: Count = Field(1000, description="bootstrap resamples over keys")
+    readable: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.75, description="AUC of the logit lens from which a layer counts as reading the answer")
+
+
+class AblationsParameters(StageParameters):
+    """10: which part of the intervention matters, everything at the same norm of the shift."""
+
+    n_prompts: Count = Field(150, description="test prompts a direction, at most")
+    counts: Annotated[list[Count], Field(min_length=1)] = Field([1, 4, 16, 64, 256], description="numbers of neurons that are tried, beside all of them")
+    n_draws: Count = Field(3, description="draws of the random neurons beside them")
+
+
+class OpenPointsParameters(StageParameters):
+    """11: clusters and synergy, is the flip binary, an instruction in the prompt, hybrid prompts."""
+
+    n_prompts: Count = Field(120, description="test prompts a direction, at most")
+    n_top: Annotated[int, Field(ge=4)] = Field(64, description="top neurons by |rho| that are clustered")
+    n_clusters: Annotated[int, Field(ge=2)] = Field(6, description="clusters that they are cut into")
+    n_pairwise: Annotated[int, Field(ge=2)] = Field(8, description="top neurons whose pairwise synergy is measured")
+    alphas: Annotated[list[Annotated[float, Field(gt=0), AfterValidator(_finite)]], Field(min_length=1)] = Field(
+        [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0], description="strengths along which the margin is followed")
+    instruction_steps: Annotated[int, Field(ge=0)] = Field(200, description="steps that teach the model two instruction tokens (0: leave that out)")
+    instruction_batch_size: Count = Field(128, description="instances in a batch of that training")
+    instruction_lr: Rate = Field(1e-3, description="peak learning rate of that training (AdamW)")
+    n_hybrid: Count = Field(200, description="hybrid prompts")
+
+
 STAGES: dict[str, type[StageParameters]] = {
     "01_dataset_design": DatasetParameters,
     "02_training": TrainingParameters,
@@ -252,6 +286,9 @@ STAGES: dict[str, type[StageParameters]] = {
     "06_intervention": InterventionParameters,
     "07_transfer": TransferParameters,
     "08_synthesis": SynthesisParameters,
+    "09_confounds": ConfoundsParameters,
+    "10_ablations": AblationsParameters,
+    "11_open_points": OpenPointsParameters,
 }
 
 

@@ -23,6 +23,9 @@ STAGE_INPUTS: dict[str, tuple[str, ...]] = {
     "04_differentiation": ("01_dataset_design", "02_training", "03_pairs"),
     "05_prediction": ("02_training", "03_pairs"),
     "06_intervention": ("01_dataset_design", "02_training", "03_pairs", "04_differentiation"),
+    "09_confounds": ("01_dataset_design", "02_training", "03_pairs"),
+    "10_ablations": ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "06_intervention"),
+    "11_open_points": ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "06_intervention"),
 }
 STAGE_MODULES: dict[str, tuple[str, ...]] = {
     "00_base": ("bases",),
@@ -34,6 +37,9 @@ STAGE_MODULES: dict[str, tuple[str, ...]] = {
     "06_intervention": ("intervention",),
     "07_transfer": ("transfer",),
     "08_synthesis": ("claims",),
+    "09_confounds": ("confounds",),
+    "10_ablations": ("ablations",),
+    "11_open_points": ("open_points",),
 }
 
 _names_before: set[str] = set()
