@@ -19,7 +19,7 @@ from .differentiation import correlation, nmd, select_top
 from .errors import StudyError
 from .hooks import capture
 from .intervals import wilson
-from .intervention import DIRECTIONS, SIGN, Cell, Steering, cell_shift, random_shift, steering_prompts, summary
+from .intervention import DIRECTIONS, SIGN, TARGET, Cell, Steering, cell_shift, random_shift, steering_prompts, summary
 from .models import load_trained
 from .pairs import answer_conflicts, flips
 from .paths import run_folder
@@ -27,7 +27,7 @@ from .tasks import make_task
 
 
 OVERLAP_SHARE = 0.05  # of all layer x neuron coordinates
-APPLIED = ["source", "direction", "success", "interval", "other", "n", "control", "control_interval"]
+APPLIED = ["source", "direction", "success", "interval", "other", "n", "control", "control_interval", "by_key"]
 POOLED = ["source", "target", "direction", "n", "success", "interval", "control"]
 
 
@@ -97,8 +97,8 @@ def apply_sources(steering: Steering, sources: dict[str, dict], answered: pd.Dat
                   rng: np.random.Generator) -> pd.DataFrame:
     """Every source's chosen shift on the target's test prompts, both directions, with its random control.
 
-    One row a source and direction: success, interval, other, n, and `control` (mean of the draws) with its interval. All
-    sources and controls of a direction are one batch of cells. A test key of the target that the source was chosen on does not count.
+    One row a source and direction: success, interval, other, n, `control` (mean of the draws) with its interval, and `by_key`: the counts behind both, key by
+    key. All sources and controls of a direction are one batch of cells. A test key of the target that the source was chosen on does not count.
     """
     table = []
     for direction in DIRECTIONS:
@@ -109,13 +109,21 @@ def apply_sources(steering: Steering, sources: dict[str, dict], answered: pd.Dat
         stack = [shift for reference in references for shift in [reference, *(random_shift(reference, rng) for _ in range(n_draws))]]
         codes = steering.outcomes(SIGN[direction] * np.stack(stack), rows).reshape(len(sources), 1 + n_draws, -1)
         for (name, source), outcome in zip(sources.items(), codes):
-            outcome = outcome[:, ~rows.key.isin(source["chosen_on"]).to_numpy()]
+            counted = ~rows.key.isin(source["chosen_on"]).to_numpy()
+            outcome = outcome[:, counted]
             if not outcome.size:
                 continue
             random = summary(outcome[1:], direction)
             table.append({"source": name, "direction": direction, **summary(outcome[0], direction),
-                          "control": random["success"], "control_interval": random["interval"]})
+                          "control": random["success"], "control_interval": random["interval"],
+                          "by_key": _by_key(outcome == TARGET[direction], rows.key[counted])})
     return pd.DataFrame(table, columns=APPLIED)  # the columns also where there was nothing to steer
+
+
+def _by_key(wins: np.ndarray, keys: pd.Series) -> list[dict]:
+    """`wins` [1 + draws, prompts], the source's own shift first: successes and prompts of each key, and the same of the control's draws."""
+    counts = pd.DataFrame({"key": keys.to_numpy(), "wins": wins[0].astype(int), "n": 1, "control_wins": wins[1:].sum(0), "control_n": len(wins) - 1})
+    return counts.groupby("key", as_index=False).sum().to_dict("records")
 
 
 def overlaps(sources: dict[str, dict], share: float = OVERLAP_SHARE) -> list[list[float]]:

@@ -54,6 +54,10 @@ def test_every_source_has_a_row_a_direction_and_its_own_control(target, planted_
     assert found.success["reversed", "m2g"] == found.success["reversed", "g2m"] == 0.0
     assert found.success["too far", "m2g"] == 0.0 and found.other["too far", "m2g"] == 1.0
     assert (found.control < 0.5).all() and (found.n == 20).all()
+    for row in table.itertuples():  # the counts by key give the rates again
+        by_key = pd.DataFrame(row.by_key)
+        assert by_key.n.sum() == row.n and by_key.wins.sum() == round(row.success * row.n)
+        assert by_key.control_n.sum() == 3 * row.n and by_key.control_wins.sum() == round(row.control * 3 * row.n)
 
 
 def test_keys_that_a_source_was_chosen_on_do_not_count(target, planted_direction):
@@ -135,7 +139,7 @@ def runs(tmp_path, planted, planted_direction, monkeypatch):
         frame.to_parquet(home / "01_dataset_design" / "instances.parquet")
         save_model(home / "02_training" / "model", model, tokenizer)
         write_json(home / "02_training" / "result.json", {"base": base})
-        write_json(home / "02_training" / "manifest.json", {"parameters": {"track": "scratch", "dtype": "float32", "device": "cpu"}})
+        write_json(home / "02_training" / "manifest.json", {"parameters": {"task": "planted", "dtype": "float32", "device": "cpu"}})
         write_json(home / "03_pairs" / "manifest.json", {"parameters": {"n_rephrasings": 2}})
         answered.to_parquet(home / "03_pairs" / "answered.parquet")
         save_file(planted_direction, home / "04_differentiation" / "arrays.safetensors")
