@@ -24,7 +24,7 @@ READY   := $(VENV)/.ready
 STUDY   := --preset $(PRESET) --tasks $(TASKS) --seeds $(SEEDS) --tracks $(TRACKS) --runs $(RUNS) --jobs $(JOBS) --out $(OUT) $(if $(SET),--set $(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book labs lab check test bench browser lint clean clean-runs
+.PHONY: help setup book labs lab check test verify scale bench browser lint clean clean-runs
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -55,6 +55,13 @@ lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inferen
 
 test: $(READY) browser ## every test, all labs in preset smoke and that book included
 	@$(BIN)/python -m pytest
+
+verify: labs ## run the study and compare its key numbers and verdicts with data/reference/
+	@$(BIN)/python -m memgen.verify check --preset $(PRESET) --runs $(RUNS)
+
+scale: $(READY) ## the scale sweep, hours: SEEDS="6 7"; ends with data/reference/scale/results.csv
+	@$(BIN)/python -m memgen.scale run --seeds $(SEEDS) --jobs $(JOBS)
+	@$(BIN)/python -m memgen.scale collect
 
 bench: $(READY) ## time capture and sweep against plain forward passes
 	@$(BIN)/python tests/benchmarks/bench_capture.py

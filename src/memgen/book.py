@@ -79,6 +79,8 @@ def stage(run: Run, root: Path, source: Path) -> None:
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     pages = stage_labs(run, source)
     stage_figure(run, source)
+    claims = [claim for one in run.every for lab in one.of(PER_STUDY) for claim in lab.result["claims"]]
+    (source / "claims.json").write_text(json.dumps(claims, indent=1), encoding="utf8")
     render(run, pages, root, source)
     (source / "_toc.yml").write_text(contents(run, root / "_toc.yml"), encoding="utf8")
     (source / "_config.yml").write_text(settings(run, root / "_config.yml"), encoding="utf8")
@@ -124,13 +126,13 @@ def render(run: Run, pages: dict[Lab, dict], root: Path, source: Path) -> None:
         {name: getattr(numbers, name) for name in helpers},
         run=run, tracks=tracks, tasks=run.tasks, seeds=run.seeds, preset=run.preset, stages=TITLES, is_finding=run.is_finding,
         percent=percent, decimal=decimal, seconds=seconds, sum=sum, len=len, max=max, min=min, zip=zip,
-        paper=lambda: paper_results(root), has_paper_runs=(root / "data" / "reference" / "paper").is_dir(), synthesis=run.of(PER_STUDY)[0].result,
+        paper=lambda: paper_results(root), scale=lambda: scale_results(root, source), has_paper_runs=(root / "data" / "reference" / "paper").is_dir(), synthesis=run.of(PER_STUDY)[0].result,
     )
     for path in sorted(source.rglob("*.md")):
         page = path.relative_to(source).as_posix()
         up = "../" * page.count("/")
         environment.globals.update(
-            labs=lambda stage: "\n\n".join(lab_links(one, stage, up) for one in run.every),
+            labs=lambda stage: "\n\n".join(lab_links(one, stage, up) for one in run.every if one.of(stage)),
             lab_figure=lambda stage, task=None, name=None, track=run.track: lab_figure(tracks[track].run, pages, source, stage, task, name, up),
             chapter_of=lambda name: chapter_of(name, up),
         )
@@ -189,6 +191,27 @@ def paper_results(root: Path) -> list[dict]:
             return list(csv.DictReader(file))
     except OSError:
         raise BookError(f"{path} is missing: it is part of the repository, restore it with git") from None
+
+
+def scale_results(root: Path, source: Path) -> dict:
+    """The committed scale sweep: one row a task and size (means over the seeds that passed), its figure staged, command and machine; no rows before it was run."""
+    path = root / "data" / "reference" / "scale" / "results.csv"
+    if not path.is_file():
+        return {"rows": []}
+    import pandas as pd
+
+    from .figures_scale import against_size, describe
+
+    table, about = pd.read_csv(path), json.loads(path.with_name("about.json").read_text(encoding="utf8"))
+    against_size(table).savefig(source / "figures" / "scale.png")
+    rows = []
+    for (task, width, depth), runs in table.groupby(["task", "width", "depth"], sort=False):
+        known = runs[runs.passed]
+        means = {name: float(value) if value == value else None for name, value in known.mean(numeric_only=True).items()}
+        rows.append(means | {"task": task, "width": width, "depth": depth, "passed": len(known), "seeds": len(runs),
+                             **{f"{d}_n": int(known[f"{d}_n"].sum()) for d in ("m2g", "g2m")}})
+    return {"rows": rows, "alt": describe(table), "command": about["command"],
+            "machine": f"{about['machine']['cores']} cores of {about['machine']['processor']}"}
 
 
 def contents(run: Run, template: Path) -> str:

@@ -1,8 +1,4 @@
-"""Synthesis: what the runs of all tasks and seeds say, as claims with a verdict computed from `result.json` files.
-
-A verdict is `supported` if the test of the claim holds for every task, `contradicted` if for none, `mixed` otherwise, and
-`inconclusive` where there is nothing to test. The tests are written down here, before any result is looked at.
-"""
+"""Synthesis: what the runs of all tasks and seeds say: overview, headline, and what the ledger of claims is computed from."""
 
 from __future__ import annotations
 
@@ -13,16 +9,20 @@ import pandas as pd
 
 from .artifacts import read_json
 from .config import SynthesisParameters
-from .differentiation import CONTROLS
+from .differentiation import CONTROLS, select_top
 from .intervals import pooled
+from .ledger import Evidence
 from .paths import run_folder
 
+TOP_SHARE = 0.05  # of all layer x neuron coordinates
 PER_SEED = ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "05_prediction", "06_intervention")
+EVIDENCE = ("09_confounds", "10_ablations", "11_open_points")  # on the track from scratch
 NAMES = {"m2g": "memorization to generalization", "g2m": "generalization to memorization"}
 
 
 def input_folders(p: SynthesisParameters) -> list[Path]:
-    folders = [run_folder(p.runs, p.preset, task, seed, track=p.track) / stage for task in p.tasks for seed in p.seeds for stage in PER_SEED]
+    stages = (*PER_SEED, *(EVIDENCE if p.track == "scratch" else ()))
+    folders = [run_folder(p.runs, p.preset, task, seed, track=p.track) / stage for task in p.tasks for seed in p.seeds for stage in stages]
     return folders + [run_folder(p.runs, p.preset, task, "all", track=p.track) / "07_transfer" for task in p.tasks]
 
 
@@ -81,123 +81,45 @@ def _pool(rates: list[tuple[float, int]]) -> dict:
             "worst": min(r for r, _ in rates), "best": max(r for r, _ in rates)}
 
 
-def make_claims(results: dict) -> list[dict]:
-    """All claims with their verdicts; `evidence` is a sentence built from the numbers."""
-    table, steering = overview(results), pooled_steering(results)
-    tasks = list(results)
-    claims = [_dual(table), _differ(results), _deeper(results), _predictable(table), _beyond_prompt(table)]
-    claims += [_steers(steering, tasks, direction) for direction in NAMES]
-    return [*claims, _retrains(results), _strangers(results), _format(steering, tasks)]
+def read_evidence(p: SynthesisParameters, results: dict) -> Evidence:
+    """The tables behind the results, summed by key."""
+    parts: dict[str, list[pd.DataFrame]] = {"behaviors": [], "scores": [], "outcomes": [], "transfers": []}
+    later: dict[str, list[float]] = {}
+    for task in results:
+        for seed in p.seeds:
+            folder, named = run_folder(p.runs, p.preset, task, seed, track=p.track), {"task": task, "seed": seed}
+            answered = pd.read_parquet(folder / "03_pairs" / "answered.parquet")
+            parts["behaviors"].append(behaviors_by_key(answered).assign(**named))
+            parts["scores"].append(pd.read_parquet(folder / "05_prediction" / "scores.parquet").assign(**named))
+            outcomes = pd.read_parquet(folder / "06_intervention" / "outcomes.parquet")
+            parts["outcomes"].append(outcomes.groupby(["direction", "kind", "key"], as_index=False).success.agg(wins="sum", n="size").assign(**named))
+            later.setdefault(task, []).append(later_share(folder / "04_differentiation"))
+        cells = pd.read_parquet(run_folder(p.runs, p.preset, task, "all", track=p.track) / "07_transfer" / "cells.parquet")
+        parts["transfers"].append(transfers_by_key(cells).assign(task=task))
+    return Evidence(results, **{name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}, later=later, track=p.track, seed=p.seed)
 
 
-def _claim(name: str, text: str, page: str, holds: dict[str, bool], evidence: str) -> dict:
-    if not holds:
-        verdict = "inconclusive"
-    else:
-        verdict = "supported" if all(holds.values()) else "contradicted" if not any(holds.values()) else "mixed"
-    return {"id": name, "text": text, "verdict": verdict, "evidence": evidence, "page": page,
-            "holds": {task: bool(value) for task, value in holds.items()}}
+def behaviors_by_key(answered: pd.DataFrame) -> pd.DataFrame:
+    """How often each test key's own conflict prompts (no rephrasing) were answered from memory and by the rule: key, memory, rule, n."""
+    asked = answered[(answered.rephrasing == 0) & (answered.split == "test")]
+    return asked.groupby("key", as_index=False).behavior.agg(memory=lambda b: (b == "memorization").sum(), rule=lambda b: (b == "generalization").sum(), n="size")
 
 
-def _by_task(table: pd.DataFrame, test) -> dict[str, bool]:
-    return {task: bool(test(rows)) for task, rows in table.groupby("task", sort=False)}
+def later_share(differentiation: Path) -> float:
+    """Share of the top `TOP_SHARE` of the neurons by |rho| that lies in the later half of the layers (a middle layer counts half)."""
+    from safetensors.numpy import load_file
+
+    site = read_json(differentiation / "result.json")["site"]
+    by_layer = select_top(load_file(differentiation / "arrays.safetensors")[f"rho.{site}"], TOP_SHARE).sum(1)
+    half, odd = divmod(len(by_layer), 2)
+    return float((by_layer[half + odd:].sum() + (by_layer[half] / 2 if odd else 0)) / by_layer.sum())
 
 
-def _each(parts: dict[str, str]) -> str:
-    return "; ".join(f"{task}: {text}" for task, text in parts.items()) + "." if parts else "This run holds nothing to test it on."
-
-
-def _dual(table):
-    holds = _by_task(table, lambda r: ((r.memory >= 0.25) & (r.rule >= 0.25) & (r.other <= 0.2) & (r.free >= 0.9)).all())
-    text = {t: f"memory {r.memory.mean():.2f}, rule {r.rule.mean():.2f}, other {r.other.mean():.2f} (mean of {len(r)} seeds)"
-            for t, r in table.groupby("task", sort=False)}
-    return _claim("dual", "One model can show both behaviours on prompts that it never saw.", "02_training", holds, _each(text))
-
-
-def _differ(results):
-    holds, text = {}, {}
-    for task, by_seed in results.items():
-        found = [s["04_differentiation"] for k, s in by_seed.items() if k != "all"]
-        pairs = [(max(f["significant_share"]), max(f["null_significant_share"])) for f in found]
-        holds[task] = all(real > null for real, null in pairs)
-        text[task] = f"at most {np.mean([p[0] for p in pairs]):.0%} of a layer's neurons, under the null {np.mean([p[1] for p in pairs]):.0%}"
-    return _claim("differ", "Neurons differ by behaviour beyond what a changed prompt alone does.", "04_differentiation", holds, _each(text))
-
-
-def _deeper(results):
-    holds, text = {}, {}
-    for task, by_seed in results.items():
-        rho = np.array([s["04_differentiation"]["max_abs_rho"] for k, s in by_seed.items() if k != "all"])
-        holds[task] = bool((rho[:, -1] > rho[:, 0]).all())
-        text[task] = "largest |rho| by layer " + ", ".join(f"{v:.2f}" for v in rho.mean(0))
-    return _claim("deeper", "Later layers differ more than early ones.", "04_differentiation", holds, _each(text))
-
-
-def _predictable(table):
-    holds = _by_task(table.dropna(subset=["auc_low"]), lambda r: (r.auc_low > 0.5).all())
-    text = {t: f"best-layer AUC {r.auc.mean():.2f}" for t, r in table.groupby("task", sort=False)}
-    return _claim("predictable", "The behaviour can be predicted before the answer is written.", "05_prediction", holds, _each(text))
-
-
-def _beyond_prompt(table):
-    holds = _by_task(table.dropna(subset=["auc_low", "prompt_only_auc"]), lambda r: (r.auc_low > r.prompt_only_auc).all())
-    text = {t: f"AUC {r.auc.mean():.2f}, from the prompt's tokens alone {r.prompt_only_auc.mean():.2f}" for t, r in table.groupby("task", sort=False)}
-    return _claim("beyond_prompt", "Hidden states predict it better than the prompt's tokens do.", "05_prediction", holds, _each(text))
-
-
-def _steers(steering, tasks, direction):
-    holds, text = {}, {}
-    for task in tasks:
-        rows = steering[(steering.task == task) & (steering.direction == direction)].set_index("kind")
-        others = rows.loc[[k for k in rows.index if k != "steered"]]
-        strongest = others.rate.idxmax()
-        holds[task] = bool(rows.low["steered"] > others.high.max())
-        text[task] = (f"{rows.rate['steered']:.0%} [{rows.low['steered']:.0%}, {rows.high['steered']:.0%}] of {rows.n['steered']} prompts, "
-                      f"strongest control {strongest.replace('_', ' ')} {others.rate.max():.0%}")
-    return _claim(f"steer_{direction}", f"Steering the top neurons turns {NAMES[direction]} more often than every control.",
-                  "06_intervention", holds, _each(text))
-
-
-def _transfer_cells(results, shared: bool):
-    for task, by_seed in results.items():
-        transfer = by_seed["all"]["07_transfer"]["retrain"]
-        base = transfer["base"]
-        for direction in NAMES:
-            wins = [(transfer[direction][i][j], transfer["control"][direction][i][j])
-                    for i in range(len(base)) for j in range(len(base))
-                    if i != j and (base[i] == base[j]) == shared and transfer[direction][i][j] is not None]
-            if wins:
-                yield task, direction, np.array(wins)
-
-
-def _retrains(results):
-    holds, text = {}, {}
-    for task, direction, wins in _transfer_cells(results, shared=True):
-        holds[f"{task} {direction}"] = bool((wins[:, 0] > wins[:, 1]).all())
-        text[f"{task} {direction}"] = f"{wins[:, 0].mean():.0%} against {wins[:, 1].mean():.0%} for random neurons"
-    return _claim("retrain", "Neurons found in one model steer its retrains from the same base.", "07_transfer", holds, _each(text))
-
-
-def _strangers(results):
-    holds, text = {}, {}
-    for task, direction, wins in _transfer_cells(results, shared=False):
-        holds[f"{task} {direction}"] = bool(wins[:, 0].mean() <= wins[:, 1].mean() + 0.1)
-        text[f"{task} {direction}"] = f"{wins[:, 0].mean():.0%} against {wins[:, 1].mean():.0%} for random neurons"
-    return _claim("stranger", "They do not steer models that were trained from another random start (at most ten points above random neurons).",
-                  "07_transfer", holds, _each(text))
-
-
-def _format(steering, tasks):
-    families = sorted({t.split("-")[0] for t in tasks if f"{t.split('-')[0]}-tagged" in tasks and f"{t.split('-')[0]}-matched" in tasks})
-    holds, text = {}, {}
-    for family in families:
-        for direction in NAMES:
-            rows = steering[(steering.direction == direction) & (steering.kind == "steered")].set_index("task")
-            tagged, matched = rows.loc[f"{family}-tagged"], rows.loc[f"{family}-matched"]
-            holds[f"{family} {direction}"] = bool(tagged.low > matched.high)
-            text[f"{family} {direction}"] = f"tagged {tagged.rate:.0%}, matched {matched.rate:.0%}"
-    return _claim("format", "Steering works better where the two answers differ in format than where they look alike.",
-                  "08_synthesis", holds, _each(text))
+def transfers_by_key(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the transfer lab taken apart by key; `seed` is the model that was steered."""
+    rows = [{"source": cell.source, "direction": cell.direction, "kind": cell.kind, "own": cell.source == cell.target, "shared": bool(cell.shared_base),
+             "seed": cell.target if cell.kind == "retrain" else f"seed {cell.seed}", **counts} for cell in cells.itertuples() for counts in cell.by_key]
+    return pd.DataFrame(rows, columns=["source", "direction", "kind", "own", "shared", "seed", "key", "wins", "n", "control_wins", "control_n"])
 
 
 def describe(steering: pd.DataFrame, auc: pd.Series) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .artifacts import read_json
+from .claims import EVIDENCE
 from .config import TASK_NAMES, TrainingParameters, stage_parameters
 from .errors import ParameterError, StudyError
 from .intervals import pooled
@@ -30,6 +31,9 @@ TITLES = {
     "06_intervention": "Intervention",
     "07_transfer": "Transfer",
     "08_synthesis": "Synthesis",
+    "09_confounds": "Confounds",
+    "10_ablations": "Ablations",
+    "11_open_points": "Open points",
 }
 PER_TASK, PER_STUDY = "07_transfer", "08_synthesis"
 WHOLE = "all"  # the folder of a lab that runs once for all seeds
@@ -113,7 +117,7 @@ class Run:
         self.seeds = {task: self._seeds(task, seeds) for task in self.tasks}
         self.labs = [
             Lab(stage, task, str(seed), self.root / task / f"seed{seed}" / stage, self.track)
-            for stage in TITLES if stage not in (PER_TASK, PER_STUDY)
+            for stage in TITLES if stage not in (PER_TASK, PER_STUDY, *(EVIDENCE if self.track != "scratch" else ()))
             for task in self.tasks for seed in self.seeds[task]
         ]
         self.labs += [Lab(PER_TASK, task, WHOLE, self.root / task / WHOLE / PER_TASK, self.track) for task in self.tasks]
@@ -397,7 +401,7 @@ def _bar(lab: Lab, run: Run, notebook: dict) -> str:
     number, title = int(lab.stage[:2]), TITLES[lab.stage]
     lines = ["::::{div} lab-bar", f"**Chapter {number}:** [{title}](../../chapters/{lab.stage}.md)"]
     if sum(len(one.of(lab.stage)) for one in run.every) > 1:
-        for one in run.every:
+        for one in [one for one in run.every if one.of(lab.stage)]:
             track = "" if len(run.every) == 1 else f" (track {one.track})"
             lines += ["", f"**The same lab{track}:** " + " · ".join(_siblings(lab, one))]
     spent = lab.manifest.get("wall_seconds")

@@ -24,6 +24,7 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import yaml
 
@@ -35,15 +36,31 @@ from .paths import base_folder, base_name, run_folder, study_folder
 from .progress import duration
 
 PER_RUN = ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "05_prediction", "06_intervention")
+#: a lab's own figures, beside those that all labs share
+OWN_FIGURES = {"08_synthesis": "figures_ledger", "09_confounds": "figures_confounds", "10_ablations": "figures_ablations", "11_open_points": "figures_open_points"}
 #: parameters that say which run a lab belongs to: the plan gives them
 RESERVED = {"preset", "runs", "task", "tasks", "seed", "seeds", "retrain", "track"}
 #: rough seconds a lab takes, used for the time left until labs of that kind have been timed in this very run
 EXPECTED_SECONDS = {"00_base": 60, "01_dataset_design": 10, "02_training": 60, "03_pairs": 10, "04_differentiation": 12,
-                    "05_prediction": 20, "06_intervention": 30, "07_transfer": 25, "08_synthesis": 10}
+                    "05_prediction": 20, "06_intervention": 30, "07_transfer": 25, "08_synthesis": 10, "09_confounds": 20, "10_ablations": 20,
+                    "11_open_points": 30}
 
 
 #: `python -m`, as a fork of the server that `warm_server` starts, where there is one
 FORK = (sys.executable, "-I", "-S", str(Path(warm.__file__)))
+
+
+def per_run(track: str) -> tuple[str, ...]:
+    """The labs that run for every task and seed of a track; the evidence labs question the models from scratch."""
+    from .claims import EVIDENCE
+
+    return PER_RUN + (EVIDENCE if track == "scratch" else ())
+
+
+def _fixed(stage: str, name: str) -> bool:
+    """Does this stage know only one value of the parameter (the confounds read the residual stream, whatever `site` the others use)?"""
+    annotation = STAGES[stage].model_fields[name].annotation
+    return get_origin(annotation) is Literal and len(get_args(annotation)) == 1
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,7 @@ class Plan:
     runs: str = "data/runs"
     settings: dict = field(default_factory=dict)
     tracks: list[str] = field(default_factory=lambda: ["scratch"])
+    stages: list[str] = field(default_factory=lambda: ["00_base", *STAGES])  # those that are run
 
     def __post_init__(self):
         """Validate everything that any lab will be given, before anything runs."""
@@ -111,13 +129,13 @@ class Plan:
         for track in self.tracks:
             for task in self.tasks:
                 for seed in self.seeds:
-                    jobs += [Job(stage, task, f"seed{seed}", track) for stage in PER_RUN]
+                    jobs += [Job(stage, task, f"seed{seed}", track) for stage in per_run(track)]
                     base = self.base(task, seed, track)
                     bases |= {base: None} if base else {}
                 jobs += [Job("02_training", task, f"seed{self.seeds[0]}-retrain{r}", track) for r in range(1, self.n_retrains(task, track) + 1)]
                 jobs.append(Job("07_transfer", task, "all", track))
             jobs.append(Job("08_synthesis", "study", "all", track))
-        return [*sorted(bases, key=lambda j: (j.task, j.run)), *jobs]
+        return [job for job in [*sorted(bases, key=lambda j: (j.task, j.run)), *jobs] if job.stage in self.stages]
 
     def base(self, task: str, seed: int, track: str) -> Job | None:
         """The job that trains what this run starts from, if the study trains it."""
@@ -134,7 +152,7 @@ class Plan:
         """The stage's parameters that do not depend on the seed."""
         key = (stage, task, track)
         if key not in self._known:
-            given = {k: v for k, v in self.settings.items() if k in STAGES[stage].model_fields}
+            given = {k: v for k, v in self.settings.items() if k in STAGES[stage].model_fields and not _fixed(stage, k)}
             self._known[key] = stage_parameters(stage, {"preset": self.preset, "task": task, "track": track, **given})
         return self._known[key]
 
@@ -161,7 +179,7 @@ class Plan:
             given["tasks"] = self.tasks
         if job.retrain:
             given["retrain"] = job.retrain
-        return given | split_overrides(self.settings)[job.stage]
+        return given | {k: v for k, v in split_overrides(self.settings)[job.stage].items() if not _fixed(job.stage, k)}
 
     def stamp(self, job: Job) -> Path:
         """The small file that says a lab is done: the digest of its outputs. What Snakemake compares."""
@@ -198,7 +216,7 @@ class Plan:
         modules = [*STAGE_MODULES[job.stage], "lab"]
         files = [preset_path(self.preset), *source_files(*modules)]
         if job.stage != "00_base":
-            files += [ROOT / "notebooks" / f"{job.stage}.ipynb", *source_files("figures")]
+            files += [ROOT / "notebooks" / f"{job.stage}.ipynb", *source_files("figures", *filter(None, [OWN_FIGURES.get(job.stage)]))]
         return files
 
     def command(self, job: Job) -> list[str]:
@@ -281,7 +299,9 @@ def run_labs(plan: Plan, jobs: int) -> None:
     except OSError:
         raise ArtifactError(f"another run is working in {home}; wait for it, stop it, or choose another folder with RUNS=...") from None
     base = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT), "--cores", str(jobs),
-            "--rerun-incomplete", "--keep-going", "--nocolor"]
+            "--rerun-incomplete", "--keep-going", "--nocolor",
+            # every finished job leaves a timer that asks again what can run, once in this time span (default 1 s): 200 jobs would keep a sixth of a core busy
+            "--max-jobs-per-timespan", "1000/3s"]
     # the plan travels in the environment, not in the commands: a lab's command must not change with what else is planned
     os.environ["MEMGEN_PLAN"] = plan.to_json()
     if any((ROOT / ".snakemake" / "locks").glob("*")):

@@ -160,7 +160,7 @@ def study(p: TransferParameters) -> tuple[dict, pd.DataFrame]:
     for name, target in models.items():
         rng = np.random.default_rng([p.seed, target.seed, target.retrain])
         found = apply_sources(target.steering, data, target.answered, p.n_prompts, p.n_control_draws, rng)
-        cells.append(found.assign(target=name, kind="retrain", shared_base=[models[s].base == target.base for s in found.source]))
+        cells.append(found.assign(target=name, kind="retrain", seed=target.seed, shared_base=[models[s].base == target.base for s in found.source]))
         if target.retrain:
             continue
         others = {task: read_direction(_folder(p, task, target.seed)) for task in p.tasks}
@@ -168,7 +168,7 @@ def study(p: TransferParameters) -> tuple[dict, pd.DataFrame]:
         overlap += [dict(zip(fitting, overlaps({"": target.direction, **fitting})[0][1:]))]
         found = apply_sources(target.steering, fitting, target.answered, p.n_prompts, p.n_control_draws, rng)
         bases = {task: _base(_folder(p, task, target.seed)) for task in fitting}
-        cells.append(found.assign(target=p.task, kind="task", shared_base=[bases[s] == target.base for s in found.source]))
+        cells.append(found.assign(target=p.task, kind="task", seed=target.seed, shared_base=[bases[s] == target.base for s in found.source]))
     table = pd.concat(cells, ignore_index=True)
     names, tasks = list(models), [task for task in p.tasks if task in set(table[table.kind == "task"].source)]
     between, across = table[table.kind == "retrain"], pooled(table[table.kind == "task"])

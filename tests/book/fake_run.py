@@ -16,11 +16,15 @@ import papermill
 
 STAGES = ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "05_prediction", "06_intervention")
 CONTROLS = ("random_neurons", "other_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels")
-TITLES = dict(zip((*STAGES, "07_transfer", "08_synthesis"), (
-    "Dataset design", "Training", "Pairs", "Differentiation", "Prediction", "Intervention", "Transfer", "Synthesis")))
+#: `result.json` of the evidence labs, as one run of the study wrote them
+EVIDENCE = json.loads(Path(__file__).with_name("evidence.json").read_text())
+TITLES = dict(zip((*STAGES, "07_transfer", "08_synthesis", *EVIDENCE), (
+    "Dataset design", "Training", "Pairs", "Differentiation", "Prediction", "Intervention", "Transfer", "Synthesis", "Confounds", "Ablations", "Open points")))
 
 #: the figures of the made-up lab are called as the pages of the book ask for them
-FIGURES = {"04_differentiation": ("nmd-heatmap", "layers"), "06_intervention": ("grid", "controls", "dose")}
+FIGURES = {"04_differentiation": ("nmd-heatmap", "layers"), "06_intervention": ("grid", "controls", "dose"), "08_synthesis": ("main-finding", "ledger"),
+           "09_confounds": ("context", "lens", "guessing", "split"), "10_ablations": ("overview", "count"),
+           "11_open_points": ("clusters", "synergy", "margins", "commitment", "instruction", "hybrid")}
 
 PARAMETERS = 'task = "t"  # task id\nseed = 0  # random seed\npreset = "laptop"  # preset'
 TABLE = """import pandas as pd
@@ -39,7 +43,7 @@ display(figure, metadata={"alt": f"Bars: behaviour of {task}", "caption": "How t
 
 
 def executed_lab(folder: Path) -> dict:
-    """A minimal lab with text, a table, a formula and three figures, executed by papermill."""
+    """A minimal lab with text, a table, a formula and six figures, executed by papermill."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     lab = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
     lab.cells = [
@@ -49,6 +53,7 @@ def executed_lab(folder: Path) -> dict:
         nbformat.v4.new_markdown_cell("## Computation\n\nThe shift is $h_i + \\alpha\\,\\mathrm{sign}(\\rho_i)\\,|\\mathrm{NMD}_i|$."),
         nbformat.v4.new_code_cell(PLOT.strip()),
         nbformat.v4.new_code_cell(TABLE + PLOT.strip().replace('"behaviour"', '"again"') + PLOT.replace('"behaviour"', '"once-more"')),
+        nbformat.v4.new_code_cell("".join(PLOT.replace('"behaviour"', f'"more-{i}"') for i in range(3)).strip()),
         nbformat.v4.new_markdown_cell("## Answer\n\nThe bars say so."),
     ]
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,18 +127,26 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
             "task": {"sources": tasks, "targets": [task], **across, "control": across, "shares_base": [True] * len(tasks)},
         }
 
+    def claim(name, text, page, verdicts):
+        cases = {task: {"verdict": verdict, "effect": 0.3, "interval": [0.1, 0.5], "n": 200, "n_keys": 40, "n_seeds": 3} for task, verdict in verdicts.items()}
+        return {"id": name, "name": name, "text": text, "source": "paper", "test": "interval above 0", "threshold": 0.0, "above": True, "page": page, "track": "scratch",
+                "verdict": min(verdicts.values(), default="inconclusive"), "effect": 0.3 if cases else None, "interval": [0.1, 0.5] if cases else None,
+                "n": 200 if cases else 0, "cases": cases, "evidence": "0.30 (0.10 to 0.50)."}
+
     def synthesis():
         number = {"task": tasks[0], "direction": "m2g", "rate": 0.884, "low": 0.86, "high": 0.905, "n": 690, "control": 0.36}
         return {
             "main_finding_alt": "Bars of steering success by task, with controls.",
             "headline": "Shifting a tenth of the coordinates turns most memorized answers into computed ones.",
             "headline_number": number | {"control_name": "random_neurons"},
-            "claims": [
-                {"id": "steer", "text": "It can be steered.", "verdict": "supported", "evidence": "m2g 0.88", "page": "06_intervention"},
-                {"id": "carry", "text": "It transfers.", "verdict": "mixed", "evidence": "0.31 on retrains.", "page": "07_transfer"},
-            ],
+            "over_keys": {task: {name: {"value": 0.5, "low": 0.4, "high": None, "n": 90, "n_keys": 20, "n_seeds": 2} for name in ("memory", "rule", "auc", "m2g", "g2m")}
+                          for task in tasks},
+            "claims": [claim("steer", "It can be steered.", "06_intervention", {"inference": "supported"}), claim("carry", "It transfers.", "07_transfer", {}),
+                       claim("base", "The base carries it.", "adapters", {task: "contradicted" for task in tasks})],
         }
 
+    if stage in EVIDENCE:
+        return EVIDENCE[stage]
     makers = (dataset, training, pairs, differentiation, prediction, intervention, transfer, synthesis)
     return dict(zip(TITLES, makers))[stage]()
 
@@ -149,7 +162,7 @@ def make_run(root: Path, tasks: list[str], seeds: list[int], notebook: dict, fin
         (base / "result.json").write_text(json.dumps({"step": 1500, "test": test, "n_parameters": 816_000, "timings": {"train_seconds": 250.0}}))
     for task in tasks:
         for seed in seeds:
-            for stage in STAGES:
+            for stage in (*STAGES, *(EVIDENCE if track == "scratch" else ())):
                 _write(run / task / f"seed{seed}" / stage, task, seed, tasks, notebook, findings, track)
         _write(run / task / "all" / "07_transfer", task, "all", tasks, notebook, findings, track)
     folder = run / "study" / "all" / "08_synthesis"

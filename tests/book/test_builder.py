@@ -1,6 +1,7 @@
 """`python -m memgen.book`: what it stages, what it refuses, and when it has nothing to do."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -199,6 +200,42 @@ def test_the_page_of_the_adapters_shows_the_track_or_says_how_to_get_it(two_trac
     assert "One llama model with 0.82 million parameters" in text and "97.0\u00a0%" in text and "| inference | m2g |" in text
     stage(run, root, tmp_path / "without")
     assert 'TRACKS="scratch lora"' in (tmp_path / "without" / "adapters.md").read_text()
+
+
+def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path):
+    """The evidence labs question the models from scratch: their chapters say so where there are none."""
+    book.stage(page.Run(run, tracks=["lora"]), root, tmp_path / "out")
+    for name in ("09_confounds", "10_ablations", "11_open_points"):
+        text = (tmp_path / "out" / "chapters" / f"{name}.md").read_text()
+        assert "TRACKS=scratch" in text and not (tmp_path / "out" / "labs" / name).exists()
+
+
+def test_the_ledger_shows_every_claim_of_every_track(two_tracks, root, tmp_path):
+    book.stage(two_tracks, root, tmp_path / "out")
+    text = (tmp_path / "out" / "ledger.md").read_text()
+    assert text.count("| It can be steered. | paper | {bdg-primary}`supported` | 0.30 (0.10 to 0.50) | 200 |") == 2
+    assert text.count("| It transfers. | paper | {bdg-secondary-line}`inconclusive` | not tested |") == 2
+    assert len(json.loads((tmp_path / "out" / "claims.json").read_text())) == 6
+    assert "Of 3 claims in the [ledger](ledger.md), 1 holds on every task, 1 is contradicted on at least one, and 1 is open." in \
+        (tmp_path / "out" / "index.md").read_text()
+
+
+def test_the_scale_sweep_is_shown_or_said_to_be_missing(run, root, tmp_path):
+    folder = root / "data" / "reference" / "scale"
+    if folder.exists():
+        shutil.rmtree(folder)
+    stage(run, root, tmp_path / "without")
+    assert "Not run yet. `make scale`" in (tmp_path / "without" / "scale.md").read_text()
+    folder.mkdir()
+    columns = "width,depth,task,seed,passed,n_parameters,max_abs_rho,auc,m2g,m2g_n,m2g_control,g2m,g2m_n,g2m_control"
+    rows = ["64,4,arithmetic-tagged,6,True,200000,0.5,0.9,0.8,100,0.2,0.6,90,0.1", "64,4,arithmetic-tagged,7,False,,,,,,,,,", "64,4,arithmetic-matched,6,False,,,,,,,,,"]
+    (folder / "results.csv").write_text("\n".join([columns, *rows]) + "\n")
+    (folder / "about.json").write_text(json.dumps({"command": "make scale", "machine": {"cores": 2, "processor": "a laptop"}}))
+    stage(run, root, tmp_path / "with")
+    text = (tmp_path / "with" / "scale.md").read_text()
+    assert "| arithmetic-tagged | 64 × 4 | 0.20 million | 1 of 2 | 0.50 | 0.90 | 80\u00a0% | 20\u00a0% | 60\u00a0% | 10\u00a0% | 100, 90 |" in text
+    assert "| arithmetic-matched | 64 × 4 |  | 0 of 1 | n/a |" in text and "no run passed the gate" in text
+    assert (tmp_path / "with" / "figures" / "scale.png").is_file()
 
 
 def test_a_missing_track_is_named(run, root, tmp_path, capsys):

@@ -28,6 +28,9 @@ KEYS = {  # what other tools rely on
     "06_intervention": {"site", "m2g", "g2m"},
     "07_transfer": {"retrain", "task"},
     "08_synthesis": {"claims", "headline", "headline_number"},
+    "09_confounds": {"context", "lens", "prompt_only_auc", "guessing", "split"},
+    "10_ablations": {"site", "counts", "m2g", "g2m"},
+    "11_open_points": {"clusters", "synergy", "binary", "commitment", "asymmetry", "instruction", "performance", "hybrid"},
 }
 DIRECTION = {"alpha", "top_n", "success", "interval", "other", "n", "controls", "rephrase_floor", "free_accuracy_after", "keyed_accuracy_after", "kl"}
 CONTROLS = {"random_neurons", "other_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels"}
@@ -55,6 +58,19 @@ def test_every_lab_ran_and_left_what_others_rely_on(smoke):
             for direction in ("m2g", "g2m"):
                 assert DIRECTION <= set(result[direction]), job
                 assert set(result[direction]["controls"]) == CONTROLS, job
+
+
+def test_every_claim_has_a_verdict_in_both_tracks(smoke):
+    """The ledger of a finished study: the claims about strangers and bases where they can be tested, and the same list beside the result."""
+    from memgen.ledger import CLAIMS
+
+    for home, silent in ((smoke / "smoke", {"base"}), (smoke / "smoke" / "lora", {"before_answer", "instruction"})):
+        folder = home / "study" / "all" / "08_synthesis"
+        claims = json.loads((folder / "result.json").read_text())["claims"]
+        assert [claim["id"] for claim in claims] == [claim.id for claim in CLAIMS] and claims == json.loads((folder / "claims.json").read_text())
+        untested = {claim["id"] for claim in claims if not claim["cases"]}
+        assert silent <= untested <= silent | {"stranger", "retrain", "across_tasks", "instruction", "before_answer"}, untested
+        assert {claim["verdict"] for claim in claims} <= {"supported", "contradicted", "inconclusive"}
 
 
 def test_alpha_zero_changed_nothing(smoke):
@@ -116,7 +132,7 @@ def test_same_parameters_twice_give_equal_results(smoke, tmp_path):
     study("labs", "--preset", "smoke", "--tasks", "cipher-tagged", "--seeds", "0", "--runs", str(tmp_path), "--set", "n_retrains=0")
     again = {name: r for name, r in results(tmp_path / "smoke" / "cipher-tagged").items() if "all" not in name}
     before = results(smoke / "smoke" / "cipher-tagged")
-    assert len(again) == 6
+    assert len(again) == 9
     for name, result in again.items():
         assert result == before[name], name
 

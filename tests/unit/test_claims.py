@@ -1,14 +1,19 @@
-"""Claims: verdicts follow from planted numbers, and every claim says which."""
+"""Synthesis: overview and headline are built from the numbers, and the ledger gets its tables from the runs' files."""
 
 from __future__ import annotations
 
-import copy
-
+import numpy as np
+import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
-from memgen.claims import CONTROLS, NAMES, describe, headline, input_folders, make_claims, overview, pooled_steering, read_results
+from memgen.artifacts import write_json
+from memgen.claims import (
+    CONTROLS, EVIDENCE, describe, headline, input_folders, later_share, overview, pooled_steering, read_evidence, read_results,
+)
 from memgen.config import SynthesisParameters, stage_parameters
 from memgen.errors import ArtifactError
+from memgen.ledger import judge_all, main_numbers
 
 
 def steered(success: float, control: float, n: int = 200) -> dict:
@@ -33,114 +38,8 @@ def seed(**changes) -> dict:
     return stages
 
 
-def transferred(shared=(0.8, 0.2), strange=(0.2, 0.2)) -> dict:
-    """Two seeds and a retrain of the first, which shares its base. `(success, control)` for each kind of cell."""
-    base = ["one", "two", "one"]
-    cells = [[(1.0, 0.0) if i == j else shared if base[i] == base[j] else strange for j in range(3)] for i in range(3)]
-    success, control = ([[cell[k] for cell in row] for row in cells] for k in (0, 1))
-    return {"07_transfer": {"retrain": {"base": base, **dict.fromkeys(NAMES, success), "control": dict.fromkeys(NAMES, control)}}}
-
-
 def results(*tasks: str, **changes) -> dict:
-    return {task: {0: seed(**changes), 1: seed(**changes), "all": transferred()} for task in tasks or ("arithmetic-tagged", "inference")}
-
-
-def verdicts(found: dict) -> dict[str, str]:
-    return {claim["id"]: claim["verdict"] for claim in make_claims(found)}
-
-
-def test_where_everything_holds_everything_is_supported():
-    found = verdicts(results())
-    assert found.pop("format") == "inconclusive"  # no task of this study has two variants
-    assert found == dict.fromkeys(
-        ("dual", "differ", "deeper", "predictable", "beyond_prompt", "steer_m2g", "steer_g2m", "retrain", "stranger"), "supported")
-
-
-SPOILED = {
-    "dual": {"training__other_rate": 0.3},
-    "differ": {"differentiation__null_significant_share": [0.0, 0.7]},
-    "deeper": {"differentiation__max_abs_rho": [0.8, 0.8]},
-    "predictable": {"prediction__best_auc_interval": [0.45, 0.98]},
-    "beyond_prompt": {"prediction__prompt_only_auc": 0.92},
-    "steer_m2g": {"intervention__m2g": steered(0.9, 0.9)},
-    "steer_g2m": {"intervention__g2m": steered(0.1, 0.0)},  # above its controls, not above rephrasing
-}
-
-
-@pytest.mark.parametrize("claim", SPOILED)
-def test_one_spoiled_number_changes_one_verdict(claim):
-    expected = verdicts(results())
-    none = verdicts(results(**SPOILED[claim]))
-    assert none[claim] == "contradicted"
-    some = results()
-    some["inference"] = results("inference", **SPOILED[claim])["inference"]
-    assert verdicts(some)[claim] == "mixed"
-    one_seed = results()  # one seed of each task is enough to spoil it, except where seeds are pooled
-    for task in one_seed:
-        one_seed[task][1] = seed(**SPOILED[claim])
-    if not claim.startswith("steer"):
-        assert verdicts(one_seed)[claim] == "contradicted"
-    unchanged = set(expected) - {claim, "predictable" if claim == "beyond_prompt" else "beyond_prompt"}
-    assert {name: none[name] for name in unchanged} == {name: expected[name] for name in unchanged}
-
-
-@pytest.mark.parametrize("part, value", [("memory_rate", 0.24), ("rule_rate", 0.24), ("other_rate", 0.21), ("free_accuracy", 0.89)])
-def test_each_part_of_the_gate_counts(part, value):
-    assert verdicts(results(**{f"training__{part}": value}))["dual"] == "contradicted"
-
-
-@pytest.mark.parametrize("transfer, retrain, stranger", [
-    (transferred(), "supported", "supported"),
-    (transferred(shared=(0.2, 0.2)), "contradicted", "supported"),
-    (transferred(strange=(0.31, 0.2)), "supported", "contradicted"),
-    (transferred(strange=(0.29, 0.2)), "supported", "supported"),
-])
-def test_transfer(transfer, retrain, stranger):
-    found = results("inference")
-    found["inference"]["all"] = transfer
-    assert (verdicts(found)["retrain"], verdicts(found)["stranger"]) == (retrain, stranger)
-
-
-def test_cells_that_were_not_run_do_not_count():
-    found = results("inference")
-    transfer = found["inference"]["all"]["07_transfer"]["retrain"]
-    for direction in NAMES:
-        for i, j in ((0, 2), (2, 0)):
-            transfer[direction] = copy.deepcopy(transfer[direction])
-            transfer[direction][i][j] = None
-    assert verdicts(found)["retrain"] == "inconclusive"
-
-
-def test_the_format_claim_needs_both_variants():
-    assert verdicts(results())["format"] == "inconclusive"
-    both = results("cipher-tagged", "cipher-matched")
-    assert verdicts(both)["format"] == "contradicted"
-    for k in (0, 1):
-        both["cipher-matched"][k] = seed(intervention__m2g=steered(0.4, 0.3), intervention__g2m=steered(0.2, 0.1))
-    assert verdicts(both)["format"] == "supported"
-    for k in (0, 1):
-        both["cipher-matched"][k] = seed(intervention__m2g=steered(0.4, 0.3))
-    assert verdicts(both)["format"] == "mixed"
-
-
-def test_what_cannot_be_tested_is_inconclusive():
-    """An AUC is undefined where only one behaviour occurred: no evidence either way."""
-    undefined = {"prediction__best_auc": None, "prediction__best_auc_interval": [None, None]}
-    found = results("inference", **undefined)
-    assert verdicts(found)["predictable"] == verdicts(found)["beyond_prompt"] == "inconclusive"
-    found = results() | {"inference": results("inference", **undefined)["inference"]}
-    assert verdicts(found)["predictable"] == "supported"  # by the task that has one
-
-
-def test_evidence_is_built_from_the_numbers():
-    for claim in make_claims(results("arithmetic-tagged", "arithmetic-matched", "inference")):
-        assert claim["text"].endswith(".") and claim["evidence"].endswith(".") and claim["page"][:2].isdigit()
-        assert set(claim) == {"id", "text", "verdict", "evidence", "page", "holds"}
-        assert any(char.isdigit() for char in claim["evidence"]) and "nan" not in claim["evidence"]
-    evidence = {claim["id"]: claim["evidence"] for claim in make_claims(results("inference"))}
-    assert "memory 0.40, rule 0.50, other 0.10 (mean of 2 seeds)" in evidence["dual"]
-    assert "90% [87%, 93%] of 400 prompts, strongest control random neurons 30%" in evidence["steer_m2g"]
-    assert "largest |rho| by layer 0.20, 0.80" in evidence["deeper"]
+    return {task: {0: seed(**changes), 1: seed(**changes), "all": {}} for task in tasks or ("arithmetic-tagged", "inference")}
 
 
 def test_pooling_counts_prompts():
@@ -177,3 +76,70 @@ def test_results_are_read_by_task_and_seed(tmp_path):
     found = read_results(p)
     assert set(found["inference"]) == {0, 2, "all"}
     assert found["inference"][2]["06_intervention"] == {"from": "seed2"} and found["inference"]["all"] == {"07_transfer": {"from": "all"}}
+
+
+# -- what the ledger is computed from -------------------------------------------------------------------------------
+@pytest.fixture
+def runs(tmp_path):
+    """The parameters of a synthesis over two seeds of one task, with the tables that the ledger reads."""
+    p = stage_parameters("08_synthesis", {"preset": "smoke", "runs": str(tmp_path), "seeds": [0, 2], "tasks": ["inference"]})
+    for folder in input_folders(p):
+        folder.mkdir(parents=True)
+        write_json(folder / "result.json", seed().get(folder.name, {}) | {"site": "resid_post", "n_pairs": 5, "lens": {"probe_auc_before": None, "n": 0}, "instruction": None})
+        if folder.name == "03_pairs":
+            rows = [(key, split, rephrasing, behaviour) for key, split in (("a", "test"), ("b", "test"), ("c", "train")) for rephrasing in (0, 1)
+                    for behaviour in ("memorization", "memorization", "generalization", "other")]
+            pd.DataFrame(rows, columns=["key", "split", "rephrasing", "behavior"]).to_parquet(folder / "answered.parquet")
+        elif folder.name == "04_differentiation":
+            save_file({"rho.resid_post": np.array([[0.1] * 10, [0.9] * 10, [0.2] * 10])}, folder / "arrays.safetensors")
+        elif folder.name == "05_prediction":
+            pd.DataFrame({"key": ["a", "a", "b", "b"], "label": [0, 1, 0, 1], "probe": [-1.0, 1.0, -2.0, 2.0], "prompt_only": [0.0] * 4}).to_parquet(folder / "scores.parquet")
+        elif folder.name == "06_intervention":
+            rows = [(d, kind, key, kind == "steered") for d in ("m2g", "g2m") for kind in ("steered", "low_rho") for key in "aabb"]
+            pd.DataFrame(rows, columns=["direction", "kind", "key", "success"]).to_parquet(folder / "outcomes.parquet")
+        elif folder.name == "07_transfer":
+            counts = [{"key": "a", "wins": 1, "n": 2, "control_wins": 0, "control_n": 6}, {"key": "b", "wins": 2, "n": 2, "control_wins": 3, "control_n": 6}]
+            cells = [{"source": s, "target": t, "direction": "m2g", "kind": "retrain", "shared_base": s == t, "seed": 0, "by_key": counts}
+                     for s in ("seed 0", "seed 2") for t in ("seed 0", "seed 2")]
+            pd.DataFrame(cells).to_parquet(folder / "cells.parquet")
+    return p
+
+
+def test_the_ledger_reads_test_keys_and_counts_by_key(runs):
+    found = read_evidence(runs, read_results(runs))
+    assert found.tasks == ["inference"] and set(found.behaviors.key) == {"a", "b"}  # no train key, no rephrasing
+    assert (found.behaviors[["memory", "rule", "n"]] == [2, 1, 4]).all().all() and len(found.behaviors) == 4
+    steered = found.outcomes[found.outcomes.kind == "steered"]
+    assert (steered.wins == 2).all() and (steered.n == 2).all() and set(steered.seed) == {0, 2}
+    assert len(found.transfers) == 8 and found.transfers.own.sum() == 4 and set(found.transfers.seed) == {"seed 0", "seed 2"}
+    assert found.later == {"inference": [0.5, 0.5]}  # all of the top neurons are in the middle one of three layers
+
+
+def test_the_later_half_of_an_even_number_of_layers(tmp_path):
+    write_json(tmp_path / "result.json", {"site": "mlp_out"})
+    rho = np.zeros((4, 10))
+    rho[0, 0], rho[2, 1] = 0.5, -0.9  # the top 5 % are two neurons
+    save_file({"rho.mlp_out": rho}, tmp_path / "arrays.safetensors")
+    assert later_share(tmp_path) == 0.5
+    rho[3, 3], rho[0, 0] = 0.6, 0.0
+    save_file({"rho.mlp_out": rho}, tmp_path / "arrays.safetensors")
+    assert later_share(tmp_path) == 1.0
+
+
+def test_claims_come_from_the_files(runs):
+    found = {claim["id"]: claim for claim in judge_all(read_evidence(runs, read_results(runs)))}
+    assert found["steer_m2g"]["verdict"] == "supported" and found["steer_m2g"]["n"] == 8
+    assert found["predictable"]["effect"] == 1.0 and found["retrain"]["cases"] == {} and found["stranger"]["cases"]["inference"]["n"] == 8
+    assert found["instruction"]["verdict"] == found["before_answer"]["verdict"] == "inconclusive"
+    numbers = main_numbers(read_evidence(runs, read_results(runs)))["inference"]
+    assert {name: x["value"] for name, x in numbers.items()} == {"memory": 0.5, "rule": 0.25, "auc": 1.0, "m2g": 1.0, "g2m": 1.0}
+    assert numbers["m2g"] | {"value": 0} == {"value": 0, "low": 1.0, "high": 1.0, "n": 8, "n_keys": 4, "n_seeds": 2}
+
+
+def test_the_evidence_labs_belong_to_the_track_from_scratch(runs):
+    from memgen.study import per_run
+
+    assert set(EVIDENCE) <= {folder.name for folder in input_folders(runs)}
+    adapters = runs.model_copy(update={"track": "lora"})
+    assert not set(EVIDENCE) & {folder.name for folder in input_folders(adapters)}
+    assert set(per_run("scratch")) - set(per_run("lora")) == set(EVIDENCE)

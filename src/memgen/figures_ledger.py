@@ -1,0 +1,40 @@
+"""The ledger of claims as one figure."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+
+from .figures import COLOR, WIDTH
+
+VERDICT_COLOR = {"supported": COLOR["generalization"], "contradicted": COLOR["memorization"], "inconclusive": COLOR["other"]}
+VERDICT_MARK = {"supported": "o", "contradicted": "X", "inconclusive": "s"}
+
+
+def forest(claims: list[dict]):
+    """Every claim on every case: its effect with its interval, as distance from the threshold.
+
+    Right of the line is the side that supports the claim. Claims that could not be tested have no row.
+    """
+    claims = [claim for claim in claims if claim["cases"]]
+    rows = sum(len(claim["cases"]) for claim in claims)
+    fig, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.2 * rows + 0.24 * len(claims)))
+    y, ticks = 0.0, []
+    for claim in claims:
+        sign = 1 if claim["above"] else -1
+        first = y
+        for case in claim["cases"].values():
+            at = sign * (case["effect"] - claim["threshold"])
+            ax.plot(at, y, VERDICT_MARK[case["verdict"]], color=VERDICT_COLOR[case["verdict"]], ms=5)
+            if case["interval"][0] is not None:
+                ax.plot([sign * (edge - claim["threshold"]) for edge in case["interval"]], [y, y], color=VERDICT_COLOR[case["verdict"]], lw=1.5)
+            y += 1
+        ticks.append(((first + y - 1) / 2, claim["name"]))
+        y += 0.6
+        ax.axhline(y - 0.8, color="#DDDDDD", lw=0.6)
+    ax.axvline(0, color="black", lw=1)
+    ax.set_yticks([tick for tick, _ in ticks], [name for _, name in ticks], fontsize=10)
+    ax.set(xlabel="effect less threshold (right: for the claim)", ylim=(y - 0.4, -1), xlim=(-1.05, 1.05))
+    for verdict, color in VERDICT_COLOR.items():
+        ax.plot([], [], VERDICT_MARK[verdict], color=color, label=verdict)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return fig
