@@ -177,7 +177,8 @@ def _write(folder: Path, task: str, seed, tasks, notebook: dict, findings: bool,
     lab = copy.deepcopy(notebook)
     lab["cells"][0]["source"] = "".join(lab["cells"][0]["source"]).replace("TITLE", TITLES[stage])
     shown = [o["metadata"] for cell in lab["cells"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
-    for metadata, name in zip(shown, ("inheritance",) if track != "scratch" and stage == "04_differentiation" else FIGURES.get(stage, ())):
+    names = FIGURES.get(stage, ()) + (("inheritance",) if track != "scratch" and stage == "04_differentiation" else ())
+    for metadata, name in zip(shown, names):
         metadata["name"] = name
     lab["cells"][0]["source"] = lab["cells"][0]["source"].replace("`behaviour`", f"`{shown[0]['name']}`")
     lab["metadata"]["papermill"]["parameters"] = {"task": task, "seed": seed, "preset": "laptop"}

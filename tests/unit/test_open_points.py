@@ -267,7 +267,8 @@ def test_a_planted_asymmetry_and_a_protecting_margin_are_found():
 def test_an_asymmetry_without_prompts_or_with_one_outcome_is_none():
     keys = {"m2g": np.array(["a", "a", "b"]), "g2m": np.array([], dtype=object)}
     success = {"m2g": np.array([True, True, True]), "g2m": np.array([], dtype=bool)}
-    found = asymmetry(success, {"m2g": np.array([1.0, 2.0]), "g2m": np.array([])}, {"m2g": np.array([True, False, True]), "g2m": np.array([], bool)}, keys, seed=0)
+    margin, distinct = {"m2g": np.array([1.0, 2.0]), "g2m": np.array([])}, {"m2g": np.array([True, False, True]), "g2m": np.array([], bool)}
+    found = asymmetry(success, margin, distinct, keys, seed=0)
     assert found["difference"]["value"] is None and found["g2m"]["auc"] is None and found["g2m"]["n"] == 0
     assert found["m2g"]["auc"] is None and found["m2g"]["n"] == 2  # every one a success: nothing to tell apart
     json.dumps(found, allow_nan=False)
