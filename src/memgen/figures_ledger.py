@@ -17,14 +17,14 @@ def forest(claims: list[dict]):
     """
     claims = [claim for claim in claims if claim["cases"]]
     rows = sum(len(claim["cases"]) for claim in claims)
-    fig, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.2 * rows + 0.24 * len(claims)))
+    fig, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.14 * rows + 0.17 * len(claims)))
     y, ticks = 0.0, []
     for claim in claims:
         sign = 1 if claim["above"] else -1
         first = y
         for case in claim["cases"].values():
             at = sign * (case["effect"] - claim["threshold"])
-            ax.plot(at, y, VERDICT_MARK[case["verdict"]], color=VERDICT_COLOR[case["verdict"]], ms=5)
+            ax.plot(at, y, VERDICT_MARK[case["verdict"]], color=VERDICT_COLOR[case["verdict"]], ms=4.5)
             if case["interval"][0] is not None:
                 ax.plot([sign * (edge - claim["threshold"]) for edge in case["interval"]], [y, y], color=VERDICT_COLOR[case["verdict"]], lw=1.5)
             y += 1

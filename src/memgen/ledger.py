@@ -246,7 +246,7 @@ def _families(evidence: Evidence) -> list[str]:
 CLAIMS = (
     Claim("dual", "both behaviours", "One model can show both behaviours on prompts that it never saw.", "paper, v1 and v2",
           "gate on test keys in every seed: memory and rule at least 25 %, other at most 20 %, free prompts at least 90 % right; shown is the smaller of the two shares",
-          "02_training", dual, decide=passes),
+          "02_training", dual, threshold=GATE["memory_rate"][0], decide=passes),
     Claim("differ", "neurons differ", "Neurons differ by behaviour beyond what a changed prompt alone does.", "paper, v1 and v2",
           "share of significant neurons in a layer, less the same for pairs whose behaviour stays: interval over seeds above 0", "04_differentiation", differ),
     Claim("deeper", "later layers differ more", "Later layers differ more than early ones.", "paper, v1 and v2",

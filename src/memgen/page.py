@@ -171,7 +171,10 @@ def percent(x: float | None, digits: int = 0) -> str:
 
 
 def decimal(x: float | None, digits: int = 2) -> str:
-    return NOTHING if x is None else f"{x:,.{digits}f}".replace(",", SPACE)
+    if x is None:
+        return NOTHING
+    text = f"{x:,.{digits}f}".replace(",", SPACE)
+    return text.replace("-", "−") if float(f"{x:.{digits}f}") else text.lstrip("-")  # a true minus, and none before zero
 
 
 def seconds(x: float) -> str:
@@ -231,7 +234,8 @@ class Numbers:
             return f"{100 * x:.0f}" if digits is None else decimal(x, digits)
 
         low, high, mean = write(min(values)), write(max(values)), write(sum(values) / len(values))
-        return mean + (f"{SPACE}%" if digits is None else "") + (f"{SPACE}({low}{JOIN}–{JOIN}{high})" if low != high else "")
+        between = " to " if min(values) < 0 else f"{JOIN}–{JOIN}"
+        return mean + (f"{SPACE}%" if digits is None else "") + (f"{SPACE}({low}{between}{high})" if low != high else "")
 
     def pooled(self, task: str, direction: str) -> dict:
         """Steering success over the prompts of all seeds: `success`, `low`, `high` (Wilson), `n`, `seeds`."""

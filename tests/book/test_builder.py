@@ -213,8 +213,8 @@ def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path)
 def test_the_ledger_shows_every_claim_of_every_track(two_tracks, root, tmp_path):
     book.stage(two_tracks, root, tmp_path / "out")
     text = (tmp_path / "out" / "ledger.md").read_text()
-    assert text.count("| It can be steered. | paper | {bdg-primary}`supported` | 0.30 (0.10 to 0.50) | 200 |") == 2
-    assert text.count("| It transfers. | paper | {bdg-secondary-line}`inconclusive` | not tested |") == 2
+    assert text.count("| {bdg-primary}`supported` | It can be steered. | paper | 0.30 (0.10 to 0.50) | 200 |") == 2
+    assert text.count("| {bdg-secondary-line}`inconclusive` | It transfers. | paper | not tested |") == 2
     assert len(json.loads((tmp_path / "out" / "claims.json").read_text())) == 6
     home = " ".join((tmp_path / "out" / "index.md").read_text().split())
     assert "Of 3 claims in the [ledger](ledger.md), 1 holds on every task, 1 is contradicted on at least one, and 1 is open." in home
@@ -242,3 +242,12 @@ def test_the_scale_sweep_is_shown_or_said_to_be_missing(run, root, tmp_path):
 def test_a_missing_track_is_named(run, root, tmp_path, capsys):
     assert book.main(["--runs", str(run), "--tracks", "scratch", "lora", "--out", str(tmp_path / "out"), "--root", str(root)]) == 1
     assert "lora" in capsys.readouterr().err
+
+
+def test_negative_numbers_are_written_to_be_read(run):
+    assert page.decimal(-0.123) == "−0.12" and page.decimal(-0.001) == "0.00" and page.decimal(1234.5, 1) == "1\u00a0234.5"
+    numbers = page.Numbers(page.Run(run))
+    numbers.values = lambda *_: [-0.02, 0.04]
+    assert numbers.cell("inference", "04_differentiation", "any", 2) == "0.01\u00a0(−0.02 to 0.04)"
+    numbers.values = lambda *_: [0.02, 0.04]
+    assert numbers.cell("inference", "04_differentiation", "any", 2) == "0.03\u00a0(0.02\u2060–\u20600.04)"
