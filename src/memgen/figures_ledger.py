@@ -38,3 +38,23 @@ def forest(claims: list[dict]):
         ax.plot([], [], VERDICT_MARK[verdict], color=color, label=verdict)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
+
+
+def formats(numbers: dict[str, dict], families: list[str]):
+    """Tagged against matched answers: steering both ways and the AUC of the probe, with intervals over seeds and keys. `numbers`: `ledger.main_numbers`."""
+    panels = {"m2g": "m2g success", "g2m": "g2m success", "auc": "AUC"}
+    fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 1.6 + 0.7 * len(families)), sharey=True)
+    for ax, (name, title) in zip(axes, panels.items()):
+        for row, family in enumerate(families):
+            for shift, variant, color, marker in ((-0.13, "tagged", "#0072B2", "o"), (0.13, "matched", "#E69F00", "s")):
+                x = numbers[f"{family}-{variant}"][name]
+                if x["value"] is None:
+                    continue
+                if x["low"] is not None:
+                    ax.plot([x["low"], x["high"]], [row + shift] * 2, color=color, lw=2)
+                ax.plot(x["value"], row + shift, marker, color=color, ms=7, label=f"{variant} answers" if not row else None)
+        if name == "auc":
+            ax.axvline(0.5, color="#999999", lw=0.8, ls=":")
+        ax.set(title=title, xlim=(-0.03, 1.03), yticks=range(len(families)), yticklabels=families, ylim=(len(families) - 0.5, -0.5), xticks=[0, 0.5, 1])
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return fig

@@ -211,10 +211,10 @@ class Plan:
 
     def sources(self, job: Job) -> list[Path]:
         """Files whose change makes a lab stale: its notebook, its preset, and the modules behind it."""
-        from .lab import STAGE_MODULES
+        from . import lab
 
-        modules = [*STAGE_MODULES[job.stage], "lab"]
-        files = [preset_path(self.preset), *source_files(*modules)]
+        # lab.py itself, but not what it imports for two stages only, or a change to the ledger would wake every lab
+        files = [preset_path(self.preset), Path(lab.__file__), *source_files(*lab.STAGE_MODULES[job.stage], "artifacts", "config", "paths")]
         if job.stage != "00_base":
             files += [ROOT / "notebooks" / f"{job.stage}.ipynb", *source_files("figures", *filter(None, [OWN_FIGURES.get(job.stage)]))]
         return files

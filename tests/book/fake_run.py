@@ -22,7 +22,7 @@ TITLES = dict(zip((*STAGES, "07_transfer", "08_synthesis", *EVIDENCE), (
     "Dataset design", "Training", "Pairs", "Differentiation", "Prediction", "Intervention", "Transfer", "Synthesis", "Confounds", "Ablations", "Open points")))
 
 #: the figures of the made-up lab are called as the pages of the book ask for them
-FIGURES = {"04_differentiation": ("nmd-heatmap", "layers"), "06_intervention": ("grid", "controls", "dose"), "08_synthesis": ("main-finding", "ledger"),
+FIGURES = {"04_differentiation": ("nmd-heatmap", "layers"), "06_intervention": ("grid", "controls", "dose"), "08_synthesis": ("main-finding", "ledger", "format"),
            "09_confounds": ("context", "lens", "guessing", "split"), "10_ablations": ("overview", "count"),
            "11_open_points": ("clusters", "synergy", "margins", "commitment", "instruction", "hybrid")}
 

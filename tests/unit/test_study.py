@@ -13,7 +13,7 @@ import pytest
 from memgen.config import ROOT, SEEDS, TASK_NAMES, stage_parameters
 from memgen.errors import ParameterError
 from memgen.lab import Lab
-from memgen.study import Job, Plan, _setting, _time_left
+from memgen.study import Job, Plan, _setting, _time_left, per_run
 
 
 def memgen(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -212,6 +212,8 @@ def test_sources_exist_and_name_the_notebook_and_the_modules():
         assert all(path.is_file() for path in files)
         assert job.stage == "00_base" or f"{job.stage}.ipynb" in {path.name for path in files}
     assert "sweep.py" in {path.name for path in plan.sources(Job("06_intervention", "inference", "seed4"))}
+    assert [stage for stage in per_run("scratch") if "ledger.py" in {path.name for path in plan.sources(Job(stage, "inference", "seed4"))}] == []
+    assert {"ledger.py", "figures_ledger.py"} <= {path.name for path in plan.sources(Job("08_synthesis", "study", "all"))}
 
 
 @pytest.mark.parametrize("given", [{"tasks": []}, {"seeds": []}, {"tasks": ["chess"]}, {"settings": {"chess": 1}}, {"seeds": [-1]}])
