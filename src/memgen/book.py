@@ -126,7 +126,8 @@ def render(run: Run, pages: dict[Lab, dict], root: Path, source: Path) -> None:
         {name: getattr(numbers, name) for name in helpers},
         run=run, tracks=tracks, tasks=run.tasks, seeds=run.seeds, preset=run.preset, stages=TITLES, is_finding=run.is_finding,
         percent=percent, decimal=decimal, seconds=seconds, sum=sum, len=len, max=max, min=min, zip=zip,
-        paper=lambda: paper_results(root), scale=lambda: scale_results(root, source), has_paper_runs=(root / "data" / "reference" / "paper").is_dir(), synthesis=run.of(PER_STUDY)[0].result,
+        paper=lambda: paper_results(root), scale=lambda: scale_results(root, source),
+        has_paper_runs=(root / "data" / "reference" / "paper").is_dir(), synthesis=run.of(PER_STUDY)[0].result,
     )
     for path in sorted(source.rglob("*.md")):
         page = path.relative_to(source).as_posix()

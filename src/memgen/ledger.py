@@ -1,9 +1,9 @@
 """The ledger of claims: what is claimed, by whom, which test decides it, and what the runs say.
 
-Every claim is one line of `CLAIMS`, written before its numbers were looked at: a quantity, measured task by task on test keys, and a threshold. On one task it is
-`supported` if the whole 95 % interval lies on the right side of the threshold, `contradicted` if the whole interval lies on the
-wrong side, `inconclusive` otherwise, and where there is nothing to measure. Claims are meant for every task on which they can be tested, so over tasks a claim is supported only
-if it is on each of them, and contradicted if it is on any.
+Every claim is one line of `CLAIMS`: a quantity, measured task by task on test keys, and a threshold, fixed before any of these intervals was computed. On one task it
+is `supported` if the whole 95 % interval lies on the right side of the threshold, `contradicted` if the whole interval lies on the wrong side, and `inconclusive`
+otherwise, or where there is nothing to measure. Claims are meant for every task on which they can be tested, so over tasks a claim is supported only if it is on each
+of them, and contradicted if it is on any.
 """
 
 from __future__ import annotations

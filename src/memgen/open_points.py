@@ -66,7 +66,6 @@ class Case:
         """Which prompts have answers that begin differently, bool `[P]`."""
         return self.candidates[:, 0, 0] != self.candidates[:, 1, 0]
 
-
     @property
     def begin_differently(self) -> Prompts | None:
         """The prompts that have a margin; None if there are none."""
