@@ -26,7 +26,7 @@ import yaml
 
 from .config import ROOT
 from .page import (
-    PER_STUDY, TITLES, BookError, Lab, Numbers, Run, as_executed, decimal, downloads, figures, lab_page, percent, seconds,
+    PER_STUDY, TITLES, BookError, Lab, Numbers, Run, as_executed, decimal, downloads, figures, lab_page, parameter_reference, percent, seconds,
 )
 
 TOOLS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme", "sphinxcontrib-bibtex")
@@ -127,7 +127,7 @@ def render(run: Run, pages: dict[Lab, dict], root: Path, source: Path) -> None:
         run=run, tracks=tracks, tasks=run.tasks, seeds=run.seeds, preset=run.preset, stages=TITLES, is_finding=run.is_finding,
         percent=percent, decimal=decimal, seconds=seconds, sum=sum, len=len, max=max, min=min, zip=zip,
         paper=lambda: paper_results(root), scale=lambda: scale_results(root, source),
-        has_paper_runs=(root / "data" / "reference" / "paper").is_dir(), synthesis=run.of(PER_STUDY)[0].result,
+        parameters=parameter_reference, has_paper_runs=(root / "data" / "reference" / "paper").is_dir(), synthesis=run.of(PER_STUDY)[0].result,
     )
     for path in sorted(source.rglob("*.md")):
         page = path.relative_to(source).as_posix()

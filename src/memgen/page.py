@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .artifacts import read_json
 from .claims import EVIDENCE
-from .config import TASK_NAMES, TrainingParameters, stage_parameters
+from .config import STAGES, TASK_NAMES, TrainingParameters, stage_parameters
 from .errors import ParameterError, StudyError
 from .intervals import pooled
 from .paths import base_folder
@@ -491,3 +491,26 @@ def _markdown(text: str, name: str) -> dict:
 def _text(cell: dict) -> str:
     source = cell["source"]
     return source if isinstance(source, str) else "".join(source)
+
+
+# -- parameters -------------------------------------------------------------------------------------------------------
+def parameter_reference() -> dict[str, list[dict]]:
+    """Every parameter of every stage, from the validated classes: `name`, `meaning`, `values` and `default`, as text."""
+    found = {}
+    for stage, cls in STAGES.items():
+        schema = cls.model_json_schema()
+        required = set(schema.get("required", ()))
+        found[stage] = [{"name": name, "meaning": field["description"], "values": _values(field),
+                         "default": "" if name in required else json.dumps(field.get("default"))} for name, field in schema["properties"].items()]
+    return found
+
+
+def _values(field: dict) -> str:
+    """What a parameter may be, in words, from its JSON schema."""
+    if "enum" in field or "const" in field:
+        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    if field.get("type") == "array":
+        return ("list, not empty; each: " if field.get("minItems") else "list; each: ") + _values(field["items"])
+    kind = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true` or `false`"}[field["type"]]
+    limits = (("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"), ("exclusiveMaximum", "below"))
+    return ", ".join([kind, *(f"{word} {field[key]:g}" for key, word in limits if key in field)])

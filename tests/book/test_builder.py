@@ -251,3 +251,14 @@ def test_negative_numbers_are_written_to_be_read(run):
     assert numbers.cell("inference", "04_differentiation", "any", 2) == "0.01\u00a0(−0.02 to 0.04)"
     numbers.values = lambda *_: [0.02, 0.04]
     assert numbers.cell("inference", "04_differentiation", "any", 2) == "0.03\u00a0(0.02\u2060–\u20600.04)"
+
+
+def test_the_parameter_reference_is_what_the_classes_check(run, root, tmp_path):
+    found = page.parameter_reference()
+    assert {stage: [p["name"] for p in rows] for stage, rows in found.items()} == {stage: list(cls.model_fields) for stage, cls in config.STAGES.items()}
+    of = {p["name"]: p for p in found["06_intervention"]}
+    assert of["site"]["values"] == "`resid_post`, `mlp_out`, `ln_2`" and of["site"]["default"] == '"resid_post"'
+    assert of["top_ns"]["values"] == "list; each: number, above 0, at most 1" and of["seed"]["values"] == "whole number, at least 0"
+    assert of["task"]["default"] == "" and all(p["meaning"] for rows in found.values() for p in rows)
+    text = (stage(run, root, tmp_path / "out") / "parameters.md").read_text()
+    assert "| `lora_rank` | rank of the adapters | whole number, at least 1 | `16` |" in text
