@@ -202,6 +202,7 @@ def scale_results(root: Path, source: Path) -> dict:
     import pandas as pd
 
     from .figures_scale import against_size, describe
+    from .scale import SIZES
 
     table, about = pd.read_csv(path), json.loads(path.with_name("about.json").read_text(encoding="utf8"))
     against_size(table).savefig(source / "figures" / "scale.png")
@@ -211,7 +212,8 @@ def scale_results(root: Path, source: Path) -> dict:
         means = {name: float(value) if value == value else None for name, value in known.mean(numeric_only=True).items()}
         rows.append(means | {"task": task, "width": width, "depth": depth, "passed": len(known), "seeds": len(runs),
                              **{f"{d}_n": int(known[f"{d}_n"].sum()) for d in ("m2g", "g2m")}})
-    return {"rows": rows, "alt": describe(table), "command": about["command"],
+    shown = set(zip(table.width, table.depth))
+    return {"rows": rows, "alt": describe(table), "missing": [f"{w} × {d}" for w, d in SIZES if (w, d) not in shown], "command": about["command"],
             "machine": f"{about['machine']['cores']} cores of {about['machine']['processor']}"}
 
 

@@ -51,11 +51,13 @@ def run(sizes: list[tuple[int, int]], seeds: list[int], runs: str, jobs: int, pr
 
 
 def collect(runs: str, preset: str = "scale") -> pd.DataFrame:
-    """One row a size, task and seed that was begun: its numbers, or `passed` False where no checkpoint passed the gate."""
+    """One row a size, task and seed that has ended: its numbers, or `passed` False where training failed (no checkpoint passed the gate)."""
     rows = []
     for width, depth in SIZES:
         for task in TASKS:
             for folder in sorted(study_folder(f"{runs}/{width}x{depth}", preset).glob(f"{task}/seed*")):
+                if not (folder / "06_intervention" / "result.json").is_file() and not (folder / "02_training.failed.ipynb").is_file():
+                    continue  # interrupted, or still running
                 rows.append({"width": width, "depth": depth, "task": task, "seed": int(folder.name.removeprefix("seed")), **_numbers(folder)})
     if not rows:
         raise ArtifactError(f"{runs} holds no run of the scale sweep; `make scale` makes one")

@@ -237,6 +237,7 @@ def test_the_scale_sweep_is_shown_or_said_to_be_missing(run, root, tmp_path):
     assert "| arithmetic-tagged | 64 × 4 | 0.20 million | 1 of 2 | 0.50 | 0.90 | 80\u00a0% | 20\u00a0% | 60\u00a0% | 10\u00a0% | 100, 90 |" in text
     assert "| arithmetic-matched | 64 × 4 |  | 0 of 1 | n/a |" in text and "no run passed the gate" in text
     assert (tmp_path / "with" / "figures" / "scale.png").is_file()
+    assert "have not been run yet (width × depth): 128 × 2, 128 × 4" in text
 
 
 def test_a_missing_track_is_named(run, root, tmp_path, capsys):

@@ -35,7 +35,9 @@ def runs(tmp_path):
         (home / "seed6" / stage).mkdir(parents=True)
         write_json(home / "seed6" / stage / "result.json", result)
     write_json(home / "seed6" / "02_training" / "manifest.json", {"versions": {"torch": "2"}, "machine": {"cores": 2, "processor": "x"}})
-    (home / "seed7" / "01_dataset_design").mkdir(parents=True)
+    for seed in (7, 8):
+        (home / f"seed{seed}" / "01_dataset_design").mkdir(parents=True)
+    (home / "seed7" / "02_training.failed.ipynb").write_text("{}")  # and seed 8 was interrupted
     return tmp_path
 
 
