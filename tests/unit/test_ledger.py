@@ -176,7 +176,7 @@ class ManyKeys(PlantedAlike):
 def with_words(model, tokenizer):
     """The planted model, in which the words before the last also leave a trace, on coordinates that no answer depends on."""
     model, draw = copy.deepcopy(model), torch.Generator().manual_seed(0)
-    silent = [i for word, i in tokenizer.get_vocab().items() if word.startswith(("key", "word"))]
+    silent = sorted(i for word, i in tokenizer.get_vocab().items() if word.startswith(("key", "word")))
     with torch.no_grad():
         model.transformer.wte.weight[silent, 4:] = torch.randn(len(silent), 4, generator=draw)
         for block in model.transformer.h:
