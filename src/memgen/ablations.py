@@ -21,7 +21,7 @@ from .behavior import CODE, answer, behaviors, tokenize_prompts
 from .config import AblationsParameters
 from .differentiation import select_top, shift_vector
 from .hooks import capture, check_delta, hooked, vector_of, with_vector
-from .intervals import bootstrap_by_key
+from .intervals import bootstrap_by_key, weighted_mean
 from .intervention import DIRECTIONS, SIGN, START, TARGET, Cell, Steering, cell_shift, steering_prompts, summary
 from .pairs import flips
 from .prediction import probe_scores
@@ -232,7 +232,8 @@ def study(steering: Steering, p: AblationsParameters, answered: pd.DataFrame, ar
 
 def best_layer(steering: Steering, reference: np.ndarray, direction: str, tuning: pd.DataFrame) -> int | None:
     """The layer (from 1) that steers most of these (validation) prompts alone, at the whole norm; the lowest of equals, None without prompts."""
-    single = {k: by_layer(reference)[f"layer_{k}_only"] for k in range(1, len(reference) + 1)}
+    variants = by_layer(reference)
+    single = {k: variants[f"layer_{k}_only"] for k in range(1, len(reference) + 1)}
     layers = [k for k, draws in single.items() if draws]
     if tuning.empty or not layers:
         return None
@@ -336,7 +337,7 @@ class _Direction:
             return NULL | self.facts[group, name]
         target = TARGET[self.direction]
         gain = (codes == target).mean(axis=0) - (reference[0] == target)
-        paired = bootstrap_by_key(lambda gain, weights: weights @ gain / weights.sum(axis=1), self.rows.key.to_numpy(), gain, seed=self.p.seed, weighted=True)
+        paired = bootstrap_by_key(weighted_mean, self.rows.key.to_numpy(), gain, seed=self.p.seed, weighted=True)
         interval = [_exact(paired.low), _exact(paired.high)] if np.isfinite([paired.low, paired.high]).all() else None
         return NULL | summary(codes, self.direction) | {"difference": _exact(paired.estimate), "difference_interval": interval} | self.facts[group, name]
 

@@ -9,12 +9,11 @@ import pandas as pd
 
 from .artifacts import read_json
 from .config import SynthesisParameters
-from .differentiation import CONTROLS, select_top
+from .differentiation import CONTROLS, TOP_SHARE, select_top
 from .intervals import pooled
 from .ledger import Evidence
 from .paths import run_folder
 
-TOP_SHARE = 0.05  # of all layer x neuron coordinates
 PER_SEED = ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "05_prediction", "06_intervention")
 EVIDENCE = ("09_confounds", "10_ablations", "11_open_points")  # on the track from scratch
 NAMES = {"m2g": "memorization to generalization", "g2m": "generalization to memorization"}

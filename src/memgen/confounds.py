@@ -18,7 +18,7 @@ from .config import ConfoundsParameters
 from .differentiation import nmd
 from .errors import ArchitectureError
 from .hooks import capture
-from .intervals import Bootstrap, bootstrap_by_key
+from .intervals import Bootstrap, bootstrap_by_key, number, weighted_mean
 from .pairs import flips, same_behavior
 from .prediction import N_FOLDS, probe_scores, prompt_scores, refuse_shared_keys, roc_auc
 from .sites import bare
@@ -71,11 +71,6 @@ def interval(statistic, keys: np.ndarray, *arrays: np.ndarray, seed: int, n_resa
     if len(keys) == 0:
         return Bootstrap(NAN, NAN, NAN, 0, 0)
     return bootstrap_by_key(statistic, keys, *arrays, seed=seed, n_resamples=n_resamples, weighted=True)
-
-
-def weighted_mean(values, weights):
-    """Mean `[B]` of values `[n]` under weights `[B, n]`, as `bootstrap_by_key` takes it."""
-    return weights @ values / weights.sum(axis=1)
 
 
 # -- context: does rephrasing alone move the state along the direction? ----------------------------------------------
@@ -163,9 +158,9 @@ def read_answers(model, tokenizer, parts: dict[str, pd.DataFrame], states: dict[
     result, table = leakage(margins, states, words, labels, keys, p.readable, p.seed, p.n_resamples)
     error = lens_error(model, tokenizer, kept["test"], tokens["test"], margins[:, -1])
     prompt = _auc_interval(labels["test"], keys["test"], words, p.seed, p.n_resamples)
-    return {"lens": {**result, "share_used": len(kept["test"]) / len(parts["test"]) if len(parts["test"]) else None, "error": _number(error),
+    return {"lens": {**result, "share_used": len(kept["test"]) / len(parts["test"]) if len(parts["test"]) else None, "error": number(error),
                      "is_the_models_own": None if np.isnan(error) else error <= torch.finfo(bare(model).dtype).eps ** 0.5},
-            "prompt_only_auc": _number(prompt.estimate), "prompt_only_interval": [_number(prompt.low), _number(prompt.high)]}, table
+            "prompt_only_auc": number(prompt.estimate), "prompt_only_interval": [number(prompt.low), number(prompt.high)]}, table
 
 
 def lens_error(model, tokenizer, rows: pd.DataFrame, tokens: np.ndarray, margins: np.ndarray) -> float:
@@ -210,7 +205,7 @@ def leakage(margins: np.ndarray, states: dict[str, np.ndarray], words: np.ndarra
 def at_layer(table: pd.DataFrame, layer: int | None, name: str) -> dict:
     """The probe's row of a layer (from 1) in the table of `leakage`, as `probe_auc_<name>`, `lead_<name>`, `gain_<name>` with intervals."""
     row = pd.Series(np.nan, index=table.columns) if layer is None else table.iloc[layer - 1]
-    found = {f"{key}_{name}": _number(row[column]) for key, column in PROBE_COLUMNS.items()}
+    found = {f"{key}_{name}": number(row[column]) for key, column in PROBE_COLUMNS.items()}
     return found | {f"{key}_{name}_interval": _numbers([row[f"{column}_low"], row[f"{column}_high"]]) for key, column in PROBE_COLUMNS.items()}
 
 
@@ -277,10 +272,10 @@ def guessing(model, tokenizer, task: Task, answered: pd.DataFrame, p: ConfoundsP
     and neither (`other`), and `margin`, how far apart the log-probabilities of the two answers' first tokens are (nan where that token is one).
     """
     tables = []
-    for number, (kind, rows) in enumerate(flipping_and_stable(answered, max(1, p.n_prompts // 2)).items()):
+    for which, (kind, rows) in enumerate(flipping_and_stable(answered, max(1, p.n_prompts // 2)).items()):
         table = rows[["key", "behavior"]].assign(kind=kind, agreement=NAN, opposite=NAN, other=NAN, margin=NAN)
         if len(rows):
-            texts = sample_answers(model, tokenizer, list(rows.prompt), p.n_samples, p.temperature, task.max_answer_tokens, p.seed + number)
+            texts = sample_answers(model, tokenizer, list(rows.prompt), p.n_samples, p.temperature, task.max_answer_tokens, p.seed + which)
             codes = np.stack([behaviors(task, [row] * p.n_samples, samples) for row, samples in zip(instances(rows), texts)])  # [n, samples]
             greedy = rows.behavior.map(BEHAVIORS.index).to_numpy()[:, None]
             table = table.assign(agreement=(codes == greedy).mean(1), opposite=(codes == 1 - greedy).mean(1),
@@ -289,8 +284,8 @@ def guessing(model, tokenizer, task: Task, answered: pd.DataFrame, p: ConfoundsP
     result = {kind: summary(table, p.seed, p.n_resamples) for kind, table in zip(("flip", "stable"), tables)}
     both = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
     gap = interval(_gap, both.key.to_numpy(), both.agreement.to_numpy(), (both.kind == "stable").to_numpy(), seed=p.seed, n_resamples=p.n_resamples)
-    return {"n_samples": p.n_samples, "temperature": p.temperature, **result, "gap": _number(gap.estimate),
-            "gap_interval": [_number(gap.low), _number(gap.high)]}, both
+    return {"n_samples": p.n_samples, "temperature": p.temperature, **result, "gap": number(gap.estimate),
+            "gap_interval": [number(gap.low), number(gap.high)]}, both
 
 
 def first_token_margins(model, tokenizer, rows: pd.DataFrame) -> np.ndarray:
@@ -306,7 +301,7 @@ def summary(table: pd.DataFrame, seed: int, n_resamples: int) -> dict:
     found: dict = {"n": len(table), "n_keys": int(table.key.nunique())}
     for name in ("agreement", "opposite", "other"):
         share = interval(weighted_mean, table.key.to_numpy(), table[name].to_numpy(), seed=seed, n_resamples=n_resamples)
-        found |= {name: _number(share.estimate), "interval" if name == "agreement" else f"{name}_interval": [_number(share.low), _number(share.high)]}
+        found |= {name: number(share.estimate), "interval" if name == "agreement" else f"{name}_interval": [number(share.low), number(share.high)]}
     margins = table.margin.dropna()
     quartiles = _numbers(margins.quantile([0.25, 0.5, 0.75])) if len(margins) else [None] * 3
     return found | {"margin_quartiles": quartiles, "margin_median": quartiles[1], "n_margin": len(margins)}
@@ -338,8 +333,8 @@ def compare_splits(states: np.ndarray, labels: np.ndarray, keys: np.ndarray, see
     table = pd.DataFrame(rows)
     best = int(table.by_key.fillna(0).to_numpy().argmax())
     at = table.iloc[best]
-    result = {"n": len(labels), "n_keys": int(at.n_keys), "best_layer": best + 1 if np.isfinite(at.by_key) else None, "leak": _number(at.leak),
-              "leak_interval": [_number(at.leak_low), _number(at.leak_high)], "by_key_best": _number(at.by_key), "random_best": _number(at.random)}
+    result = {"n": len(labels), "n_keys": int(at.n_keys), "best_layer": best + 1 if np.isfinite(at.by_key) else None, "leak": number(at.leak),
+              "leak_interval": [number(at.leak_low), number(at.leak_high)], "by_key_best": number(at.by_key), "random_best": number(at.random)}
     for name in ("by_key", "random"):
         result |= {name: _numbers(table[name]), f"{name}_interval": _pairs(table, name)}
     return result, table
@@ -349,13 +344,13 @@ def fold_numbers(labels: np.ndarray, keys: np.ndarray, seed: int, by_key: bool) 
     """The fold `[n]` each prompt is held out in: whole keys, or prompts at random, the same number of folds; -1 throughout for fewer than two keys."""
     from sklearn.model_selection import GroupKFold, KFold
 
-    n_folds, number = min(N_FOLDS, len(np.unique(keys))), np.full(len(keys), -1)
+    n_folds, found = min(N_FOLDS, len(np.unique(keys))), np.full(len(keys), -1)
     if n_folds < 2:
-        return number
+        return found
     split = (GroupKFold if by_key else KFold)(n_folds, shuffle=True, random_state=seed)
     for fold, (_, held) in enumerate(split.split(labels, groups=keys if by_key else None)):
-        number[held] = fold
-    return number
+        found[held] = fold
+    return found
 
 
 def held_out_scores(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
@@ -394,12 +389,8 @@ def _columns(**found: Bootstrap) -> dict[str, float]:
     return {f"{name}{end}": value for name, one in found.items() for end, value in (("", one.estimate), ("_low", one.low), ("_high", one.high))}
 
 
-def _number(value) -> float | None:
-    return None if pd.isna(value) else float(value)
-
-
 def _numbers(values) -> list[float | None]:
-    return [_number(value) for value in values]
+    return [number(value) for value in values]
 
 
 def _pairs(table: pd.DataFrame, name: str) -> list[list[float | None]]:

@@ -16,6 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
+TOP_SHARE = 0.05  # of all layer x neuron coordinates, where the top neurons of two maps or models are compared
 CONTROLS = ("random_neurons", "other_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels")
 
 

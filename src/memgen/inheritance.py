@@ -13,7 +13,7 @@ import pandas as pd
 from .adapters import scaled
 from .behavior import answer, behaviors, rates, tokenize_prompts
 from .config import DifferentiationParameters
-from .differentiation import correlation, nmd, select_top
+from .differentiation import TOP_SHARE, correlation, nmd, select_top
 from .hooks import capture
 from .intervals import wilson
 from .pairs import flips
@@ -21,7 +21,6 @@ from .tasks import Task, instances
 from .training import spread
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-TOP_SHARE = 0.05  # of all layer x neuron coordinates
 
 
 def compare(on: tuple[np.ndarray, np.ndarray], off: tuple[np.ndarray, np.ndarray]) -> dict:

@@ -99,6 +99,16 @@ def bootstrap_by_key(
     return Bootstrap(estimate, low, high, n_keys, n_degenerate=len(draws) - len(valid))
 
 
+def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean [B] of values [n] under weights [B, n]: a statistic for `bootstrap_by_key(..., weighted=True)`."""
+    return weights @ values / weights.sum(axis=1)
+
+
+def number(value) -> float | None:
+    """A float for a `result.json`, or None where it is undefined or not finite."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
 def percentile_interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
     """The central `confidence` share of the draws [B]; nan where there are none."""
     if not 0 < confidence < 1:

@@ -21,7 +21,7 @@ from .differentiation import control_shifts, select_top, shift_vector
 from .errors import StudyError
 from .hooks import shift
 from .intervals import wilson
-from .pairs import flip_rates
+from .pairs import flip_rates, rephrased
 from .sites import SITES
 from .sweep import Prompts, make_prompts, race, run_cells
 from .tasks import BEHAVIORS, Task, instances
@@ -143,6 +143,7 @@ def study(steering: Steering, p: InterventionParameters, answered: pd.DataFrame,
     began, result = time.monotonic(), {"site": p.site, "positions": p.positions, "identity_holds": True, "race_rows": 0, "grid_rows": 0}
     tables: dict[str, list[pd.DataFrame]] = {"races": [], "controls": [], "doses": [], "ablations": [], "outcomes": []}
     cells, floor = grid(p.alphas, p.top_ns, steering.nmd, steering.rho), flip_rates(answered)
+    others = rephrased(answered)
     free = spread(frame[(frame.kind == "free") & (frame.split == "test")], p.n_side_effect_prompts)
     keyed = spread(frame[frame.kind == "keyed"], p.n_side_effect_prompts)
     for direction in DIRECTIONS:
@@ -161,7 +162,8 @@ def study(steering: Steering, p: InterventionParameters, answered: pd.DataFrame,
         result["identity_holds"] &= bool((nothing == CODE[START[direction]]).all())
         found = summary(steered, direction)
         control, outcomes = controls(steering, cell, rows, direction, (arrays["memory"], arrays["rule"]), p.n_control_draws, rng)
-        tables["outcomes"] += [outcome_rows("steered", steered, rows, direction), outcomes, rephrased(answered, direction)]
+        turned = others[(others.split == "test") & (others.before == START[direction])]
+        tables["outcomes"] += [outcome_rows("steered", steered, rows, direction), outcomes, outcome_rows("rephrasing", turned.behavior.map(CODE).to_numpy(), turned, direction)]
         flip = floor[(floor.split == "test") & (floor.direction == direction)].iloc[0]
         result[direction] = {
             "alpha": cell.alpha, "top_n": cell.top_n, **found, "n_keys": int(rows.key.nunique()),
@@ -177,15 +179,6 @@ def study(steering: Steering, p: InterventionParameters, answered: pd.DataFrame,
         tables["ablations"].append(ablations(steering, cell, p, tuning, rows, direction, arrays))
     seconds = {"seconds": round(time.monotonic() - began, 1)}
     return result, {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}, seconds
-
-
-def rephrased(answered: pd.DataFrame, direction: str) -> pd.DataFrame:
-    """What rephrasing alone does to the test prompts of a direction, as `outcome_rows`."""
-    originals = answered[answered.rephrasing == 0].set_index("group").behavior
-    others = answered[(answered.rephrasing > 0) & (answered.split == "test")]
-    others = others[others.group.map(originals) == START[direction]]
-    return pd.DataFrame({"direction": direction, "kind": "rephrasing", "key": others.key.to_numpy(),
-                         "success": (others.behavior == BEHAVIORS[TARGET[direction]]).to_numpy()})
 
 
 def doses(steering: Steering, cell: Cell, alphas: list[float], rows: pd.DataFrame, direction: str, rng: np.random.Generator) -> pd.DataFrame:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from .evidence import NOTHING, Effect, over_keys, over_seeds, rate
+from .intervals import number
 from .prediction import roc_auc
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -42,10 +43,10 @@ class Evidence:
     later: dict[str, list[float]]
     track: str = "scratch"
     seed: int = 0
-    tasks: list[str] = field(init=False)
 
-    def __post_init__(self):
-        self.tasks = list(self.results)
+    @property
+    def tasks(self) -> list[str]:
+        return list(self.results)
 
     def stage(self, task: str, stage: str) -> list[dict]:
         """A stage's results, one a seed; those seeds that have it."""
@@ -176,7 +177,7 @@ def main_numbers(evidence: Evidence) -> dict[str, dict[str, dict]]:
     for task in evidence.tasks:
         effects = {name: behavior_share(evidence, task, name) for name in ("memory", "rule")} | {"auc": auc(evidence, task)}
         effects |= {direction: success(evidence, task, direction) for direction in DIRECTIONS}
-        found[task] = {name: {"value": _plain(e.value), "low": _plain(e.low), "high": _plain(e.high), "n": e.n, "n_keys": e.n_keys, "n_seeds": e.n_seeds}
+        found[task] = {name: {"value": number(e.value), "low": number(e.low), "high": number(e.high), "n": e.n, "n_keys": e.n_keys, "n_seeds": e.n_seeds}
                        for name, e in effects.items()}
     return found
 
@@ -239,8 +240,9 @@ def _one_format(evidence: Evidence) -> list[str]:
     return [task for task in evidence.tasks if not task.endswith("-tagged")]
 
 
-def _families(evidence: Evidence) -> list[str]:
-    return [t.removesuffix("-tagged") for t in evidence.tasks if t.endswith("-tagged") and t.replace("-tagged", "-matched") in evidence.tasks]
+def families(tasks: list[str]) -> list[str]:
+    """Families of which both variants are among the tasks, such as `cipher`."""
+    return [t.removesuffix("-tagged") for t in tasks if t.endswith("-tagged") and t.replace("-tagged", "-matched") in tasks]
 
 
 CLAIMS = (
@@ -268,7 +270,7 @@ CLAIMS = (
     Claim("same_format", "also in one format", "Steering away from memory beats every control also where both answers share one format.", "reviewers",
           "as steer_m2g, on the tasks whose two answers look alike", "09_confounds", lambda e, t: steers(e, t, "m2g"), cases=_one_format),
     Claim("format", "format helps", "It works better where the two answers differ in format than where they look alike.", "ours",
-          "success of m2g with tagged answers less that with matched ones, same keys: interval above 0", "09_confounds", format_gap, cases=_families),
+          "success of m2g with tagged answers less that with matched ones, same keys: interval above 0", "09_confounds", format_gap, cases=lambda e: families(e.tasks)),
     Claim("retrain", "steers retrains", "Neurons found in one model steer its retrains from the same base.", "paper, v2",
           "success of another model's neurons less that of random ones, same base, mean of both directions: interval above 0", "07_transfer",
           lambda e, t: transfers(e, t, "retrain", True)),
@@ -291,7 +293,7 @@ def judge(claim: Claim, evidence: Evidence) -> dict:
     for case in claim.cases(evidence):
         effect = claim.measure(evidence, case)
         if effect.n_seeds:
-            cases[case] = {"verdict": claim.verdict(evidence, case, effect), "effect": _plain(effect.value), "interval": [_plain(effect.low), _plain(effect.high)],
+            cases[case] = {"verdict": claim.verdict(evidence, case, effect), "effect": number(effect.value), "interval": [number(effect.low), number(effect.high)],
                            "n": effect.n, "n_keys": effect.n_keys, "n_seeds": effect.n_seeds}
     verdicts = [case["verdict"] for case in cases.values()]
     overall = CONTRADICTED if CONTRADICTED in verdicts else SUPPORTED if verdicts and set(verdicts) == {SUPPORTED} else INCONCLUSIVE
@@ -315,10 +317,6 @@ def _sentence(cases: dict[str, dict]) -> str:
         around = "no interval" if low is None else f"{low:.2f} to {high:.2f}"
         parts.append(f"{name} {case['effect']:.2f} ({around}; {case['verdict']})")
     return "; ".join(parts) + "."
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
 
 
 def _of(table: pd.DataFrame, task: str) -> pd.DataFrame:

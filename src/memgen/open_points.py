@@ -17,10 +17,11 @@ import torch
 
 from .behavior import CODE, accuracy, answer, first_token_log_probabilities
 from .config import OpenPointsParameters, TrainingParameters
+from .differentiation import shift_vector
 from .errors import StudyError
 from .hooks import shift
 from .instructions import instruct
-from .intervals import bootstrap_by_key, wilson
+from .intervals import bootstrap_by_key, number, weighted_mean, wilson
 from .intervention import DIRECTIONS, SIGN, START, TARGET, Cell, Steering, cell_shift, steering_prompts, summary
 from .prediction import roc_auc
 from .sites import bare
@@ -95,14 +96,6 @@ def by_key(statistic, keys: np.ndarray, *arrays: np.ndarray, seed: int) -> dict:
     return {"value": number(found.estimate), "interval": None if None in interval else interval, "n": len(keys), "n_keys": found.n_keys}
 
 
-def number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return weights @ values / weights.sum(-1)
-
-
 # -- clusters -------------------------------------------------------------------------------------------------------
 def top_neurons(nmd: np.ndarray, rho: np.ndarray, n: int) -> np.ndarray:
     """The `n` neurons with the largest |rho| over all layers, best first: `[n, 2]` (layer, index). Those that never differ are no candidates."""
@@ -138,9 +131,9 @@ def cluster(correlations: np.ndarray, n_clusters: int) -> np.ndarray:
 
 def group_shift(neurons: np.ndarray, nmd: np.ndarray, rho: np.ndarray, norm: float) -> np.ndarray:
     """sign(rho) * |NMD| on these neurons `[n, 2]`, 0 elsewhere, rescaled to `norm`: `[L, d]`, towards the rule."""
-    found = np.zeros(rho.shape)
-    layer, index = np.asarray(neurons).reshape(-1, 2).T
-    found[layer, index] = np.sign(rho[layer, index]) * np.abs(nmd[layer, index])
+    mask = np.zeros(rho.shape, dtype=bool)
+    mask[tuple(np.asarray(neurons).reshape(-1, 2).T)] = True
+    found = shift_vector(nmd, rho, mask)
     own = np.linalg.norm(found)
     return found * (norm / own) if own else found
 
@@ -184,7 +177,7 @@ def steer_groups(steering: Steering, case: Case, neurons: np.ndarray, groups: pd
         "clusters": [{**own, "size": len(own["neurons"]), "random": random} for own, random in zip(by_kind["cluster"], by_kind["random"])],
         **{f"{kind}_mean": number(np.mean([x["success"] for x in by_kind[kind]] or np.nan)) for kind in ("cluster", "random", "single")},
         **{f"{kind}_largest": max((x["success"] for x in by_kind[kind]), default=None) for kind in ("cluster", "random", "single")},
-        "difference": by_key(_mean, case.keys, difference, seed=seed),
+        "difference": by_key(weighted_mean, case.keys, difference, seed=seed),
     }
     return result, table.drop(columns=["interval", "neurons"])
 
@@ -222,8 +215,8 @@ def synergy(effects: np.ndarray, pairs: list[tuple[int, int]], keys: np.ndarray,
         matrix[i][j] = matrix[j][i] = value
     return {
         "matrix": matrix, "single": alone.mean(1).tolist() if defined else [None] * n, "single_mean": number(alone.mean()) if n and defined else None,
-        "mean": by_key(_mean, keys, found.mean(0), seed=seed) if len(pairs) else by_key(_mean, keys[:0], seed=seed),
-        "all": number(everything.mean()) if defined else None, "together": by_key(_mean, keys, everything - alone.sum(0), seed=seed),
+        "mean": by_key(weighted_mean, keys, found.mean(0), seed=seed) if len(pairs) else by_key(weighted_mean, keys[:0], seed=seed),
+        "all": number(everything.mean()) if defined else None, "together": by_key(weighted_mean, keys, everything - alone.sum(0), seed=seed),
     }
 
 

@@ -20,6 +20,7 @@ from .claims import EVIDENCE
 from .config import STAGES, TASK_NAMES, TrainingParameters, stage_parameters
 from .errors import ParameterError, StudyError
 from .intervals import pooled
+from .ledger import families
 from .paths import base_folder
 
 TITLES = {
@@ -270,8 +271,7 @@ class Numbers:
 
     def families(self) -> list[tuple[str, str, str]]:
         """`(family, tagged task, matched task)` for every family of which both variants are in the run."""
-        names = [t.removesuffix("-tagged") for t in self.tasks if t.endswith("-tagged")]
-        return [(f, f"{f}-tagged", f"{f}-matched") for f in names if f"{f}-matched" in self.tasks]
+        return [(f, f"{f}-tagged", f"{f}-matched") for f in families(self.tasks)]
 
     def _defined(self, task: str, stage: str, key: str) -> list:
         return [value for value in self.values(task, stage, key) if value is not None]

@@ -63,18 +63,23 @@ def _couple(answered: pd.DataFrame, wanted: tuple[str, str]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["memory", "rule", "key", "split"])
 
 
+def rephrased(answered: pd.DataFrame) -> pd.DataFrame:
+    """The rephrasings alone, with the behaviour of their originals as `before`."""
+    originals = answered[answered.rephrasing == 0].set_index("group").behavior
+    others = answered[answered.rephrasing > 0]
+    return others.assign(before=others.group.map(originals))
+
+
 def flip_rates(answered: pd.DataFrame) -> pd.DataFrame:
     """By split and behaviour of the original: how often a rephrasing turns to the opposite behaviour, with n.
 
     This is the floor of every steering result: what changing the words alone does.
     """
-    originals = answered[answered.rephrasing == 0].set_index("group").behavior
-    others = answered[answered.rephrasing > 0]
-    before = others.group.map(originals)
+    others = rephrased(answered)
     table = []
     for split in answered.split.unique():
         for start, end in (("memorization", "generalization"), ("generalization", "memorization")):
-            chosen = (others.split == split) & (before == start)
+            chosen = (others.split == split) & (others.before == start)
             n, flipped = int(chosen.sum()), int((chosen & (others.behavior == end)).sum())
             table.append({"split": split, "direction": "m2g" if start == "memorization" else "g2m",
                           "n": n, "flipped": flipped, "rate": flipped / n if n else 0.0})

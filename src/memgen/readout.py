@@ -13,6 +13,7 @@ from .config import DifferentiationParameters, PredictionParameters
 from .differentiation import correlation, discoveries, effect_size, nmd, same_behavior_nulls, share_by_layer, sign_flip_test
 from .errors import StudyError
 from .hooks import capture
+from .intervals import number
 from .pairs import flips, same_behavior
 from .prediction import baselines, probe_by_layer, probe_scores, prompt_scores
 from .sites import SITES
@@ -90,19 +91,14 @@ def predict(model, tokenizer, answered: pd.DataFrame, p: PredictionParameters) -
     of = others.set_index("name")
     result = {
         "site": p.sites[0], "best_layer": best + 1, "n_train": len(parts["train"]), "n_test": len(parts["test"]), "n_test_keys": len(set(keys["test"])),
-        "accuracy": [_number(v) for v in main.accuracy], "auc": [_number(v) for v in main.auc],
-        "auc_interval": [[_number(low), _number(high)] for low, high in zip(main.auc_low, main.auc_high)],
-        "best_auc": _number(main.auc[best]), "best_auc_interval": [_number(main.auc_low[best]), _number(main.auc_high[best])],
-        "prompt_only_auc": _number(of.auc["prompt_only"]), "shuffled_auc": _number(of.auc["shuffled_labels"]),
-        "margin_auc": _number(of.auc["answer_margin"]), "entropy_auc": _number(of.auc["entropy"]), "majority": _number(of.accuracy["majority"]),
+        "accuracy": [number(v) for v in main.accuracy], "auc": [number(v) for v in main.auc],
+        "auc_interval": [[number(low), number(high)] for low, high in zip(main.auc_low, main.auc_high)],
+        "best_auc": number(main.auc[best]), "best_auc_interval": [number(main.auc_low[best]), number(main.auc_high[best])],
+        "prompt_only_auc": number(of.auc["prompt_only"]), "shuffled_auc": number(of.auc["shuffled_labels"]),
+        "margin_auc": number(of.auc["answer_margin"]), "entropy_auc": number(of.auc["entropy"]), "majority": number(of.accuracy["majority"]),
     }
     train_of = (labels["train"], keys["train"])
     scored = pd.DataFrame({
         "key": keys["test"], "label": labels["test"], "probe": probe_scores(first["train"][:, best], *train_of, first["test"][:, best], seed=p.seed),
         "prompt_only": prompt_scores(tokens["train"][0].numpy(), *train_of, tokens["test"][0].numpy(), seed=p.seed)})
     return result, {"probes": pd.concat(tables), "baselines": others, "scores": scored}
-
-
-def _number(value) -> float | None:
-    """A float, or None where it is undefined (only one behaviour among the test prompts, say)."""
-    return None if pd.isna(value) else float(value)

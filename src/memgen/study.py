@@ -148,12 +148,15 @@ class Plan:
         """The first task, and the track, of the study that start from this base; all give the same one."""
         return next((task, track) for track in self.tracks for task in self.tasks for seed in self.seeds if self.base(task, seed, track) == base)
 
+    def _settings(self, stage: str) -> dict:
+        """The settings that this stage takes and lets vary."""
+        return {k: v for k, v in split_overrides(self.settings)[stage].items() if not _fixed(stage, k)}
+
     def _of(self, stage: str, task: str, track: str):
         """The stage's parameters that do not depend on the seed."""
         key = (stage, task, track)
         if key not in self._known:
-            given = {k: v for k, v in self.settings.items() if k in STAGES[stage].model_fields and not _fixed(stage, k)}
-            self._known[key] = stage_parameters(stage, {"preset": self.preset, "task": task, "track": track, **given})
+            self._known[key] = stage_parameters(stage, {"preset": self.preset, "task": task, "track": track, **self._settings(stage)})
         return self._known[key]
 
     @cached_property
@@ -179,7 +182,7 @@ class Plan:
             given["tasks"] = self.tasks
         if job.retrain:
             given["retrain"] = job.retrain
-        return given | {k: v for k, v in split_overrides(self.settings)[job.stage].items() if not _fixed(job.stage, k)}
+        return given | self._settings(job.stage)
 
     def stamp(self, job: Job) -> Path:
         """The small file that says a lab is done: the digest of its outputs. What Snakemake compares."""

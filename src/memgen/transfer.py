@@ -15,7 +15,7 @@ import pandas as pd
 from .artifacts import read_json
 from .behavior import tokenize_prompts
 from .config import DatasetParameters, TransferParameters
-from .differentiation import correlation, nmd, select_top
+from .differentiation import TOP_SHARE, correlation, nmd, select_top
 from .errors import StudyError
 from .hooks import capture
 from .intervals import wilson
@@ -26,7 +26,6 @@ from .paths import run_folder
 from .tasks import make_task
 
 
-OVERLAP_SHARE = 0.05  # of all layer x neuron coordinates
 APPLIED = ["source", "direction", "success", "interval", "other", "n", "control", "control_interval", "by_key"]
 POOLED = ["source", "target", "direction", "n", "success", "interval", "control"]
 
@@ -126,7 +125,7 @@ def _by_key(wins: np.ndarray, keys: pd.Series) -> list[dict]:
     return counts.groupby("key", as_index=False).sum().to_dict("records")
 
 
-def overlaps(sources: dict[str, dict], share: float = OVERLAP_SHARE) -> list[list[float]]:
+def overlaps(sources: dict[str, dict], share: float = TOP_SHARE) -> list[list[float]]:
     """Share of the top neurons by |rho| that two models have in common, for every pair; by chance it is `share` itself."""
     tops = np.stack([select_top(s["rho"], share).ravel() for s in sources.values()]).astype(float)
     return (tops @ tops.T / tops.sum(1)).tolist()
@@ -174,9 +173,9 @@ def study(p: TransferParameters) -> tuple[dict, pd.DataFrame]:
     between, across = table[table.kind == "retrain"], pooled(table[table.kind == "task"])
     shares = table[table.kind == "task"].drop_duplicates("source").set_index("source").shared_base
     result = {"retrain": _matrices(between, names, names) | {"base": [models[name].base for name in names], "overlap": overlaps(data),
-                                                             "overlap_by_chance": OVERLAP_SHARE},
+                                                             "overlap_by_chance": TOP_SHARE},
               "task": _matrices(across, tasks, [p.task]) | {"shares_base": [bool(shares[task]) for task in tasks],
-                                                            "overlap": _task_overlap(overlap, tasks), "overlap_by_chance": OVERLAP_SHARE}}
+                                                            "overlap": _task_overlap(overlap, tasks), "overlap_by_chance": TOP_SHARE}}
     return result, table
 
 
