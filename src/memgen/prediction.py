@@ -40,12 +40,13 @@ def probe_by_layer(
     c_grid: Sequence[float] = C_GRID,
     n_resamples: int = 1000,
     confidence: float = 0.95,
+    probes: Sequence[Probe] | None = None,
 ) -> pd.DataFrame:
     """A standardised, L2-penalised logistic regression per layer, fitted on train keys, scored on test keys.
 
     states: [n, L, d]; labels, keys: [n]. C is the value of `c_grid` with the lowest log loss over folds of
-    train keys. Columns: layer, accuracy, accuracy_low, accuracy_high, auc, auc_low, auc_high, n_test, n_test_keys,
-    n_train, positive_share (of the test labels), c, cv_auc.
+    train keys. `probes`: what `fit_probes` made of the same train set, where it was called before.
+    Columns: layer, accuracy, accuracy_low, accuracy_high, auc, auc_low, auc_high, n_test, n_test_keys, n_train, positive_share (of the test labels), c, cv_auc.
 
     `cv_auc` is the AUC over those folds. Choose a best layer by it: choosing by `auc` would choose on test keys.
     A train set of one class teaches nothing: the constant answer has an accuracy, its AUC is nan. A test set of one
@@ -59,14 +60,28 @@ def probe_by_layer(
     test_states = _features("test_states", test_states, test_labels, ndim=3)
 
     rows = []
-    for layer in range(train_states.shape[1]):
-        probe = _fit_probe(train_states[:, layer], train_labels, train_keys, c_grid, seed)
+    for layer, probe in enumerate(probes or fit_probes(train_states, train_labels, train_keys, seed=seed, c_grid=c_grid)):
         scores = probe.log_odds(test_states[:, layer])
         row = _scored(test_labels, test_keys, scores[None], scores[None] > 0, seed, n_resamples, confidence)
         rows.append({"layer": layer} | row | {"n_train": len(train_labels), "c": probe.c, "cv_auc": probe.cv_auc})
     table = pd.DataFrame(rows).rename(columns={"n": "n_test", "n_keys": "n_test_keys"})
     table["positive_share"] = float(test_labels.mean()) if len(test_labels) else NAN
     return table
+
+
+def fit_probes(states: np.ndarray, labels: np.ndarray, keys: np.ndarray, *, seed: int, c_grid: Sequence[float] = C_GRID) -> list[Probe]:
+    """The probe of every layer, fitted to train states [n, L, d], labels [n] and keys [n]."""
+    labels, keys = np.asarray(labels), np.asarray(keys)
+    return [_fit_probe(states[:, layer], labels, keys, c_grid, seed) for layer in range(states.shape[1])]
+
+
+def probe_arrays(probes: Sequence[Probe], width: int) -> dict[str, np.ndarray]:
+    """`weight` [L, d] and `bias` [L] in float64: log odds of generalization at layer l = states [n, d] @ weight[l] + bias[l].
+
+    The standardisation is folded in. A probe that saw one class has weights of 0 and an infinite bias.
+    """
+    lines = [probe.line(width) for probe in probes]
+    return {"weight": np.stack([weight for weight, _ in lines]), "bias": np.array([bias for _, bias in lines])}
 
 
 def probe_scores(
@@ -77,7 +92,7 @@ def probe_scores(
 
 
 def prompt_scores(train_tokens: np.ndarray, train_labels: np.ndarray, train_keys: np.ndarray, test_tokens: np.ndarray, *, seed: int) -> np.ndarray:
-    """The same from the prompt's tokens alone, [n, T] and [m, T]: the baseline `prompt_only`."""
+    """The same from which token stands where in the prompt, [n, T] and [m, T], so from the prompt without the model: the baseline `prompt_only`."""
     train, test = _one_hot(train_tokens, test_tokens)
     return probe_scores(train, train_labels, train_keys, test, seed=seed, standardise=False)
 
@@ -90,8 +105,7 @@ def baselines(
     *,
     train_states: np.ndarray,
     test_states: np.ndarray,
-    train_tokens: np.ndarray,
-    test_tokens: np.ndarray,
+    prompt_only: np.ndarray,
     train_scores: Mapping[str, np.ndarray],
     test_scores: Mapping[str, np.ndarray],
     seed: int,
@@ -105,7 +119,7 @@ def baselines(
     - majority: the train set's more frequent behaviour, always;
     - shuffled_labels: the probe on `states` [n, d] of one layer, refitted `n_shuffles` times to permuted train labels.
       Its scores are means over the shuffles, its intervals the spread of a single one (shuffle and test keys);
-    - prompt_only: logistic regression on which token [n, T] stands where, so on the prompt without the model;
+    - prompt_only: log odds [n] of the test prompts from their tokens alone, as `prompt_scores` gives them;
     - one row per entry of `scores` ({"answer_margin": [n], "entropy": [n]}), each a single number per prompt such as
       the model's own next-token statistics. Orientation (is high rule or memory?) and threshold come from train.
 
@@ -117,8 +131,6 @@ def baselines(
     train_labels, train_keys, test_labels, test_keys = _checked(train_labels, train_keys, test_labels, test_keys)
     train_states = _features("train_states", train_states, train_labels, ndim=2)
     test_states = _features("test_states", test_states, test_labels, ndim=2)
-    train_tokens = _features("train_tokens", train_tokens, train_labels, ndim=2)
-    test_tokens = _features("test_tokens", test_tokens, test_labels, ndim=2)
     if set(train_scores) != set(test_scores):
         raise ValueError(f"scores of train and test differ: {sorted(train_scores)} and {sorted(test_scores)}")
 
@@ -138,9 +150,7 @@ def baselines(
         shuffled[i] = probe.log_odds(test_states)
     add("shuffled_labels", shuffled, shuffled > 0)
 
-    one_hot_train, one_hot_test = _one_hot(train_tokens, test_tokens)
-    prompt_probe = _fit_probe(one_hot_train, train_labels, train_keys, c_grid, seed, standardise=False)
-    scores = prompt_probe.log_odds(one_hot_test)[None]
+    scores = np.asarray(prompt_only)[None]
     add("prompt_only", scores, scores > 0)
 
     for name in train_scores:
@@ -225,7 +235,7 @@ def _scored(
 # ---------------------------------------------------------------------------------------------- fitting
 
 
-class _Probe(NamedTuple):
+class Probe(NamedTuple):
     """A fitted logistic regression; without a model where train held one class, `constant`, only."""
 
     model: LogisticRegression | None
@@ -242,14 +252,24 @@ class _Probe(NamedTuple):
             return np.empty(0)
         return self.model.decision_function(self.scaler.transform(x) if self.scaler else x)
 
+    def line(self, width: int) -> tuple[np.ndarray, float]:
+        """Weights [width] and bias of the same log odds for x as it is, not standardised."""
+        if self.model is None:
+            return np.zeros(width), float("inf") if self.constant == 1 else float("-inf")
+        weight, bias = self.model.coef_[0].astype(np.float64), float(self.model.intercept_[0])
+        if self.scaler:
+            weight = weight / self.scaler.scale_
+            bias -= float(weight @ self.scaler.mean_)
+        return weight, bias
+
 
 def _fit_probe(
     x: np.ndarray, labels: np.ndarray, keys: np.ndarray, c_grid: Sequence[float], seed: int, standardise: bool = True
-) -> _Probe:
+) -> Probe:
     """Choose C by log loss over folds of keys, then fit on all of x [n, d]."""
     classes = np.unique(labels)
     if len(classes) == 1:
-        return _Probe(None, None, int(classes[0]), NAN, NAN)
+        return Probe(None, None, int(classes[0]), NAN, NAN)
     grid = sorted(c_grid)
     held_out = np.full((len(grid), len(labels)), np.nan)  # log odds of every row while its key was left out
     for fit_rows, held_rows in _folds(labels, keys, seed):
@@ -266,7 +286,7 @@ def _fit_probe(
     return probe._replace(cv_auc=roc_auc(labels[rows], held_out[best, rows]))
 
 
-def _path(x: np.ndarray, labels: np.ndarray, grid: Sequence[float], standardise: bool) -> Iterator[_Probe]:
+def _path(x: np.ndarray, labels: np.ndarray, grid: Sequence[float], standardise: bool) -> Iterator[Probe]:
     """Fits for every C, strongest penalty first; each starts from the one before, which is several times faster.
 
     The yielded probes share one model: use each before asking for the next.
@@ -279,7 +299,7 @@ def _path(x: np.ndarray, labels: np.ndarray, grid: Sequence[float], standardise:
     x = scaler.transform(x) if scaler else x
     model = LogisticRegression(max_iter=2000, warm_start=True)
     for c in grid:
-        yield _Probe(model.set_params(C=c).fit(x, labels), scaler, None, float(c), NAN)
+        yield Probe(model.set_params(C=c).fit(x, labels), scaler, None, float(c), NAN)
 
 
 def _folds(labels: np.ndarray, keys: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -15,7 +15,7 @@ from .errors import StudyError
 from .hooks import capture
 from .intervals import number
 from .pairs import flips, same_behavior
-from .prediction import baselines, probe_by_layer, probe_scores, prompt_scores
+from .prediction import baselines, fit_probes, probe_arrays, probe_by_layer, prompt_scores
 from .sites import SITES
 from .training import spread
 
@@ -64,11 +64,11 @@ def differentiate(model, tokenizer, answered: pd.DataFrame, p: DifferentiationPa
     return result, arrays, null
 
 
-def predict(model, tokenizer, answered: pd.DataFrame, p: PredictionParameters) -> tuple[dict, dict[str, pd.DataFrame]]:
-    """Probes per layer and site on test keys, beside their baselines: the stage's result and its tables.
+def predict(model, tokenizer, answered: pd.DataFrame, p: PredictionParameters) -> tuple[dict, dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+    """Probes per layer and site on test keys, beside their baselines: the stage's result, its tables and the probes of the first site.
 
     Tables: `probes`, `baselines`, and `scores`, one row a test prompt: its key, its behaviour (`label`, 1: rule), the log odds of the best layer's probe and of the
-    prompt's tokens alone.
+    prompt's tokens alone. Probes: `weight` [L, d] and `bias` [L], as `prediction.probe_arrays` writes them.
 
     The best layer is the one with the highest cross-validated AUC on *train* keys.
     """
@@ -77,17 +77,20 @@ def predict(model, tokenizer, answered: pd.DataFrame, p: PredictionParameters) -
     labels = {split: (part.behavior == "generalization").to_numpy().astype(int) for split, part in parts.items()}
     keys = {split: part.key.to_numpy() for split, part in parts.items()}
     tokens = {split: tokenize_prompts(tokenizer, list(part.prompt)) for split, part in parts.items()}
-    tables, states = [], {}
+    train_of = (labels["train"], keys["train"])
+    tables, states, probes = [], {}, {}
     for site in p.sites:
         states[site] = {split: capture(model, *tokens[split], site=site).numpy() for split in parts}
-        tables.append(probe_by_layer(states[site]["train"], labels["train"], keys["train"], states[site]["test"], labels["test"], keys["test"],
-                                     seed=p.seed, n_resamples=p.n_resamples).assign(site=site))
-    main, first = tables[0], states[p.sites[0]]
+        probes[site] = fit_probes(states[site]["train"], *train_of, seed=p.seed)
+        tables.append(probe_by_layer(states[site]["train"], *train_of, states[site]["test"], labels["test"], keys["test"],
+                                     seed=p.seed, n_resamples=p.n_resamples, probes=probes[site]).assign(site=site))
+    main, first, fitted = tables[0], states[p.sites[0]], probes[p.sites[0]]
     best = int(main.cv_auc.fillna(0).to_numpy().argmax())
     scores = {split: next_token_scores(model, *tokens[split]) for split in parts}
-    others = baselines(labels["train"], keys["train"], labels["test"], keys["test"], train_states=first["train"][:, best],
-                       test_states=first["test"][:, best], train_tokens=tokens["train"][0].numpy(), test_tokens=tokens["test"][0].numpy(),
-                       train_scores=scores["train"], test_scores=scores["test"], seed=p.seed, n_shuffles=p.n_shuffles, n_resamples=p.n_resamples)
+    prompt_only = prompt_scores(tokens["train"][0].numpy(), *train_of, tokens["test"][0].numpy(), seed=p.seed)
+    others = baselines(*train_of, labels["test"], keys["test"], train_states=first["train"][:, best], test_states=first["test"][:, best],
+                       prompt_only=prompt_only, train_scores=scores["train"], test_scores=scores["test"],
+                       seed=p.seed, n_shuffles=p.n_shuffles, n_resamples=p.n_resamples)
     of = others.set_index("name")
     result = {
         "site": p.sites[0], "best_layer": best + 1, "n_train": len(parts["train"]), "n_test": len(parts["test"]), "n_test_keys": len(set(keys["test"])),
@@ -97,8 +100,5 @@ def predict(model, tokenizer, answered: pd.DataFrame, p: PredictionParameters) -
         "prompt_only_auc": number(of.auc["prompt_only"]), "shuffled_auc": number(of.auc["shuffled_labels"]),
         "margin_auc": number(of.auc["answer_margin"]), "entropy_auc": number(of.auc["entropy"]), "majority": number(of.accuracy["majority"]),
     }
-    train_of = (labels["train"], keys["train"])
-    scored = pd.DataFrame({
-        "key": keys["test"], "label": labels["test"], "probe": probe_scores(first["train"][:, best], *train_of, first["test"][:, best], seed=p.seed),
-        "prompt_only": prompt_scores(tokens["train"][0].numpy(), *train_of, tokens["test"][0].numpy(), seed=p.seed)})
-    return result, {"probes": pd.concat(tables), "baselines": others, "scores": scored}
+    scored = pd.DataFrame({"key": keys["test"], "label": labels["test"], "probe": fitted[best].log_odds(first["test"][:, best]), "prompt_only": prompt_only})
+    return result, {"probes": pd.concat(tables), "baselines": others, "scores": scored}, probe_arrays(fitted, first["train"].shape[-1])

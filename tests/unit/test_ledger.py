@@ -194,7 +194,7 @@ def run_the_study(planted, shuffled: bool) -> Evidence:
         if shuffled:
             known["behavior"] = np.random.default_rng(seed).permutation(known.behavior)
         result, arrays, _ = differentiate(model, tokenizer, known, DifferentiationParameters(task="inference", seed=seed, n_permutations=1000))
-        predicted, tables = predict(model, tokenizer, known, PredictionParameters(task="inference", seed=seed, sites=["resid_post"], max_prompts=60, n_shuffles=1, n_resamples=50))
+        predicted, tables, _ = predict(model, tokenizer, known, PredictionParameters(task="inference", seed=seed, sites=["resid_post"], max_prompts=60, n_shuffles=1, n_resamples=50))
         steering = Steering(model, tokenizer, task, "resid_post", arrays["nmd.resid_post"], arrays["rho.resid_post"])
         p = InterventionParameters(task="inference", seed=seed, alphas=[1.0], top_ns=[1 / 16], n_prompts=30, n_control_draws=8, n_side_effect_prompts=5)
         steered, steered_tables, _ = study(steering, p, known, frame, arrays)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from memgen.prediction import baselines, best_threshold, probe_by_layer, refuse_shared_keys, roc_auc
+from memgen.prediction import baselines, best_threshold, fit_probes, probe_arrays, probe_by_layer, probe_scores, prompt_scores, refuse_shared_keys, roc_auc
 
 LAYERS, WIDTH, PER_KEY = 2, 24, 6
 
@@ -42,6 +42,28 @@ def test_planted_direction_is_read_in_its_layer_only(data):
     ]  # fmt: skip
     assert (planted.n_train, planted.n_test, planted.n_test_keys) == (180, 150, 25)
     assert planted.positive_share == data[4].mean()
+
+
+def test_a_probe_is_kept_as_weights_of_the_states_themselves(data):
+    """Standardisation included: states shifted and stretched by 40 give the same log odds from other weights."""
+    states, labels, keys, test_states, _, _ = data
+    for of_train, of_test in ((states, test_states), (40 * states + 7, 40 * test_states + 7)):
+        probes = fit_probes(of_train, labels, keys, seed=0)
+        kept = probe_arrays(probes, WIDTH)
+        assert kept["weight"].shape == (LAYERS, WIDTH) and kept["bias"].shape == (LAYERS,)
+        for layer in range(LAYERS):
+            expected = probe_scores(of_train[:, layer], labels, keys, of_test[:, layer], seed=0)
+            np.testing.assert_allclose(of_test[:, layer] @ kept["weight"][layer] + kept["bias"][layer], expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_probes_fitted_before_give_the_same_table(data):
+    assert probe_by_layer(*data, seed=0, probes=fit_probes(*data[:3], seed=0)).equals(probe_by_layer(*data, seed=0))
+
+
+def test_a_probe_of_one_class_is_kept_as_its_constant(data):
+    for label, bias in ((0, -np.inf), (1, np.inf)):
+        kept = probe_arrays(fit_probes(data[0], np.full_like(data[1], label), data[2], seed=0), WIDTH)
+        assert not kept["weight"].any() and (kept["bias"] == bias).all()
 
 
 def test_same_seed_same_table(data):
@@ -123,6 +145,7 @@ def call_baselines(data, **changes):
     def scores(labels):
         return {"answer_margin": labels + rng.normal(size=len(labels)), "entropy": -2.0 * labels}
 
+    labels = changes.get("train_labels", labels)
     arguments = {
         "train_labels": labels,
         "train_keys": keys,
@@ -130,8 +153,7 @@ def call_baselines(data, **changes):
         "test_keys": test_keys,
         "train_states": states[:, 1],
         "test_states": test_states[:, 1],
-        "train_tokens": tokens(labels),
-        "test_tokens": tokens(test_labels),
+        "prompt_only": prompt_scores(tokens(labels), labels, keys, tokens(test_labels), seed=0),
         "train_scores": scores(labels),
         "test_scores": scores(test_labels),
         "seed": 0,
@@ -165,8 +187,9 @@ def test_orientation_and_threshold_come_from_train(data):
 
 
 def test_tokens_never_seen_in_train_are_no_error(data):
-    table = call_baselines(data, test_tokens=np.full((150, 2), 777))
-    assert table.auc["prompt_only"] == 0.5
+    scores = prompt_scores(np.stack([data[1]] * 2, axis=1), data[1], data[2], np.full((150, 2), 777), seed=0)
+    assert len(set(scores)) == 1
+    assert call_baselines(data, prompt_only=scores).auc["prompt_only"] == 0.5
 
 
 def test_baselines_with_one_class(data):
