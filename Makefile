@@ -15,6 +15,7 @@ RUNS    ?= data/runs
 SET     ?=
 JOBS    ?= 2
 OUT     ?= _build
+LABS    ?= all
 LAB     ?= 01_dataset_design
 TASK    ?= arithmetic-tagged
 SEED    ?= $(firstword $(SEEDS))
@@ -24,7 +25,7 @@ READY   := $(VENV)/.ready
 STUDY   := --preset $(PRESET) --tasks $(TASKS) --seeds $(SEEDS) --tracks $(TRACKS) --runs $(RUNS) --jobs $(JOBS) --out $(OUT) $(if $(SET),--set $(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book labs lab check test verify scale bench browser lint clean clean-runs
+.PHONY: help setup book pdf labs lab check test verify scale bench browser lint exercises clean clean-runs
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -41,6 +42,9 @@ setup: $(READY) ## virtual environment and requirements
 
 book: $(READY) ## run the study and build the book: _build/html/index.html
 	@$(BIN)/python -m memgen.study book $(STUDY)
+
+pdf: $(READY) browser ## print the built book to _build/think-or-remember.pdf; LABS=first or none: without most labs
+	@$(BIN)/python -m memgen.pdf --html $(OUT)/html --labs $(LABS)
 
 labs: $(READY) ## run the study without the book
 	@$(BIN)/python -m memgen.study labs $(STUDY)
@@ -67,11 +71,14 @@ bench: $(READY) ## time capture and sweep against plain forward passes
 	@$(BIN)/python tests/benchmarks/bench_capture.py
 	@$(BIN)/python tests/benchmarks/bench_sweep.py
 
-browser: # a headless Chromium for the tests of the book
+browser: # a headless Chromium, for the tests of the book and to print it
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
-	  { echo "set-up: installing Chromium for the browser tests"; \
-	    $(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver' >/dev/null; } || \
-	  echo "no Chromium: the browser tests will be skipped; install it to run them"
+	  { echo "set-up: installing Chromium"; \
+	    $(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium nodejs' >/dev/null; } || \
+	  echo "no Chromium: the browser tests will be skipped, and the book cannot be printed; install it"
+
+exercises: $(READY) ## the students' notebooks, with gaps: _build/exercises/
+	@$(BIN)/python -m memgen.teaching students $(OUT)/exercises
 
 clean: ## remove the built book
 	@rm -rf $(OUT)

@@ -3,9 +3,14 @@ if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
 
-// Wide tables and formulas scroll inside their own box; let the keyboard reach those boxes.
-document.addEventListener("DOMContentLoaded", () => {
+// Wide tables and formulas scroll inside their own box; let the keyboard reach those boxes, however wide the window is now.
+function reachByKeyboard() {
   for (const box of document.querySelectorAll(".cell_output > .output, .pst-scrollable-table-container, div.math")) {
-    if (box.scrollWidth > box.clientWidth + 1 && !box.hasAttribute("tabindex")) box.tabIndex = 0;
+    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
   }
+}
+window.addEventListener("load", () => {
+  reachByKeyboard();
+  window.addEventListener("resize", reachByKeyboard);
+  if (window.MathJax && MathJax.startup && MathJax.startup.promise) MathJax.startup.promise.then(reachByKeyboard);
 });

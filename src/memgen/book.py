@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -18,16 +19,21 @@ import re
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
+from . import slides, teaching
 from .config import ROOT
+from .errors import ArtifactError
+from .export import export_models
 from .page import (
-    PER_STUDY, TITLES, BookError, Lab, Numbers, Run, as_executed, decimal, downloads, figures, lab_page, parameter_reference, percent, seconds,
+    PER_STUDY, TITLES, BookError, Figure, Lab, Numbers, Run, as_executed, choices_reference, decimal, downloads, lab_page, parameter_reference, percent, seconds,
 )
+from .weight import Figures, to_webp, trim
 
 TOOLS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme", "sphinxcontrib-bibtex")
 STAMP = ".inputs.sha256"
@@ -56,6 +62,7 @@ def build_book(runs: Path, out: Path, root: Path = ROOT, tasks: list[str] | None
     for leftover in (fresh, out / "jupyter_execute", out / ".doctrees"):
         shutil.rmtree(leftover, ignore_errors=True)
     sphinx(source, fresh, doctrees=out / ".doctrees")
+    trim(fresh)
     (fresh / STAMP).write_text(inputs)
     shutil.rmtree(html, ignore_errors=True)
     fresh.rename(html)
@@ -79,25 +86,37 @@ def stage(run: Run, root: Path, source: Path) -> None:
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     pages = stage_labs(run, source)
     stage_figure(run, source)
+    stage_live(run, source)
     claims = [claim for one in run.every for lab in one.of(PER_STUDY) for claim in lab.result["claims"]]
     (source / "claims.json").write_text(json.dumps(claims, indent=1), encoding="utf8")
     render(run, pages, root, source)
+    stage_teaching(run, root, source)
     (source / "_toc.yml").write_text(contents(run, root / "_toc.yml"), encoding="utf8")
     (source / "_config.yml").write_text(settings(run, root / "_config.yml"), encoding="utf8")
 
 
-def stage_labs(run: Run, source: Path) -> dict[Lab, dict]:
-    """Every executed lab as a page, its numbers beside it for download."""
-    pages = {}
-    for lab in [lab for one in run.every for lab in one.labs]:
+def stage_labs(run: Run, source: Path) -> dict[Lab, list[Figure]]:
+    """Every executed lab as a page, its figures in `figures/`, its notebook and numbers beside it for download; returns the figures."""
+    light = Figures(source.parent / ".figures")
+
+    def write(lab: Lab) -> list[Figure]:
         target = source / f"{lab.page}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
-        pages[lab] = lab_page(lab, run)
-        target.write_text(json.dumps(pages[lab]), encoding="utf8")
+        page, found = lab_page(lab, run)
+        target.write_text(json.dumps(page), encoding="utf8")
+        for figure in found:
+            (source / figure.file).write_bytes(light.small(figure.data))
         files = downloads(lab)
         target.with_name(files["notebook"]).write_text(json.dumps(as_executed(lab)), encoding="utf8")
         for name in ("result.json", "manifest.json"):
             shutil.copyfile(lab.folder / name, target.with_name(files[name]))
+        return found
+
+    (source / "figures").mkdir()
+    labs = [lab for one in run.every for lab in one.labs]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow lets go of the interpreter while it codes
+        pages = dict(zip(labs, threads.map(write, labs)))
+    light.forget_unused()
     return pages
 
 
@@ -107,15 +126,23 @@ def stage_figure(run: Run, source: Path) -> None:
     figure = lab.folder / "main_finding.png"
     if not figure.is_file():
         raise lab.missing(figure)
-    (source / "figures").mkdir()
-    shutil.copyfile(figure, source / "figures" / figure.name)
+    (source / "figures" / "main_finding.webp").write_bytes(to_webp(figure.read_bytes()))
 
 
-def render(run: Run, pages: dict[Lab, dict], root: Path, source: Path) -> None:
+def stage_live(run: Run, source: Path) -> None:
+    """The models of the live page: that of every task's first seed on the track scratch."""
+    own = next((one for one in run.every if one.track == "scratch"), run)
+    try:
+        export_models([own.root / task / f"seed{own.seeds[task][0]}" for task in own.tasks], source / "_static" / "live")
+    except ArtifactError as error:
+        raise BookError(str(error)) from None
+
+
+def render(run: Run, pages: dict[Lab, list[Figure]], root: Path, source: Path) -> None:
     """Fill in the prose pages in place. An unknown name or number is an error that names the page."""
     import jinja2
 
-    numbers = Numbers(run)
+    numbers, drawn = Numbers(run), functools.cache(lambda: slides.write(run, pages, source / "slides", source.parent / ".slides"))
     tracks = {one.track: Numbers(one) for one in run.every}
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
@@ -126,25 +153,55 @@ def render(run: Run, pages: dict[Lab, dict], root: Path, source: Path) -> None:
         {name: getattr(numbers, name) for name in helpers},
         run=run, tracks=tracks, tasks=run.tasks, seeds=run.seeds, preset=run.preset, stages=TITLES, is_finding=run.is_finding,
         percent=percent, decimal=decimal, seconds=seconds, sum=sum, len=len, max=max, min=min, zip=zip,
-        paper=lambda: paper_results(root), scale=lambda: scale_results(root, source),
-        parameters=parameter_reference, has_paper_runs=(root / "data" / "reference" / "paper").is_dir(), synthesis=run.of(PER_STUDY)[0].result,
+        citation=lambda: citation(root), bibtex=lambda key: bibtex(source, key), paper=lambda: paper_results(root), scale=lambda: scale_results(root, source),
+        parameters=parameter_reference, choices=choices_reference, has_paper_runs=(root / "data" / "reference" / "paper").is_dir(), synthesis=run.of(PER_STUDY)[0].result,
     )
     for path in sorted(source.rglob("*.md")):
         page = path.relative_to(source).as_posix()
         up = "../" * page.count("/")
         environment.globals.update(
             labs=lambda stage: "\n\n".join(lab_links(one, stage, up) for one in run.every if one.of(stage)),
-            lab_figure=lambda stage, task=None, name=None, track=run.track: lab_figure(tracks[track].run, pages, source, stage, task, name, up),
-            chapter_of=lambda name: chapter_of(name, up),
+            lab_figure=lambda stage, task=None, name=None, track=run.track: lab_figure(tracks[track].run, pages, stage, task, name, up),
+            chapter_of=lambda name: chapter_of(name, up), slides=lambda: slides.listing(drawn(), up),
+            quiz=lambda stage: teaching.quiz(source / "quizzes" / f"{stage}.yaml"), exercises=lambda stage: exercises(root, stage, up),
         )
         try:
             path.write_text(environment.get_template(page).render(), encoding="utf8")
-        except (BookError, jinja2.UndefinedError) as error:
+        except (BookError, slides.SlideError, teaching.TeachingError, jinja2.UndefinedError) as error:
             raise BookError(f"book/{page}: {error}") from None
         except jinja2.TemplateSyntaxError as error:
             raise BookError(f"book/{page}, line {error.lineno}: {error.message}") from None
         except (TypeError, KeyError, IndexError, ValueError) as error:
             raise BookError(f"book/{page}: a number could not be written: {error!r}") from error
+
+
+def stage_teaching(run: Run, root: Path, source: Path) -> None:
+    """A page for the exercises of every chapter that has some, both notebooks beside it for download; the quizzes are on their pages by now.
+
+    Runs after `render`: what stands in a notebook is no template.
+    """
+    import nbformat
+
+    shutil.rmtree(source / "quizzes", ignore_errors=True)
+    task = teaching.PARAMETERS["task"] if teaching.PARAMETERS["task"] in run.tasks else run.tasks[0]
+    folder = source / "exercises"
+    folder.mkdir()
+    for path in teaching.sources(root):
+        stage = path.stem
+        try:
+            solved = teaching.read_notebook(path)
+            (folder / f"{stage}.md").write_text(teaching.page(solved, stage, task, run.seeds[task][0], run.preset), encoding="utf8")
+            for name, notebook in (("student", teaching.student(solved)), ("solution", solved)):
+                nbformat.write(notebook, folder / teaching.downloads(stage)[name])
+        except teaching.TeachingError as error:
+            raise BookError(str(error)) from None
+
+
+def exercises(root: Path, stage: str, up: str) -> str:
+    """One sentence that leads to the exercises of a chapter."""
+    source = teaching.check_source(teaching.read_notebook(teaching.find(stage, root)), f"the exercises of {stage}")
+    return (f"[{len(source.parts)} exercises with hints, self-checks and solutions]({up}exercises/{stage}.md), about {source.minutes} minutes in all; "
+            f"{{download}}`the notebook with gaps <{up}exercises/{teaching.downloads(stage)['student']}>` runs on the artifacts of this chapter in seconds.")
 
 
 def lab_links(run: Run, stage: str, up: str) -> str:
@@ -157,23 +214,17 @@ def lab_links(run: Run, stage: str, up: str) -> str:
     return "\n".join([f"**The executed labs behind this chapter{track}**", "", *lines])
 
 
-def lab_figure(run, pages, source: Path, stage: str, task: str | None, name: str | None, up: str) -> str:
+def lab_figure(run, pages, stage: str, task: str | None, name: str | None, up: str) -> str:
     """A figure of an executed lab, shown in a prose page. Without `name` the lab's first; '' if the lab has none at all."""
     lab = (run.of(stage, task) or run.of(stage))[0]
-    found = figures(pages[lab])
+    found = pages[lab]
     if not found:
         return ""
-    suffix = f"-{stage[:2]}-{lab.name}"
-    chosen = next((f for f in found if name is None or f["name"] == f"{name}{suffix}"), None)
+    chosen = next((figure for figure in found if name in (None, figure.name)), None)
     if chosen is None:
-        there = ", ".join(str(f["name"]).removesuffix(suffix) for f in found)
-        raise BookError(f"lab {stage} ({lab.label}) has no figure {name!r}; it has {there}")
-    target = source / "figures" / f"{stage}-{lab.name}-{found.index(chosen)}.png"
-    target.write_bytes(chosen["data"])
-    alt = " ".join(chosen["alt"].split())
-    caption = " ".join(chosen["caption"].split())
+        raise BookError(f"lab {stage} ({lab.label}) has no figure {name!r}; it has {', '.join(str(figure.name) for figure in found)}")
     origin = f"From the executed lab: [{lab.label}]({up}{lab.page}.ipynb)."
-    return f":::{{figure}} {up}figures/{target.name}\n:alt: {alt}\n\n{f'{caption} ' if caption else ''}{origin}\n:::"
+    return chosen.shown(up, caption=f"{chosen.caption} {origin}".strip())
 
 
 def chapter_of(name: str, up: str) -> str:
@@ -192,6 +243,23 @@ def paper_results(root: Path) -> list[dict]:
             return list(csv.DictReader(file))
     except OSError:
         raise BookError(f"{path} is missing: it is part of the repository, restore it with git") from None
+
+
+def citation(root: Path) -> str:
+    """This book as a BibTeX entry, from `CITATION.cff` and the year in the settings."""
+    about = yaml.safe_load(next(f for f in (root / "CITATION.cff", ROOT / "CITATION.cff") if f.is_file()).read_text(encoding="utf8"))
+    year = yaml.safe_load((root / "_config.yml").read_text(encoding="utf8"))["copyright"]
+    authors = " and ".join(f"{{{person['name']}}}" if "name" in person else f"{person['family-names']}, {person['given-names']}" for person in about["authors"])
+    fields = {"author": authors, "title": about["title"], "year": year, "note": f"Version {about['version']}"}
+    return "\n".join(["@misc{thinkorremember,", *(f"  {name:<7}= {{{value}}}," for name, value in fields.items()), "}"])
+
+
+def bibtex(source: Path, key: str) -> str:
+    """An entry of the bibliography as it stands in `references.bib`, without the keywords that only sort it here."""
+    found = re.search(rf"^@\w+\{{{re.escape(key)},.*?^\}}", (source / "references.bib").read_text(encoding="utf8"), flags=re.DOTALL | re.MULTILINE)
+    if not found:
+        raise BookError(f"references.bib has no entry {key!r}")
+    return re.sub(r"\n\s*keywords\s*=.*", "", found[0])
 
 
 def scale_results(root: Path, source: Path) -> dict:
@@ -218,13 +286,14 @@ def scale_results(root: Path, source: Path) -> dict:
 
 
 def contents(run: Run, template: Path) -> str:
-    """The table of contents: the committed spine, with the labs of the run below their chapters."""
+    """The table of contents: the committed spine, with the exercises and the labs of the run below their chapters."""
     toc = yaml.safe_load(template.read_text(encoding="utf8"))
     for part in toc["parts"]:
         for chapter in part["chapters"]:
             stage = Path(chapter["file"]).name
             if stage in TITLES:
-                chapter["sections"] = [_branch(one.of(stage, t)) for one in run.every for t in dict.fromkeys(lab.task for lab in one.of(stage))]
+                practice = [{"file": f"exercises/{stage}", "title": "Exercises"}] if teaching.find(stage, template.parent).is_file() else []
+                chapter["sections"] = practice + [_branch(one.of(stage, t)) for one in run.every for t in dict.fromkeys(lab.task for lab in one.of(stage))]
     return yaml.safe_dump(toc, sort_keys=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.ticker import NullLocator
 
 from .figures import WIDTH
 
@@ -24,8 +25,11 @@ def against_size(table: pd.DataFrame):
             if f"{name}_control" in table:
                 ax.plot(mean.n_parameters, mean[f"{name}_control"], "--", color=color, lw=1)
         ax.set(title=title, xscale="log", ylim=(-0.02, 1.04))
-    for ax in axes[1]:
-        ax.set_xlabel("parameters")
+    sizes = sorted(passed.groupby(["width", "depth"]).n_parameters.first() / 1e6)
+    for ax in axes[1]:  # the sizes that were trained, instead of powers of ten
+        ax.set_xticks([1e6 * size for size in sizes], [f"{size:.1f}" for size in sizes])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xlabel("million parameters")
     axes[0, 0].plot([], [], "--", color="#777777", lw=1, label="strongest control")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig

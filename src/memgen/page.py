@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import base64
 import functools
+import html
+import inspect
+import itertools
 import json
 import re
 import shlex
@@ -15,13 +18,17 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from .artifacts import read_json
 from .claims import EVIDENCE
-from .config import STAGES, TASK_NAMES, TrainingParameters, stage_parameters
+from .config import ROOT, STAGES, TASK_NAMES, StageParameters, TrainingParameters, stage_parameters
 from .errors import ParameterError, StudyError
 from .intervals import pooled
 from .ledger import families
 from .paths import base_folder
+from .tasks import TASKS
+from .weight import plain_table
 
 TITLES = {
     "01_dataset_design": "Dataset design",
@@ -341,8 +348,27 @@ def _parameter(name: str, value) -> list[str]:
     return ["-r" if looks_like_a_number else "-p", name, shlex.quote(str(value))]
 
 
-def lab_page(lab: Lab, run: Run) -> dict:
-    """The executed notebook as a page: a bar with its chapter, siblings and command on top; images with their own text."""
+@dataclass(frozen=True)
+class Figure:
+    """An image of an executed lab: what it is called and says, and where the book keeps it (`file`, below the folder of sources)."""
+
+    name: str | None
+    alt: str
+    caption: str
+    data: bytes
+    file: str
+
+    def shown(self, up: str, caption: str | None = None, name: str | None = None) -> str:
+        """The MyST directive that shows it; `up`: the way from the page to the folder of sources."""
+        options = [f":alt: {json.dumps(self.alt, ensure_ascii=False)}"] + ([f":name: {name}"] if name else [])
+        return "\n".join([f":::{{figure}} {up}{self.file}", *options, "", self.caption if caption is None else caption, ":::"])
+
+
+def lab_page(lab: Lab, run: Run) -> tuple[dict, list[Figure]]:
+    """The executed notebook as a page, and its figures: on top a bar with chapter, siblings, command and parameters.
+
+    A figure lies in a file of its own, which prose pages show as well; the page refers to it with its alternative text.
+    """
     try:
         notebook = json.loads(lab.notebook.read_text(encoding="utf8"))
         cells = notebook["cells"]
@@ -353,34 +379,43 @@ def lab_page(lab: Lab, run: Run) -> dict:
     title, _, rest = _text(cells[0]).partition("\n")
     page = [_markdown(f"{title} · {lab.label}", "title"), _markdown(_bar(lab, run, notebook), "lab-bar")]
     page += [_markdown(rest.strip(), "lead")] if rest.strip() else []
+    found: list[Figure] = []
     for index, cell in enumerate(cells[1:], start=1):
-        page += _one_image_a_cell(cell, f"cell-{index}", f"{lab.notebook}, cell {index}")
-    names = {_figure(cell).get("name") for cell in page} - {None}
+        page += _with_figures_apart(cell, f"cell-{index}", f"{lab.notebook}, cell {index}", lab, found)
+    page = [part for cell in page for part in ([cell, _markdown(SEE_BAR, "see-bar")] if "show_parameters()" in _text(cell) else [cell])]
     for cell in page:
-        _make_unique(cell, names, suffix=f"{lab.stage[:2]}-{lab.name}")
+        _make_unique(cell, {figure.name for figure in found} - {None}, _suffix(lab))
         _hide(cell)
     metadata = {k: v for k, v in notebook["metadata"].items() if k in ("kernelspec", "language_info")}
-    return {"cells": page, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    return {"cells": page, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}, found
 
 
 def as_executed(lab: Lab) -> dict:
-    """The executed notebook for download, without papermill's notes about the machine it ran on."""
+    """The executed notebook for download: without papermill's notes about the machine it ran on, and a figure as its alternative text.
+
+    The figures are on the lab's page; with them the downloads would weigh five times as much as the rest of the book.
+    """
     notebook = json.loads(lab.notebook.read_text(encoding="utf8"))
     for part in (notebook, *notebook["cells"]):
         part["metadata"].pop("papermill", None)
+        if "outputs" in part:
+            part["outputs"] = [_in_words(output) for output in part["outputs"]]
     return notebook
 
 
-def figures(notebook: dict) -> list[dict]:
-    """The images of a staged page: `name`, `alt`, `caption` and the PNG's `data`, in order."""
-    found = []
-    for cell in notebook["cells"]:
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                text = cell["metadata"].get("mystnb", {})
-                data = base64.b64decode("".join(output["data"]["image/png"]))
-                found.append({"alt": text["image"]["alt"], "data": data, "name": None, "caption": "", **_figure(cell)})
-    return found
+def _in_words(output: dict) -> dict:
+    """An output as text: an image becomes its alternative text, a table loses the ids of its cells."""
+    if _is_image(output):
+        alt = _texts(output).get("alt", "")
+        words = f"Figure: {alt}\n(It is shown on this lab's page of the book; running this cell draws it again.)"
+        return {**output, "metadata": {}, "data": {"text/plain": words}}
+    return _lean(output)
+
+
+def _lean(output: dict) -> dict:
+    if "text/html" not in output.get("data", {}):
+        return output
+    return {**output, "data": {**output["data"], "text/html": plain_table("".join(output["data"]["text/html"]))}}
 
 
 def downloads(lab: Lab) -> dict[str, str]:
@@ -389,99 +424,144 @@ def downloads(lab: Lab) -> dict[str, str]:
     return files | {name: f"{lab.name}.{name}" for name in ("result.json", "manifest.json")}
 
 
-def _siblings(lab: Lab, run: Run) -> list[str]:
-    """The labs of this stage in one track, as links; this lab in bold."""
-    siblings = []
-    for task in dict.fromkeys(other.task for other in run.of(lab.stage)):
-        links = []
-        for other in run.of(lab.stage, task):
-            text = task if other.seed == WHOLE else f"seed {other.seed}"
-            links.append(f"**{text}**" if other == lab else f"[{text}]({other.name}.ipynb)")
-        siblings.append(links[0] if links[0].strip("*[").startswith(task) else f"{task} {', '.join(links)}")
-    return siblings
+AXES = ("task", "seed", "track")
+
+
+def _switches(lab: Lab, run: Run) -> list[str]:
+    """Links from a lab to its siblings, each list with one thing changed: the task, the seed, the track. What is shown is bold."""
+    everywhere = [other for one in run.every for other in one.of(lab.stage)]
+    lines = []
+    for axis in AXES:
+        values, here = list(dict.fromkeys(getattr(other, axis) for other in everywhere)), getattr(lab, axis)
+        links = [f"**{value}**" if value == here else f"[{value}]({_nearest(lab, axis, value, everywhere).name}.ipynb)" for value in values]
+        lines += [f"{axis} {' · '.join(links)}"] if len(values) > 1 else []
+    return lines
+
+
+def _nearest(lab: Lab, axis: str, value: str, labs: list[Lab]) -> Lab:
+    """Of the labs whose `axis` is `value`, the first that shares most else with `lab`."""
+    return max((other for other in labs if getattr(other, axis) == value), key=lambda other: sum(getattr(other, k) == getattr(lab, k) for k in AXES))
 
 
 def _bar(lab: Lab, run: Run, notebook: dict) -> str:
+    """Where a lab belongs, its siblings, the command that made it, on what it ran, its files, and its parameters (folded)."""
     number, title = int(lab.stage[:2]), TITLES[lab.stage]
     lines = ["::::{div} lab-bar", f"**Chapter {number}:** [{title}](../../chapters/{lab.stage}.md)"]
-    if sum(len(one.of(lab.stage)) for one in run.every) > 1:
-        for one in [one for one in run.every if one.of(lab.stage)]:
-            track = "" if len(run.every) == 1 else f" (track {one.track})"
-            lines += ["", f"**The same lab{track}:** " + " · ".join(_siblings(lab, one))]
-    spent = lab.manifest.get("wall_seconds")
-    facts = [f"ran {seconds(spent)}"] if spent is not None else []
-    facts += [f"{{download}}`{text} <{file}>`" for text, file in downloads(lab).items()]
-    lines += ["", "**Run it again** (" + ", ".join(facts) + ")", "", "```bash", command(lab, notebook), "```", "::::"]
+    switches = _switches(lab, run)
+    if switches:
+        lines += ["", "**The same lab**, " + "; ".join(switches)]
+    lines += ["", "**Run it again:**", "", "```bash", command(lab, notebook), "```", "", _facts(lab), ""]
+    lines += [":::{div} lab-files", " ".join(f"{{download}}`{text} <{file}>`" for text, file in downloads(lab).items()), ":::", ""]
+    rows = lab_parameters(lab)
+    changed = [row["name"] for row in rows if row["changed"]]
+    note = f" ({len(changed)} changed: {', '.join(changed)})" if changed else ""
+    lines += [f":::{{dropdown}} {len(rows)} parameters{note}, versions and machine", _parameter_table(rows, lab), "", _versions(lab), ":::", "::::"]
     return "\n".join(lines)
 
 
-def _one_image_a_cell(cell: dict, name: str, where: str) -> list[dict]:
-    """Split a cell with several images, so that each can carry its own alternative text and caption.
+def _facts(lab: Lab) -> str:
+    """One line: run time, seed, versions and machine, from the manifest."""
+    said = lab.manifest
+    facts = [f"{seconds(said['wall_seconds'])}"] if said.get("wall_seconds") is not None else []
+    facts += [f"seed {said['parameters'].get('seed')}" + (" of its own draws, over the runs of all seeds" if lab.seed == WHOLE else "")]
+    versions = said.get("versions", {})
+    facts += [f"{'Python' if name == 'python' else name} {versions[name]}" for name in ("python", "torch", "transformers") if name in versions]
+    machine = said.get("machine", {})
+    facts += [f"{machine['cores']} cores of {machine['processor']}"] if {"cores", "processor"} <= set(machine) else []
+    return f"This run: {' · '.join(facts)}."
 
-    The text comes from the output's metadata (`display(figure, metadata={"alt": ..., "caption": ..., "name": ...})`) or,
-    failing that, from the cell's (`{"mystnb": {"image": {"alt": ...}, "figure": {"caption": ..., "name": ...}}}`).
+
+def _versions(lab: Lab) -> str:
+    said = lab.manifest
+    named = " · ".join(f"{name} {number}" for name, number in said.get("versions", {}).items())
+    return f"**Versions:** {named}. **Machine:** {said.get('machine', {}).get('platform', 'not recorded')}."
+
+
+def _parameter_table(rows: list[dict], lab: Lab) -> str:
+    """The parameters as raw HTML: a row of a Markdown table takes Sphinx longer than all figures of a page, 237 times."""
+    body = []
+    for row in rows:
+        mark = ' class="changed"' if row["changed"] else ""
+        used = html.escape(row["used"]) + (" <strong>(changed)</strong>" if row["changed"] else "")
+        values = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(row["values"], quote=False))
+        body.append(f'<tr{mark}><th scope="row"><code>{row["name"]}</code></th><td>{used}</td><td>{html.escape(row["preset"])}</td>'
+                    f"<td>{html.escape(row['meaning'])}; {values}</td></tr>")
+    head = f'<tr><th scope="col">parameter</th><th scope="col">used here</th><th scope="col">preset {html.escape(lab.manifest["parameters"].get("preset", ""))}</th>' \
+           '<th scope="col">meaning; allowed values</th></tr>'
+    return "\n".join(['<div class="pst-scrollable-table-container" tabindex="0" role="region" aria-label="Parameters of this lab">',
+                      '<table class="table parameters">', f"<thead>{head}</thead>", "<tbody>", *body, "</tbody></table></div>", ""])
+
+
+def _with_figures_apart(cell: dict, name: str, where: str, lab: Lab, found: list[Figure]) -> list[dict]:
+    """A code cell, and every figure that it shows as a Markdown cell of its own, in order; the figures are added to `found`.
+
+    The texts of a figure come from its output's metadata (`display(figure, metadata={"alt": ..., "caption": ..., "name": ...})`) or,
+    failing that, from the cell's (`{"mystnb": {"image": {"alt": ...}, "figure": {"caption": ..., "name": ...}}}`). No figure goes without an `alt`.
     """
     if cell["cell_type"] != "code":
         return [{**cell, "id": name}]
-    parts: list[list[dict]] = []  # an image alone, everything else as it came
+    metadata = deepcopy(cell["metadata"])
+    options = metadata.pop("mystnb", {})
+    own = {**options.get("figure", {}), **options.get("image", {})}
+
+    def part(outputs: list[dict], first: bool) -> dict:
+        tags = [*metadata.get("tags", []), *([] if first else ["remove-input"])]
+        return {**cell, "source": cell["source"] if first else "", "outputs": outputs, "metadata": {**metadata, "tags": tags}, "id": f"{name}-{len(page)}"}
+
+    page: list[dict] = []
+    text: list[dict] = []  # outputs since the last figure
     for output in cell["outputs"]:
-        if _is_image(output) or not parts or _is_image(parts[-1][-1]):
-            parts.append([output])
-        else:
-            parts[-1].append(output)
-    page = []
-    for number, outputs in enumerate(parts or [[]]):
-        part = {**deepcopy({k: v for k, v in cell.items() if k != "outputs"}), "outputs": outputs, "id": f"{name}-{number}"}
-        if number:
-            part["source"] = ""
-            part["metadata"]["tags"] = [*part["metadata"].get("tags", []), "remove-input"]
-        _carry_text(part, outputs, where)
-        page.append(part)
-    return page
+        if not _is_image(output):
+            text.append(_lean(output))
+            continue
+        if text or not page:
+            page.append(part(text, first=not page))
+            text = []
+        found.append(_figure(output, own, where, lab, len(found)))
+        page.append(_markdown(found[-1].shown("../../", name=found[-1].name and f"{found[-1].name}-{_suffix(lab)}"), f"{name}-{len(page)}"))
+    return page + ([part(text, first=not page)] if text or not page else [])
 
 
 def _is_image(output: dict) -> bool:
-    return bool({"image/png", "image/svg+xml"} & set(output.get("data", {})))
+    return "image/png" in output.get("data", {})
 
 
-def _carry_text(cell: dict, outputs: list[dict], where: str) -> None:
-    """Move the texts of an image into the cell metadata that MyST-NB reads; no image goes without."""
-    if not outputs or not _is_image(outputs[0]):
-        cell["metadata"].get("mystnb", {}).pop("figure", None)
-        return
-    (output,) = outputs
+def _texts(output: dict) -> dict:
     own = output.get("metadata", {})
-    own = {**own, **own.get("image/png", {}), **own.get("image/svg+xml", {})}
-    options = cell["metadata"].setdefault("mystnb", {})
-    if own.get("alt"):
-        options.setdefault("image", {})["alt"] = own["alt"]
-    if own.get("caption"):
-        options["figure"] = {"caption": own["caption"], **({"name": own["name"]} if own.get("name") else {})}
-    if not str(options.get("image", {}).get("alt", "")).strip():
+    return {**own, **own.get("image/png", {})}
+
+
+def _figure(output: dict, texts: dict, where: str, lab: Lab, place: int) -> Figure:
+    texts = {**texts, **_texts(output)}
+    alt = " ".join(str(texts.get("alt", "")).split())
+    if not alt:
         raise BookError(f"{where}: the figure has no alternative text; show it with an `alt`")
+    data = base64.b64decode("".join(output["data"]["image/png"]))
+    return Figure(texts.get("name"), alt, " ".join(texts.get("caption", "").split()), data, f"figures/{lab.stage}-{lab.name}-{place}.webp")
+
+
+def _suffix(lab: Lab) -> str:
+    """The same lab appears once a task and seed: the names of its figures end in this."""
+    return f"{lab.stage[:2]}-{lab.name}"
 
 
 def _make_unique(cell: dict, names: set[str], suffix: str) -> None:
-    """The same lab appears once a task and seed: its figure names get the page's name, as do references to them."""
-    figure = _figure(cell)
-    if figure.get("name"):
-        figure["name"] = f"{figure['name']}-{suffix}"
+    """References to figures of this lab lead to those of this page."""
     if cell["cell_type"] == "markdown":
         for name in names:
             cell["source"] = re.sub(rf"(?<=[`<]){re.escape(name)}(?=[`>])", f"{name}-{suffix}", _text(cell))
 
 
+SEE_BAR = "The table that this prints, with the values allowed and those of the preset, is folded into the box on top of this page."
+
+
 def _hide(cell: dict) -> None:
-    """Plumbing stays off the page, and the template of the parameters folds away: the values used follow it."""
+    """What the bar says better stays off the page: plumbing, the template of the parameters, and the table of their values."""
     tags = cell["metadata"].get("tags", [])
-    if "setup" in tags:
+    if {"setup", "parameters"} & set(tags):
         cell["metadata"]["tags"] = [*tags, "remove-cell"]
-    elif "parameters" in tags:
-        cell["metadata"]["tags"] = [*tags, "hide-input"]
-
-
-def _figure(cell: dict) -> dict:
-    return cell.get("metadata", {}).get("mystnb", {}).get("figure", {})
+    elif cell["cell_type"] == "code" and "show_parameters()" in _text(cell):
+        cell["outputs"] = []
 
 
 def _markdown(text: str, name: str) -> dict:
@@ -494,6 +574,7 @@ def _text(cell: dict) -> str:
 
 
 # -- parameters -------------------------------------------------------------------------------------------------------
+@functools.cache
 def parameter_reference() -> dict[str, list[dict]]:
     """Every parameter of every stage, from the validated classes: `name`, `meaning`, `values` and `default`, as text."""
     found = {}
@@ -514,3 +595,41 @@ def _values(field: dict) -> str:
     kind = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true` or `false`"}[field["type"]]
     limits = (("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"), ("exclusiveMaximum", "below"))
     return ", ".join([kind, *(f"{word} {field[key]:g}" for key, word in limits if key in field)])
+
+
+def choices_reference() -> dict[str, list[dict]]:
+    """What may be chosen for a whole study: `tasks` and `tracks` (`name`, `meaning`), and `presets` (also `blocks`: block -> values)."""
+    tasks = [{"name": name, "meaning": inspect.getmodule(cls).__doc__.split("\n")[0]} for name, cls in TASKS.items()]
+    tracks = [dict(zip(("name", "meaning"), words.split(": "))) for words in StageParameters.model_fields["track"].description.split("; ")]
+    presets = []
+    for path in sorted((ROOT / "notebooks" / "presets").glob("*.yaml")):
+        text = path.read_text(encoding="utf8")
+        head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+        presets.append({"name": path.stem, "meaning": " ".join(line.strip("# ") for line in head).split(". ")[0].rstrip("."), "blocks": yaml.safe_load(text)})
+    return {"tasks": tasks, "tracks": tracks, "presets": presets}
+
+
+IDENTITY = ("task", "seed", "preset", "track")  # they say which run it is, so no preset sets them
+
+
+def lab_parameters(lab: Lab) -> list[dict]:
+    """The parameters of an executed lab: `name`, `meaning`, `values`, `preset` (what the preset sets), `used` and whether it was `changed`, as text."""
+    reference = parameter_reference()[lab.stage]
+    spent = {**lab.manifest.get("parameters", {}), **lab.manifest.get("overrides", {})}
+    try:
+        own = stage_parameters(lab.stage, {name: spent[name] for name in IDENTITY if name in spent}).model_dump()
+    except ParameterError:  # a preset or task that is no longer there
+        own = {}
+    rows = []
+    for about in [about for about in reference if about["name"] != "runs"]:  # a folder of the machine it ran on
+        name = about["name"]
+        used = spent.get(name, own.get(name))
+        changed = name in own and name not in IDENTITY and used != own[name]
+        preset = "" if name in IDENTITY else _plain(own[name]) if name in own else "not known"
+        rows.append({**about, "used": _plain(used), "preset": preset, "changed": changed})
+    return rows
+
+
+def _plain(value) -> str:
+    """A value as it is written on the command line, without quotes."""
+    return ("(empty)" if value == "" else value) if isinstance(value, str) else json.dumps(value)

@@ -38,6 +38,7 @@ def run(argv: list[str]) -> int:
         connection.connect(os.environ[SOCKET])
     except (KeyError, OSError):
         os.execv(sys.executable, [sys.executable, "-m", *argv])
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # what comes before there is somebody to pass it on to waits
     wanted = json.dumps({"argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}).encode()
     socket.send_fds(connection, [struct.pack("!I", len(wanted))], [0, 1, 2])
     connection.sendall(wanted)
@@ -46,6 +47,7 @@ def run(argv: list[str]) -> int:
         return 1
     for number in FORWARDED:
         signal.signal(number, lambda number, frame: _signal(pid, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     status = _line(connection)
     return int(status) if status else 1
 

@@ -1,125 +1,69 @@
-"""Headless Chromium over its debugging pipe: open a page from a file, hear every request and every complaint.
-
-No driver and no port: Chromium reads commands from file descriptor 3 and writes answers to 4, one JSON text each,
-ended by a NUL byte (`--remote-debugging-pipe`).
-"""
+"""Headless Chromium looks at a page: open it from a file or a server, hear every request and every complaint."""
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import select
-import shutil
-import subprocess
-import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
-BINARIES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--mute-audio",
-)
+from memgen import browser
+from memgen.browser import BINARIES, BrowserError, Tab
 
-
-class BrowserError(Exception):
-    """Chromium is missing, died, or did not answer in time."""
+__all__ = ["BINARIES", "Browser", "BrowserError", "Reader", "Visit"]
 
 
-class Browser:
+class Browser(browser.Browser):
     """One Chromium process. Use as a context manager; `visit` opens a page and tells what happened on it."""
-
-    def __init__(self, timeout: float = 180.0):  # a busy machine is slow, not broken
-        binary = next(filter(None, map(shutil.which, BINARIES)), None)
-        if binary is None:
-            raise BrowserError("Chromium is not installed (Debian: `apt-get install chromium`)")
-        self.timeout, self._buffer, self._id = timeout, b"", 0
-        self._profile = tempfile.mkdtemp(prefix="chromium-")
-        # a shell moves the pipes to the numbers that Chromium expects
-        command = ["sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>/dev/null', "sh", binary, *FLAGS]
-        self._process = subprocess.Popen(
-            [*command, "--remote-debugging-pipe", f"--user-data-dir={self._profile}", "about:blank"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        try:
-            self._process.stdin.close()
-            self._process.terminate()
-            self._process.wait(10)
-        except (OSError, subprocess.TimeoutExpired):
-            self._process.kill()
-            self._process.wait(10)
-        shutil.rmtree(self._profile, ignore_errors=True)
 
     def visit(self, page: Path | str, width: int = 1400, height: int = 900, scheme: str = "light", screenshot: Path | None = None) -> Visit:
         """Open a file (or URL) in a fresh tab of the given size and colour scheme and wait until it has settled."""
-        url = page if isinstance(page, str) else page.resolve().as_uri()
-        context = self._call("Target.createBrowserContext")["browserContextId"]
-        target = self._call("Target.createTarget", {"url": "about:blank", "browserContextId": context})["targetId"]
-        session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
-        visit = Visit(url)
+        with self.reading(page, width, height, scheme) as reader:
+            if screenshot:
+                reader.tab.screenshot(screenshot)
+            return reader.visit
 
-        def call(method, **parameters):
-            return self._call(method, parameters, session, visit.hear)
-
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            call(f"{domain}.enable")
-        call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        call("Page.navigate", url=url)
-        deadline = time.monotonic() + self.timeout
-        while not visit.loaded:
-            visit.hear(self._message(deadline))
-        ready = """(async () => {
-            if (window.MathJax && MathJax.startup && MathJax.startup.promise) await MathJax.startup.promise;
-            await document.fonts.ready;
-            await new Promise(done => setTimeout(done, 150));
-        })()"""
-        self._evaluate(call, ready)
-        visit.facts = self._evaluate(call, FACTS)
-        if screenshot:
-            shot = call("Page.captureScreenshot", format="png", captureBeyondViewport=False)
-            screenshot.write_bytes(base64.b64decode(shot["data"]))
-        self._call("Target.closeTarget", {"targetId": target})
-        self._call("Target.disposeBrowserContext", {"browserContextId": context})
-        return visit
-
-    def _evaluate(self, call, expression: str):
-        answer = call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        if "exceptionDetails" in answer:
-            raise BrowserError(str(answer["exceptionDetails"]))
-        return answer["result"].get("value")
-
-    def _call(self, method: str, parameters: dict | None = None, session: str | None = None, hear=lambda message: None) -> dict:
-        self._id += 1
-        message = {"id": self._id, "method": method, "params": parameters or {}} | ({"sessionId": session} if session else {})
-        self._process.stdin.write(json.dumps(message).encode() + b"\0")
-        deadline = time.monotonic() + self.timeout
-        while True:
-            answer = self._message(deadline)
-            if answer.get("id") == self._id:
-                if "error" in answer:
-                    raise BrowserError(f"{method}: {answer['error']}")
-                return answer["result"]
-            if session is None or answer.get("sessionId") == session:
-                hear(answer)
-
-    def _message(self, deadline: float) -> dict:
-        while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            chunk = os.read(self._process.stdout.fileno(), 1 << 20) if ready else b""
-            if not chunk:
-                raise BrowserError("Chromium ended" if ready else f"Chromium did not answer within {self.timeout:.0f} s")
-            self._buffer += chunk
-        text, _, self._buffer = self._buffer.partition(b"\0")
-        return json.loads(text)
+    @contextmanager
+    def reading(self, page: Path | str, width: int = 1400, height: int = 900, scheme: str = "light") -> Iterator[Reader]:
+        """Like `visit`, but the page stays open: `reader.evaluate(javascript)`, `reader.tab.call(...)`, `reader.visit.complaints()`."""
+        with self.tab() as tab:
+            reader = Reader(tab)
+            tab.look(width, height, scheme)
+            reader.open(page)
+            yield reader
 
 
+class Reader:
+    """A tab, and in `visit` what happened on the page that is open in it."""
+
+    def __init__(self, tab: Tab):
+        self.tab, self.visit = tab, Visit("about:blank")
+        tab.hear = lambda event: self.visit.hear(event)
+
+    def open(self, page: Path | str) -> Visit:
+        """Load a page; starts a new `visit`."""
+        self.visit = Visit(page if isinstance(page, str) else page.resolve().as_uri())
+        self.tab.open(page)
+        self.visit.facts = self.evaluate(FACTS)
+        return self.visit
+
+    def look(self, width: int, height: int, scheme: str = "light") -> None:
+        """Turn the page to another size and colour scheme and let it settle, without loading it again."""
+        self.tab.look(width, height, scheme)
+        self.evaluate(STILL)
+        self.visit.facts = self.evaluate(FACTS)
+
+    def evaluate(self, expression: str):
+        """The value of a JavaScript expression in the page (a promise is awaited)."""
+        return self.tab.evaluate(expression)
+
+
+#: resolves when the page has been drawn again and its colours have stopped changing
+STILL = """(async () => {
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const turning = () => document.getAnimations().some(a => a instanceof CSSTransition && a.playState === "running");
+    for (const began = performance.now(); turning() && performance.now() - began < 2000;) await new Promise(done => setTimeout(done, 10));
+})()"""
 #: measured in the page: how much wider it is than the window (and what sticks out), formulas and how many were typeset,
 #: images that did not load
 FACTS = r"""(() => {
@@ -138,6 +82,7 @@ FACTS = r"""(() => {
         formula_errors: document.querySelectorAll('mjx-merror').length,
         broken_images: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
         title: document.title,
+        theme: document.documentElement.dataset.theme || '',
     };
 })()"""
 
@@ -146,7 +91,7 @@ class Visit:
     """What happened on a page: `errors` (console errors, exceptions), `foreign` and `failed` requests, `facts` (see FACTS)."""
 
     def __init__(self, url: str):
-        self.url, self.loaded, self.facts = url, False, {}
+        self.url, self.facts = url, {}
         self.errors: list[str] = []
         self.foreign: list[str] = []
         self.failed: list[str] = []
@@ -154,12 +99,10 @@ class Visit:
 
     def hear(self, message: dict) -> None:
         method, p = message.get("method"), message.get("params", {})
-        if method == "Page.loadEventFired":
-            self.loaded = True
-        elif method == "Network.requestWillBeSent":
+        if method == "Network.requestWillBeSent":
             url = p["request"]["url"]
             self._urls[p["requestId"]] = url
-            if not url.startswith(("file:", "data:", "blob:", "about:")):
+            if not url.startswith(("file:", "data:", "blob:", "about:")) and urlsplit(url).netloc != urlsplit(self.url).netloc:
                 self.foreign.append(url)
         elif method == "Network.loadingFailed" and not p.get("canceled"):
             self.failed.append(f"{self._urls.get(p['requestId'], '?')}: {p.get('errorText')}")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup
-from browser import Browser
+from browser import Browser, Reader
 
-KEY_PAGES = (
-    "index", "intro", "results", "chapters/04_differentiation", "chapters/06_intervention", "environment", "bibliography", "search",
-)
-SIZES = ((1400, 900), (390, 844))
+#: width, height, colour scheme
+VIEWS = ((390, 844, "light"), (768, 1024, "light"), (1400, 900, "light"), (1400, 900, "dark"), (768, 1024, "dark"), (390, 844, "dark"))
 #: attributes through which a page loads something by itself; a plain link to a reference is not one of them
 LOADS = {
     "script": ("src",), "link": ("href",), "img": ("src", "srcset"), "source": ("src", "srcset"), "iframe": ("src",),
@@ -87,19 +90,114 @@ def absolute_paths(html: Path, *folders: Path) -> list[str]:
     return [f"{p.relative_to(html)} names {f}" for p in pages(html) for f in folders if str(f) in p.read_text(encoding="utf8")]
 
 
-def in_browser(html: Path, names: list[str] | None = None, scheme: str = "light") -> list[str]:
-    """Open pages from files, at desk and phone width: console errors, requests, overflow, formulas."""
-    names = names or key_pages(html)
-    found = []
-    with Browser() as browser:
-        for name in names:
-            for width, height in SIZES:
-                visit = browser.visit(html / f"{name}.html", width, height, scheme)
-                found += [f"{name} at {width} px: {complaint}" for complaint in visit.complaints()]
+def kinds(html: Path) -> list[str]:
+    """Every page of prose, and one page of each folder of executed labs and of exercises."""
+    found, folders = [], set()
+    for path in pages(html):
+        folder = path.relative_to(html).parent
+        if folder.parts[:1] in ((), ("chapters",)) or folder not in folders:
+            found.append(path.relative_to(html).with_suffix("").as_posix())
+        folders.add(folder)
     return found
 
 
-def key_pages(html: Path) -> list[str]:
-    """The pages every book has, and one lab of each chapter."""
-    labs = [sorted(folder.glob("*.html"))[0] for folder in sorted((html / "labs").iterdir()) if folder.is_dir()]
-    return [*KEY_PAGES, *(p.relative_to(html).with_suffix("").as_posix() for p in labs)]
+def in_browser(html: Path, names: list[str], served: bool = False, turns: int = 6) -> list[str]:
+    """Open pages from files or from a server on this machine in `turns` of VIEWS: console errors, requests, overflow, formulas."""
+    with server(html) as address:
+        base = f"{address}/" if served else f"{html.resolve().as_uri()}/"
+        return with_browsers(names, lambda reader, name: views(reader, base, name, turns))
+
+
+def views(reader: Reader, base: str, name: str, turns: int) -> list[str]:
+    """Load a page in one view (which one goes by its name) and turn it to the next ones, `turns` in all."""
+    turn = sum(map(ord, name)) % len(VIEWS)
+    found = []
+    for number, view in enumerate([*VIEWS[turn:], *VIEWS[:turn]][:turns]):
+        if number == 0:
+            reader.tab.look(*view)
+            reader.open(f"{base}{name}.html")
+        else:
+            reader.look(*view)
+        found += [f"{name} at {view[0]} px, {view[2]}: {complaint}" for complaint in reader.visit.complaints()]
+        if reader.visit.facts["theme"] != view[2]:
+            found.append(f"{name} at {view[0]} px is not shown {view[2]}")
+    return list(dict.fromkeys(found))
+
+
+def with_browsers(names: list[str], look: Callable[[Reader, str], list[str]]) -> list[str]:
+    """What `look(reader, name)` says of all pages, in order; two browsers share the work."""
+    def some(part: list[str]) -> dict[str, list[str]]:
+        with Browser() as browser, browser.reading("about:blank") as reader:
+            return {name: look(reader, name) for name in part}
+
+    with ThreadPoolExecutor(2) as threads:
+        said = {name: found for part in threads.map(some, (names[::2], names[1::2])) for name, found in part.items()}
+    return [complaint for name in names for complaint in said[name]]
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """The address of a server of files on this machine."""
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as serving:
+        Thread(target=serving.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{serving.server_port}"
+        finally:
+            serving.shutdown()
+
+
+# -- accessibility ----------------------------------------------------------------------------------------------------
+def inaccessible(reader: Reader, path: Path, views: Sequence[tuple[int, int, str]]) -> list[str]:
+    """What axe-core finds serious or critical on a page that is loaded in the first view and turned to the others, an element a line."""
+    found = []
+    for number, view in enumerate(views):
+        if number == 0:
+            reader.tab.look(*view)
+            reader.open(path)
+            reader.evaluate(f"{AXE}; 0")
+        else:
+            reader.look(*view)
+        said = reader.evaluate(SEVERE)
+        found += [f"{path.stem} at {view[0]} px, {view[2]}: {rule}, {impact}: {element} ({why})" for rule, impact, element, why in said]
+    return found
+
+
+AXE = Path(__file__).with_name("axe.min.js").read_text(encoding="utf8")  # axe-core 4.14.1 as npm has it (MPL 2.0)
+SEVERE = """axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => violations
+    .filter(rule => ["serious", "critical"].includes(rule.impact))
+    .flatMap(rule => rule.nodes.map(node => [rule.id, rule.impact, node.target.join(" "), node.failureSummary.replace(/\\s+/g, " ")])))"""
+
+
+# -- where links lead -------------------------------------------------------------------------------------------------
+#: hosts that pages link to, and what for; the bibliography may cite any
+HOSTS = {
+    "arxiv.org": "the paper",
+    "doi.org": "references by their identifier",
+    "creativecommons.org": "the licence of the text, on the page that says how to cite it",
+}
+
+
+def links_elsewhere(html: Path) -> list[str]:
+    """Links of a page, the bibliography apart, to another site than HOSTS names."""
+    found = []
+    for path in pages(html):
+        if path.stem == "bibliography":
+            continue
+        hosts = {urlsplit(link["href"]).netloc for link in page(path).find_all("a", href=True)} - {""}
+        found += [f"{path.relative_to(html)} links to {host}" for host in sorted(hosts - set(HOSTS))]
+    return found
+
+
+def absolute_addresses(html: Path) -> list[str]:
+    """Links and files that a page asks for at the root of a server or disk: they break as soon as the book is put in a folder."""
+    found = []
+    for path in pages(html):
+        for tag in page(path).find_all(True):
+            for name in ("href", "src", "srcset", "data", "poster", "action"):
+                if re.match(r"\s*(/|file:|[A-Za-z]:\\)", tag.get(name) or ""):
+                    found.append(f"{path.relative_to(html)}: <{tag.name} {name}={tag[name]!r}>")
+    return found

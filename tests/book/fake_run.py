@@ -14,6 +14,8 @@ from pathlib import Path
 import nbformat
 import papermill
 
+from memgen.ledger import CLAIMS
+
 STAGES = ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "05_prediction", "06_intervention")
 CONTROLS = ("random_neurons", "other_neurons", "low_rho", "permuted", "random_sign", "shuffled_labels")
 #: `result.json` of the evidence labs, as one run of the study wrote them
@@ -123,15 +125,19 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
         column = [[near(0.5)] for _ in tasks]
         own, across = {d: square for d in directions}, {d: column for d in directions}
         return {
-            "retrain": {"sources": models, "targets": models, **own, "control": own, "base": ["a", "a", "b"], "overlap": square},
+            "retrain": {"sources": models, "targets": models, **own, "control": own, "base": ["a", "a", "b"], "overlap": square, "overlap_by_chance": 0.05},
             "task": {"sources": tasks, "targets": [task], **across, "control": across, "shares_base": [True] * len(tasks)},
         }
 
-    def claim(name, text, page, verdicts):
+    def claim(known, verdicts):
         cases = {task: {"verdict": verdict, "effect": 0.3, "interval": [0.1, 0.5], "n": 200, "n_keys": 40, "n_seeds": 3} for task, verdict in verdicts.items()}
-        return {"id": name, "name": name, "text": text, "source": "paper", "test": "interval above 0", "threshold": 0.0, "above": True, "page": page, "track": "scratch",
-                "verdict": min(verdicts.values(), default="inconclusive"), "effect": 0.3 if cases else None, "interval": [0.1, 0.5] if cases else None,
-                "n": 200 if cases else 0, "cases": cases, "evidence": "0.30 (0.10 to 0.50)."}
+        about = {name: getattr(known, name) for name in ("id", "name", "text", "source", "test", "threshold", "above", "page")}
+        return {**about, "track": "scratch", "verdict": min(verdicts.values(), default="inconclusive"), "effect": 0.3 if cases else None,
+                "interval": [0.1, 0.5] if cases else None, "n": 200 if cases else 0, "cases": cases, "evidence": "0.30 (0.10 to 0.50)."}
+
+    def verdicts(name):
+        """One claim is supported, one was not tested, all others are contradicted on every task."""
+        return {"steer_m2g": {"inference": "supported"}, "retrain": {}}.get(name, {task: "contradicted" for task in tasks})
 
     def synthesis():
         number = {"task": tasks[0], "direction": "m2g", "rate": 0.884, "low": 0.86, "high": 0.905, "n": 690, "control": 0.36}
@@ -141,8 +147,7 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
             "headline_number": number | {"control_name": "random_neurons"},
             "over_keys": {task: {name: {"value": 0.5, "low": 0.4, "high": None, "n": 90, "n_keys": 20, "n_seeds": 2} for name in ("memory", "rule", "auc", "m2g", "g2m")}
                           for task in tasks},
-            "claims": [claim("steer", "It can be steered.", "06_intervention", {"inference": "supported"}), claim("carry", "It transfers.", "07_transfer", {}),
-                       claim("base", "The base carries it.", "adapters", {task: "contradicted" for task in tasks})],
+            "claims": [claim(known, verdicts(known.id)) for known in CLAIMS],
         }
 
     if stage in EVIDENCE:

@@ -1,15 +1,29 @@
 """`python -m memgen.book`: what it stages, what it refuses, and when it has nothing to do."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
+import checks
 import pytest
 from conftest import ROOT
 from fake_run import make_run
 
-from memgen import book, config, page
+from memgen import book, config, page, weight
+from memgen.ledger import CLAIMS
+
+
+@pytest.fixture
+def root(root):
+    """With the exercises that the chapters ask for; without what takes long to draw and is tested elsewhere (slides, scale sweep)."""
+    shutil.copytree(ROOT / "notebooks" / "exercises", root / "notebooks" / "exercises", dirs_exist_ok=True)
+    shutil.rmtree(root / "data" / "reference" / "scale", ignore_errors=True)
+    teach = root / "book" / "teach.md"
+    teach.write_text(teach.read_text().replace("{{ slides() }}", ""))
+    return root
 
 
 def stage(run, root, out):
@@ -176,6 +190,118 @@ def test_papermill_keeps_the_type_of_a_parameter():
     assert page._parameter("retrain", None) == []
 
 
+# -- the bar on top of a lab -------------------------------------------------------------------------------------------
+def bar_of(out, lab="06_intervention/inference-seed0"):
+    return json.loads((out / "labs" / f"{lab}.ipynb").read_text())["cells"][1]["source"]
+
+
+def test_the_bar_says_what_every_parameter_is_and_was(run, root, tmp_path):
+    path = run / "inference" / "seed0" / "06_intervention" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["overrides"] = {}
+    manifest["parameters"] |= {"site": "ln_2", "n_prompts": 300}  # the first is not the preset's, the second is
+    path.write_text(json.dumps(manifest))
+    bar = bar_of(stage(run, root, tmp_path / "out"))
+    rows = dict(re.findall(r'<tr[^>]*><th scope="row"><code>(\w+)</code></th>(.*?)</tr>', bar))
+    assert list(rows) == [name for name in config.InterventionParameters.model_fields if name != "runs"]
+    assert rows["site"].startswith("<td>ln_2 <strong>(changed)</strong></td><td>resid_post</td><td>where hidden states are shifted; <code>resid_post</code>")
+    assert rows["n_prompts"].startswith("<td>300</td><td>300</td>") and "whole number, at least 1" in rows["n_prompts"]
+    assert bar.count("(changed)") == 1 and "(1 changed: site)" in bar
+    assert "This run: 12 s · seed 0 · Python 3.11.7 · torch 2.13.0 · transformers 5.23.0 · 2 cores of a laptop." in bar
+
+
+def test_a_value_of_the_command_line_is_marked(run):
+    lab = page.Run(run).of("02_training")[0]
+    marked = {row["name"]: (row["used"], row["preset"]) for row in page.lab_parameters(lab) if row["changed"]}
+    assert marked["n_embd"] == ("64", "128") and marked["gate_rule"] == ("0.25", "0.3") and "n_layer" not in marked
+
+
+def test_a_preset_that_is_gone_is_not_compared_with(run):
+    lab = page.Run(run).of("06_intervention")[0]
+    lab.manifest["parameters"]["preset"] = "gone"
+    assert {row["preset"] for row in page.lab_parameters(lab)} == {"", "not known"} and not any(row["changed"] for row in page.lab_parameters(lab))
+
+
+def test_pages_show_no_table_twice(run, root, tmp_path):
+    """What `lab.show_parameters()` prints is in the bar."""
+    path = run / "inference" / "seed0" / "06_intervention.ipynb"
+    lab = json.loads(path.read_text())
+    table = [{"output_type": "execute_result", "execution_count": 1, "metadata": {}, "data": {"text/html": "<table>TWICE</table>"}}]
+    lab["cells"].append({"cell_type": "code", "id": "x", "metadata": {}, "execution_count": 1, "source": "lab.show_parameters()", "outputs": table})
+    path.write_text(json.dumps(lab))
+    shown = (stage(run, root, tmp_path / "out") / "labs" / "06_intervention" / "inference-seed0.ipynb").read_text()
+    assert "TWICE" not in shown and "folded into the box" in shown
+
+
+# -- weight -----------------------------------------------------------------------------------------------------------
+def test_downloads_carry_no_image_but_its_words(run, root, tmp_path):
+    out = stage(run, root, tmp_path / "out")
+    for path in out.glob("labs/*/*.ipynb"):
+        assert "image/png" not in path.read_text(), path
+    executed = json.loads((out / "labs" / "06_intervention" / "06_intervention-inference-seed0.ipynb").read_text())
+    outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
+    plain = ["".join(output.get("data", {}).get("text/plain", "")) for output in outputs]
+    words = [text for text in plain if text.startswith("Figure: ")]
+    assert len(words) == 6 and "Bars: behaviour of t" in words[0]
+    assert "step 100 of 1300" in str(outputs) and "papermill" not in executed["metadata"]
+
+
+def test_every_figure_lies_in_one_file_in_its_place(run, root, tmp_path):
+    out = stage(run, root, tmp_path / "out")
+    cells = json.loads((out / "labs" / "06_intervention" / "inference-seed0.ipynb").read_text())["cells"]
+    shown = [re.search(r"{figure} \.\./\.\./(\S+)", cell["source"])[1] for cell in cells if "{figure}" in cell["source"]]
+    assert shown == [f"figures/06_intervention-inference-seed0-{k}.webp" for k in range(6)] and all((out / name).is_file() for name in shown)
+    kinds = ["figure" if "{figure}" in cell["source"] else "table" if "step 100" in str(cell.get("outputs")) else "" for cell in cells]
+    assert "".join(kind[:1] for kind in kinds) == "ftfffff"  # the table was printed between the first and the second figure
+    chapter = (out / "chapters" / "06_intervention.md").read_text()
+    assert "../figures/06_intervention-inference-seed0-" in chapter
+
+
+def test_a_figure_is_converted_once(run, root, tmp_path, monkeypatch):
+    out, calls = tmp_path / "build" / "source", []
+    monkeypatch.setattr(weight, "to_webp", lambda png, width=None, real=weight.to_webp: calls.append(1) or real(png, width))
+    stage(run, root, out)
+    first = len(calls)
+    (out.parent / ".figures" / "stale.webp").write_bytes(b"")
+    stage(run, root, out)
+    assert first and len(calls) == first and not (out.parent / ".figures" / "stale.webp").exists()
+
+
+def test_a_built_book_is_trimmed(tmp_path):
+    static = tmp_path / "_static" / "scripts"
+    static.mkdir(parents=True)
+    (static / "a.js").write_text("run();\n//# sourceMappingURL=a.js.map")
+    (static / "a.js.map").write_text("{}")
+    (tmp_path / "_static" / "locales" / "de" / "LC_MESSAGES").mkdir(parents=True)
+    (tmp_path / "_static" / "locales" / "de" / "LC_MESSAGES" / "theme.po").write_text("")
+    page_text = '<div>\n\n   <p>a  b</p>\n<pre><span class="n">x</span>\n   <span class="o">=</span></pre>\n<script>f("\n   <b>")</script></div>'
+    for name in ("index", "search"):
+        (tmp_path / f"{name}.html").write_text(page_text + '<script src="../searchindex.js"></script>')
+    weight.trim(tmp_path)
+    assert "searchindex.js" in (tmp_path / "search.html").read_text()
+    assert not list(tmp_path.rglob("*.map")) and not (tmp_path / "_static" / "locales").exists()
+    assert (static / "a.js").read_text() == "run();\n"
+    assert (tmp_path / "index.html").read_text() == '<div>\n<p>a  b</p>\n<pre>x\n   <span class="o">=</span></pre>\n<script>f("\n   <b>")</script></div>'
+
+
+# -- how to cite ------------------------------------------------------------------------------------------------------
+def test_citations_are_those_of_the_repository(run, root, tmp_path):
+    text = (stage(run, root, tmp_path / "out") / "cite.md").read_text()
+    assert "author = {{the contributors of Think or Remember}}" in text and "note   = {Version 0.1.0}" in text and "year   = {2026}" in text
+    assert text.count("arXiv:2412.18497") == 2 and "keywords" not in text
+    (root / "book" / "cite.md").write_text("{{ bibtex('nobody2020') }}")
+    with pytest.raises(page.BookError, match="no entry 'nobody2020'"):
+        stage(run, root, tmp_path / "out")
+
+
+def test_the_page_of_parameters_names_tasks_tracks_and_presets(run, root, tmp_path):
+    text = (stage(run, root, tmp_path / "out") / "parameters.md").read_text()
+    assert "| `lora_rank` | rank of the adapters | whole number, at least 1 | `16` |" in text
+    for name in (*config.TASK_NAMES, *config.TRACKS, "smoke", "laptop", "paper", "scale"):
+        assert f"| `{name}` |" in text, name
+    assert "`matrix_lr=0.004`" in text
+
+
 # -- two tracks -------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def two_tracks(run, tmp_path, notebook):
@@ -191,7 +317,7 @@ def test_both_tracks_have_their_labs_side_by_side(two_tracks, root, tmp_path):
     contents = (out / "_toc.yml").read_text()
     assert "Lab: inference" in contents and "Lab, lora: inference" in contents
     bar = json.loads((out / "labs" / "06_intervention" / "lora-inference-seed0.ipynb").read_text())["cells"][1]["source"]
-    assert "**The same lab (track scratch):** inference [seed 0](inference-seed0.ipynb)" in bar and "-p track lora" in bar
+    assert "**The same lab**, track [scratch](inference-seed0.ipynb) · **lora**" in bar and "-p track lora" in bar
 
 
 def test_the_page_of_the_adapters_shows_the_track_or_says_how_to_get_it(two_tracks, run, root, tmp_path):
@@ -213,12 +339,12 @@ def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path)
 def test_the_ledger_shows_every_claim_of_every_track(two_tracks, root, tmp_path):
     book.stage(two_tracks, root, tmp_path / "out")
     text = (tmp_path / "out" / "ledger.md").read_text()
-    assert text.count("| {bdg-primary}`supported` | It can be steered. | paper | 0.30 (0.10 to 0.50) | 200 |") == 2
-    assert text.count("| {bdg-secondary-line}`inconclusive` | It transfers. | paper | not tested |") == 2
-    assert len(json.loads((tmp_path / "out" / "claims.json").read_text())) == 6
+    supported, untested = (next(claim.text for claim in CLAIMS if claim.id == name) for name in ("steer_m2g", "retrain"))
+    assert text.count(f"| {{bdg-primary}}`supported` | {supported} | paper, v1 and v2 | 0.30 (0.10 to 0.50) | 200 |") == 2
+    assert text.count(f"| {{bdg-secondary-line}}`inconclusive` | {untested} | paper, v2 | not tested |") == 2
+    assert len(json.loads((tmp_path / "out" / "claims.json").read_text())) == 2 * len(CLAIMS)
     home = " ".join((tmp_path / "out" / "index.md").read_text().split())
-    assert "Of 3 claims in the [ledger](ledger.md), 1 holds on every task, 1 is contradicted on at least one, and 1 is open." in home
-    assert "Task by task, 1 of 2 tests support their claim." in home
+    assert f"Of {len(CLAIMS)} claims in the [ledger](ledger.md), 1 holds on every task, {len(CLAIMS) - 2} are contradicted on at least one, and 1 is open." in home
 
 
 def test_the_scale_sweep_is_shown_or_said_to_be_missing(run, root, tmp_path):
@@ -234,8 +360,9 @@ def test_the_scale_sweep_is_shown_or_said_to_be_missing(run, root, tmp_path):
     (folder / "about.json").write_text(json.dumps({"command": "make scale", "machine": {"cores": 2, "processor": "a laptop"}}))
     stage(run, root, tmp_path / "with")
     text = (tmp_path / "with" / "scale.md").read_text()
-    assert "| arithmetic-tagged | 64 × 4 | 0.20 million | 1 of 2 | 0.50 | 0.90 | 80\u00a0% | 20\u00a0% | 60\u00a0% | 10\u00a0% | 100, 90 |" in text
-    assert "| arithmetic-matched | 64 × 4 |  | 0 of 1 | n/a |" in text and "no run passed the gate" in text
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if re.search(r"64.×.4\s*\|", line)]
+    assert rows[0][-6:-1] == ["1 of 2", "0.50", "0.90", "80\u00a0% (20\u00a0%)", "60\u00a0% (10\u00a0%)"] and rows[0][-1] == "100, 90"
+    assert rows[1][-6:-1] == ["0 of 1", "n/a", "n/a", "n/a (n/a)", "n/a (n/a)"] and "no run passed the gate" in text
     assert (tmp_path / "with" / "figures" / "scale.png").is_file()
     assert "have not been run yet (width × depth): 128 × 2, 128 × 4" in text
 
@@ -254,12 +381,43 @@ def test_negative_numbers_are_written_to_be_read(run):
     assert numbers.cell("inference", "04_differentiation", "any", 2) == "0.03\u00a0(0.02\u2060–\u20600.04)"
 
 
-def test_the_parameter_reference_is_what_the_classes_check(run, root, tmp_path):
+def test_the_parameter_reference_is_what_the_classes_check():
     found = page.parameter_reference()
     assert {stage: [p["name"] for p in rows] for stage, rows in found.items()} == {stage: list(cls.model_fields) for stage, cls in config.STAGES.items()}
     of = {p["name"]: p for p in found["06_intervention"]}
     assert of["site"]["values"] == "`resid_post`, `mlp_out`, `ln_2`" and of["site"]["default"] == '"resid_post"'
     assert of["top_ns"]["values"] == "list; each: number, above 0, at most 1" and of["seed"]["values"] == "whole number, at least 0"
     assert of["task"]["default"] == "" and all(p["meaning"] for rows in found.values() for p in rows)
-    text = (stage(run, root, tmp_path / "out") / "parameters.md").read_text()
-    assert "| `lora_rank` | rank of the adapters | whole number, at least 1 | `16` |" in text
+
+
+# -- the built book (that of the smoke study, or the one that MEMGEN_BOOK names) ---------------------------------------
+def test_home_page_is_light(built_book):
+    """Besides what Sphinx and the theme load on every page: the page itself, its figure, and what comes from book/_static."""
+    home = checks.page(built_book / "index.html")
+    asked = {tag.get("src") or tag.get("href") for tag in home.select("script[src], link[rel=stylesheet], link[rel=icon], img[src]")}
+    files = {built_book / urlsplit(url).path for url in asked if not urlsplit(url).scheme}
+    own = [f for f in files if "_static" not in f.parts or (ROOT / "book" / "_static" / f.relative_to(built_book / "_static")).is_file()]
+    assert any(f.suffix == ".webp" for f in own) and any(f.name == "book.css" for f in own)
+    assert not any({"live", "mathjax"} & set(f.parts) or f.name == "searchindex.js" for f in files)
+    assert sum(f.stat().st_size for f in [built_book / "index.html", *own]) < 500_000
+
+
+def test_whole_book_is_light(built_book):
+    assert sum(f.stat().st_size for f in built_book.rglob("*") if f.is_file()) < 60_000_000
+    assert not list(built_book.rglob("*.map")) and not list(built_book.rglob("*.po"))
+    assert not [f for f in built_book.glob("_downloads/*/*.ipynb") if b"image/png" in f.read_bytes()]
+
+
+def test_every_lab_page_has_its_parameters_and_files(built_book):
+    for path in built_book.glob("labs/*/*.html"):
+        bar = checks.page(path).select_one(".lab-bar")
+        named = [row.th.get_text() for row in bar.select("details table.parameters tbody tr")]
+        assert named == [name for name in config.STAGES[path.parent.name].model_fields if name != "runs"], path
+        assert "seed" in bar.get_text() and "Python 3" in bar.get_text() and len(bar.select("a.download")) == 3, path
+
+
+def test_slides_come_in_both_forms(built_book):
+    cards = checks.page(built_book / "teach.html").select(".slides .sd-card")
+    assert cards
+    for card in cards:
+        assert [link["href"].rsplit(".")[-1] for link in card.select("a.download")] == ["svg", "png"] and card.img["alt"].strip()

@@ -1,5 +1,6 @@
 """The book as a reader gets it. `MEMGEN_BOOK=_build/html pytest tests/book/test_built_book.py` checks a real one."""
 
+import os
 import shutil
 
 import checks
@@ -19,6 +20,14 @@ def test_every_image_has_a_text(built_book):
 
 def test_nothing_is_fetched_from_elsewhere(built_book):
     assert checks.external_requests(built_book) == []
+
+
+def test_links_leave_the_site_only_for_references(built_book):
+    assert checks.links_elsewhere(built_book) == []
+
+
+def test_book_works_in_any_folder(built_book):
+    assert checks.absolute_addresses(built_book) == []
 
 
 def test_pages_name_no_folder_of_this_machine(built_book):
@@ -43,17 +52,21 @@ def test_lab_pages_say_where_they_belong_and_how_to_run_them(built_book):
         assert len(bar.find_all("a", class_="download")) == 3, path
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_opened_by_double_click(built_book, scheme):
+@pytest.mark.parametrize("served", [False, True], ids=["file", "http"])
+def test_every_kind_of_page_at_every_size_light_and_dark(built_book, served):
+    """From http the pages of the smoke study's book are seen in one view each, in turns; those that `MEMGEN_BOOK` names in all, too."""
     if not any(map(shutil.which, BINARIES)):
         pytest.skip(NO_CHROMIUM)
-    names = None if scheme == "light" else ["index", "chapters/06_intervention"]
-    assert checks.in_browser(built_book, names, scheme) == []
+    names = checks.kinds(built_book)
+    assert {"index", "search", "bibliography", "chapters/06_intervention"} <= set(names)
+    turns = 1 if served and "MEMGEN_BOOK" not in os.environ else len(checks.VIEWS)
+    assert checks.in_browser(built_book, names, served, turns) == []
 
 
 # -- the checks themselves notice what they are there for --------------------------------------------------------------
 BAD = """<!doctype html><meta name="viewport" content="width=device-width"><title>bad</title>
 <link rel="icon" href="data:,"><a href="nowhere.html">x</a><a href="#nothing">y</a>
+<a href="https://ads.example.org/">z</a><a href="/home.html">w</a>
 <img src="a.png"><script src="https://unpkg.com/x.js"></script><p style="width:900px">wide</p><span class="math">\\(x\\)</span>
 <script>console.error("told you"); undefinedFunction()</script>"""
 
@@ -66,9 +79,11 @@ def bad_book(tmp_path):
 
 
 def test_checks_see_a_bad_page(bad_book):
-    assert len(checks.broken_links(bad_book)) == 3
+    assert len(checks.broken_links(bad_book)) == 4
     assert len(checks.images_without_text(bad_book)) == 1
     assert len(checks.external_requests(bad_book)) == 2
+    assert checks.links_elsewhere(bad_book) == ["index.html links to ads.example.org"]
+    assert checks.absolute_addresses(bad_book) == ["index.html: <a href='/home.html'>"]
 
 
 def test_browser_sees_a_bad_page(bad_book):
@@ -76,6 +91,10 @@ def test_browser_sees_a_bad_page(bad_book):
         pytest.skip(NO_CHROMIUM)
     with Browser() as browser:
         complaints = "\n".join(browser.visit(bad_book / "index.html", 390, 844).complaints())
+        turned = "\n".join(checks.in_browser(bad_book, ["index"], served=True))
     foreign = "foreign request: https://unpkg.com"
     for expected in ("told you", "undefinedFunction", foreign, "failed request", "wider than the window", "0 of 1 formulas"):
         assert expected in complaints
+        assert expected in turned
+    assert "index at 768 px, light: wider than the window" in turned and "index at 1400 px, light: wider" not in turned
+    assert "index at 390 px is not shown dark" in turned

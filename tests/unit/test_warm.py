@@ -26,8 +26,7 @@ if what == "exit": sys.exit(7)
 if what == "raise": raise ValueError("wrong")
 if what == "kill": os.kill(os.getpid(), 9)
 if what == "sleep":
-    print(os.getpid(), flush=True)
-    try: time.sleep(60)
+    try: print(os.getpid(), flush=True); time.sleep(60)  # who reads the number may interrupt at once
     except KeyboardInterrupt: print("interrupted", flush=True); sys.exit(3)
 """
 
