@@ -34,10 +34,10 @@ def test_pages_name_no_folder_of_this_machine(built_book):
     assert checks.absolute_paths(built_book, built_book.parent) == []
 
 
-def test_home_page_has_the_finding_and_three_doors(built_book):
+def test_home_page_has_the_finding_and_four_doors(built_book):
     home = checks.page(built_book / "index.html")
     assert home.select_one(".home-figure img")["alt"].strip()
-    assert len(home.select(".doors .sd-card a[href]")) == 3
+    assert len(home.select(".doors .sd-card a[href]")) == 4
     assert home.find("link", rel="icon") is not None
 
 
