@@ -27,7 +27,7 @@ def against_size(table: pd.DataFrame):
         ax.set(title=title, xscale="log", ylim=(-0.02, 1.04))
     sizes = sorted(passed.groupby(["width", "depth"]).n_parameters.first() / 1e6)
     for ax in axes[1]:  # the sizes that were trained, instead of powers of ten
-        ax.set_xticks([1e6 * size for size in sizes], [f"{size:.1f}" for size in sizes])
+        ax.set_xticks([1e6 * size for size in sizes], [f"{size:.1f}" if size < 10 else f"{size:.0f}" for size in sizes])
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel("million parameters")
     axes[0, 0].plot([], [], "--", color="#777777", lw=1, label="strongest control")
