@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import ast
 import html
-import os
 import re
 import sys
 import time
@@ -503,7 +502,6 @@ def execute(notebook, parameters: dict[str, Any] | None = None, keep_going: bool
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
-    os.environ.setdefault("MPLBACKEND", "Agg")
     shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
     shell.showtraceback = shell.showsyntaxerror = lambda *args, **kwargs: None  # told below, where it is news
     outcomes = []
