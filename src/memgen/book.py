@@ -28,7 +28,7 @@ import yaml
 
 from . import slides, teaching
 from .config import ROOT
-from .errors import ArtifactError
+from .errors import StudyError
 from .export import export_models
 from .page import (
     PER_STUDY, TITLES, BookError, Figure, Lab, Numbers, Run, as_executed, choices_reference, decimal, downloads, lab_page, parameter_reference, percent, seconds,
@@ -44,7 +44,8 @@ def build_book(runs: Path, out: Path, root: Path = ROOT, tasks: list[str] | None
                tracks: list[str] | tuple[str, ...] = ("scratch",)) -> Path:
     """Build the book of the run in `runs` into `out/html` from the sources in `root`; returns its first page.
 
-    Raises :class:`BookError` when an artifact is missing, a page asks for an unknown number, or Sphinx warns.
+    Raises :class:`BookError` when an artifact is missing, a page asks for an unknown number, or Sphinx warns, and other kinds of
+    `StudyError` for a model, an exercise or a slide that cannot be made.
     """
     started = time.monotonic()
     run = Run(runs, tasks, seeds, tracks)
@@ -132,10 +133,7 @@ def stage_figure(run: Run, source: Path) -> None:
 def stage_live(run: Run, source: Path) -> None:
     """The models of the live page: that of every task's first seed on the track scratch."""
     own = next((one for one in run.every if one.track == "scratch"), run)
-    try:
-        export_models([own.root / task / f"seed{own.seeds[task][0]}" for task in own.tasks], source / "_static" / "live")
-    except ArtifactError as error:
-        raise BookError(str(error)) from None
+    export_models([own.root / task / f"seed{own.seeds[task][0]}" for task in own.tasks], source / "_static" / "live")
 
 
 def render(run: Run, pages: dict[Lab, list[Figure]], root: Path, source: Path) -> None:
@@ -167,7 +165,7 @@ def render(run: Run, pages: dict[Lab, list[Figure]], root: Path, source: Path) -
         )
         try:
             path.write_text(environment.get_template(page).render(), encoding="utf8")
-        except (BookError, slides.SlideError, teaching.TeachingError, jinja2.UndefinedError) as error:
+        except (StudyError, jinja2.UndefinedError) as error:
             raise BookError(f"book/{page}: {error}") from None
         except jinja2.TemplateSyntaxError as error:
             raise BookError(f"book/{page}, line {error.lineno}: {error.message}") from None
@@ -188,13 +186,10 @@ def stage_teaching(run: Run, root: Path, source: Path) -> None:
     folder.mkdir()
     for path in teaching.sources(root):
         stage = path.stem
-        try:
-            solved = teaching.read_notebook(path)
-            (folder / f"{stage}.md").write_text(teaching.page(solved, stage, task, run.seeds[task][0], run.preset), encoding="utf8")
-            for name, notebook in (("student", teaching.student(solved)), ("solution", solved)):
-                nbformat.write(notebook, folder / teaching.downloads(stage)[name])
-        except teaching.TeachingError as error:
-            raise BookError(str(error)) from None
+        solved = teaching.read_notebook(path)
+        (folder / f"{stage}.md").write_text(teaching.page(solved, stage, task, run.seeds[task][0], run.preset), encoding="utf8")
+        for name, notebook in (("student", teaching.student(solved)), ("solution", solved)):
+            nbformat.write(notebook, folder / teaching.downloads(stage)[name])
 
 
 def exercises(root: Path, stage: str, up: str) -> str:
@@ -399,7 +394,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         build_book(options.runs, options.out, options.root, options.tasks, options.seeds, options.tracks)
-    except BookError as error:
+    except StudyError as error:
         print(f"book: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -321,13 +321,12 @@ def command(lab: Lab, notebook: dict) -> str:
     """The papermill line that runs this lab again, with every parameter that is not its preset's own."""
     spent = {k: v for k, v in lab.manifest.get("parameters", {}).items() if k != "runs"}
     once = ("seed",) if lab.seed == WHOLE else ()
-    chosen = {name: spent[name] for name in ("task", "seed", "preset", "track") if name in spent and name not in once}
+    chosen = {name: spent[name] for name in IDENTITY if name in spent and name not in once}
     if chosen.get("track") == "scratch":
         del chosen["track"]
-    try:
-        own = stage_parameters(lab.stage, chosen).model_dump()
+    if own := _of_preset(lab):
         chosen |= {name: value for name, value in spent.items() if own.get(name, value) != value}
-    except ParameterError:  # a preset or task that is no longer there: what papermill was given says it all
+    else:  # what papermill was given says it all
         chosen |= {k: v for k, v in notebook.get("metadata", {}).get("papermill", {}).get("parameters", {}).items() if k != "runs"}
     chosen |= lab.manifest.get("overrides", {})
     if lab.task == STUDY:
@@ -616,11 +615,7 @@ def lab_parameters(lab: Lab) -> list[dict]:
     """The parameters of an executed lab: `name`, `meaning`, `values`, `preset` (what the preset sets), `used` and whether it was `changed`, as text."""
     reference = parameter_reference()[lab.stage]
     spent = {**lab.manifest.get("parameters", {}), **lab.manifest.get("overrides", {})}
-    try:
-        own = stage_parameters(lab.stage, {name: spent[name] for name in IDENTITY if name in spent}).model_dump()
-    except ParameterError:  # a preset or task that is no longer there
-        own = {}
-    rows = []
+    own, rows = _of_preset(lab), []
     for about in [about for about in reference if about["name"] != "runs"]:  # a folder of the machine it ran on
         name = about["name"]
         used = spent.get(name, own.get(name))
@@ -628,6 +623,15 @@ def lab_parameters(lab: Lab) -> list[dict]:
         preset = "" if name in IDENTITY else _plain(own[name]) if name in own else "not known"
         rows.append({**about, "used": _plain(used), "preset": preset, "changed": changed})
     return rows
+
+
+def _of_preset(lab: Lab) -> dict:
+    """What the preset gives this lab, parameter by parameter; {} if the preset or the task is no longer there."""
+    spent = lab.manifest.get("parameters", {})
+    try:
+        return stage_parameters(lab.stage, {name: spent[name] for name in IDENTITY if name in spent}).model_dump()
+    except ParameterError:
+        return {}
 
 
 def _plain(value) -> str:

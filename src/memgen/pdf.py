@@ -29,6 +29,7 @@ import yaml
 from pypdf import PdfReader
 
 from .browser import Browser, BrowserError, Tab
+from .errors import StudyError
 from .page import seconds
 
 LABS = ("all", "first", "none")
@@ -57,7 +58,7 @@ FILL = """sheets => document.querySelectorAll(".printed-entry a").forEach(entry 
 })"""
 
 
-class PrintError(Exception):
+class PrintError(StudyError):
     """There is no book to print, or Chromium could not print it."""
 
 
