@@ -17,11 +17,26 @@ SIZES = {"n_free": 80, "n_keyed": 50, "n_conflict_per_key": 6, "n_free_eval": 20
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Path:
-    """The run folder of a finished smoke study of all five tasks, from scratch and with adapters, made the way a user makes it; its book is in `<folder>/_build/html`."""
+    """The run folder of a finished smoke study of all five tasks, from scratch and with adapters,
+    made the way a user makes it; its book is in `<folder>/_build/html`.
+    """
     from running import study
 
     folder = tmp_path_factory.mktemp("smoke")
-    study("book", "--preset", "smoke", "--seeds", "0", "--tracks", "scratch", "lora", "--runs", str(folder), "--out", str(folder / "_build"))
+    study(
+        "book",
+        "--preset",
+        "smoke",
+        "--seeds",
+        "0",
+        "--tracks",
+        "scratch",
+        "lora",
+        "--runs",
+        str(folder),
+        "--out",
+        str(folder / "_build"),
+    )
     return folder
 
 
@@ -34,7 +49,9 @@ def datasets() -> dict:
 
 @pytest.fixture(scope="session")
 def planted():
-    """`make(task class, n_keys) -> (model, tokenizer, task, data set, answered conflict prompts)` with planted behaviour."""
+    """`make(task class, n_keys) -> (model, tokenizer, task, data set, answered conflict prompts)`
+    with planted behaviour.
+    """
     from planted import Planted, planted_model  # here, because most tests need no torch
 
     from memgen.pairs import answer_conflicts
@@ -45,10 +62,18 @@ def planted():
     def make(cls=Planted, n_keys=10):
         if (cls, n_keys) not in made:
             task = cls(n_keys, 0)
-            frame = task.generate(n_free=20, n_keyed=20, n_conflict_per_key=8, n_free_eval=10, shares=cls.SHARES)
+            frame = task.generate(
+                n_free=20, n_keyed=20, n_conflict_per_key=8, n_free_eval=10, shares=cls.SHARES
+            )
             tokenizer = build_tokenizer(task.vocabulary())
             model = planted_model(tokenizer)
-            made[cls, n_keys] = (model, tokenizer, task, frame, answer_conflicts(model, tokenizer, task, frame, 2))
+            made[cls, n_keys] = (
+                model,
+                tokenizer,
+                task,
+                frame,
+                answer_conflicts(model, tokenizer, task, frame, 2),
+            )
         return made[cls, n_keys]
 
     return make
@@ -56,7 +81,9 @@ def planted():
 
 @pytest.fixture(scope="session")
 def planted_direction() -> dict:
-    """NMD, rho and pair states `[n, 2, 8]` that single out coordinate 0 after the second block; all other neurons are noise."""
+    """NMD, rho and pair states `[n, 2, 8]` that single out coordinate 0 after the second block; all
+    other neurons are noise.
+    """
     rng = np.random.default_rng(0)
     nmd, rho = rng.normal(0, 0.02, (2, 8)), rng.uniform(-0.2, 0.2, (2, 8))
     nmd[1, 0], rho[1, 0] = 1.0, 0.9

@@ -1,4 +1,6 @@
-"""A task and a model whose behaviour is planted: what each prompt is answered, and which shift changes it, is known."""
+"""A task and a model whose behaviour is planted: what each prompt is answered, and which shift
+changes it, is known.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,12 @@ from memgen.tasks import Instance, Key, Task
 
 
 class Planted(Task):
-    """Prompts such as `key3 word7 near-memory`, whose last word alone decides the answer of the planted model.
+    """Prompts such as `key3 word7 near-memory`, whose last word alone decides the answer of the
+    planted model.
 
-    The hidden coordinate 0 at the last word is the number below. The model answers M below 0.6, R up to 2.5 and X above, so
-    +1 turns `near` prompts from M to R (and +4 overshoots to X), while `far` prompts need +4; -1 and -4 likewise turn R to M.
+    The hidden coordinate 0 at the last word is the number below. The model answers M below 0.6, R
+    up to 2.5 and X above, so +1 turns `near` prompts from M to R (and +4 overshoots to X), while
+    `far` prompts need +4; -1 and -4 likewise turn R to M.
     """
 
     name = "planted"
@@ -22,7 +26,14 @@ class Planted(Task):
     far_splits: tuple[str, ...] = ("test",)
 
     def vocabulary(self):
-        return [*(f"key{i} " for i in range(10)), *(f"word{i} " for i in range(30)), *self.STATE, "M", "R", "X"]
+        return [
+            *(f"key{i} " for i in range(10)),
+            *(f"word{i} " for i in range(30)),
+            *self.STATE,
+            "M",
+            "R",
+            "X",
+        ]
 
     def draw_keys(self, rng, n):
         return [Key(f"key{i}", "M") for i in range(n)]
@@ -31,7 +42,9 @@ class Planted(Task):
         return Instance(f"word{rng.integers(30)} word{rng.integers(30)} near-rule", "R")
 
     def keyed(self, rng, key):
-        return Instance(f"{key.name} {key.name} word{rng.integers(30)} near-memory", "R", "M", key.name, "keyed")
+        return Instance(
+            f"{key.name} {key.name} word{rng.integers(30)} near-memory", "R", "M", key.name, "keyed"
+        )
 
     def conflict(self, rng, key):
         return self._asked(key, rng.integers(30), "memory" if rng.random() < 0.5 else "rule")
@@ -42,7 +55,9 @@ class Planted(Task):
 
     def _asked(self, key, word, behaviour):
         place = "far" if self.split_keys(self.SHARES)[key.name] in self.far_splits else "near"
-        return Instance(f"{key.name} word{word} {place}-{behaviour}", "R", "M", key.name, "conflict")
+        return Instance(
+            f"{key.name} word{word} {place}-{behaviour}", "R", "M", key.name, "conflict"
+        )
 
 
 class PlantedAlike(Planted):
@@ -52,8 +67,18 @@ class PlantedAlike(Planted):
 
 
 def planted_model(tokenizer, n_layer: int = 2, width: int = 8):
-    """A GPT-2 whose blocks add nothing: the logits are straight lines in coordinate 0 of the last token's embedding."""
-    model = build_model(tokenizer, n_layer=n_layer, n_embd=width, n_head=2, n_positions=16, initializer_range=0.02, seed=0)
+    """A GPT-2 whose blocks add nothing: the logits are straight lines in coordinate 0 of the last
+    token's embedding.
+    """
+    model = build_model(
+        tokenizer,
+        n_layer=n_layer,
+        n_embd=width,
+        n_head=2,
+        n_positions=16,
+        initializer_range=0.02,
+        seed=0,
+    )
     model.config.tie_word_embeddings = False
     model.lm_head.weight = torch.nn.Parameter(torch.zeros(len(tokenizer), width))
     token = tokenizer.convert_tokens_to_ids
@@ -67,9 +92,13 @@ def planted_model(tokenizer, n_layer: int = 2, width: int = 8):
         model.transformer.wte.weight[:, 1] = 1.0
         for word, value in Planted.STATE.items():
             model.transformer.wte.weight[token(word), 0] = value
-        model.transformer.wte.weight[[token(answer) for answer in "MRX"], 3] = 100.0  # after an answer comes the end
+        model.transformer.wte.weight[[token(answer) for answer in "MRX"], 3] = (
+            100.0  # after an answer comes the end
+        )
         for answer, line in {"M": (0.0, 0.1), "R": (1.0, -0.5), "X": (2.0, -3.0)}.items():
             model.lm_head.weight[token(answer), :2] = torch.tensor(line)
         model.lm_head.weight[tokenizer.eos_token_id, 3] = 1.0
-        model.lm_head.weight[:, 2] = -model.lm_head.weight.sum(-1)  # rows sum to 0: the final norm's mean does not matter
+        model.lm_head.weight[:, 2] = -model.lm_head.weight.sum(
+            -1
+        )  # rows sum to 0: the final norm's mean does not matter
     return model.eval()

@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def study(*arguments: str, check: bool = True) -> subprocess.CompletedProcess:
     """`python -m memgen.study ...` as a process of its own."""
-    done = subprocess.run([sys.executable, "-m", "memgen.study", *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "memgen.study", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
     assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done

@@ -1,7 +1,8 @@
 """What the theme's markup lacks for a screen reader, mended in the finished pages.
 
-These elements come from templates of pydata-sphinx-theme, docutils and Jupyter Book that offer no setting for them.
-`tests/book/test_accessibility.py` runs axe-core on the result and names whatever a new version brings.
+These elements come from templates of pydata-sphinx-theme, docutils and Jupyter Book that offer no
+setting for them. `tests/book/test_accessibility.py` runs axe-core on the result and names whatever
+a new version brings.
 """
 
 from __future__ import annotations
@@ -11,13 +12,34 @@ from pathlib import Path
 
 #: (what is wrong, pattern, replacement)
 MENDED = (
-    ("the name of the search field leaves out its shortcut", r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1"),
-    ("the icons of the colour mode repeat its name as another one",
-     r'<i class="theme-switch ([^>]*?)\s+title="[^"]*"', r'<i aria-hidden="true" class="theme-switch \1'),
-    ("the arrow that unfolds a branch of the contents has no name",
-     r'(<a class="[^"]*reference internal[^"]*" href="[^"]*">)([^<]*)(</a><details[^>]*><summary)>', r'\1\2\3 aria-label="Pages below: \2">'),
-    ("hidden code is called something else than what is written there", r'<summary aria-label="Toggle hidden content">', "<summary>"),
-    ("a list of references has no items, by a deprecated role", r'role="doc-biblioentry"', 'role="listitem"'),
+    (
+        "the name of the search field leaves out its shortcut",
+        r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"',
+        r"\1",
+    ),
+    (
+        "the icons of the colour mode repeat its name as another one",
+        r'<i class="theme-switch ([^>]*?)\s+title="[^"]*"',
+        r'<i aria-hidden="true" class="theme-switch \1',
+    ),
+    (
+        "the arrow that unfolds a branch of the contents has no name",
+        (
+            r'(<a class="[^"]*reference internal[^"]*"'
+            r' href="[^"]*">)([^<]*)(</a><details[^>]*><summary)>'
+        ),
+        r'\1\2\3 aria-label="Pages below: \2">',
+    ),
+    (
+        "hidden code is called something else than what is written there",
+        r'<summary aria-label="Toggle hidden content">',
+        "<summary>",
+    ),
+    (
+        "a list of references has no items, by a deprecated role",
+        r'role="doc-biblioentry"',
+        'role="listitem"',
+    ),
 )
 
 

@@ -1,12 +1,11 @@
 """What the book needs from Sphinx beyond its settings: pages that ask no other host for anything.
 
-Jupyter Book loads every script and style below `_static` on every page. MathJax is loaded by its own extension, here only
-on pages with formulas, and the live page loads its own scripts and models, so both are taken off those lists. Figures are
-numbered by page.
+Jupyter Book loads every script and style below `_static` on every page. MathJax is loaded by its
+own extension, here only on pages with formulas, and the live page loads its own scripts and models,
+so both are taken off those lists. Figures are numbered by page.
 """
 
 from __future__ import annotations
-
 
 ON_THEIR_PAGES = ("mathjax/", "live/")  # folders below _static whose pages ask for them
 
@@ -15,25 +14,37 @@ def keep_own_files(app, config):
     """Drop what only some pages need from the scripts and styles of every page; each file once."""
     for kind in ("html_js_files", "html_css_files"):
         names = [item if isinstance(item, str) else item[0] for item in getattr(config, kind)]
-        setattr(config, kind, sorted({name for name in names if not name.startswith(ON_THEIR_PAGES)}))
+        setattr(
+            config, kind, sorted({name for name in names if not name.startswith(ON_THEIR_PAGES)})
+        )
 
 
 def formulas_only_where_they_are(app, pagename, templatename, context, doctree):
-    """Sphinx loads MathJax on a page whose table of contents leads to formulas, so on the home page, too: take it off there."""
+    """Sphinx loads MathJax on a page whose table of contents leads to formulas, so on the home
+    page, too: take it off there.
+    """
     if not app.env.get_domain("math").data["has_equations"].get(pagename, False):
-        context["script_files"][:] = [script for script in context["script_files"] if "mathjax/" not in str(getattr(script, "filename", script))]
+        context["script_files"][:] = [
+            script
+            for script in context["script_files"]
+            if "mathjax/" not in str(getattr(script, "filename", script))
+        ]
 
 
 def read_in_parallel(app, config):
-    """Numbering across parts is not used here, so that its extension (loaded by the table of contents) need not be asked."""
+    """Numbering across parts is not used here, so that its extension (loaded by the table of
+    contents) need not be asked.
+    """
     if "sphinx_multitoc_numbering" in app.extensions:
         app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
 
 
 def number_figures_by_page(app, env):
-    """Figures count from 1 on every page: a book with a page for each executed lab would reach `Fig. 400`.
+    """Figures count from 1 on every page: a book with a page for each executed lab would reach
+    `Fig. 400`.
 
-    Runs after Sphinx has numbered them through the whole book. Returns the pages to read again: none.
+    Runs after Sphinx has numbered them through the whole book. Returns the pages to read again:
+    none.
     """
     for kinds in env.toc_fignumbers.values():
         for numbers in kinds.values():
@@ -45,7 +56,9 @@ def number_figures_by_page(app, env):
 def setup(app):
     app.connect("env-get-updated", number_figures_by_page, priority=900)
     app.connect("config-inited", read_in_parallel)
-    app.add_config_value("comments_config", {}, "html")  # Jupyter Book sets it for an extension that is not used here
+    app.add_config_value(
+        "comments_config", {}, "html"
+    )  # Jupyter Book sets it for an extension that is not used here
     app.connect("config-inited", keep_own_files)
     app.connect("html-page-context", formulas_only_where_they_are, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

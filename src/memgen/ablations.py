@@ -1,8 +1,11 @@
-"""Which part of the recipe matters: the chosen shift with one ingredient exchanged at a time, at the same size, on the same test prompts.
+"""Which part of the recipe matters: the chosen shift with one ingredient exchanged at a time, at
+the same size, on the same test prompts.
 
-The shift under test is the cell that the intervention stage chose on validation keys; nothing is tuned here. Neurons, values and probes come from the
-train pairs. Every additive variant has the L2 norm of that shift over all layers together, so what differs is where it points, not how far it goes.
-At another site the norm is matched relative to the states there; a clamp has no fixed norm, and what it moved by is reported.
+The shift under test is the cell that the intervention stage chose on validation keys; nothing is
+tuned here. Neurons, values and probes come from the train pairs. Every additive variant has the L2
+norm of that shift over all layers together, so what differs is where it points, not how far it
+goes. At another site the norm is matched relative to the states there; a clamp has no fixed norm,
+and what it moved by is reported.
 """
 
 from __future__ import annotations
@@ -22,50 +25,114 @@ from .config import AblationsParameters
 from .differentiation import select_top, shift_vector
 from .hooks import capture, check_delta, hooked, vector_of, with_vector
 from .intervals import bootstrap_by_key, weighted_mean
-from .intervention import DIRECTIONS, SIGN, START, TARGET, Cell, Steering, cell_shift, steering_prompts, summary
+from .intervention import (
+    DIRECTIONS,
+    SIGN,
+    START,
+    TARGET,
+    Cell,
+    Steering,
+    cell_shift,
+    steering_prompts,
+    summary,
+)
 from .pairs import flips
 from .prediction import probe_scores
 from .sites import SITES, bare, site_modules
 from .tasks import instances
 from .training import spread
 
-GROUPS = ("layers", "site", "positions", "count", "ranking", "magnitude", "clamping", "clamping_prompt")
-#: what the variants of a group are compared with: clamps leave earlier prompt tokens alone, so the shift that they are held against does, too
-REFERENCE = dict.fromkeys(GROUPS, "as_chosen") | {"clamping": "additive", "clamping_prompt": "additive"}
+GROUPS = (
+    "layers",
+    "site",
+    "positions",
+    "count",
+    "ranking",
+    "magnitude",
+    "clamping",
+    "clamping_prompt",
+)
+#: what the variants of a group are compared with: clamps leave earlier prompt tokens alone, so the
+#: shift that they are held against does, too
+REFERENCE = dict.fromkeys(GROUPS, "as_chosen") | {
+    "clamping": "additive",
+    "clamping_prompt": "additive",
+}
 STRENGTHS = {"clamp_half": 0.5, "clamp_full": 1.0}
-NULL = {"success": None, "interval": None, "other": None, "n": 0, "difference": None, "difference_interval": None,
-        "norm": None, "neurons": None, "cosine": None}
-Shifts = dict[str, list[np.ndarray]]  # by variant its draws (most have one), each [L, d]; none where the variant does not exist
+NULL = {
+    "success": None,
+    "interval": None,
+    "other": None,
+    "n": 0,
+    "difference": None,
+    "difference_interval": None,
+    "norm": None,
+    "neurons": None,
+    "cosine": None,
+}
+Shifts = dict[
+    str, list[np.ndarray]
+]  # by variant its draws (most have one), each [L, d]; none where the variant does not exist
 
 
-# -- variants of a shift: arrays in, arrays out -----------------------------------------------------------------------
+# -- variants of a shift: arrays in, arrays out ----------------------------------------------------
 def rescaled(shift: np.ndarray, norm: float) -> list[np.ndarray]:
-    """The shift `[L, d]` with this L2 norm over all layers together, as the only draw; no draw where the shift or the norm is 0."""
+    """The shift `[L, d]` with this L2 norm over all layers together, as the only draw; no draw
+    where the shift or the norm is 0.
+    """
     own = np.linalg.norm(shift)
     return [shift * (norm / own)] if own > 0 and norm > 0 else []
 
 
 def by_layer(reference: np.ndarray) -> Shifts:
-    """`layer_k_only` and `all_but_layer_k` (layers from 1), at the norm of the whole. A layer without chosen neurons has no shift of its own."""
+    """`layer_k_only` and `all_but_layer_k` (layers from 1), at the norm of the whole. A layer
+    without chosen neurons has no shift of its own.
+    """
     norm, layer = np.linalg.norm(reference), np.arange(1, len(reference) + 1)[:, None]
-    only = {f"layer_{k}_only": rescaled(np.where(layer == k, reference, 0), norm) for k in range(1, len(reference) + 1)}
-    return only | {f"all_but_layer_{k}": rescaled(np.where(layer == k, 0, reference), norm) for k in range(1, len(reference) + 1)}
+    only = {
+        f"layer_{k}_only": rescaled(np.where(layer == k, reference, 0), norm)
+        for k in range(1, len(reference) + 1)
+    }
+    return only | {
+        f"all_but_layer_{k}": rescaled(np.where(layer == k, 0, reference), norm)
+        for k in range(1, len(reference) + 1)
+    }
 
 
-def by_count(nmd: np.ndarray, rho: np.ndarray, norm: float, counts: list[int], n_draws: int, rng: np.random.Generator) -> Shifts:
-    """`n_<N>`: the N neurons with the largest |rho|; `random_<N>`: N random ones, `n_draws` times; `all`: every coordinate.
+def by_count(
+    nmd: np.ndarray,
+    rho: np.ndarray,
+    norm: float,
+    counts: list[int],
+    n_draws: int,
+    rng: np.random.Generator,
+) -> Shifts:
+    """`n_<N>`: the N neurons with the largest |rho|; `random_<N>`: N random ones, `n_draws` times;
+    `all`: every coordinate.
 
-    All with their own sign(rho) * |NMD|, rescaled to `norm`. Random neurons are drawn from all that differ at all (NMD and rho not 0), the chosen ones
-    among them; a draw of N is the start of the draw of a larger N, as the ranking is. A count of all coordinates or more has no variant: `all` is it.
+    All with their own sign(rho) * |NMD|, rescaled to `norm`. Random neurons are drawn from all that
+    differ at all (NMD and rho not 0), the chosen ones among them; a draw of N is the start of the
+    draw of a larger N, as the ranking is. A count of all coordinates or more has no variant: `all`
+    is it.
     """
     alive = np.flatnonzero((nmd != 0) & (rho != 0))
     orders = [rng.permutation(alive) for _ in range(n_draws)]
     found: Shifts = {}
     for count in counts:
         possible = count < rho.size
-        found[f"n_{count}"] = rescaled(shift_vector(nmd, rho, select_top(rho, count / rho.size)), norm) if possible else []
-        masks = [np.isin(np.arange(rho.size), order[:count]).reshape(rho.shape) for order in orders if possible and count <= len(order)]
-        found[f"random_{count}"] = [one for mask in masks for one in rescaled(shift_vector(nmd, rho, mask), norm)]
+        found[f"n_{count}"] = (
+            rescaled(shift_vector(nmd, rho, select_top(rho, count / rho.size)), norm)
+            if possible
+            else []
+        )
+        masks = [
+            np.isin(np.arange(rho.size), order[:count]).reshape(rho.shape)
+            for order in orders
+            if possible and count <= len(order)
+        ]
+        found[f"random_{count}"] = [
+            one for mask in masks for one in rescaled(shift_vector(nmd, rho, mask), norm)
+        ]
     return found | {"all": rescaled(shift_vector(nmd, rho, np.ones(rho.shape, dtype=bool)), norm)}
 
 
@@ -77,49 +144,92 @@ def p_ranking(p: np.ndarray, rho: np.ndarray) -> np.ndarray:
     return score.reshape(p.shape)
 
 
-def rankings(nmd: np.ndarray, tests: dict[str, np.ndarray], rho: np.ndarray) -> dict[str, np.ndarray | None]:
-    """The other scores `[L, d]` that neurons can be ranked by, the largest |score| first; None where the site has no `effect_size` or `p` in `tests`."""
+def rankings(
+    nmd: np.ndarray, tests: dict[str, np.ndarray], rho: np.ndarray
+) -> dict[str, np.ndarray | None]:
+    """The other scores `[L, d]` that neurons can be ranked by, the largest |score| first; None
+    where the site has no `effect_size` or `p` in `tests`.
+    """
     p = tests.get("p")
-    return {"abs_nmd": nmd, "effect_size": tests.get("effect_size"), "smallest_p": None if p is None else p_ranking(p, rho)}
+    return {
+        "abs_nmd": nmd,
+        "effect_size": tests.get("effect_size"),
+        "smallest_p": None if p is None else p_ranking(p, rho),
+    }
 
 
-def by_ranking(nmd: np.ndarray, rho: np.ndarray, top_n: float, norm: float, scores: dict[str, np.ndarray | None]) -> Shifts:
-    """The `top_n` share of the neurons by each score, all with sign(rho) * |NMD|, rescaled to `norm`."""
-    return {name: [] if score is None else rescaled(shift_vector(nmd, rho, select_top(score, top_n)), norm) for name, score in scores.items()}
+def by_ranking(
+    nmd: np.ndarray,
+    rho: np.ndarray,
+    top_n: float,
+    norm: float,
+    scores: dict[str, np.ndarray | None],
+) -> Shifts:
+    """The `top_n` share of the neurons by each score, all with sign(rho) * |NMD|, rescaled to
+    `norm`.
+    """
+    return {
+        name: (
+            []
+            if score is None
+            else rescaled(shift_vector(nmd, rho, select_top(score, top_n)), norm)
+        )
+        for name, score in scores.items()
+    }
 
 
 def by_magnitude(reference: np.ndarray, nmd: np.ndarray, weights: np.ndarray) -> Shifts:
-    """On the reference's neurons: the same amount for each, sign only (`constant`), or the probe's weight; and the mean difference of all neurons."""
+    """On the reference's neurons: the same amount for each, sign only (`constant`), or the probe's
+    weight; and the mean difference of all neurons.
+    """
     norm, chosen = np.linalg.norm(reference), reference != 0
-    values = {"constant": np.sign(reference), "probe_weight": np.where(chosen, weights, 0), "dense_difference": nmd}
+    values = {
+        "constant": np.sign(reference),
+        "probe_weight": np.where(chosen, weights, 0),
+        "dense_difference": nmd,
+    }
     return {name: rescaled(one, norm) for name, one in values.items()}
 
 
 def probe_weights(memory: np.ndarray, rule: np.ndarray, keys: np.ndarray, seed: int) -> np.ndarray:
-    """Weights `[L, d]` of the prediction stage's probe (one a layer, 1 = rule) in the units of the states, fitted to the train pairs `[n, L, d]`."""
+    """Weights `[L, d]` of the prediction stage's probe (one a layer, 1 = rule) in the units of the
+    states, fitted to the train pairs `[n, L, d]`.
+    """
     labels, keys = np.repeat([0, 1], len(memory)), np.tile(keys, 2)
     n_layer, width = memory.shape[1:]
-    ends = np.concatenate([np.zeros((1, width)), np.eye(width)])  # the log odds are a straight line: a step along a neuron adds its weight
+    ends = np.concatenate(
+        [np.zeros((1, width)), np.eye(width)]
+    )  # the log odds are a straight line: a step along a neuron adds its weight
     weights = np.empty((n_layer, width))
     for layer in range(n_layer):
-        line = probe_scores(np.concatenate([memory[:, layer], rule[:, layer]]), labels, keys, ends, seed=seed)
+        line = probe_scores(
+            np.concatenate([memory[:, layer], rule[:, layer]]), labels, keys, ends, seed=seed
+        )
         weights[layer] = line[1:] - line[0]
     return weights
 
 
 def mean_norm(memory: np.ndarray, rule: np.ndarray) -> float:
-    """Mean L2 norm of the train pairs' states `[n, L, d]`, over all layers together: the measure of a shift at that site."""
-    return float(np.linalg.norm(np.concatenate([memory, rule]).astype(np.float64), axis=(1, 2)).mean())
+    """Mean L2 norm of the train pairs' states `[n, L, d]`, over all layers together: the measure of
+    a shift at that site.
+    """
+    return float(
+        np.linalg.norm(np.concatenate([memory, rule]).astype(np.float64), axis=(1, 2)).mean()
+    )
 
 
-# -- clamping ---------------------------------------------------------------------------------------------------------
+# -- clamping --------------------------------------------------------------------------------------
 @contextmanager
-def moving(model: nn.Module, site: str, moves: list[Callable | None], generated: bool = True) -> Iterator[list[torch.Tensor | None]]:
-    """Inside the block, add `moves[layer](h)` to the last position's hidden states h `[rows, d_model]` in every forward pass; None: no hook there.
+def moving(
+    model: nn.Module, site: str, moves: list[Callable | None], generated: bool = True
+) -> Iterator[list[torch.Tensor | None]]:
+    """Inside the block, add `moves[layer](h)` to the last position's hidden states h `[rows,
+    d_model]` in every forward pass; None: no hook there.
 
-    When text is generated with a key-value cache the edits are, as in `hooks.shift`, at the last prompt token and at each generated token;
-    with `generated=False` at the last prompt token only, that is in passes over more than one token.
-    Yields a list that is filled as the model runs: item i is what layer i's last edit was, `[rows, d_model]`, or None without one.
+    When text is generated with a key-value cache the edits are, as in `hooks.shift`, at the last
+    prompt token and at each generated token; with `generated=False` at the last prompt token only,
+    that is in passes over more than one token. Yields a list that is filled as the model runs: item
+    i is what layer i's last edit was, `[rows, d_model]`, or None without one.
     """
     made: list[torch.Tensor | None] = [None] * len(moves)
 
@@ -132,7 +242,9 @@ def moving(model: nn.Module, site: str, moves: list[Callable | None], generated:
             if not generated and vector.shape[1] == 1:
                 return output
             made[layer] = moves[layer](vector[:, -1])
-            return with_vector(output, torch.cat([vector[:, :-1], (vector[:, -1] + made[layer])[:, None]], dim=1))
+            return with_vector(
+                output, torch.cat([vector[:, :-1], (vector[:, -1] + made[layer])[:, None]], dim=1)
+            )
 
         return hook
 
@@ -140,19 +252,43 @@ def moving(model: nn.Module, site: str, moves: list[Callable | None], generated:
         yield made
 
 
-def clamp(model: nn.Module, site: str, mean: np.ndarray, mask: np.ndarray, strength: float, generated: bool = True):
-    """Move the neurons of `mask` towards `mean` inside the block: h <- h + strength * (mean - h); where and what it yields as in `moving`.
+def clamp(
+    model: nn.Module,
+    site: str,
+    mean: np.ndarray,
+    mask: np.ndarray,
+    strength: float,
+    generated: bool = True,
+):
+    """Move the neurons of `mask` towards `mean` inside the block: h <- h + strength * (mean - h);
+    where and what it yields as in `moving`.
 
-    `mean`, `mask`: `[n_layer, d_model]`. A layer without such neurons gets no hook; strength 0 places none at all.
-    Errors: `ValueError` for an unknown site or architecture, and for arrays or a strength that are not finite or do not fit the model.
+    `mean`, `mask`: `[n_layer, d_model]`. A layer without such neurons gets no hook; strength 0
+    places none at all. Errors: `ValueError` for an unknown site or architecture, and for arrays or
+    a strength that are not finite or do not fit the model.
     """
-    pull, target = _placed(model, site, strength * np.asarray(mask, dtype=np.float64)), _placed(model, site, mean)
-    return moving(model, site, [(lambda h, k=k, m=m: k * (m - h)) if k.any() else None for k, m in zip(pull, target)], generated)
+    pull, target = (
+        _placed(model, site, strength * np.asarray(mask, dtype=np.float64)),
+        _placed(model, site, mean),
+    )
+    return moving(
+        model,
+        site,
+        [(lambda h, k=k, m=m: k * (m - h)) if k.any() else None for k, m in zip(pull, target)],
+        generated,
+    )
 
 
 def add(model: nn.Module, site: str, delta: np.ndarray, generated: bool = True):
-    """Add `delta` `[n_layer, d_model]` inside the block, as `hooks.shift` does at decision positions; where and what it yields as in `moving`."""
-    return moving(model, site, [(lambda h, d=d: d.expand_as(h)) if d.any() else None for d in _placed(model, site, delta)], generated)
+    """Add `delta` `[n_layer, d_model]` inside the block, as `hooks.shift` does at decision
+    positions; where and what it yields as in `moving`.
+    """
+    return moving(
+        model,
+        site,
+        [(lambda h, d=d: d.expand_as(h)) if d.any() else None for d in _placed(model, site, delta)],
+        generated,
+    )
 
 
 def _placed(model: nn.Module, site: str, values: np.ndarray) -> torch.Tensor:
@@ -164,28 +300,41 @@ def _placed(model: nn.Module, site: str, values: np.ndarray) -> torch.Tensor:
 
 
 def moved(steering: Steering, rows: pd.DataFrame, context) -> tuple[np.ndarray, float]:
-    """Behaviour codes `[prompts]` under `clamp` or `add`, and the mean L2 norm over all layers that it moved these prompts' last token by."""
+    """Behaviour codes `[prompts]` under `clamp` or `add`, and the mean L2 norm over all layers that
+    it moved these prompts' last token by.
+    """
     ids, mask = tokenize_prompts(steering.tokenizer, list(rows.prompt))
     with context as made:
-        texts = answer(steering.model, steering.tokenizer, list(rows.prompt), steering.task.max_answer_tokens)
-        capture(steering.model, ids, mask, steering.site, batch_size=len(ids))  # one pass over the prompts leaves their moves in `made`
+        texts = answer(
+            steering.model, steering.tokenizer, list(rows.prompt), steering.task.max_answer_tokens
+        )
+        capture(
+            steering.model, ids, mask, steering.site, batch_size=len(ids)
+        )  # one pass over the prompts leaves their moves in `made`
     squares = [one.float().square().sum(-1) for one in made if one is not None]
     norm = float(torch.stack(squares).sum(0).sqrt().mean()) if squares else 0.0
     return behaviors(steering.task, instances(rows), texts), norm
 
 
 def distance(steering: Steering, rows: pd.DataFrame, mean: np.ndarray, mask: np.ndarray) -> float:
-    """Mean L2 norm of (mean - h) on the neurons of `mask`, at the unsteered decision position of these prompts: what a full clamp would move by."""
-    states = capture(steering.model, *tokenize_prompts(steering.tokenizer, list(rows.prompt)), site=steering.site).numpy()
+    """Mean L2 norm of (mean - h) on the neurons of `mask`, at the unsteered decision position of
+    these prompts: what a full clamp would move by.
+    """
+    states = capture(
+        steering.model, *tokenize_prompts(steering.tokenizer, list(rows.prompt)), site=steering.site
+    ).numpy()
     return float(np.linalg.norm(np.where(mask, mean - states, 0), axis=(1, 2)).mean())
 
 
-# -- the whole stage --------------------------------------------------------------------------------------------------
-def pair_states(model, tokenizer, answered: pd.DataFrame, arrays: dict[str, np.ndarray],
-                site: str) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """`(memory, rule)` states `[n, L, d]` of the train pairs at every site, and the pairs' keys `[n]`.
+# -- the whole stage -------------------------------------------------------------------------------
+def pair_states(
+    model, tokenizer, answered: pd.DataFrame, arrays: dict[str, np.ndarray], site: str
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """`(memory, rule)` states `[n, L, d]` of the train pairs at every site, and the pairs' keys
+    `[n]`.
 
-    At `site`, the differentiation stage's, they are its own arrays; at the others the same pairs' prompts are read again.
+    At `site`, the differentiation stage's, they are its own arrays; at the others the same pairs'
+    prompts are read again.
     """
     train = answered[answered.split == "train"].reset_index(drop=True)
     pairs = spread(flips(train), len(arrays["memory"]))
@@ -194,28 +343,55 @@ def pair_states(model, tokenizer, answered: pd.DataFrame, arrays: dict[str, np.n
     ids, mask = tokenize_prompts(tokenizer, list(train.prompt[needed]))
     for other in SITES:
         if other != site:
-            read = capture(model, ids, mask, site=other).numpy()[index.reshape(-1, 2)]  # [n, 2, L, d]
+            read = capture(model, ids, mask, site=other).numpy()[
+                index.reshape(-1, 2)
+            ]  # [n, 2, L, d]
             states[other] = (read[:, 0], read[:, 1])
     return states, pairs.key.to_numpy()
 
 
-def study(steering: Steering, p: AblationsParameters, answered: pd.DataFrame, arrays: dict[str, np.ndarray], chosen: dict, tested_site: str):
-    """All variants in both directions: `(result, tables, seconds)` of the stage. Tables: `variants`, one row each, and `outcomes`, one row an answer.
+def study(
+    steering: Steering,
+    p: AblationsParameters,
+    answered: pd.DataFrame,
+    arrays: dict[str, np.ndarray],
+    chosen: dict,
+    tested_site: str,
+):
+    """All variants in both directions: `(result, tables, seconds)` of the stage. Tables:
+    `variants`, one row each, and `outcomes`, one row an answer.
 
-    `arrays`, `tested_site`: the differentiation stage's, and the site of its pairs and tests; `chosen`: the intervention stage's result, of which
-    `alpha` and `top_n` are read. Cells were chosen on validation keys; every number here is of test keys.
+    `arrays`, `tested_site`: the differentiation stage's, and the site of its pairs and tests;
+    `chosen`: the intervention stage's result, of which `alpha` and `top_n` are read. Cells were
+    chosen on validation keys; every number here is of test keys.
     """
     began, rho = time.monotonic(), steering.rho
     states, keys = pair_states(steering.model, steering.tokenizer, answered, arrays, tested_site)
     weights = probe_weights(*states[steering.site], keys, p.seed)
-    tests = {name: arrays[name] for name in ("effect_size", "p")} if steering.site == tested_site else {}
+    tests = (
+        {name: arrays[name] for name in ("effect_size", "p")}
+        if steering.site == tested_site
+        else {}
+    )
     scores = rankings(steering.nmd, tests, rho)
-    result = {"site": steering.site, "positions": steering.positions, "n_layer": len(rho), "n_coordinates": rho.size, "counts": p.counts,
-              "n_pairs": len(keys), "state_norm": {site: mean_norm(*states[site]) for site in SITES}, "reference": REFERENCE, "identity_holds": True}
+    result = {
+        "site": steering.site,
+        "positions": steering.positions,
+        "n_layer": len(rho),
+        "n_coordinates": rho.size,
+        "counts": p.counts,
+        "n_pairs": len(keys),
+        "state_norm": {site: mean_norm(*states[site]) for site in SITES},
+        "reference": REFERENCE,
+        "identity_holds": True,
+    }
     tables: dict[str, list[pd.DataFrame]] = {"variants": [], "outcomes": []}
     for direction in DIRECTIONS:
         cell = Cell(chosen[direction]["top_n"], chosen[direction]["alpha"])
-        rows, tuning = (steering_prompts(answered, split, direction, p.n_prompts) for split in ("test", "validation"))
+        rows, tuning = (
+            steering_prompts(answered, split, direction, p.n_prompts)
+            for split in ("test", "validation")
+        )
         found = _Direction(steering, p, direction, cell, rows)
         found.add_shifts(scores, weights)
         found.add_sites(arrays, result["state_norm"])
@@ -227,11 +403,19 @@ def study(steering: Steering, p: AblationsParameters, answered: pd.DataFrame, ar
         tables["variants"].append(found.table())
         tables["outcomes"].append(found.outcomes())
     seconds = {"seconds": round(time.monotonic() - began, 1)}
-    return result, {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}, seconds
+    return (
+        result,
+        {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()},
+        seconds,
+    )
 
 
-def best_layer(steering: Steering, reference: np.ndarray, direction: str, tuning: pd.DataFrame) -> int | None:
-    """The layer (from 1) that steers most of these (validation) prompts alone, at the whole norm; the lowest of equals, None without prompts."""
+def best_layer(
+    steering: Steering, reference: np.ndarray, direction: str, tuning: pd.DataFrame
+) -> int | None:
+    """The layer (from 1) that steers most of these (validation) prompts alone, at the whole norm;
+    the lowest of equals, None without prompts.
+    """
     variants = by_layer(reference)
     single = {k: variants[f"layer_{k}_only"] for k in range(1, len(reference) + 1)}
     layers = [k for k, draws in single.items() if draws]
@@ -241,49 +425,121 @@ def best_layer(steering: Steering, reference: np.ndarray, direction: str, tuning
     return layers[int((codes == TARGET[direction]).mean(axis=1).argmax())]
 
 
-def ranking_facts(rho: np.ndarray, top_n: float, scores: dict[str, np.ndarray | None], p: np.ndarray | None) -> dict:
-    """How far the rankings agree: the share of the chosen neurons that each of the others chooses, too (`common`), and how many neurons have the
-    p-value of the last one that is chosen by p, so that |rho| decides among them (`p_ties`). None where the ranking does not exist."""
+def ranking_facts(
+    rho: np.ndarray, top_n: float, scores: dict[str, np.ndarray | None], p: np.ndarray | None
+) -> dict:
+    """How far the rankings agree: the share of the chosen neurons that each of the others chooses,
+    too (`common`), and how many neurons have the p-value of the last one that is chosen by p, so
+    that |rho| decides among them (`p_ties`). None where the ranking does not exist.
+    """
     chosen = select_top(rho, top_n)
     count = int(chosen.sum())
-    common = {name: None if score is None else float((select_top(score, top_n) & chosen).sum() / count) for name, score in scores.items()}
-    return {"common": common, "p_ties": None if p is None else int((p == np.sort(p, axis=None)[count - 1]).sum())}
+    common = {
+        name: None if score is None else float((select_top(score, top_n) & chosen).sum() / count)
+        for name, score in scores.items()
+    }
+    return {
+        "common": common,
+        "p_ties": None if p is None else int((p == np.sort(p, axis=None)[count - 1]).sum()),
+    }
 
 
 class _Direction:
-    """The variants of one direction on its test prompts: their codes `[draws, prompts]` and norms, group by group."""
+    """The variants of one direction on its test prompts: their codes `[draws, prompts]` and norms,
+    group by group.
+    """
 
-    def __init__(self, steering: Steering, p: AblationsParameters, direction: str, cell: Cell, rows: pd.DataFrame):
-        self.steering, self.p, self.direction, self.cell, self.rows = steering, p, direction, cell, rows
+    def __init__(
+        self,
+        steering: Steering,
+        p: AblationsParameters,
+        direction: str,
+        cell: Cell,
+        rows: pd.DataFrame,
+    ):
+        self.steering, self.p, self.direction, self.cell, self.rows = (
+            steering,
+            p,
+            direction,
+            cell,
+            rows,
+        )
         self.reference = cell_shift(cell, steering.nmd, steering.rho)
         self.norm = float(np.linalg.norm(self.reference))
         self.codes: dict[tuple[str, str], np.ndarray] = {}
-        self.facts: dict[tuple[str, str], dict] = {}  # norm, neurons, cosine with the reference; for clamps their strength
+        self.facts: dict[
+            tuple[str, str], dict
+        ] = {}  # norm, neurons, cosine with the reference; for clamps their strength
         self.identity_holds = True
 
-    def _run(self, shifts: list[np.ndarray], steering: Steering | None = None, positions: str | None = None) -> np.ndarray:
+    def _run(
+        self,
+        shifts: list[np.ndarray],
+        steering: Steering | None = None,
+        positions: str | None = None,
+    ) -> np.ndarray:
         """Codes `[shifts, prompts]`; shifts drive towards generalization and are signed here."""
         if not shifts or self.rows.empty:
             return np.empty((len(shifts), 0), dtype=np.int8)
-        return (steering or self.steering).outcomes(SIGN[self.direction] * np.stack(shifts), self.rows, positions)
+        return (steering or self.steering).outcomes(
+            SIGN[self.direction] * np.stack(shifts), self.rows, positions
+        )
 
-    def _add(self, group: str, name: str, codes: np.ndarray, shifts: list[np.ndarray], comparable: bool = True, **facts) -> None:
-        """`comparable`: the shifts live in the reference's coordinates, so they have an angle with it."""
+    def _add(
+        self,
+        group: str,
+        name: str,
+        codes: np.ndarray,
+        shifts: list[np.ndarray],
+        comparable: bool = True,
+        **facts,
+    ) -> None:
+        """`comparable`: the shifts live in the reference's coordinates, so they have an angle with
+        it.
+        """
         self.codes[group, name] = codes
         if shifts:
-            cosine = float(np.mean([(one * self.reference).sum() / (np.linalg.norm(one) * self.norm) for one in shifts])) if comparable and self.norm else None
-            facts = {"norm": float(np.mean([np.linalg.norm(one) for one in shifts])), "neurons": int(np.count_nonzero(shifts[0])), "cosine": cosine} | facts
+            cosine = (
+                float(
+                    np.mean(
+                        [
+                            (one * self.reference).sum() / (np.linalg.norm(one) * self.norm)
+                            for one in shifts
+                        ]
+                    )
+                )
+                if comparable and self.norm
+                else None
+            )
+            facts = {
+                "norm": float(np.mean([np.linalg.norm(one) for one in shifts])),
+                "neurons": int(np.count_nonzero(shifts[0])),
+                "cosine": cosine,
+            } | facts
         self.facts[group, name] = facts
 
     def add_shifts(self, scores: dict[str, np.ndarray | None], weights: np.ndarray) -> None:
-        """Layers, count, ranking and magnitude: all shifts at the chosen site and positions, in one batch."""
+        """Layers, count, ranking and magnitude: all shifts at the chosen site and positions, in one
+        batch.
+        """
         nmd, rho = self.steering.nmd, self.steering.rho
         rng = np.random.default_rng([self.p.seed, DIRECTIONS.index(self.direction)])
-        groups = {"layers": by_layer(self.reference), "count": by_count(nmd, rho, self.norm, self.p.counts, self.p.n_draws, rng),
-                  "ranking": by_ranking(nmd, rho, self.cell.top_n, self.norm, scores),
-                  "magnitude": by_magnitude(self.reference, nmd, weights)}
-        variants = {(group, name): draws for group, named in groups.items() for name, draws in named.items()}
-        codes = self._run([np.zeros_like(self.reference), self.reference, *(one for draws in variants.values() for one in draws)])
+        groups = {
+            "layers": by_layer(self.reference),
+            "count": by_count(nmd, rho, self.norm, self.p.counts, self.p.n_draws, rng),
+            "ranking": by_ranking(nmd, rho, self.cell.top_n, self.norm, scores),
+            "magnitude": by_magnitude(self.reference, nmd, weights),
+        }
+        variants = {
+            (group, name): draws for group, named in groups.items() for name, draws in named.items()
+        }
+        codes = self._run(
+            [
+                np.zeros_like(self.reference),
+                self.reference,
+                *(one for draws in variants.values() for one in draws),
+            ]
+        )
         self.identity_holds &= bool((codes[0] == CODE[START[self.direction]]).all())
         for group in GROUPS:
             if REFERENCE[group] == "as_chosen":
@@ -294,52 +550,107 @@ class _Direction:
             begin += len(draws)
 
     def add_sites(self, arrays: dict[str, np.ndarray], state_norm: dict[str, float]) -> None:
-        """The same recipe at the other sites; the norm of the shift relative to that of the site's states is the chosen one's."""
+        """The same recipe at the other sites; the norm of the shift relative to that of the site's
+        states is the chosen one's.
+        """
         chosen = self.steering
         for site in SITES:
             if site != chosen.site:
-                other = Steering(chosen.model, chosen.tokenizer, chosen.task, site, arrays[f"nmd.{site}"], arrays[f"rho.{site}"], chosen.positions)
+                other = Steering(
+                    chosen.model,
+                    chosen.tokenizer,
+                    chosen.task,
+                    site,
+                    arrays[f"nmd.{site}"],
+                    arrays[f"rho.{site}"],
+                    chosen.positions,
+                )
                 relative = self.norm / state_norm[chosen.site] if state_norm[chosen.site] else 0.0
-                draws = rescaled(cell_shift(self.cell, other.nmd, other.rho), relative * state_norm[site])
+                draws = rescaled(
+                    cell_shift(self.cell, other.nmd, other.rho), relative * state_norm[site]
+                )
                 self._add("site", site, self._run(draws, other), draws, comparable=False)
 
     def add_positions(self) -> None:
-        """The chosen shift at the other positions; the one at decision positions is what clamps are compared with."""
+        """The chosen shift at the other positions; the one at decision positions is what clamps are
+        compared with.
+        """
         other = "decision" if self.steering.positions == "all" else "all"
-        codes = {self.steering.positions: self.codes["positions", "as_chosen"], other: self._run([self.reference], positions=other)}
+        codes = {
+            self.steering.positions: self.codes["positions", "as_chosen"],
+            other: self._run([self.reference], positions=other),
+        }
         self._add("positions", other, codes[other], [self.reference])
         self._add("clamping", "additive", codes["decision"], [self.reference])
 
     def add_clamps(self, pairs: tuple[np.ndarray, np.ndarray]) -> None:
-        """Clamps to the target behaviour's mean state: at the prompt's last token and each generated one, and at the prompt's last token only."""
+        """Clamps to the target behaviour's mean state: at the prompt's last token and each
+        generated one, and at the prompt's last token only.
+        """
         s, rows, mask = self.steering, self.rows, self.reference != 0
         mean = pairs[1 if self.direction == "m2g" else 0].mean(axis=0)
         full = 0.0 if rows.empty else distance(s, rows, mean, mask)
         strengths = STRENGTHS | {"clamp_same_norm": self.norm / full if full else None}
         none = np.empty((1, 0), dtype=np.int8)
-        once = none if rows.empty else moved(s, rows, add(s.model, s.site, SIGN[self.direction] * self.reference, generated=False))[0][None]
+        once = (
+            none
+            if rows.empty
+            else moved(
+                s,
+                rows,
+                add(s.model, s.site, SIGN[self.direction] * self.reference, generated=False),
+            )[0][None]
+        )
         self._add("clamping_prompt", "additive", once, [self.reference])
         for group, generated in (("clamping", True), ("clamping_prompt", False)):
             for name, strength in strengths.items():
                 if rows.empty or strength is None:
                     self._add(group, name, none, [], strength=strength)
                 else:
-                    codes, norm = moved(s, rows, clamp(s.model, s.site, mean, mask, strength, generated))
-                    self._add(group, name, codes[None], [], norm=norm, neurons=int(mask.sum()), strength=strength)
+                    codes, norm = moved(
+                        s, rows, clamp(s.model, s.site, mean, mask, strength, generated)
+                    )
+                    self._add(
+                        group,
+                        name,
+                        codes[None],
+                        [],
+                        norm=norm,
+                        neurons=int(mask.sum()),
+                        strength=strength,
+                    )
         if not rows.empty:
-            self.identity_holds &= bool((moved(s, rows, clamp(s.model, s.site, mean, mask, 0.0))[0] == CODE[START[self.direction]]).all())
+            self.identity_holds &= bool(
+                (
+                    moved(s, rows, clamp(s.model, s.site, mean, mask, 0.0))[0]
+                    == CODE[START[self.direction]]
+                ).all()
+            )
 
-    # -- what is reported ---------------------------------------------------------------------------------------------
+    # -- what is reported -------------------------------------------------------------------------
     def _numbers(self, group: str, name: str) -> dict:
-        """A variant's rates with their intervals, and its paired difference from the reference of its group."""
+        """A variant's rates with their intervals, and its paired difference from the reference of
+        its group.
+        """
         codes, reference = self.codes[group, name], self.codes[group, REFERENCE[group]]
         if not codes.size or not reference.size:
             return NULL | self.facts[group, name]
         target = TARGET[self.direction]
         gain = (codes == target).mean(axis=0) - (reference[0] == target)
-        paired = bootstrap_by_key(weighted_mean, self.rows.key.to_numpy(), gain, seed=self.p.seed, weighted=True)
-        interval = [_exact(paired.low), _exact(paired.high)] if np.isfinite([paired.low, paired.high]).all() else None
-        return NULL | summary(codes, self.direction) | {"difference": _exact(paired.estimate), "difference_interval": interval} | self.facts[group, name]
+        paired = bootstrap_by_key(
+            weighted_mean, self.rows.key.to_numpy(), gain, seed=self.p.seed, weighted=True
+        )
+        interval = (
+            [_exact(paired.low), _exact(paired.high)]
+            if np.isfinite([paired.low, paired.high]).all()
+            else None
+        )
+        return (
+            NULL
+            | summary(codes, self.direction)
+            | {"difference": _exact(paired.estimate), "difference_interval": interval}
+            | self.facts[group, name]
+        )
 
     @cached_property
     def groups(self) -> dict[str, dict[str, dict]]:
@@ -347,40 +658,106 @@ class _Direction:
         names: dict[str, list[str]] = {group: [REFERENCE[group]] for group in GROUPS}
         for group, name in self.codes:
             names[group] += [name] if name != REFERENCE[group] else []
-        return {group: {name: self._numbers(group, name) for name in names[group]} for group in GROUPS}
+        return {
+            group: {name: self._numbers(group, name) for name in names[group]} for group in GROUPS
+        }
 
     def result(self, best: int | None) -> dict:
-        """This direction's part of the stage's result. `best`: the layer that was best alone on validation keys."""
+        """This direction's part of the stage's result. `best`: the layer that was best alone on
+        validation keys.
+        """
         groups = {group: dict(named) for group, named in self.groups.items()}
-        matters = {group: [name for name, found in named.items() if _excludes_0(found["difference_interval"])] for group, named in groups.items()}
-        compared = [f for group, named in groups.items() for name, f in named.items() if name != REFERENCE[group] and f["difference_interval"]]
+        matters = {
+            group: [
+                name for name, found in named.items() if _excludes_0(found["difference_interval"])
+            ]
+            for group, named in groups.items()
+        }
+        compared = [
+            f
+            for group, named in groups.items()
+            for name, f in named.items()
+            if name != REFERENCE[group] and f["difference_interval"]
+        ]
         layers = range(1, len(self.reference) + 1)
         names = {"only": "layer_{}_only", "all_but": "all_but_layer_{}"}
-        by = {kind: [groups["layers"][name.format(k)]["success"] for k in layers] for kind, name in names.items()}
+        by = {
+            kind: [groups["layers"][name.format(k)]["success"] for k in layers]
+            for kind, name in names.items()
+        }
         by["neurons"] = np.count_nonzero(self.reference, axis=1).tolist()
-        groups["layers"]["best_single"] = {"layer": best, **(NULL if best is None else groups["layers"][f"layer_{best}_only"])}
-        groups["site"][self.steering.site] = groups["site"]["as_chosen"]  # so that each site and each choice of positions has its key in every run
+        groups["layers"]["best_single"] = {
+            "layer": best,
+            **(NULL if best is None else groups["layers"][f"layer_{best}_only"]),
+        }
+        groups["site"][self.steering.site] = groups["site"][
+            "as_chosen"
+        ]  # so that each site and each choice of positions has its key in every run
         groups["positions"][self.steering.positions] = groups["positions"]["as_chosen"]
-        return {"alpha": self.cell.alpha, "top_n": self.cell.top_n, "n": len(self.rows), "n_keys": int(self.rows.key.nunique()), "norm": self.norm,
-                "neurons": int(np.count_nonzero(self.reference)), **groups, "by_layer": by, "matters": matters, "n_compared": len(compared)}
+        return {
+            "alpha": self.cell.alpha,
+            "top_n": self.cell.top_n,
+            "n": len(self.rows),
+            "n_keys": int(self.rows.key.nunique()),
+            "norm": self.norm,
+            "neurons": int(np.count_nonzero(self.reference)),
+            **groups,
+            "by_layer": by,
+            "matters": matters,
+            "n_compared": len(compared),
+        }
 
     def table(self) -> pd.DataFrame:
         """One row a variant; undefined numbers are NaN."""
         rows = []
         for group, named in self.groups.items():
             for name, found in named.items():
-                (low, high), (below, above) = (found[key] or (None, None) for key in ("interval", "difference_interval"))
-                rows.append({"direction": self.direction, "group": group, "variant": name, "success": found["success"], "low": low, "high": high,
-                             "other": found["other"], "n": found["n"], "norm": found["norm"], "neurons": found["neurons"], "cosine": found["cosine"],
-                             "strength": found.get("strength"), "difference": found["difference"], "difference_low": below, "difference_high": above})
-        numbers = [column for column in rows[0] if column not in ("direction", "group", "variant", "n")]
+                (low, high), (below, above) = (
+                    found[key] or (None, None) for key in ("interval", "difference_interval")
+                )
+                rows.append(
+                    {
+                        "direction": self.direction,
+                        "group": group,
+                        "variant": name,
+                        "success": found["success"],
+                        "low": low,
+                        "high": high,
+                        "other": found["other"],
+                        "n": found["n"],
+                        "norm": found["norm"],
+                        "neurons": found["neurons"],
+                        "cosine": found["cosine"],
+                        "strength": found.get("strength"),
+                        "difference": found["difference"],
+                        "difference_low": below,
+                        "difference_high": above,
+                    }
+                )
+        numbers = [
+            column for column in rows[0] if column not in ("direction", "group", "variant", "n")
+        ]
         return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
 
     def outcomes(self) -> pd.DataFrame:
-        """One row an answer: the prompt's place among the direction's prompts, its key, the draw, and success. Variants can be paired by prompt."""
-        parts = [pd.DataFrame({"direction": self.direction, "group": group, "variant": name, "draw": draw, "prompt": np.arange(len(one)),
-                               "key": self.rows.key.to_numpy()[: len(one)], "success": one == TARGET[self.direction]})
-                 for (group, name), codes in self.codes.items() for draw, one in enumerate(codes)]
+        """One row an answer: the prompt's place among the direction's prompts, its key, the draw,
+        and success. Variants can be paired by prompt.
+        """
+        parts = [
+            pd.DataFrame(
+                {
+                    "direction": self.direction,
+                    "group": group,
+                    "variant": name,
+                    "draw": draw,
+                    "prompt": np.arange(len(one)),
+                    "key": self.rows.key.to_numpy()[: len(one)],
+                    "success": one == TARGET[self.direction],
+                }
+            )
+            for (group, name), codes in self.codes.items()
+            for draw, one in enumerate(codes)
+        ]
         return pd.concat(parts, ignore_index=True)
 
 

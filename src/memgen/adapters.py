@@ -1,10 +1,12 @@
 """LoRA adapters: put on a base, saved, loaded on that very base, turned down and up.
 
-An adapter adds a product of two thin matrices to a frozen linear map: W x + (lora_alpha / rank) B A x. Only A and B are trained, so all
-adapters of one base share its neurons. Source: Hu et al. (2022), LoRA; the implementation is peft's.
+An adapter adds a product of two thin matrices to a frozen linear map: W x + (lora_alpha / rank) B A
+x. Only A and B are trained, so all adapters of one base share its neurons. Source: Hu et al.
+(2022), LoRA; the implementation is peft's.
 
-A saved adapter is an ordinary peft folder (`adapter_config.json`, `adapter_model.safetensors`). It names the folder of its base and, in
-`base.json`, the SHA-256 of the base's weights: on another base it would add noise, so it is refused there.
+A saved adapter is an ordinary peft folder (`adapter_config.json`, `adapter_model.safetensors`). It
+names the folder of its base and, in `base.json`, the SHA-256 of the base's weights: on another base
+it would add noise, so it is refused there.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ from .sites import architecture_of
 BASE = "base.json"
 
 
-def attach(model, *, rank: int, alpha: float, dropout: float, targets: list[str], seed: int) -> PeftModel:
-    """`model` with a fresh adapter on `targets` (none named: every linear map of the blocks); the base is frozen.
+def attach(
+    model, *, rank: int, alpha: float, dropout: float, targets: list[str], seed: int
+) -> PeftModel:
+    """`model` with a fresh adapter on `targets` (none named: every linear map of the blocks); the
+    base is frozen.
 
     The initial A is drawn from `seed`, B is zero: an untrained adapter changes nothing.
     Errors: `ParameterError` for a target that the model does not have.
@@ -39,9 +44,18 @@ def attach(model, *, rank: int, alpha: float, dropout: float, targets: list[str]
     there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     for name in wanted:
         if name not in there:
-            raise ParameterError(f"lora_targets={name!r} is no module of {type(model).__name__}; it has {', '.join(sorted(architecture_of(model).linear))}")
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=wanted, task_type="CAUSAL_LM",
-                        fan_in_fan_out=architecture_of(model).transposed)
+            raise ParameterError(
+                f"lora_targets={name!r} is no module of {type(model).__name__}; it has"
+                f" {', '.join(sorted(architecture_of(model).linear))}"
+            )
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=wanted,
+        task_type="CAUSAL_LM",
+        fan_in_fan_out=architecture_of(model).transposed,
+    )
     torch.manual_seed(seed)
     return get_peft_model(model, config)
 
@@ -53,17 +67,26 @@ def trainable_share(model: nn.Module) -> float:
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256 over the weight files of a model folder, sharded or not; one file alone has its own digest."""
+    """SHA-256 over the weight files of a model folder, sharded or not; one file alone has its own
+    digest.
+    """
     files = sorted(Path(folder).glob("*.safetensors"))
     if not files:
-        raise ArtifactError(f"{folder} holds no weights (*.safetensors); weights in other formats are not read, because loading them can execute code")
+        raise ArtifactError(
+            f"{folder} holds no weights (*.safetensors); weights in other formats are not read,"
+            " because loading them can execute code"
+        )
     if len(files) == 1:
         return sha256(files[0])
-    return hashlib.sha256("".join(f"{path.name} {sha256(path)}\n" for path in files).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(f"{path.name} {sha256(path)}\n" for path in files).encode()
+    ).hexdigest()
 
 
 def save_adapter(folder: Path, model: PeftModel, tokenizer, base: Path, digest: str) -> None:
-    """Write the adapter alone, its tokenizer, and which base it belongs to: a path relative to `folder`, so that runs can be moved, and the `digest` of its weights."""
+    """Write the adapter alone, its tokenizer, and which base it belongs to: a path relative to
+    `folder`, so that runs can be moved, and the `digest` of its weights.
+    """
     folder = Path(folder)
     with guard_disk(folder):
         model.save_pretrained(folder, safe_serialization=True)
@@ -84,10 +107,16 @@ def base_of(folder: Path) -> Path:
     about = read_json(folder / BASE)
     base = (folder / about["folder"]).resolve()
     if not (base / "config.json").is_file():
-        raise ArtifactError(f"the adapter in {folder} belongs to the base in {base}, which is not there; train that base again, or put it back")
+        raise ArtifactError(
+            f"the adapter in {folder} belongs to the base in {base}, which is not there; train that"
+            " base again, or put it back"
+        )
     if weights_digest(base) != about["sha256"]:
-        raise ArtifactError(f"the adapter in {folder} was trained on another base: the weights in {base} have another SHA-256. "
-                            "Put the right base back, or delete the adapter and run lab 02_training again")
+        raise ArtifactError(
+            f"the adapter in {folder} was trained on another base: the weights in {base} have"
+            " another SHA-256. Put the right base back, or delete the adapter and run lab"
+            " 02_training again"
+        )
     return base
 
 
@@ -97,14 +126,27 @@ def load_adapter(model, folder: Path) -> PeftModel:
         model = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
         model.eval()
         return model
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        json.JSONDecodeError,
+        SafetensorError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtifactError(f"{folder} holds no loadable adapter ({reason}); delete it and run lab 02_training again") from None
+        raise ArtifactError(
+            f"{folder} holds no loadable adapter ({reason}); delete it and run lab 02_training"
+            " again"
+        ) from None
 
 
 @contextlib.contextmanager
 def scaled(model: nn.Module, factor: float) -> Iterator[None]:
-    """Inside, every adapter's contribution is multiplied by `factor`: 0 is the base alone, 1 the adapter as trained."""
+    """Inside, every adapter's contribution is multiplied by `factor`: 0 is the base alone, 1 the
+    adapter as trained.
+    """
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     before = [dict(layer.scaling) for layer in layers]
     try:

@@ -2,9 +2,10 @@
 
     data/runs/<preset>/<task>/seed<k>/<NN_stage>/{manifest.json, result.json, tables and arrays}
 
-A stage is computed in `<NN_stage>.partial` and renamed when it is complete; what crashes leaves no finished folder.
-`manifest.json` holds the validated parameters, a fingerprint of the code, the SHA-256 of every input and output, versions, wall time
-and peak memory. A finished stage with the same parameters, inputs and code is not computed again.
+A stage is computed in `<NN_stage>.partial` and renamed when it is complete; what crashes leaves no
+finished folder. `manifest.json` holds the validated parameters, a fingerprint of the code, the
+SHA-256 of every input and output, versions, wall time and peak memory. A finished stage with the
+same parameters, inputs and code is not computed again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,18 @@ from typing import Any
 from .errors import ArtifactError
 
 MANIFEST, RESULT = "manifest.json", "result.json"
-PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "scipy", "scikit-learn", "pandas", "statsmodels")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "statsmodels",
+)
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -40,7 +52,9 @@ def sha256(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside the target, then rename: readers see the old file or the new one, never half of it."""
+    """Write JSON beside the target, then rename: readers see the old file or the new one, never
+    half of it.
+    """
     aside = path.with_name(path.name + ".tmp")
     with guard_disk(path):
         aside.write_text(json.dumps(value, indent=1, allow_nan=False, default=_plain) + "\n")
@@ -63,7 +77,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ArtifactError(f"{path} is damaged (not readable as JSON); delete its folder and run that stage again") from None
+        raise ArtifactError(
+            f"{path} is damaged (not readable as JSON); delete its folder and run that stage again"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -73,17 +89,21 @@ def guard_disk(path: Path):
         yield
     except Exception as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left on device" in str(error):  # safetensors raises a class of its own, without errno
+        if full or "No space left on device" in str(
+            error
+        ):  # safetensors raises a class of its own, without errno
             raise ArtifactError(
-                f"the disk is full: could not write {path}. Free some space and run the same command again; "
-                "finished stages are kept"
+                f"the disk is full: could not write {path}. Free some space and run the same"
+                " command again; finished stages are kept"
             ) from None
         raise
 
 
 @cache
 def _imports(module: str) -> frozenset[str]:
-    """Modules of this package that `module` (such as 'training' or 'tasks.base') imports, read from its source."""
+    """Modules of this package that `module` (such as 'training' or 'tasks.base') imports, read from
+    its source.
+    """
     path = PACKAGE / (module.replace(".", "/") + ".py")
     if not path.is_file():
         path = PACKAGE / module.replace(".", "/") / "__init__.py"
@@ -99,9 +119,17 @@ def _imports(module: str) -> frozenset[str]:
             base, target = [], target.partition(".")[2]
         else:
             continue
-        names = [".".join(base + [target])] if target else [".".join(base + [a.name]) for a in node.names]
-        found |= {name for name in names if (PACKAGE / (name.replace(".", "/") + ".py")).is_file()
-                  or (PACKAGE / name.replace(".", "/") / "__init__.py").is_file()}
+        names = (
+            [".".join(base + [target])]
+            if target
+            else [".".join(base + [a.name]) for a in node.names]
+        )
+        found |= {
+            name
+            for name in names
+            if (PACKAGE / (name.replace(".", "/") + ".py")).is_file()
+            or (PACKAGE / name.replace(".", "/") / "__init__.py").is_file()
+        }
     return frozenset(found)
 
 
@@ -140,10 +168,13 @@ def versions() -> dict[str, str]:
 class Stage:
     """One stage's folder: its inputs checked, its lock, its outputs.
 
-    `inputs`: finished stage folders this one reads. `modules`: modules of this package whose code the numbers depend on.
+    `inputs`: finished stage folders this one reads. `modules`: modules of this package whose code
+    the numbers depend on.
     """
 
-    def __init__(self, folder: Path, parameters: dict, inputs: list[Path] = (), modules: tuple[str, ...] = ()):
+    def __init__(
+        self, folder: Path, parameters: dict, inputs: list[Path] = (), modules: tuple[str, ...] = ()
+    ):
         self.folder = Path(folder)
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         self.parameters = parameters
@@ -152,7 +183,7 @@ class Stage:
         self._lock = None
         self._started = time.monotonic()
 
-    # -- reading ----------------------------------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------------
     def check_inputs(self) -> dict[str, str]:
         """Digest of each input's manifest, after every file it lists was found unchanged."""
         digests = {}
@@ -165,8 +196,11 @@ class Stage:
         """Is there a finished, undamaged result of these parameters, these inputs and this code?"""
         if not (self.folder / MANIFEST).is_file():
             return False
-        current = {"parameters": json.loads(json.dumps(self._identity(), default=_plain)), "inputs": self.check_inputs(),
-                   "code": code_fingerprint(*self.modules)}
+        current = {
+            "parameters": json.loads(json.dumps(self._identity(), default=_plain)),
+            "inputs": self.check_inputs(),
+            "code": code_fingerprint(*self.modules),
+        }
         try:
             manifest = read_json(self.folder / MANIFEST)
             if any(manifest.get(name) != value for name, value in current.items()):
@@ -180,15 +214,19 @@ class Stage:
         """The parameters that the numbers depend on; where the runs are kept is not one of them."""
         return {name: value for name, value in self.parameters.items() if name != "runs"}
 
-    # -- writing ----------------------------------------------------------------------------------------------
+    # -- writing ----------------------------------------------------------------------------------
     def begin(self, keep_partial: bool = False, wait: bool = False) -> Path:
         """Check the inputs, take the lock, and return the folder to write to.
 
-        `keep_partial`: keep what an interrupted run left there (training resumes from it), if it has the same parameters.
+        `keep_partial`: keep what an interrupted run left there (training resumes from it), if it
+        has the same parameters.
         `wait`: wait for another run in this folder instead of refusing.
         """
-        identity = {"parameters": json.loads(json.dumps(self._identity(), default=_plain)), "inputs": self.check_inputs(),
-                    "code": code_fingerprint(*self.modules)}
+        identity = {
+            "parameters": json.loads(json.dumps(self._identity(), default=_plain)),
+            "inputs": self.check_inputs(),
+            "code": code_fingerprint(*self.modules),
+        }
         with guard_disk(self.folder):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.lock(wait)
@@ -212,22 +250,33 @@ class Stage:
         except OSError:
             self._lock = None
             raise ArtifactError(
-                f"another run is working in {self.folder}; wait for it, stop it, or give this run another folder with `runs`"
+                f"another run is working in {self.folder}; wait for it, stop it, or give this run"
+                " another folder with `runs`"
             ) from None
 
     def finish(self, result: dict, timings: dict | None = None) -> None:
         """Write result and manifest, then put the folder in place in one rename."""
         write_json(self.partial / RESULT, {**result, "timings": timings or {}})
         (self.partial / "started.json").unlink(missing_ok=True)
-        outputs = {str(path.relative_to(self.partial)): sha256(path)
-                   for path in sorted(self.partial.rglob("*")) if path.is_file()}
+        outputs = {
+            str(path.relative_to(self.partial)): sha256(path)
+            for path in sorted(self.partial.rglob("*"))
+            if path.is_file()
+        }
         manifest = {
             **self._identity_at_start,
             "outputs": outputs,
             "versions": versions(),
-            "machine": {"platform": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
+            "machine": {
+                "platform": platform.platform(),
+                "processor": _processor(),
+                "cores": os.cpu_count(),
+            },
             "wall_seconds": round(time.monotonic() - self._started, 2),
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+            "peak_memory_bytes": (
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                * (1 if sys.platform == "darwin" else 1024)
+            ),
             "track": self.parameters.get("track", "scratch"),
         }
         write_json(self.partial / MANIFEST, manifest)
@@ -252,19 +301,26 @@ class Stage:
 def verify(folder: Path) -> dict:
     """Check a finished stage against its manifest; return the manifest.
 
-    Raises `ArtifactError` naming the file and the stage to run again if anything is missing, truncated or altered.
+    Raises `ArtifactError` naming the file and the stage to run again if anything is missing,
+    truncated or altered.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
-        raise ArtifactError(f"{folder} is missing or unfinished; run lab {folder.name} of this task and seed first")
+        raise ArtifactError(
+            f"{folder} is missing or unfinished; run lab {folder.name} of this task and seed first"
+        )
     manifest = read_json(folder / MANIFEST)
     for name, digest in manifest.get("outputs", {}).items():
         path = folder / name
         if not path.is_file():
-            raise ArtifactError(f"{path} is missing; delete {folder} and run lab {folder.name} again")
+            raise ArtifactError(
+                f"{path} is missing; delete {folder} and run lab {folder.name} again"
+            )
         if sha256(path) != digest:
-            raise ArtifactError(f"{path} was altered or truncated (its SHA-256 differs from the manifest's); "
-                                f"delete {folder} and run lab {folder.name} again")
+            raise ArtifactError(
+                f"{path} was altered or truncated (its SHA-256 differs from the manifest's); "
+                f"delete {folder} and run lab {folder.name} again"
+            )
     return manifest
 
 

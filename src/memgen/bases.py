@@ -1,8 +1,10 @@
-"""What a run starts from: a base that knows the rules and no key, trained by the study, or a pretrained model.
+"""What a run starts from: a base that knows the rules and no key, trained by the study, or a
+pretrained model.
 
-From scratch, the variants of one task share a base a seed. On the tracks `lora` and `full` one base serves all tasks: it learns the free prompts of
-every task, mixed with random repeated sequences, over one vocabulary. Which task fills how much of a batch follows from how
-much each still gets wrong on validation prompts.
+From scratch, the variants of one task share a base a seed. On the tracks `lora` and `full` one base
+serves all tasks: it learns the free prompts of every task, mixed with random repeated sequences,
+over one vocabulary. Which task fills how much of a batch follows from how much each still gets
+wrong on validation prompts.
 """
 
 from __future__ import annotations
@@ -33,14 +35,33 @@ LOOK_EVERY = 50  # steps between looks at the validation prompts
 FLOOR = 0.05  # added to a task's error when batches are shared out, so that none is dropped
 
 #: what a base depends on
-BASE_PARAMETERS = ("preset", "n_layer", "n_embd", "n_head", "initializer_range", "warmup_steps", "weight_decay", "precision", "attention", "optimizer",
-                   "base_steps", "base_lr", "base_matrix_lr", "base_batch_size", "base_repeat_share", "base_first", "base_enough")
+BASE_PARAMETERS = (
+    "preset",
+    "n_layer",
+    "n_embd",
+    "n_head",
+    "initializer_range",
+    "warmup_steps",
+    "weight_decay",
+    "precision",
+    "attention",
+    "optimizer",
+    "base_steps",
+    "base_lr",
+    "base_matrix_lr",
+    "base_batch_size",
+    "base_repeat_share",
+    "base_first",
+    "base_enough",
+)
 
 
 def base_for(tokenizer, frame: pd.DataFrame, p: TrainingParameters) -> Base | None:
-    """The base that this run starts from (trained now if need be), or None if it starts from random weights.
+    """The base that this run starts from (trained now if need be), or None if it starts from random
+    weights.
 
-    `frame`: the run's data set. Errors: `ArtifactError` if a shared base was trained with other prompts than this data set's.
+    `frame`: the run's data set. Errors: `ArtifactError` if a shared base was trained with other
+    prompts than this data set's.
     """
     if p.base_model:
         return Base(find_base(p.base_model))
@@ -52,7 +73,9 @@ def base_for(tokenizer, frame: pd.DataFrame, p: TrainingParameters) -> Base | No
 
 
 def tokenizer_for(task, p: TrainingParameters):
-    """The tokenizer of this run: of the task's own pieces from scratch, of all tasks' on a shared base, or the pretrained model's."""
+    """The tokenizer of this run: of the task's own pieces from scratch, of all tasks' on a shared
+    base, or the pretrained model's.
+    """
     if p.base_model:
         return load_tokenizer(find_base(p.base_model))
     return build_tokenizer(task.vocabulary() if p.track == "scratch" else shared_vocabulary())
@@ -63,61 +86,114 @@ def _base(stage: Stage) -> Base:
     return Base(stage.folder / "model", about["history"], about["timings"].get("train_seconds", 0))
 
 
-# -- one task's base ------------------------------------------------------------------------------------------------
+# -- one task's base -------------------------------------------------------------------------------
 def ensure_base(tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path) -> Stage:
-    """The base of one family of tasks in `folder`, trained now if it is not there: the rule and induction, never a key.
+    """The base of one family of tasks in `folder`, trained now if it is not there: the rule and
+    induction, never a key.
 
-    It depends on the parameters named in `BASE_PARAMETERS` and on the free prompts, which all variants of a task share. If
-    another run is training it, this one waits.
+    It depends on the parameters named in `BASE_PARAMETERS` and on the free prompts, which all
+    variants of a task share. If another run is training it, this one waits.
     """
     free = frame[frame.kind == "free"]
-    return _ensure(lambda: {p.task.split("-")[0]: free}, tokenizer, p, p.seed, folder, {"free_prompts": _digest(free)})
+    return _ensure(
+        lambda: {p.task.split("-")[0]: free},
+        tokenizer,
+        p,
+        p.seed,
+        folder,
+        {"free_prompts": _digest(free)},
+    )
 
 
-# -- one base for all tasks -----------------------------------------------------------------------------------------
+# -- one base for all tasks ------------------------------------------------------------------------
 def shared_vocabulary() -> list[str]:
     """The pieces of all tasks, each once, in the order of the tasks."""
-    return list(dict.fromkeys(piece for name in TASK_NAMES for piece in make_task(name, 3, 0).vocabulary()))
+    return list(
+        dict.fromkeys(piece for name in TASK_NAMES for piece in make_task(name, 3, 0).vocabulary())
+    )
 
 
 def data_sets(p: TrainingParameters) -> dict[str, DatasetParameters]:
-    """What the data set of every family of tasks is made from on this track; one variant stands for its family."""
+    """What the data set of every family of tasks is made from on this track; one variant stands for
+    its family.
+    """
     families = {name.split("-")[0]: name for name in reversed(TASK_NAMES)}
     given = {"seed": p.seed, "preset": p.preset, "track": p.track, "base_seed": p.base_seed}
-    return {family: stage_parameters("01_dataset_design", {"task": name, **given}) for family, name in families.items()}
+    return {
+        family: stage_parameters("01_dataset_design", {"task": name, **given})
+        for family, name in families.items()
+    }
 
 
 def free_prompts(d: DatasetParameters) -> pd.DataFrame:
     """The free prompts of a data set; no key is among them."""
-    frame = make_task(d.task, d.n_keys, d.data_seed).generate(d.n_free, d.n_keyed, d.n_conflict_per_key, d.n_free_eval, tuple(d.key_shares))
+    frame = make_task(d.task, d.n_keys, d.data_seed).generate(
+        d.n_free, d.n_keyed, d.n_conflict_per_key, d.n_free_eval, tuple(d.key_shares)
+    )
     return frame[frame.kind == "free"]
 
 
 def ensure_shared_base(p: TrainingParameters) -> Stage:
-    """The base of all tasks, for this architecture, preset and `base_seed`; trained now if it is not there."""
-    folder, made_from = base_folder(p.runs, p.preset, p.task, p.base_seed, p.track, p.architecture), data_sets(p)
-    sizes = {family: d.model_dump(include={"n_keys", "n_free", "n_keyed", "n_conflict_per_key", "n_free_eval", "key_shares"}) for family, d in made_from.items()}
-    return _ensure(lambda: {family: free_prompts(d) for family, d in made_from.items()}, build_tokenizer(shared_vocabulary()), p, p.base_seed, folder,
-                   {"architecture": p.architecture, "data": sizes})
+    """The base of all tasks, for this architecture, preset and `base_seed`; trained now if it is
+    not there.
+    """
+    folder, made_from = (
+        base_folder(p.runs, p.preset, p.task, p.base_seed, p.track, p.architecture),
+        data_sets(p),
+    )
+    sizes = {
+        family: d.model_dump(
+            include={
+                "n_keys",
+                "n_free",
+                "n_keyed",
+                "n_conflict_per_key",
+                "n_free_eval",
+                "key_shares",
+            }
+        )
+        for family, d in made_from.items()
+    }
+    return _ensure(
+        lambda: {family: free_prompts(d) for family, d in made_from.items()},
+        build_tokenizer(shared_vocabulary()),
+        p,
+        p.base_seed,
+        folder,
+        {"architecture": p.architecture, "data": sizes},
+    )
 
 
 def _checked(stage: Stage, frame: pd.DataFrame, p: TrainingParameters) -> Base:
-    """The base, if it learned this data set's free prompts: another data set's free prompts could hold this one's keys."""
+    """The base, if it learned this data set's free prompts: another data set's free prompts could
+    hold this one's keys.
+    """
     family = p.task.split("-")[0]
-    if read_json(stage.folder / "result.json")["free_prompts"][family] != _digest(frame[frame.kind == "free"]):
-        raise ArtifactError(f"the shared base in {stage.folder} learned other free prompts than those of this data set of {p.task}, so it may have seen its keys; "
-                            "give labs 01 and 02 the same base_seed, and set sizes such as n_keys in the preset, where the base finds them")
+    if read_json(stage.folder / "result.json")["free_prompts"][family] != _digest(
+        frame[frame.kind == "free"]
+    ):
+        raise ArtifactError(
+            f"the shared base in {stage.folder} learned other free prompts than those of this data"
+            f" set of {p.task}, so it may have seen its keys; give labs 01 and 02 the same"
+            " base_seed, and set sizes such as n_keys in the preset, where the base finds them"
+        )
     return _base(stage)
 
 
-# -- training -------------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 def _digest(free: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(free.prompt + free.rule_answer).encode()).hexdigest()
 
 
 def _ensure(free, tokenizer, p: TrainingParameters, seed: int, folder: Path, more: dict) -> Stage:
-    """The base in `folder`, trained on what `free()` gives if it is not there or was made from something else."""
-    identity = {name: getattr(p, name) for name in BASE_PARAMETERS} | {"optimizer": _optimizer(p), "seed": seed} | more
+    """The base in `folder`, trained on what `free()` gives if it is not there or was made from
+    something else.
+    """
+    identity = (
+        {name: getattr(p, name) for name in BASE_PARAMETERS}
+        | {"optimizer": _optimizer(p), "seed": seed}
+        | more
+    )
     stage = Stage(folder, identity, modules=("bases",))
     if stage.finished():
         return stage
@@ -136,33 +212,75 @@ def _optimizer(p: TrainingParameters) -> str:
     return p.optimizer if p.base_optimizer == "same" else p.base_optimizer
 
 
-def _train(free: dict[str, pd.DataFrame], tokenizer, p: TrainingParameters, seed: int, folder: Path) -> tuple[dict, dict]:
+def _train(
+    free: dict[str, pd.DataFrame], tokenizer, p: TrainingParameters, seed: int, folder: Path
+) -> tuple[dict, dict]:
     """Train a base in `folder/model`; its numbers and its timings."""
-    model = build_model(tokenizer, architecture=p.architecture, n_layer=p.n_layer, n_embd=p.n_embd, n_head=p.n_head, n_positions=N_POSITIONS,
-                        initializer_range=p.initializer_range, seed=seed, attention=p.attention)
-    trainer = Trainer(model, p, _optimizer(p), p.base_lr, p.base_matrix_lr, p.base_steps, seed, folder)
+    model = build_model(
+        tokenizer,
+        architecture=p.architecture,
+        n_layer=p.n_layer,
+        n_embd=p.n_embd,
+        n_head=p.n_head,
+        n_positions=N_POSITIONS,
+        initializer_range=p.initializer_range,
+        seed=seed,
+        attention=p.attention,
+    )
+    trainer = Trainer(
+        model, p, _optimizer(p), p.base_lr, p.base_matrix_lr, p.base_steps, seed, folder
+    )
     trainer.resume()
     draw = BaseMixture(tokenizer, free, p.base_batch_size, p.base_repeat_share, p.base_first)
     for look in trainer.history:  # of an interrupted training
         draw.lean(look["by_family"])
-    held = {family: instances(spread(rows[rows.split == "validation"], 250)) for family, rows in free.items()}
-    progress = Progress(f"training the base of {', '.join(free)}, seed {seed}", p.base_steps, start=trainer.step)
-    while trainer.step < p.base_steps and not (trainer.history and trainer.history[-1]["free_accuracy"] >= p.base_enough):
+    held = {
+        family: instances(spread(rows[rows.split == "validation"], 250))
+        for family, rows in free.items()
+    }
+    progress = Progress(
+        f"training the base of {', '.join(free)}, seed {seed}", p.base_steps, start=trainer.step
+    )
+    while trainer.step < p.base_steps and not (
+        trainer.history and trainer.history[-1]["free_accuracy"] >= p.base_enough
+    ):
         loss = trainer.advance(draw, min(LOOK_EVERY, p.base_steps - trainer.step))
         found = {family: _accuracy(model.eval(), tokenizer, rows) for family, rows in held.items()}
         draw.lean(found)
-        trainer.history.append({"step": trainer.step, "loss": loss, "free_accuracy": min(found.values()), "by_family": found})
+        trainer.history.append(
+            {
+                "step": trainer.step,
+                "loss": loss,
+                "free_accuracy": min(found.values()),
+                "by_family": found,
+            }
+        )
         trainer.save()
-        progress.step(trainer.step, f"loss {loss:.3f}  free " + "  ".join(f"{family} {value:.2f}" for family, value in found.items()))
+        progress.step(
+            trainer.step,
+            f"loss {loss:.3f}  free "
+            + "  ".join(f"{family} {value:.2f}" for family, value in found.items()),
+        )
     save_model(folder / "model", model, tokenizer)
     (folder / STATE).unlink(missing_ok=True)
     last = trainer.history[-1]
-    result = {"free_prompts": {family: _digest(rows) for family, rows in free.items()}, "history": trainer.history, "step": trainer.step,
-              "free_accuracy": last["free_accuracy"], "by_family": last["by_family"],
-              "n_parameters": sum(value.numel() for value in model.parameters())}
+    result = {
+        "free_prompts": {family: _digest(rows) for family, rows in free.items()},
+        "history": trainer.history,
+        "step": trainer.step,
+        "free_accuracy": last["free_accuracy"],
+        "by_family": last["by_family"],
+        "n_parameters": sum(value.numel() for value in model.parameters()),
+    }
     tested = {family: instances(rows[rows.split == "test"]) for family, rows in free.items()}
-    result["test"] = {family: {"free_accuracy": _accuracy(model.eval(), tokenizer, rows), "n": len(rows)} for family, rows in tested.items()}
-    return result, {"train_seconds": round(trainer.seconds, 1), "tokens_per_second": round(trainer.tokens / trainer.seconds)}
+    result["test"] = {
+        family: {"free_accuracy": _accuracy(model.eval(), tokenizer, rows), "n": len(rows)}
+        for family, rows in tested.items()
+    }
+    return result, {
+        "train_seconds": round(trainer.seconds, 1),
+        "tokens_per_second": round(trainer.tokens / trainer.seconds),
+    }
 
 
 def _accuracy(model, tokenizer, rows: list[Instance]) -> float:
@@ -171,16 +289,33 @@ def _accuracy(model, tokenizer, rows: list[Instance]) -> float:
 
 
 class BaseMixture:
-    """Draws batches for a base: free prompts of every family and a share of repeated sequences. No key is ever among them."""
+    """Draws batches for a base: free prompts of every family and a share of repeated sequences. No
+    key is ever among them.
+    """
 
-    def __init__(self, tokenizer, free: dict[str, pd.DataFrame], batch_size: int, repeat_share: float, first: list[str] = ()):
-        """`free`: free prompts by family. Alone, a family is padded to `REPEAT_LENGTH`; together they would waste half of every batch on padding."""
+    def __init__(
+        self,
+        tokenizer,
+        free: dict[str, pd.DataFrame],
+        batch_size: int,
+        repeat_share: float,
+        first: list[str] = (),
+    ):
+        """`free`: free prompts by family. Alone, a family is padded to `REPEAT_LENGTH`; together
+        they would waste half of every batch on padding.
+        """
         self.batch_size, self.repeat_share = batch_size, repeat_share
-        pools = {family: encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], "answer")
-                 for family, part in free.items() for rows in [instances(part[part.split == "train"])]}
+        pools = {
+            family: encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], "answer")
+            for family, part in free.items()
+            for rows in [instances(part[part.split == "train"])]
+        }
         longest = max(pool.length for pool in pools.values())
         self.length = max(longest, REPEAT_LENGTH) if repeat_share and len(pools) == 1 else longest
-        self.pools = {family: pool.padded(self.length, tokenizer.pad_token_id) for family, pool in pools.items()}
+        self.pools = {
+            family: pool.padded(self.length, tokenizer.pad_token_id)
+            for family, pool in pools.items()
+        }
         self.joined = False
         self.first = [family for family in self.pools if family in first]
         self.vocabulary_size, self.first_token = len(tokenizer), len(tokenizer.all_special_ids)
@@ -189,8 +324,9 @@ class BaseMixture:
     def lean(self, found: dict[str, float]) -> None:
         """Share the batch out by what each family still gets wrong (`found`: accuracy by family).
 
-        Until the families that come first have all reached `JOIN`, these have the batch to themselves: sums with several carries are learned in one
-        sudden step, and that step comes late or not at all where copying and shifting are learned beside it.
+        Until the families that come first have all reached `JOIN`, these have the batch to
+        themselves: sums with several carries are learned in one sudden step, and that step comes
+        late or not at all where copying and shifting are learned beside it.
         """
         self.joined = self.joined or all(found[family] >= JOIN for family in self.first)
         alone = [] if self.joined else self.first
@@ -204,12 +340,20 @@ class BaseMixture:
     def __call__(self, step: int, generator: torch.Generator):
         parts = [self.pools[family].draw(n, generator) for family, n in self.counts.items() if n]
         if self.n_repeats:
-            parts.append(repeated_sequences(self.n_repeats, self.length, self.vocabulary_size, self.first_token, generator))
+            parts.append(
+                repeated_sequences(
+                    self.n_repeats, self.length, self.vocabulary_size, self.first_token, generator
+                )
+            )
         return tuple(torch.cat(columns) for columns in zip(*parts))
 
 
-def repeated_sequences(n: int, length: int, vocabulary_size: int, first_token: int, generator: torch.Generator):
-    """Random sequences that repeat with a random period; loss from the second period on. `(ids, labels)` `[n, length]`."""
+def repeated_sequences(
+    n: int, length: int, vocabulary_size: int, first_token: int, generator: torch.Generator
+):
+    """Random sequences that repeat with a random period; loss from the second period on. `(ids,
+    labels)` `[n, length]`.
+    """
     low, high = min(SHORTEST_PERIOD, length // 2), length // 2
     period = torch.randint(low, high + 1, (n, 1), generator=generator)
     block = torch.randint(first_token, vocabulary_size, (n, high), generator=generator)

@@ -1,7 +1,9 @@
-"""Headless Chromium over its debugging pipe: what the printed book and the tests of the pages need of a browser.
+"""Headless Chromium over its debugging pipe: what the printed book and the tests of the pages need
+of a browser.
 
-No driver and no port: Chromium reads commands from file descriptor 3 and writes answers to 4, one JSON text each,
-ended by a NUL byte (`--remote-debugging-pipe`). The commands are those of the Chrome DevTools Protocol.
+No driver and no port: Chromium reads commands from file descriptor 3 and writes answers to 4, one
+JSON text each, ended by a NUL byte (`--remote-debugging-pipe`). The commands are those of the
+Chrome DevTools Protocol.
 """
 
 from __future__ import annotations
@@ -20,8 +22,17 @@ from pathlib import Path
 
 BINARIES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--mute-audio",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--mute-audio",
 )
 #: resolves when formulas are typeset and fonts are there
 SETTLED = """(async () => {
@@ -46,10 +57,24 @@ class Browser:
         self._listeners: dict[str, Callable[[dict], None]] = {}
         self._profile = tempfile.mkdtemp(prefix="chromium-")
         # a shell moves the pipes to the numbers that Chromium expects
-        command = ["sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>/dev/null', "sh", binary, *FLAGS]
+        command = [
+            "sh",
+            "-c",
+            'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>/dev/null',
+            "sh",
+            binary,
+            *FLAGS,
+        ]
         self._process = subprocess.Popen(
-            [*command, "--remote-debugging-pipe", f"--user-data-dir={self._profile}", "about:blank"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
+            [
+                *command,
+                "--remote-debugging-pipe",
+                f"--user-data-dir={self._profile}",
+                "about:blank",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
         )
 
     def __enter__(self):
@@ -69,8 +94,12 @@ class Browser:
     def tab(self, hear: Callable[[dict], None] = lambda event: None) -> Iterator[Tab]:
         """A fresh tab with a profile of its own; `hear` is called with every event of it."""
         context = self.call("Target.createBrowserContext")["browserContextId"]
-        target = self.call("Target.createTarget", {"url": "about:blank", "browserContextId": context})["targetId"]
-        session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
+        target = self.call(
+            "Target.createTarget", {"url": "about:blank", "browserContextId": context}
+        )["targetId"]
+        session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})[
+            "sessionId"
+        ]
         tab = Tab(self, session, hear)
         self._listeners[session] = tab.receive
         try:
@@ -85,7 +114,9 @@ class Browser:
     def call(self, method: str, parameters: dict | None = None, session: str | None = None) -> dict:
         """Send a command and wait for its answer. Raises :class:`BrowserError` if it is refused."""
         self._id += 1
-        message = {"id": self._id, "method": method, "params": parameters or {}} | ({"sessionId": session} if session else {})
+        message = {"id": self._id, "method": method, "params": parameters or {}} | (
+            {"sessionId": session} if session else {}
+        )
         self._process.stdin.write(json.dumps(message).encode() + b"\0")
         number, deadline = self._id, time.monotonic() + self.timeout
         while (answer := self._hear(deadline)).get("id") != number:
@@ -109,10 +140,16 @@ class Browser:
 
     def _message(self, deadline: float) -> dict:
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            ready, _, _ = select.select(
+                [self._process.stdout], [], [], max(0.0, deadline - time.monotonic())
+            )
             chunk = os.read(self._process.stdout.fileno(), 1 << 20) if ready else b""
             if not chunk:
-                raise BrowserError("Chromium ended" if ready else f"Chromium did not answer within {self.timeout:.0f} s")
+                raise BrowserError(
+                    "Chromium ended"
+                    if ready
+                    else f"Chromium did not answer within {self.timeout:.0f} s"
+                )
             self._buffer += chunk
         text, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(text)
@@ -130,20 +167,37 @@ class Tab:
         self.hear(event)
 
     def call(self, method: str, **parameters) -> dict:
-        """A command of the DevTools Protocol to this tab, e.g. `call("Input.insertText", text="7")`."""
+        """A command of the DevTools Protocol to this tab, e.g. `call("Input.insertText",
+        text="7")`.
+        """
         return self.browser.call(method, parameters, self._session)
 
     def evaluate(self, expression: str):
-        """The value of a JavaScript expression in the page (a promise is awaited). An exception is a :class:`BrowserError`."""
-        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        """The value of a JavaScript expression in the page (a promise is awaited). An exception is
+        a :class:`BrowserError`.
+        """
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
         if "exceptionDetails" in answer:
             raise BrowserError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
     def look(self, width: int, height: int, scheme: str = "light") -> None:
-        """Set the size of the window in CSS pixels (below 600 it is a phone) and the colour scheme that the reader prefers."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        """Set the size of the window in CSS pixels (below 600 it is a phone) and the colour scheme
+        that the reader prefers.
+        """
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
 
     def open(self, page: Path | str) -> None:
         """Load a file (or URL) and wait until formulas and fonts are there."""
@@ -155,4 +209,10 @@ class Tab:
 
     def screenshot(self, path: Path) -> None:
         """What the window shows, as PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png", captureBeyondViewport=False)["data"]))
+        path.write_bytes(
+            base64.b64decode(
+                self.call("Page.captureScreenshot", format="png", captureBeyondViewport=False)[
+                    "data"
+                ]
+            )
+        )

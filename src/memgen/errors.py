@@ -4,9 +4,13 @@ from __future__ import annotations
 
 
 class StudyError(Exception):
-    """Base of every error that is the user's to mend. Notebooks show its message alone, without a traceback."""
+    """Base of every error that is the user's to mend. Notebooks show its message alone, without a
+    traceback.
+    """
 
-    def _render_traceback_(self) -> list[str]:  # IPython's hook for exceptions that print themselves
+    def _render_traceback_(
+        self,
+    ) -> list[str]:  # IPython's hook for exceptions that print themselves
         return [f"{type(self).__name__}: {self}"]
 
 
@@ -15,7 +19,9 @@ class ParameterError(StudyError):
 
 
 class ArtifactError(StudyError):
-    """An input of a stage is missing, damaged or made by another run; or the disk is full, or the folder is in use."""
+    """An input of a stage is missing, damaged or made by another run; or the disk is full, or the
+    folder is in use.
+    """
 
 
 class GateError(StudyError):

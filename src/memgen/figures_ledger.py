@@ -6,14 +6,19 @@ import matplotlib.pyplot as plt
 
 from .figures import COLOR, WIDTH
 
-VERDICT_COLOR = {"supported": COLOR["generalization"], "contradicted": COLOR["memorization"], "inconclusive": COLOR["other"]}
+VERDICT_COLOR = {
+    "supported": COLOR["generalization"],
+    "contradicted": COLOR["memorization"],
+    "inconclusive": COLOR["other"],
+}
 VERDICT_MARK = {"supported": "o", "contradicted": "X", "inconclusive": "s"}
 
 
 def forest(claims: list[dict]):
     """Every claim on every case: its effect with its interval, as distance from the threshold.
 
-    Right of the line is the side that supports the claim. Claims that could not be tested have no row.
+    Right of the line is the side that supports the claim. Claims that could not be tested have no
+    row.
     """
     claims = [claim for claim in claims if claim["cases"]]
     rows = sum(len(claim["cases"]) for claim in claims)
@@ -24,16 +29,27 @@ def forest(claims: list[dict]):
         first = y
         for case in claim["cases"].values():
             at = sign * (case["effect"] - claim["threshold"])
-            ax.plot(at, y, VERDICT_MARK[case["verdict"]], color=VERDICT_COLOR[case["verdict"]], ms=4.5)
+            ax.plot(
+                at, y, VERDICT_MARK[case["verdict"]], color=VERDICT_COLOR[case["verdict"]], ms=4.5
+            )
             if case["interval"][0] is not None:
-                ax.plot([sign * (edge - claim["threshold"]) for edge in case["interval"]], [y, y], color=VERDICT_COLOR[case["verdict"]], lw=1.5)
+                ax.plot(
+                    [sign * (edge - claim["threshold"]) for edge in case["interval"]],
+                    [y, y],
+                    color=VERDICT_COLOR[case["verdict"]],
+                    lw=1.5,
+                )
             y += 1
         ticks.append(((first + y - 1) / 2, claim["name"]))
         y += 0.6
         ax.axhline(y - 0.8, color="#DDDDDD", lw=0.6)
     ax.axvline(0, color="black", lw=1)
     ax.set_yticks([tick for tick, _ in ticks], [name for _, name in ticks], fontsize=10)
-    ax.set(xlabel="effect less threshold (right: for the claim)", ylim=(y - 0.4, -1), xlim=(-1.05, 1.05))
+    ax.set(
+        xlabel="effect less threshold (right: for the claim)",
+        ylim=(y - 0.4, -1),
+        xlim=(-1.05, 1.05),
+    )
     for verdict, color in VERDICT_COLOR.items():
         ax.plot([], [], VERDICT_MARK[verdict], color=color, label=verdict)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3)
@@ -41,20 +57,41 @@ def forest(claims: list[dict]):
 
 
 def formats(numbers: dict[str, dict], families: list[str]):
-    """Tagged against matched answers: steering both ways and the AUC of the probe, with intervals over seeds and keys. `numbers`: `ledger.main_numbers`."""
+    """Tagged against matched answers: steering both ways and the AUC of the probe, with intervals
+    over seeds and keys. `numbers`: `ledger.main_numbers`.
+    """
     panels = {"m2g": "m2g success", "g2m": "g2m success", "auc": "AUC"}
-    fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 1.6 + 0.7 * len(families)), sharey=True)
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(WIDTH, 1.6 + 0.7 * len(families)), sharey=True
+    )
     for ax, (name, title) in zip(axes, panels.items()):
         for row, family in enumerate(families):
-            for shift, variant, color, marker in ((-0.13, "tagged", "#0072B2", "o"), (0.13, "matched", "#E69F00", "s")):
+            for shift, variant, color, marker in (
+                (-0.13, "tagged", "#0072B2", "o"),
+                (0.13, "matched", "#E69F00", "s"),
+            ):
                 x = numbers[f"{family}-{variant}"][name]
                 if x["value"] is None:
                     continue
                 if x["low"] is not None:
                     ax.plot([x["low"], x["high"]], [row + shift] * 2, color=color, lw=2)
-                ax.plot(x["value"], row + shift, marker, color=color, ms=7, label=f"{variant} answers" if not row else None)
+                ax.plot(
+                    x["value"],
+                    row + shift,
+                    marker,
+                    color=color,
+                    ms=7,
+                    label=f"{variant} answers" if not row else None,
+                )
         if name == "auc":
             ax.axvline(0.5, color="#999999", lw=0.8, ls=":")
-        ax.set(title=title, xlim=(-0.03, 1.03), yticks=range(len(families)), yticklabels=families, ylim=(len(families) - 0.5, -0.5), xticks=[0, 0.5, 1])
+        ax.set(
+            title=title,
+            xlim=(-0.03, 1.03),
+            yticks=range(len(families)),
+            yticklabels=families,
+            ylim=(len(families) - 0.5, -0.5),
+            xticks=[0, 0.5, 1],
+        )
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig

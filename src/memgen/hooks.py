@@ -1,4 +1,5 @@
-"""Read and shift hidden states while a model runs. Every hook lives in a `with` block and is gone after it.
+"""Read and shift hidden states while a model runs. Every hook lives in a `with` block and is gone
+after it.
 
 >>> with record(model, "resid_post") as states:           # states[i]: [rows, positions, d_model] of layer i
 ...     model(input_ids)
@@ -20,7 +21,9 @@ POSITIONS = ("all", "decision")
 
 
 def vector_of(output):
-    """The hidden state in a module's output: transformers 5 blocks return it bare, older ones first in a tuple."""
+    """The hidden state in a module's output: transformers 5 blocks return it bare, older ones first
+    in a tuple.
+    """
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -31,7 +34,9 @@ def with_vector(output, vector: torch.Tensor):
 
 @contextmanager
 def hooked(modules: list[nn.Module], hooks: list) -> Iterator[None]:
-    """Register `hooks[i]` (None: none) as a forward hook on `modules[i]`; all are removed on the way out."""
+    """Register `hooks[i]` (None: none) as a forward hook on `modules[i]`; all are removed on the
+    way out.
+    """
     with ExitStack() as stack:
         for module, hook in zip(modules, hooks, strict=True):
             if hook is not None:
@@ -41,10 +46,11 @@ def hooked(modules: list[nn.Module], hooks: list) -> Iterator[None]:
 
 @contextmanager
 def record(model: nn.Module, site: str, last: bool = False) -> Iterator[list[torch.Tensor]]:
-    """Yield a list that every forward pass fills: item i is layer i's hidden state, `[rows, positions, d_model]`.
+    """Yield a list that every forward pass fills: item i is layer i's hidden state, `[rows,
+    positions, d_model]`.
 
-    `last=True` keeps a copy of the last position only, `[rows, d_model]`, so that nothing else stays in memory.
-    Shifts that were in place before are seen, those placed later are not.
+    `last=True` keeps a copy of the last position only, `[rows, d_model]`, so that nothing else
+    stays in memory. Shifts that were in place before are seen, those placed later are not.
     """
     modules = site_modules(model, site)
     states: list[torch.Tensor] = [None] * len(modules)
@@ -72,17 +78,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def check_left_padded(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> None:
-    """Errors: `ValueError` if the mask does not fit the tokens or a row does not end with real tokens only."""
+    """Errors: `ValueError` if the mask does not fit the tokens or a row does not end with real
+    tokens only.
+    """
     if attention_mask.shape != input_ids.shape:
         raise ValueError(
-            f"attention_mask {list(attention_mask.shape)} does not fit input_ids {list(input_ids.shape)}"
+            f"attention_mask {list(attention_mask.shape)} does not fit input_ids"
+            f" {list(input_ids.shape)}"
         )
     if (attention_mask.long().diff(dim=-1) < 0).any() or not attention_mask[:, -1].all():
         raise ValueError("attention_mask: pad on the left; every row must end with real tokens")
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Positions in a left-padded batch, `[rows, positions]`: the first real token of every row is at 0."""
+    """Positions in a left-padded batch, `[rows, positions]`: the first real token of every row is
+    at 0.
+    """
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
@@ -94,11 +105,13 @@ def capture(
     site: str = "resid_post",
     batch_size: int = 512,
 ) -> torch.Tensor:
-    """Hidden states of all layers at the last token of each row (the decision position of a prompt).
+    """Hidden states of all layers at the last token of each row (the decision position of a
+    prompt).
 
-    `input_ids`, `attention_mask`: `[n, positions]`, padded on the left. Returns float32 `[n, n_layer, d_model]` on
-    the CPU. Only the trunk runs, without `lm_head`, and only the last position is copied out.
-    Errors: `ValueError` for an unknown site or architecture, a mask that is not left-padded, a batch size below 1.
+    `input_ids`, `attention_mask`: `[n, positions]`, padded on the left. Returns float32 `[n,
+    n_layer, d_model]` on the CPU. Only the trunk runs, without `lm_head`, and only the last
+    position is copied out. Errors: `ValueError` for an unknown site or architecture, a mask that is
+    not left-padded, a batch size below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
@@ -107,45 +120,63 @@ def capture(
     check_left_padded(input_ids, attention_mask)
     core, captured = bare(model), []
     with record(model, site, last=True) as states, evaluating(model):
-        for ids, mask in zip(input_ids.split(batch_size), attention_mask.to(core.device).split(batch_size)):
+        for ids, mask in zip(
+            input_ids.split(batch_size), attention_mask.to(core.device).split(batch_size)
+        ):
             if len(ids):
                 core.base_model(
-                    input_ids=ids.to(core.device), attention_mask=mask, position_ids=position_ids(mask), use_cache=False
+                    input_ids=ids.to(core.device),
+                    attention_mask=mask,
+                    position_ids=position_ids(mask),
+                    use_cache=False,
                 )
                 captured.append(torch.stack(states, dim=1).float().cpu())
-        return torch.cat(captured) if captured else torch.empty(0, len(states), core.config.hidden_size)
+        return (
+            torch.cat(captured)
+            if captured
+            else torch.empty(0, len(states), core.config.hidden_size)
+        )
 
 
 def check_delta(delta: torch.Tensor, n_layer: int, width: int) -> None:
     """Errors: `ValueError` if a shift is not finite or does not end in `[n_layer, d_model]`."""
     if delta.shape[-2:] != (n_layer, width):
-        raise ValueError(f"delta {list(delta.shape)} does not end in [n_layer, d_model] = [{n_layer}, {width}]")
+        raise ValueError(
+            f"delta {list(delta.shape)} does not end in [n_layer, d_model] = [{n_layer}, {width}]"
+        )
     if not delta.isfinite().all():
         raise ValueError("delta is not finite: it holds NaN or infinity")
 
 
 @contextmanager
-def shift(model: nn.Module, site: str, delta: torch.Tensor, positions: str = "all") -> Iterator[None]:
+def shift(
+    model: nn.Module, site: str, delta: torch.Tensor, positions: str = "all"
+) -> Iterator[None]:
     """Add `delta` to the hidden states of all layers at `site`, inside the `with` block.
 
-    `delta`: `[n_layer, d_model]` for every row alike, or `[rows, n_layer, d_model]` for one shift per row of the batch.
-    `positions`:
+    `delta`: `[n_layer, d_model]` for every row alike, or `[rows, n_layer, d_model]` for one shift
+    per row of the batch. `positions`:
 
     * `"all"`: every position of every forward pass, so the prompt's tokens and the generated ones;
-    * `"decision"`: the last position of every forward pass. When text is generated with a key-value cache (the
-      default of `generate`), the prompt is one pass and each new token is one, so the edits are at the last prompt
-      token and at each generated token, and the states of earlier prompt tokens stay as they are.
+    * `"decision"`: the last position of every forward pass. When text is generated with a key-value
+      cache (the default of `generate`), the prompt is one pass and each new token is one, so the
+      edits are at the last prompt token and at each generated token, and the states of earlier
+      prompt tokens stay as they are.
 
-    A layer whose delta is zero gets no hook, so a zero shift (`alpha` 0) is the identity bit for bit, and so are all
-    layers below the lowest edit.
-    Errors: `ValueError` for an unknown site, architecture or value of `positions`, for a delta that is not finite
-    or of another shape, and, in the forward pass, for a delta with another number of rows than the batch.
+    A layer whose delta is zero gets no hook, so a zero shift (`alpha` 0) is the identity bit for
+    bit, and so are all layers below the lowest edit. Errors: `ValueError` for an unknown site,
+    architecture or value of `positions`, for a delta that is not finite or of another shape, and,
+    in the forward pass, for a delta with another number of rows than the batch.
     """
     if positions not in POSITIONS:
-        raise ValueError(f"positions {positions!r} is unknown; choose one of {', '.join(POSITIONS)}")
+        raise ValueError(
+            f"positions {positions!r} is unknown; choose one of {', '.join(POSITIONS)}"
+        )
     modules, core = site_modules(model, site), bare(model)
     if delta.ndim not in (2, 3):
-        raise ValueError(f"delta {list(delta.shape)} is neither [n_layer, d_model] nor [rows, n_layer, d_model]")
+        raise ValueError(
+            f"delta {list(delta.shape)} is neither [n_layer, d_model] nor [rows, n_layer, d_model]"
+        )
     check_delta(delta, len(modules), core.config.hidden_size)
     delta = delta.to(device=core.device, dtype=core.dtype)
     if delta.ndim == 2:

@@ -1,7 +1,9 @@
-"""How sure we are of a number: Wilson intervals for rates, a bootstrap over keys for everything else.
+"""How sure we are of a number: Wilson intervals for rates, a bootstrap over keys for everything
+else.
 
-Prompts that were built from one key resemble each other. Wherever such prompts are averaged, the independent
-units are the keys, so the bootstrap draws keys and takes along all rows of a drawn key (a cluster bootstrap).
+Prompts that were built from one key resemble each other. Wherever such prompts are averaged, the
+independent units are the keys, so the bootstrap draws keys and takes along all rows of a drawn key
+(a cluster bootstrap).
 """
 
 from collections.abc import Callable
@@ -11,7 +13,9 @@ import numpy as np
 
 
 class Bootstrap(NamedTuple):
-    """A statistic with its percentile interval. `n_degenerate` resamples gave nan and were left out."""
+    """A statistic with its percentile interval. `n_degenerate` resamples gave nan and were left
+    out.
+    """
 
     estimate: float
     low: float
@@ -38,13 +42,20 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 
 
 def pooled(rates: list[tuple[float, int]]) -> dict:
-    """Rates with their counts, `(rate, n)`, as one rate over all of them: `success`, `low`, `high` (Wilson), `n`, and `seeds`, how many rates.
+    """Rates with their counts, `(rate, n)`, as one rate over all of them: `success`, `low`, `high`
+    (Wilson), `n`, and `seeds`, how many rates.
 
     `success` is 0 where there was nothing to count; the interval says so.
     """
     n, wins = sum(k for _, k in rates), sum(round(rate * k) for rate, k in rates)
     low, high = wilson(wins, n)
-    return {"success": wins / n if n else 0.0, "low": low, "high": high, "n": n, "seeds": len(rates)}
+    return {
+        "success": wins / n if n else 0.0,
+        "low": low,
+        "high": high,
+        "n": n,
+        "seeds": len(rates),
+    }
 
 
 def bootstrap_by_key(
@@ -58,17 +69,19 @@ def bootstrap_by_key(
 ) -> Bootstrap:
     """Percentile interval of a statistic under resampling of keys.
 
-    keys: [n]; arrays: each [n, ...], rows aligned with keys.
-    statistic: `statistic(*arrays) -> float`, called once a resample with the drawn rows. With `weighted=True` it
-    is `statistic(*arrays, weights=[B, n]) -> [B]` instead, called with all rows and how often each was drawn:
-    a few large calls for statistics that can be written that way. It may return [B, D] for D repetitions of an
-    experiment on these rows; the estimate is then their mean, and the interval is that of a single one.
+    keys: [n]; arrays: each [n, ...], rows aligned with keys. statistic: `statistic(*arrays) ->
+    float`, called once a resample with the drawn rows. With `weighted=True` it is
+    `statistic(*arrays, weights=[B, n]) -> [B]` instead, called with all rows and how often each was
+    drawn: a few large calls for statistics that can be written that way. It may return [B, D] for D
+    repetitions of an experiment on these rows; the estimate is then their mean, and the interval is
+    that of a single one.
 
-    Resamples for which the statistic is nan (an AUC of one class only, say) are dropped and counted.
-    With fewer than two keys there is no spread between keys to see, and the interval is nan, not zero wide.
-    Percentile intervals run narrow below some 20 keys, and have no width when every key agrees (AUC of 1).
-    Raises ValueError where the rows of an array and the keys do not match, or there are none.
-    Source: Davison & Hinkley (1997), Bootstrap Methods and their Application, 3.8.
+    Resamples for which the statistic is nan (an AUC of one class only, say) are dropped and
+    counted. With fewer than two keys there is no spread between keys to see, and the interval is
+    nan, not zero wide. Percentile intervals run narrow below some 20 keys, and have no width when
+    every key agrees (AUC of 1). Raises ValueError where the rows of an array and the keys do not
+    match, or there are none. Source: Davison & Hinkley (1997), Bootstrap Methods and their
+    Application, 3.8.
     """
     keys = np.asarray(keys)
     arrays = tuple(np.asarray(array) for array in arrays)
@@ -82,25 +95,37 @@ def bootstrap_by_key(
     unique, key_of_row = np.unique(keys, return_inverse=True)
     n_keys = len(unique)
     uniform = np.full(n_keys, 1 / n_keys)
-    counts = np.random.default_rng(seed).multinomial(n_keys, uniform, size=n_resamples)  # [B, n_keys]
+    counts = np.random.default_rng(seed).multinomial(
+        n_keys, uniform, size=n_resamples
+    )  # [B, n_keys]
 
     if weighted:
         estimate = float(np.mean(statistic(*arrays, weights=np.ones((1, n)))))
-        blocks = np.array_split(counts, -(-n_resamples // 256))  # bounds the memory of weights [256, n]
-        draws = np.concatenate([statistic(*arrays, weights=block[:, key_of_row].astype(float)) for block in blocks])
+        blocks = np.array_split(
+            counts, -(-n_resamples // 256)
+        )  # bounds the memory of weights [256, n]
+        draws = np.concatenate(
+            [statistic(*arrays, weights=block[:, key_of_row].astype(float)) for block in blocks]
+        )
         draws = draws.ravel()
     else:
         estimate = float(statistic(*arrays))
         drawn_rows = (np.repeat(np.arange(n), count[key_of_row]) for count in counts)
-        draws = np.array([statistic(*(array[rows] for array in arrays)) for rows in drawn_rows], dtype=float)
+        draws = np.array(
+            [statistic(*(array[rows] for array in arrays)) for rows in drawn_rows], dtype=float
+        )
 
     valid = draws[~np.isnan(draws)]
-    low, high = percentile_interval(valid, confidence) if n_keys > 1 else (float("nan"), float("nan"))
+    low, high = (
+        percentile_interval(valid, confidence) if n_keys > 1 else (float("nan"), float("nan"))
+    )
     return Bootstrap(estimate, low, high, n_keys, n_degenerate=len(draws) - len(valid))
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean [B] of values [n] under weights [B, n]: a statistic for `bootstrap_by_key(..., weighted=True)`."""
+    """Mean [B] of values [n] under weights [B, n]: a statistic for `bootstrap_by_key(...,
+    weighted=True)`.
+    """
     return weights @ values / weights.sum(axis=1)
 
 

@@ -24,8 +24,20 @@ STAGE_INPUTS: dict[str, tuple[str, ...]] = {
     "05_prediction": ("02_training", "03_pairs"),
     "06_intervention": ("01_dataset_design", "02_training", "03_pairs", "04_differentiation"),
     "09_confounds": ("01_dataset_design", "02_training", "03_pairs"),
-    "10_ablations": ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "06_intervention"),
-    "11_open_points": ("01_dataset_design", "02_training", "03_pairs", "04_differentiation", "06_intervention"),
+    "10_ablations": (
+        "01_dataset_design",
+        "02_training",
+        "03_pairs",
+        "04_differentiation",
+        "06_intervention",
+    ),
+    "11_open_points": (
+        "01_dataset_design",
+        "02_training",
+        "03_pairs",
+        "04_differentiation",
+        "06_intervention",
+    ),
 }
 STAGE_MODULES: dict[str, tuple[str, ...]] = {
     "00_base": ("bases",),
@@ -46,7 +58,9 @@ _names_before: set[str] = set()
 
 
 def begin(namespace: dict[str, Any]) -> None:
-    """Remember which names exist before the parameters cell, so that all later ones are known to be parameters."""
+    """Remember which names exist before the parameters cell, so that all later ones are known to be
+    parameters.
+    """
     _names_before.clear()
     _names_before.update(namespace)
 
@@ -80,7 +94,10 @@ class Lab:
         """True if this stage is already there, unchanged; says so."""
         done = self.stage.finished()
         if done:
-            print(f"{self.name}: already computed with these parameters, inputs and code; reading it from the run folder")
+            print(
+                f"{self.name}: already computed with these parameters, inputs and code; reading it"
+                " from the run folder"
+            )
         return done
 
     def input(self, stage: str) -> Path:
@@ -92,12 +109,17 @@ class Lab:
 
     @contextlib.contextmanager
     def computing(self, keep_partial: bool = False):
-        """`with lab.computing() as folder:` write there; on success call `lab.finish(result)` inside the block."""
+        """`with lab.computing() as folder:` write there; on success call `lab.finish(result)`
+        inside the block.
+        """
         folder = self.stage.begin(keep_partial)
         try:
             yield folder
         except KeyboardInterrupt:
-            raise ArtifactError(f"{self.name} was interrupted; finished stages are kept, and the same command goes on") from None
+            raise ArtifactError(
+                f"{self.name} was interrupted; finished stages are kept, and the same command"
+                " goes on"
+            ) from None
         finally:
             self.stage.release()
 
@@ -120,7 +142,10 @@ class Lab:
         from safetensors.numpy import save_file
 
         with artifacts.guard_disk(self.stage.partial):
-            save_file({k: np.ascontiguousarray(v) for k, v in values.items()}, self.stage.partial / f"{name}.safetensors")
+            save_file(
+                {k: np.ascontiguousarray(v) for k, v in values.items()},
+                self.stage.partial / f"{name}.safetensors",
+            )
 
     def read_arrays(self, name: str, stage: str | None = None) -> dict[str, Any]:
         from safetensors.numpy import load_file
@@ -133,14 +158,18 @@ class Lab:
         """This stage's `result.json`."""
         return read_json(self.stage.folder / artifacts.RESULT)
 
-    # -- what most labs need ----------------------------------------------------------------------------------
+    # -- what most labs need ----------------------------------------------------------------------
     def task(self, tokenizer=None):
-        """The task of this run, with the keys of its data set; its answers have room in the tokens of `tokenizer`."""
+        """The task of this run, with the keys of its data set; its answers have room in the tokens
+        of `tokenizer`.
+        """
         from .tasks import make_task
 
         p = self.parameters
         if self.name != "01_dataset_design":
-            p = STAGES["01_dataset_design"](**read_json(self._dataset() / artifacts.MANIFEST)["parameters"])
+            p = STAGES["01_dataset_design"](
+                **read_json(self._dataset() / artifacts.MANIFEST)["parameters"]
+            )
         task = make_task(p.task, p.n_keys, p.data_seed)
         return task.fit(tokenizer, self.dataset()) if tokenizer else task
 
@@ -160,19 +189,31 @@ class Lab:
     def show_parameters(self):
         """Every parameter of this lab with its value and meaning, as a table for the page."""
         fields = STAGES[self.name].model_fields
-        rows = [(name, str(value), fields[name].description) for name, value in self.parameters.model_dump().items() if name != "runs"]
-        return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).style.hide(axis="index")
+        rows = [
+            (name, str(value), fields[name].description)
+            for name, value in self.parameters.model_dump().items()
+            if name != "runs"
+        ]
+        return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).style.hide(
+            axis="index"
+        )
 
 
 def open_lab(name: str, namespace: dict[str, Any]) -> Lab:
-    """Collect the parameters of a lab from its notebook's names, validate them, and open its run folder.
+    """Collect the parameters of a lab from its notebook's names, validate them, and open its run
+    folder.
 
-    Call `begin(globals())` in the cell before the parameters. Raises `ParameterError` for a name that the stage does not take.
+    Call `begin(globals())` in the cell before the parameters. Raises `ParameterError` for a name
+    that the stage does not take.
     """
     if not _names_before:
         raise ParameterError("call begin(globals()) in the first cell, before the parameters cell")
     hidden = {"In", "Out", "exit", "quit", "get_ipython", "open"}
-    given = {k: v for k, v in namespace.items() if k not in _names_before and not k.startswith("_") and k not in hidden}
+    given = {
+        k: v
+        for k, v in namespace.items()
+        if k not in _names_before and not k.startswith("_") and k not in hidden
+    }
     lab = Lab(name, stage_parameters(name, given))
     for folder in lab.stage.input_folders:
         artifacts.verify(folder)
@@ -181,7 +222,9 @@ def open_lab(name: str, namespace: dict[str, Any]) -> Lab:
 
 
 def _quiet() -> None:
-    """One thread a lab (two labs run side by side, and numbers must not depend on it), and no library chatter on the page."""
+    """One thread a lab (two labs run side by side, and numbers must not depend on it), and no
+    library chatter on the page.
+    """
     import os
     import warnings
 

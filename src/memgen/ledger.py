@@ -1,9 +1,11 @@
 """The ledger of claims: what is claimed, by whom, which test decides it, and what the runs say.
 
-Every claim is one line of `CLAIMS`: a quantity, measured task by task on test keys, and a threshold, fixed before any of these intervals was computed. On one task it
-is `supported` if the whole 95 % interval lies on the right side of the threshold, `contradicted` if the whole interval lies on the wrong side, and `inconclusive`
-otherwise, or where there is nothing to measure. Claims are meant for every task on which they can be tested, so over tasks a claim is supported only if it is on each
-of them, and contradicted if it is on any.
+Every claim is one line of `CLAIMS`: a quantity, measured task by task on test keys, and a
+threshold, fixed before any of these intervals was computed. On one task it is `supported` if the
+whole 95 % interval lies on the right side of the threshold, `contradicted` if the whole interval
+lies on the wrong side, and `inconclusive` otherwise, or where there is nothing to measure. Claims
+are meant for every task on which they can be tested, so over tasks a claim is supported only if it
+is on each of them, and contradicted if it is on any.
 """
 
 from __future__ import annotations
@@ -21,7 +23,12 @@ from .prediction import roc_auc
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
 DIRECTIONS = ("m2g", "g2m")
-GATE = {"memory_rate": (0.25, 1.0), "rule_rate": (0.25, 1.0), "other_rate": (0.0, 0.20), "free_accuracy": (0.90, 1.0)}
+GATE = {
+    "memory_rate": (0.25, 1.0),
+    "rule_rate": (0.25, 1.0),
+    "other_rate": (0.0, 0.20),
+    "free_accuracy": (0.90, 1.0),
+}
 NEAR_RANDOM = 0.10  # success above random neurons that still counts as "does not transfer"
 CARRIES = 0.5  # share of the mean |NMD| that the base must have to carry most of it
 
@@ -30,9 +37,12 @@ CARRIES = 0.5  # share of the mean |NMD| that the base must have to carry most o
 class Evidence:
     """What the claims are computed from, over all tasks and seeds of one track.
 
-    `results[task][seed][stage]`: every `result.json`. Tables with one row a key of a seed: `behaviors` (task, seed, key, memory, rule, n), `scores` (one row a
-    prompt: task, seed, key, label, probe, prompt_only), `outcomes` (task, seed, direction, kind, key, wins, n) and `transfers` (task, seed, source, direction, kind,
-    own, shared, key, wins, n, control_wins, control_n). `later`: by task, one number a seed, the share of the top neurons in the later half of the layers.
+    `results[task][seed][stage]`: every `result.json`. Tables with one row a key of a seed:
+    `behaviors` (task, seed, key, memory, rule, n), `scores` (one row a prompt: task, seed, key,
+    label, probe, prompt_only), `outcomes` (task, seed, direction, kind, key, wins, n) and
+    `transfers` (task, seed, source, direction, kind, own, shared, key, wins, n, control_wins,
+    control_n). `later`: by task, one number a seed, the share of the top neurons in the later half
+    of the layers.
     """
 
     results: dict
@@ -50,12 +60,18 @@ class Evidence:
 
     def stage(self, task: str, stage: str) -> list[dict]:
         """A stage's results, one a seed; those seeds that have it."""
-        return [stages[stage] for seed, stages in self.results[task].items() if seed != "all" and stage in stages]
+        return [
+            stages[stage]
+            for seed, stages in self.results[task].items()
+            if seed != "all" and stage in stages
+        ]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim. `measure(evidence, case)` gives the effect on a case (a task, unless `cases` says otherwise)."""
+    """One claim. `measure(evidence, case)` gives the effect on a case (a task, unless `cases` says
+    otherwise).
+    """
 
     id: str
     name: str
@@ -80,30 +96,52 @@ class Claim:
         return SUPPORTED if good else CONTRADICTED if bad else INCONCLUSIVE
 
 
-# -- quantities -----------------------------------------------------------------------------------------------------
+# -- quantities ------------------------------------------------------------------------------------
 def dual(evidence: Evidence, task: str) -> Effect:
     """The smaller of the two behaviours' shares."""
     rows = _of(evidence.behaviors, task)
-    return over_keys(lambda w: np.minimum(rate(w, rows.memory, rows.n), rate(w, rows.rule, rows.n)), rows.seed.to_numpy(), rows.key.to_numpy(),
-                     rows.n.sum(), evidence.seed)
+    return over_keys(
+        lambda w: np.minimum(rate(w, rows.memory, rows.n), rate(w, rows.rule, rows.n)),
+        rows.seed.to_numpy(),
+        rows.key.to_numpy(),
+        rows.n.sum(),
+        evidence.seed,
+    )
 
 
 def passes(evidence: Evidence, task: str) -> str:
     """The gate on test keys: in every seed, in none, or in some."""
-    held = [all(low <= found[name] <= high for name, (low, high) in GATE.items()) for found in evidence.stage(task, "02_training")]
-    return INCONCLUSIVE if not held or any(held) and not all(held) else SUPPORTED if all(held) else CONTRADICTED
+    held = [
+        all(low <= found[name] <= high for name, (low, high) in GATE.items())
+        for found in evidence.stage(task, "02_training")
+    ]
+    return (
+        INCONCLUSIVE
+        if not held or any(held) and not all(held)
+        else SUPPORTED
+        if all(held)
+        else CONTRADICTED
+    )
 
 
 def differ(evidence: Evidence, task: str) -> Effect:
-    """Share of significant neurons less that of the null, in the layer where the difference is largest."""
+    """Share of significant neurons less that of the null, in the layer where the difference is
+    largest.
+    """
     found = evidence.stage(task, "04_differentiation")
-    return over_seeds([max(np.subtract(f["significant_share"], f["null_significant_share"])) for f in found], sum(f["n_pairs"] for f in found))
+    return over_seeds(
+        [max(np.subtract(f["significant_share"], f["null_significant_share"])) for f in found],
+        sum(f["n_pairs"] for f in found),
+    )
 
 
 def deeper(evidence: Evidence, task: str) -> Effect:
     """Largest |rho| in the last layer less that in the first."""
     found = evidence.stage(task, "04_differentiation")
-    return over_seeds([f["max_abs_rho"][-1] - f["max_abs_rho"][0] for f in found], sum(f["n_pairs"] for f in found))
+    return over_seeds(
+        [f["max_abs_rho"][-1] - f["max_abs_rho"][0] for f in found],
+        sum(f["n_pairs"] for f in found),
+    )
 
 
 def later(evidence: Evidence, task: str) -> Effect:
@@ -112,10 +150,14 @@ def later(evidence: Evidence, task: str) -> Effect:
 
 
 def auc(evidence: Evidence, task: str, against: str | None = None) -> Effect:
-    """AUC of the best layer's probe, mean over seeds; with `against`, less that of another column of scores."""
+    """AUC of the best layer's probe, mean over seeds; with `against`, less that of another column
+    of scores.
+    """
     rows = _of(evidence.scores, task)
     units = rows[["seed", "key"]].drop_duplicates().reset_index(drop=True)
-    unit = pd.MultiIndex.from_frame(units).get_indexer(pd.MultiIndex.from_frame(rows[["seed", "key"]]))
+    unit = pd.MultiIndex.from_frame(units).get_indexer(
+        pd.MultiIndex.from_frame(rows[["seed", "key"]])
+    )
     seeds = rows.seed.unique()
 
     def statistic(weights):
@@ -132,18 +174,24 @@ def auc(evidence: Evidence, task: str, against: str | None = None) -> Effect:
             weight[defined] += times[defined]
         return found / np.where(weight > 0, weight, np.nan)
 
-    return over_keys(statistic, units.seed.to_numpy(), units.key.to_numpy(), len(rows), evidence.seed, 500)
+    return over_keys(
+        statistic, units.seed.to_numpy(), units.key.to_numpy(), len(rows), evidence.seed, 500
+    )
 
 
 def before_the_answer(evidence: Evidence, task: str) -> Effect:
-    """AUC of the probe in the last layer in which the answer itself cannot be read yet, less one half."""
+    """AUC of the probe in the last layer in which the answer itself cannot be read yet, less one
+    half.
+    """
     found = [f["lens"] for f in evidence.stage(task, "09_confounds")]
     values = [f["probe_auc_before"] for f in found]
     return over_seeds([None if v is None else v - 0.5 for v in values], sum(f["n"] for f in found))
 
 
 def steers(evidence: Evidence, task: str, direction: str) -> Effect:
-    """Success less that of the strongest control (rephrasing among them), the strongest anew in every resample."""
+    """Success less that of the strongest control (rephrasing among them), the strongest anew in
+    every resample.
+    """
     rows = _of(evidence.outcomes, task)
     wide, n = _wide(rows[rows.direction == direction])
     others = [kind for kind in n if kind != "steered"]
@@ -151,7 +199,9 @@ def steers(evidence: Evidence, task: str, direction: str) -> Effect:
         return NOTHING
 
     def statistic(w):
-        return rate(w, wide["steered"], n["steered"]) - np.nanmax([rate(w, wide[kind], n[kind]) for kind in others], axis=0)
+        return rate(w, wide["steered"], n["steered"]) - np.nanmax(
+            [rate(w, wide[kind], n[kind]) for kind in others], axis=0
+        )
 
     return over_keys(statistic, *_units(wide), n["steered"].sum(), evidence.seed)
 
@@ -162,23 +212,45 @@ def success(evidence: Evidence, task: str, direction: str) -> Effect:
     wide, n = _wide(rows[rows.direction == direction])
     if "steered" not in n:
         return NOTHING
-    return over_keys(lambda w: rate(w, wide["steered"], n["steered"]), *_units(wide), n["steered"].sum(), evidence.seed)
+    return over_keys(
+        lambda w: rate(w, wide["steered"], n["steered"]),
+        *_units(wide),
+        n["steered"].sum(),
+        evidence.seed,
+    )
 
 
 def behavior_share(evidence: Evidence, task: str, behavior: str) -> Effect:
     """Share of the conflict prompts answered so. `behavior`: memory or rule."""
     rows = _of(evidence.behaviors, task)
-    return over_keys(lambda w: rate(w, rows[behavior], rows.n), rows.seed.to_numpy(), rows.key.to_numpy(), rows.n.sum(), evidence.seed)
+    return over_keys(
+        lambda w: rate(w, rows[behavior], rows.n),
+        rows.seed.to_numpy(),
+        rows.key.to_numpy(),
+        rows.n.sum(),
+        evidence.seed,
+    )
 
 
 def main_numbers(evidence: Evidence) -> dict[str, dict[str, dict]]:
     """The study's main numbers over seeds and keys, by task: value, interval and what they rest on."""
     found = {}
     for task in evidence.tasks:
-        effects = {name: behavior_share(evidence, task, name) for name in ("memory", "rule")} | {"auc": auc(evidence, task)}
+        effects = {name: behavior_share(evidence, task, name) for name in ("memory", "rule")} | {
+            "auc": auc(evidence, task)
+        }
         effects |= {direction: success(evidence, task, direction) for direction in DIRECTIONS}
-        found[task] = {name: {"value": number(e.value), "low": number(e.low), "high": number(e.high), "n": e.n, "n_keys": e.n_keys, "n_seeds": e.n_seeds}
-                       for name, e in effects.items()}
+        found[task] = {
+            name: {
+                "value": number(e.value),
+                "low": number(e.low),
+                "high": number(e.high),
+                "n": e.n,
+                "n_keys": e.n_keys,
+                "n_seeds": e.n_seeds,
+            }
+            for name, e in effects.items()
+        }
     return found
 
 
@@ -188,21 +260,34 @@ def asymmetry(evidence: Evidence, task: str) -> Effect:
     wide, n = _wide(rows[rows.kind == "steered"].assign(kind=rows.direction))
     if not {"m2g", "g2m"} <= set(n):
         return NOTHING
-    return over_keys(lambda w: rate(w, wide["m2g"], n["m2g"]) - rate(w, wide["g2m"], n["g2m"]), *_units(wide),
-                     sum(n[d].sum() for d in DIRECTIONS), evidence.seed)
+    return over_keys(
+        lambda w: rate(w, wide["m2g"], n["m2g"]) - rate(w, wide["g2m"], n["g2m"]),
+        *_units(wide),
+        sum(n[d].sum() for d in DIRECTIONS),
+        evidence.seed,
+    )
 
 
 def transfers(evidence: Evidence, task: str, kind: str, shared: bool) -> Effect:
-    """Success of another model's neurons less that of random ones, mean of both directions. `kind`: retrain or task."""
+    """Success of another model's neurons less that of random ones, mean of both directions. `kind`:
+    retrain or task.
+    """
     rows = _of(evidence.transfers, task)
     rows = rows[(rows.kind == kind) & (rows.shared == shared) & ~rows.own]
     if rows.empty:
         return NOTHING
-    sums = rows.groupby(["seed", "key", "direction"])[["wins", "n", "control_wins", "control_n"]].sum().unstack(fill_value=0)
+    sums = (
+        rows.groupby(["seed", "key", "direction"])[["wins", "n", "control_wins", "control_n"]]
+        .sum()
+        .unstack(fill_value=0)
+    )
     there = [d for d in DIRECTIONS if ("n", d) in sums and sums["n", d].sum() > 0]
 
     def gap(w, d):
-        own, random = ((sums[wins, d].to_numpy(), sums[n, d].to_numpy()) for wins, n in (("wins", "n"), ("control_wins", "control_n")))
+        own, random = (
+            (sums[wins, d].to_numpy(), sums[n, d].to_numpy())
+            for wins, n in (("wins", "n"), ("control_wins", "control_n"))
+        )
         return rate(w, *own) - rate(w, *random)
 
     def statistic(w):
@@ -214,93 +299,294 @@ def transfers(evidence: Evidence, task: str, kind: str, shared: bool) -> Effect:
 def base_share(evidence: Evidence, task: str) -> Effect:
     """Mean |NMD| of the base alone over that with the adapter on, same pairs, all layers."""
     found = [f["base"] for f in evidence.stage(task, "04_differentiation") if "base" in f]
-    return over_seeds([float(np.mean(f["mean_abs_nmd"]["off"]) / np.mean(f["mean_abs_nmd"]["on"])) for f in found], sum(f["n_pairs"] for f in found))
+    return over_seeds(
+        [
+            float(np.mean(f["mean_abs_nmd"]["off"]) / np.mean(f["mean_abs_nmd"]["on"]))
+            for f in found
+        ],
+        sum(f["n_pairs"] for f in found),
+    )
 
 
 def format_gap(evidence: Evidence, family: str) -> Effect:
     """Success of m2g with the tagged answers less that with matched ones: same seeds, same keys."""
     variants = {f"{family}-tagged": "tagged", f"{family}-matched": "matched"}
-    rows = evidence.outcomes[(evidence.outcomes.direction == "m2g") & (evidence.outcomes.kind == "steered") & evidence.outcomes.task.isin(variants)]
+    rows = evidence.outcomes[
+        (evidence.outcomes.direction == "m2g")
+        & (evidence.outcomes.kind == "steered")
+        & evidence.outcomes.task.isin(variants)
+    ]
     wide, n = _wide(rows.assign(kind=rows.task.map(variants)))
     if not {"tagged", "matched"} <= set(n):
         return NOTHING
-    return over_keys(lambda w: rate(w, wide["tagged"], n["tagged"]) - rate(w, wide["matched"], n["matched"]), *_units(wide),
-                     sum(v.sum() for v in n.values()), evidence.seed)
+    return over_keys(
+        lambda w: rate(w, wide["tagged"], n["tagged"]) - rate(w, wide["matched"], n["matched"]),
+        *_units(wide),
+        sum(v.sum() for v in n.values()),
+        evidence.seed,
+    )
 
 
 def beyond_instruction(evidence: Evidence, task: str) -> Effect:
-    """Success of steering less that of an instruction token trained into the model, mean of both directions."""
-    found = [f["instruction"] for f in evidence.stage(task, "11_open_points") if f.get("instruction")]
-    values = [[f[d]["steering"]["success"] - f[d]["instruction"]["success"] for d in DIRECTIONS if f[d]["instruction"]["n"]] for f in found]
-    return over_seeds([float(np.mean(v)) if v else None for v in values], sum(f[d]["instruction"]["n"] for f in found for d in DIRECTIONS))
+    """Success of steering less that of an instruction token trained into the model, mean of both
+    directions.
+    """
+    found = [
+        f["instruction"] for f in evidence.stage(task, "11_open_points") if f.get("instruction")
+    ]
+    values = [
+        [
+            f[d]["steering"]["success"] - f[d]["instruction"]["success"]
+            for d in DIRECTIONS
+            if f[d]["instruction"]["n"]
+        ]
+        for f in found
+    ]
+    return over_seeds(
+        [float(np.mean(v)) if v else None for v in values],
+        sum(f[d]["instruction"]["n"] for f in found for d in DIRECTIONS),
+    )
 
 
-# -- the claims -----------------------------------------------------------------------------------------------------
+# -- the claims ------------------------------------------------------------------------------------
 def _one_format(evidence: Evidence) -> list[str]:
     return [task for task in evidence.tasks if not task.endswith("-tagged")]
 
 
 def families(tasks: list[str]) -> list[str]:
     """Families of which both variants are among the tasks, such as `cipher`."""
-    return [t.removesuffix("-tagged") for t in tasks if t.endswith("-tagged") and t.replace("-tagged", "-matched") in tasks]
+    return [
+        t.removesuffix("-tagged")
+        for t in tasks
+        if t.endswith("-tagged") and t.replace("-tagged", "-matched") in tasks
+    ]
 
 
 CLAIMS = (
-    Claim("dual", "both behaviours", "One model can show both behaviours on prompts that it never saw.", "paper, v1 and v2",
-          "gate on test keys in every seed: memory and rule at least 25 %, other at most 20 %, free prompts at least 90 % right; shown is the smaller of the two shares",
-          "02_training", dual, threshold=GATE["memory_rate"][0], decide=passes),
-    Claim("differ", "neurons differ", "Neurons differ by behaviour beyond what a changed prompt alone does.", "paper, v1 and v2",
-          "share of significant neurons in a layer, less the same for pairs whose behaviour stays: interval over seeds above 0", "04_differentiation", differ),
-    Claim("deeper", "later layers differ more", "Later layers differ more than early ones.", "paper, v1 and v2",
-          "largest |rho| of the last layer less that of the first: interval over seeds above 0", "04_differentiation", deeper),
-    Claim("later", "top neurons lie late", "The top neurons lie in the later layers.", "paper, v2",
-          "share of the top 5 % of neurons by |rho| in the later half of the layers, less one half: interval over seeds above 0", "04_differentiation", later),
-    Claim("predictable", "predictable", "The behaviour can be predicted before the answer is written.", "paper, v1 and v2",
-          "AUC of the probe on test keys: interval above 0.5", "05_prediction", auc, threshold=0.5),
-    Claim("beyond_prompt", "beyond the prompt", "Hidden states predict it better than the prompt's tokens do.", "reviewers",
-          "AUC of the probe less that of the prompt alone, same prompts: interval above 0", "05_prediction", lambda e, t: auc(e, t, "prompt_only")),
-    Claim("before_answer", "before the answer is read", "It can be predicted in layers where the answer itself cannot be read yet.", "ours",
-          "AUC of the probe in the last layer before the logit lens reads the answer, less one half: interval over seeds above 0", "09_confounds", before_the_answer),
-    Claim("steer_m2g", "steering, m2g", "Steering the top neurons turns memorization to generalization more often than every control.", "paper, v1 and v2",
-          "success on test keys less that of the strongest control, rephrasing among them: interval above 0", "06_intervention", lambda e, t: steers(e, t, "m2g")),
-    Claim("steer_g2m", "steering, g2m", "Steering the top neurons turns generalization to memorization more often than every control.", "paper, v1 and v2",
-          "success on test keys less that of the strongest control, rephrasing among them: interval above 0", "06_intervention", lambda e, t: steers(e, t, "g2m")),
-    Claim("asymmetry", "m2g is easier", "Memory is easier to leave than to enter: m2g succeeds more often than g2m.", "paper, v2",
-          "success of m2g less that of g2m: interval above 0", "11_open_points", asymmetry),
-    Claim("same_format", "also in one format", "Steering away from memory beats every control also where both answers share one format.", "reviewers",
-          "as steer_m2g, on the tasks whose two answers look alike", "09_confounds", lambda e, t: steers(e, t, "m2g"), cases=_one_format),
-    Claim("format", "format helps", "It works better where the two answers differ in format than where they look alike.", "ours",
-          "success of m2g with tagged answers less that with matched ones, same keys: interval above 0", "09_confounds", format_gap, cases=lambda e: families(e.tasks)),
-    Claim("retrain", "steers retrains", "Neurons found in one model steer its retrains from the same base.", "paper, v2",
-          "success of another model's neurons less that of random ones, same base, mean of both directions: interval above 0", "07_transfer",
-          lambda e, t: transfers(e, t, "retrain", True)),
-    Claim("stranger", "steers no strangers", "They do not steer models that were trained from another random start.", "ours",
-          "the same between models without a common base: interval below ten points above random neurons", "07_transfer",
-          lambda e, t: transfers(e, t, "retrain", False), threshold=NEAR_RANDOM, above=False),
-    Claim("across_tasks", "steers other tasks", "They partly steer other tasks on the same base.", "paper, v2",
-          "success of other tasks' neurons less that of random ones, same base, mean of both directions: interval above 0", "07_transfer",
-          lambda e, t: transfers(e, t, "task", True)),
-    Claim("base", "the base carries it", "The base carries most of the signal, adapters add little.", "paper, v2",
-          "mean |NMD| of the base alone over that with the adapter on, same pairs: interval over seeds above one half", "adapters", base_share, threshold=CARRIES),
-    Claim("instruction", "beats an instruction", "Steering changes sides more often than an instruction trained into the model.", "reviewers",
-          "success of steering less that of the instruction, mean of both directions: interval over seeds above 0", "11_open_points", beyond_instruction),
+    Claim(
+        "dual",
+        "both behaviours",
+        "One model can show both behaviours on prompts that it never saw.",
+        "paper, v1 and v2",
+        "gate on test keys in every seed: memory and rule at least 25 %, other at most 20 %, free"
+        " prompts at least 90 % right; shown is the smaller of the two shares",
+        "02_training",
+        dual,
+        threshold=GATE["memory_rate"][0],
+        decide=passes,
+    ),
+    Claim(
+        "differ",
+        "neurons differ",
+        "Neurons differ by behaviour beyond what a changed prompt alone does.",
+        "paper, v1 and v2",
+        "share of significant neurons in a layer, less the same for pairs whose behaviour stays:"
+        " interval over seeds above 0",
+        "04_differentiation",
+        differ,
+    ),
+    Claim(
+        "deeper",
+        "later layers differ more",
+        "Later layers differ more than early ones.",
+        "paper, v1 and v2",
+        "largest |rho| of the last layer less that of the first: interval over seeds above 0",
+        "04_differentiation",
+        deeper,
+    ),
+    Claim(
+        "later",
+        "top neurons lie late",
+        "The top neurons lie in the later layers.",
+        "paper, v2",
+        "share of the top 5 % of neurons by |rho| in the later half of the layers, less one half:"
+        " interval over seeds above 0",
+        "04_differentiation",
+        later,
+    ),
+    Claim(
+        "predictable",
+        "predictable",
+        "The behaviour can be predicted before the answer is written.",
+        "paper, v1 and v2",
+        "AUC of the probe on test keys: interval above 0.5",
+        "05_prediction",
+        auc,
+        threshold=0.5,
+    ),
+    Claim(
+        "beyond_prompt",
+        "beyond the prompt",
+        "Hidden states predict it better than the prompt's tokens do.",
+        "reviewers",
+        "AUC of the probe less that of the prompt alone, same prompts: interval above 0",
+        "05_prediction",
+        lambda e, t: auc(e, t, "prompt_only"),
+    ),
+    Claim(
+        "before_answer",
+        "before the answer is read",
+        "It can be predicted in layers where the answer itself cannot be read yet.",
+        "ours",
+        "AUC of the probe in the last layer before the logit lens reads the answer, less one half:"
+        " interval over seeds above 0",
+        "09_confounds",
+        before_the_answer,
+    ),
+    Claim(
+        "steer_m2g",
+        "steering, m2g",
+        "Steering the top neurons turns memorization to generalization more often than every"
+        " control.",
+        "paper, v1 and v2",
+        "success on test keys less that of the strongest control, rephrasing among them: interval"
+        " above 0",
+        "06_intervention",
+        lambda e, t: steers(e, t, "m2g"),
+    ),
+    Claim(
+        "steer_g2m",
+        "steering, g2m",
+        "Steering the top neurons turns generalization to memorization more often than every"
+        " control.",
+        "paper, v1 and v2",
+        "success on test keys less that of the strongest control, rephrasing among them: interval"
+        " above 0",
+        "06_intervention",
+        lambda e, t: steers(e, t, "g2m"),
+    ),
+    Claim(
+        "asymmetry",
+        "m2g is easier",
+        "Memory is easier to leave than to enter: m2g succeeds more often than g2m.",
+        "paper, v2",
+        "success of m2g less that of g2m: interval above 0",
+        "11_open_points",
+        asymmetry,
+    ),
+    Claim(
+        "same_format",
+        "also in one format",
+        "Steering away from memory beats every control also where both answers share one format.",
+        "reviewers",
+        "as steer_m2g, on the tasks whose two answers look alike",
+        "09_confounds",
+        lambda e, t: steers(e, t, "m2g"),
+        cases=_one_format,
+    ),
+    Claim(
+        "format",
+        "format helps",
+        "It works better where the two answers differ in format than where they look alike.",
+        "ours",
+        "success of m2g with tagged answers less that with matched ones, same keys: interval"
+        " above 0",
+        "09_confounds",
+        format_gap,
+        cases=lambda e: families(e.tasks),
+    ),
+    Claim(
+        "retrain",
+        "steers retrains",
+        "Neurons found in one model steer its retrains from the same base.",
+        "paper, v2",
+        "success of another model's neurons less that of random ones, same base, mean of both"
+        " directions: interval above 0",
+        "07_transfer",
+        lambda e, t: transfers(e, t, "retrain", True),
+    ),
+    Claim(
+        "stranger",
+        "steers no strangers",
+        "They do not steer models that were trained from another random start.",
+        "ours",
+        "the same between models without a common base: interval below ten points above random"
+        " neurons",
+        "07_transfer",
+        lambda e, t: transfers(e, t, "retrain", False),
+        threshold=NEAR_RANDOM,
+        above=False,
+    ),
+    Claim(
+        "across_tasks",
+        "steers other tasks",
+        "They partly steer other tasks on the same base.",
+        "paper, v2",
+        "success of other tasks' neurons less that of random ones, same base, mean of both"
+        " directions: interval above 0",
+        "07_transfer",
+        lambda e, t: transfers(e, t, "task", True),
+    ),
+    Claim(
+        "base",
+        "the base carries it",
+        "The base carries most of the signal, adapters add little.",
+        "paper, v2",
+        "mean |NMD| of the base alone over that with the adapter on, same pairs: interval over"
+        " seeds above one half",
+        "adapters",
+        base_share,
+        threshold=CARRIES,
+    ),
+    Claim(
+        "instruction",
+        "beats an instruction",
+        "Steering changes sides more often than an instruction trained into the model.",
+        "reviewers",
+        "success of steering less that of the instruction, mean of both directions: interval over"
+        " seeds above 0",
+        "11_open_points",
+        beyond_instruction,
+    ),
 )
 
 
 def judge(claim: Claim, evidence: Evidence) -> dict:
-    """A claim with its verdict: on every case, and over them. `effect`, `interval`, `n` are those of the case that is hardest on it."""
+    """A claim with its verdict: on every case, and over them. `effect`, `interval`, `n` are those
+    of the case that is hardest on it.
+    """
     cases = {}
     for case in claim.cases(evidence):
         effect = claim.measure(evidence, case)
         if effect.n_seeds:
-            cases[case] = {"verdict": claim.verdict(evidence, case, effect), "effect": number(effect.value), "interval": [number(effect.low), number(effect.high)],
-                           "n": effect.n, "n_keys": effect.n_keys, "n_seeds": effect.n_seeds}
+            cases[case] = {
+                "verdict": claim.verdict(evidence, case, effect),
+                "effect": number(effect.value),
+                "interval": [number(effect.low), number(effect.high)],
+                "n": effect.n,
+                "n_keys": effect.n_keys,
+                "n_seeds": effect.n_seeds,
+            }
     verdicts = [case["verdict"] for case in cases.values()]
-    overall = CONTRADICTED if CONTRADICTED in verdicts else SUPPORTED if verdicts and set(verdicts) == {SUPPORTED} else INCONCLUSIVE
-    hardest = min(cases.values(), key=lambda case: (case["effect"] - claim.threshold) * (1 if claim.above else -1), default=None)
-    return {"id": claim.id, "name": claim.name, "text": claim.text, "source": claim.source, "test": claim.test, "threshold": claim.threshold, "above": claim.above,
-            "page": claim.page, "track": evidence.track, "verdict": overall, "effect": hardest and hardest["effect"], "interval": hardest and hardest["interval"],
-            "n": hardest["n"] if hardest else 0, "cases": cases, "evidence": _sentence(cases)}
+    overall = (
+        CONTRADICTED
+        if CONTRADICTED in verdicts
+        else SUPPORTED
+        if verdicts and set(verdicts) == {SUPPORTED}
+        else INCONCLUSIVE
+    )
+    hardest = min(
+        cases.values(),
+        key=lambda case: (case["effect"] - claim.threshold) * (1 if claim.above else -1),
+        default=None,
+    )
+    return {
+        "id": claim.id,
+        "name": claim.name,
+        "text": claim.text,
+        "source": claim.source,
+        "test": claim.test,
+        "threshold": claim.threshold,
+        "above": claim.above,
+        "page": claim.page,
+        "track": evidence.track,
+        "verdict": overall,
+        "effect": hardest and hardest["effect"],
+        "interval": hardest and hardest["interval"],
+        "n": hardest["n"] if hardest else 0,
+        "cases": cases,
+        "evidence": _sentence(cases),
+    }
 
 
 def judge_all(evidence: Evidence) -> list[dict]:
@@ -324,10 +610,15 @@ def _of(table: pd.DataFrame, task: str) -> pd.DataFrame:
 
 
 def _wide(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Successes, one row a key of a seed and one column a kind; and prompts, by kind, in the same order."""
+    """Successes, one row a key of a seed and one column a kind; and prompts, by kind, in the same
+    order.
+    """
     sums = rows.groupby(["seed", "key", "kind"])[["wins", "n"]].sum().unstack(fill_value=0)
     return sums["wins"], {kind: sums["n", kind].to_numpy() for kind in sums["n"].columns}
 
 
 def _units(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    return table.index.get_level_values("seed").to_numpy(), table.index.get_level_values("key").to_numpy()
+    return (
+        table.index.get_level_values("seed").to_numpy(),
+        table.index.get_level_values("key").to_numpy(),
+    )

@@ -1,4 +1,6 @@
-"""Build, save and load the study's models: real transformers classes, ordinary Hugging Face folders, adapters on top of them."""
+"""Build, save and load the study's models: real transformers classes, ordinary Hugging Face
+folders, adapters on top of them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import (
-    AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
 )
 
 from .adapters import attach, base_of, is_adapter, load_adapter
@@ -17,23 +27,62 @@ from .errors import ArchitectureError, ArtifactError, ParameterError
 from .sites import ARCHITECTURES
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, *, architecture: str = "gpt2", n_layer: int, n_embd: int, n_head: int, n_positions: int,
-                initializer_range: float, seed: int, attention: str = "eager") -> PreTrainedModel:
-    """A model of this architecture with random weights drawn from `seed`. No dropout: the data do not repeat often enough to need it.
+def build_model(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    architecture: str = "gpt2",
+    n_layer: int,
+    n_embd: int,
+    n_head: int,
+    n_positions: int,
+    initializer_range: float,
+    seed: int,
+    attention: str = "eager",
+) -> PreTrainedModel:
+    """A model of this architecture with random weights drawn from `seed`. No dropout: the data do
+    not repeat often enough to need it.
 
-    `gpt2`: learned positions, LayerNorm, GELU (`gelu_pytorch_tanh` is the same function as GPT-2's `gelu_new`, in one fused kernel).
-    `llama`: rotary positions, RMSNorm, SwiGLU with LLaMA's ratio of 8/3 between the inner and the outer width; embeddings tied as in LLaMA-3.2.
+    `gpt2`: learned positions, LayerNorm, GELU (`gelu_pytorch_tanh` is the same function as GPT-2's
+    `gelu_new`, in one fused kernel).
+    `llama`: rotary positions, RMSNorm, SwiGLU with LLaMA's ratio of 8/3 between the inner and the
+    outer width; embeddings tied as in LLaMA-3.2.
     """
-    common = {"vocab_size": len(tokenizer), "initializer_range": initializer_range, "bos_token_id": tokenizer.eos_token_id,
-              "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    common = {
+        "vocab_size": len(tokenizer),
+        "initializer_range": initializer_range,
+        "bos_token_id": tokenizer.eos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     if architecture == "gpt2":
-        cls, config = GPT2LMHeadModel, GPT2Config(
-            n_positions=n_positions, n_embd=n_embd, n_layer=n_layer, n_head=n_head, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-            activation_function="gelu_pytorch_tanh", **common)
+        cls, config = (
+            GPT2LMHeadModel,
+            GPT2Config(
+                n_positions=n_positions,
+                n_embd=n_embd,
+                n_layer=n_layer,
+                n_head=n_head,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                activation_function="gelu_pytorch_tanh",
+                **common,
+            ),
+        )
     elif architecture == "llama":
-        cls, config = LlamaForCausalLM, LlamaConfig(
-            hidden_size=n_embd, intermediate_size=8 * n_embd // 3 // 8 * 8, num_hidden_layers=n_layer, num_attention_heads=n_head, num_key_value_heads=n_head,
-            max_position_embeddings=n_positions, tie_word_embeddings=True, **common)
+        cls, config = (
+            LlamaForCausalLM,
+            LlamaConfig(
+                hidden_size=n_embd,
+                intermediate_size=8 * n_embd // 3 // 8 * 8,
+                num_hidden_layers=n_layer,
+                num_attention_heads=n_head,
+                num_key_value_heads=n_head,
+                max_position_embeddings=n_positions,
+                tie_word_embeddings=True,
+                **common,
+            ),
+        )
     else:
         raise ParameterError(f"architecture={architecture!r} is unknown; choose gpt2 or llama")
     config._attn_implementation = attention
@@ -42,16 +91,20 @@ def build_model(tokenizer: PreTrainedTokenizerFast, *, architecture: str = "gpt2
 
 
 def save_model(folder: Path, model, tokenizer) -> None:
-    """Write `config.json`, `model.safetensors` and the tokenizer, as `from_pretrained` expects them."""
+    """Write `config.json`, `model.safetensors` and the tokenizer, as `from_pretrained` expects
+    them.
+    """
     with guard_disk(folder):
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
 
 
 def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", device: str = "cpu"):
-    """`(model, tokenizer)` from a local folder, in evaluation mode; never from the network, never running code from it.
+    """`(model, tokenizer)` from a local folder, in evaluation mode; never from the network, never
+    running code from it.
 
-    The folder of an adapter gives its base with the adapter on it; the base has to be the one that it was trained on.
+    The folder of an adapter gives its base with the adapter on it; the base has to be the one that
+    it was trained on.
     """
     folder = Path(folder)
     if is_adapter(folder):
@@ -59,14 +112,19 @@ def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", d
     elif (folder / "config.json").is_file():
         model = _load(folder, attention, dtype)
     else:
-        raise ArtifactError(f"{folder} holds no model (no config.json); run lab 02_training of this task and seed first")
+        raise ArtifactError(
+            f"{folder} holds no model (no config.json); run lab 02_training of this task and seed"
+            " first"
+        )
     model.to(device)
     model.eval()
     return model, load_tokenizer(folder)
 
 
 def load_trained(stage: Path):
-    """`(model, tokenizer)` of a finished training stage, on the device and in the format that its parameters name."""
+    """`(model, tokenizer)` of a finished training stage, on the device and in the format that its
+    parameters name.
+    """
     p = TrainingParameters(**read_json(stage / "manifest.json")["parameters"])
     return load_model(stage / "model", dtype=p.loaded_dtype, device=p.device)
 
@@ -74,31 +132,50 @@ def load_trained(stage: Path):
 def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
     try:
         return AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, attn_implementation=attention, dtype=getattr(torch, dtype))
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation=attention,
+            dtype=getattr(torch, dtype),
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise ArtifactError(f"{folder} holds no loadable model ({reason}); delete it and run lab 02_training again") from None
+        raise ArtifactError(
+            f"{folder} holds no loadable model ({reason}); delete it and run lab 02_training again"
+        ) from None
 
 
 def load_tokenizer(folder: Path):
-    """The tokenizer in a model's folder. Where it has no padding token (GPT-2, LLaMA), its end token pads; the attention mask tells them apart."""
+    """The tokenizer in a model's folder. Where it has no padding token (GPT-2, LLaMA), its end
+    token pads; the attention mask tells them apart.
+    """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError) as error:
-        raise ArtifactError(f"{folder} holds no loadable tokenizer ({str(error).splitlines()[0]}); restore it beside the model") from None
+        raise ArtifactError(
+            f"{folder} holds no loadable tokenizer ({str(error).splitlines()[0]}); restore it"
+            " beside the model"
+        ) from None
     if tokenizer.eos_token_id is None:
-        raise ArtifactError(f"the tokenizer in {folder} has no end token (eos_token), so an answer could not end")
+        raise ArtifactError(
+            f"the tokenizer in {folder} has no end token (eos_token), so an answer could not end"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     return tokenizer
 
 
-# -- pretrained models ----------------------------------------------------------------------------------------------
+# -- pretrained models -----------------------------------------------------------------------------
 def find_base(base_model: str) -> Path:
-    """The local folder of `base_model`: a folder as given, or the hub's cache. Checked before anything is computed; no network is used.
+    """The local folder of `base_model`: a folder as given, or the hub's cache. Checked before
+    anything is computed; no network is used.
 
-    Errors: `ParameterError` if there is none (saying how to get it), `ArchitectureError` if its architecture has no known sites.
+    Errors: `ParameterError` if there is none (saying how to get it), `ArchitectureError` if its
+    architecture has no known sites.
     """
     folder = Path(base_model).expanduser()
     if not folder.is_dir():
@@ -108,11 +185,16 @@ def find_base(base_model: str) -> Path:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ParameterError(f"base_model={base_model!r}: its config.json cannot be read ({str(error).splitlines()[0]})") from None
+        raise ParameterError(
+            f"base_model={base_model!r}: its config.json cannot be read"
+            f" ({str(error).splitlines()[0]})"
+        ) from None
     name = (config.architectures or [type(config).__name__])[0]
     if name not in ARCHITECTURES:
-        raise ArchitectureError(f"base_model={base_model!r} is a {name}; known architectures are {', '.join(ARCHITECTURES)} "
-                                "(a new one is a line in memgen.sites.ARCHITECTURES)")
+        raise ArchitectureError(
+            f"base_model={base_model!r} is a {name}; known architectures are"
+            f" {', '.join(ARCHITECTURES)} (a new one is a line in memgen.sites.ARCHITECTURES)"
+        )
     return folder
 
 
@@ -124,8 +206,11 @@ def _cached(name: str) -> Path:
     try:
         return home / "snapshots" / (home / "refs" / "main").read_text().strip()
     except (OSError, ValueError):
-        raise ParameterError(f"base_model={name!r} is neither a folder nor in the hub's cache ({constants.HF_HUB_CACHE}). Download it once with "
-                             f"`hf download {name}` where there is a network, or give the folder of a model") from None
+        raise ParameterError(
+            f"base_model={name!r} is neither a folder nor in the hub's cache"
+            f" ({constants.HF_HUB_CACHE}). Download it once with `hf download {name}` where there"
+            " is a network, or give the folder of a model"
+        ) from None
 
 
 def load_base(folder: Path, attention: str, dtype: str, device: str):
@@ -134,15 +219,22 @@ def load_base(folder: Path, attention: str, dtype: str, device: str):
     try:
         return model.to(device), tokenizer
     except (RuntimeError, AssertionError) as error:
-        raise ParameterError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]})") from None
+        raise ParameterError(
+            f"device={device!r} cannot be used here ({str(error).splitlines()[0]})"
+        ) from None
 
 
-def memory_estimate(folder: Path, *, lora: dict | None, dtype: str, rows: int, length: int, checkpointing: bool) -> dict[str, float]:
-    """Rough GiB that training a base needs, by part, before any weight is loaded. `rows`, `length`: of what is in memory at once.
+def memory_estimate(
+    folder: Path, *, lora: dict | None, dtype: str, rows: int, length: int, checkpointing: bool
+) -> dict[str, float]:
+    """Rough GiB that training a base needs, by part, before any weight is loaded. `rows`, `length`:
+    of what is in memory at once.
 
-    `lora`: what `adapters.attach` takes, or None where all weights are trained. Weights in their format; for each trained parameter 16 bytes (itself, its
-    gradient and AdamW's two moments in float32); activations about 34 d_model bytes a token and block in two-byte formats plus the attention maps
-    (Korthikanti et al. 2023), or with checkpointing one block's of these and the block inputs; logits in float32 with their gradient.
+    `lora`: what `adapters.attach` takes, or None where all weights are trained. Weights in their
+    format; for each trained parameter 16 bytes (itself, its gradient and AdamW's two moments in
+    float32); activations about 34 d_model bytes a token and block in two-byte formats plus the
+    attention maps (Korthikanti et al. 2023), or with checkpointing one block's of these and the
+    block inputs; logits in float32 with their gradient.
     """
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
@@ -154,6 +246,14 @@ def memory_estimate(folder: Path, *, lora: dict | None, dtype: str, rows: int, l
     tokens, width, layers = rows * length, config.hidden_size, config.num_hidden_layers
     size = 2 if dtype == "bfloat16" else 4
     block = tokens * (17 * size * width + 2.5 * size * config.num_attention_heads * length)
-    parts = {"weights": n * size if lora is not None else 0, "training": trained * 16,
-             "activations": block + layers * tokens * size * width if checkpointing else layers * block, "logits": 8 * tokens * config.vocab_size}
-    return {"parameters": n, "trained": trained} | {name: value / 2**30 for name, value in parts.items()} | {"total": sum(parts.values()) / 2**30}
+    parts = {
+        "weights": n * size if lora is not None else 0,
+        "training": trained * 16,
+        "activations": block + layers * tokens * size * width if checkpointing else layers * block,
+        "logits": 8 * tokens * config.vocab_size,
+    }
+    return (
+        {"parameters": n, "trained": trained}
+        | {name: value / 2**30 for name, value in parts.items()}
+        | {"total": sum(parts.values()) / 2**30}
+    )

@@ -11,11 +11,13 @@ from .behavior import answer, behaviors
 from .tasks import BEHAVIORS, Task, instances
 
 
-def answer_conflicts(model, tokenizer, task: Task, frame: pd.DataFrame, n_rephrasings: int) -> pd.DataFrame:
+def answer_conflicts(
+    model, tokenizer, task: Task, frame: pd.DataFrame, n_rephrasings: int
+) -> pd.DataFrame:
     """Answer every conflict prompt and its rephrasings greedily.
 
-    One row a prompt: the instance's columns, `answer`, `behavior`, `group` (the original it belongs to) and `rephrasing` (0: the original). Prompts
-    that a rephrasing repeats are kept once.
+    One row a prompt: the instance's columns, `answer`, `behavior`, `group` (the original it belongs
+    to) and `rephrasing` (0: the original). Prompts that a rephrasing repeats are kept once.
     """
     rows, group, number = [], [], []
     for index, original in enumerate(instances(frame[frame.kind == "conflict"])):
@@ -39,15 +41,19 @@ def answer_conflicts(model, tokenizer, task: Task, frame: pd.DataFrame, n_rephra
 
 
 def flips(answered: pd.DataFrame) -> pd.DataFrame:
-    """Pairs among a prompt and its rephrasings with opposite behaviours: columns `memory`, `rule` (row positions), `key`, `split`.
+    """Pairs among a prompt and its rephrasings with opposite behaviours: columns `memory`, `rule`
+    (row positions), `key`, `split`.
 
-    Each row of `answered` enters at most one pair, so pairs of one original are not the same difference twice.
+    Each row of `answered` enters at most one pair, so pairs of one original are not the same
+    difference twice.
     """
     return _couple(answered, ("memorization", "generalization"))
 
 
 def same_behavior(answered: pd.DataFrame, behavior: str) -> pd.DataFrame:
-    """Pairs of prompts of one original that both show `behavior`: the null in which the prompt changes and nothing else."""
+    """Pairs of prompts of one original that both show `behavior`: the null in which the prompt
+    changes and nothing else.
+    """
     return _couple(answered, (behavior, behavior))
 
 
@@ -71,7 +77,8 @@ def rephrased(answered: pd.DataFrame) -> pd.DataFrame:
 
 
 def flip_rates(answered: pd.DataFrame) -> pd.DataFrame:
-    """By split and behaviour of the original: how often a rephrasing turns to the opposite behaviour, with n.
+    """By split and behaviour of the original: how often a rephrasing turns to the opposite
+    behaviour, with n.
 
     This is the floor of every steering result: what changing the words alone does.
     """
@@ -81,6 +88,13 @@ def flip_rates(answered: pd.DataFrame) -> pd.DataFrame:
         for start, end in (("memorization", "generalization"), ("generalization", "memorization")):
             chosen = (others.split == split) & (others.before == start)
             n, flipped = int(chosen.sum()), int((chosen & (others.behavior == end)).sum())
-            table.append({"split": split, "direction": "m2g" if start == "memorization" else "g2m",
-                          "n": n, "flipped": flipped, "rate": flipped / n if n else 0.0})
+            table.append(
+                {
+                    "split": split,
+                    "direction": "m2g" if start == "memorization" else "g2m",
+                    "n": n,
+                    "flipped": flipped,
+                    "rate": flipped / n if n else 0.0,
+                }
+            )
     return pd.DataFrame(table)

@@ -1,9 +1,11 @@
-"""Can the behaviour be told before the answer is written? Linear probes on hidden states, and what they must beat.
+"""Can the behaviour be told before the answer is written? Linear probes on hidden states, and what
+they must beat.
 
-Labels are 1 = generalization, 0 = memorization; the caller drops "other". Keys name what each prompt was built from.
-Everything that is fitted or chosen (weights, C, orientation, threshold) uses train keys only, and a key on both
-sides is refused. Intervals are a bootstrap over test keys with the probe held fixed: they say how far a score
-depends on these test keys, not how far it depends on training probe and model again (that is what seeds are for).
+Labels are 1 = generalization, 0 = memorization; the caller drops "other". Keys name what each
+prompt was built from. Everything that is fitted or chosen (weights, C, orientation, threshold) uses
+train keys only, and a key on both sides is refused. Intervals are a bootstrap over test keys with
+the probe held fixed: they say how far a score depends on these test keys, not how far it depends on
+training probe and model again (that is what seeds are for).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ N_FOLDS = 5
 NAN = float("nan")
 
 
-# ---------------------------------------------------------------------------------------------- probes and baselines
+# -- probes and baselines --------------------------------------------------------------------------
 
 
 def probe_by_layer(
@@ -42,57 +44,103 @@ def probe_by_layer(
     confidence: float = 0.95,
     probes: Sequence[Probe] | None = None,
 ) -> pd.DataFrame:
-    """A standardised, L2-penalised logistic regression per layer, fitted on train keys, scored on test keys.
+    """A standardised, L2-penalised logistic regression per layer, fitted on train keys, scored on
+    test keys.
 
-    states: [n, L, d]; labels, keys: [n]. C is the value of `c_grid` with the lowest log loss over folds of
-    train keys. `probes`: what `fit_probes` made of the same train set, where it was called before.
-    Columns: layer, accuracy, accuracy_low, accuracy_high, auc, auc_low, auc_high, n_test, n_test_keys, n_train, positive_share (of the test labels), c, cv_auc.
+    states: [n, L, d]; labels, keys: [n]. C is the value of `c_grid` with the lowest log loss over
+    folds of train keys. `probes`: what `fit_probes` made of the same train set, where it was called
+    before. Columns: layer, accuracy, accuracy_low, accuracy_high, auc, auc_low, auc_high, n_test,
+    n_test_keys, n_train, positive_share (of the test labels), c, cv_auc.
 
-    `cv_auc` is the AUC over those folds. Choose a best layer by it: choosing by `auc` would choose on test keys.
-    A train set of one class teaches nothing: the constant answer has an accuracy, its AUC is nan. A test set of one
-    class has AUC nan, an empty one accuracy nan, too. So a tiny run goes through, and shows its n.
-    Raises ValueError for a key in both sets, for labels other than 0 and 1, and for rows that do not match.
+    `cv_auc` is the AUC over those folds. Choose a best layer by it: choosing by `auc` would choose
+    on test keys. A train set of one class teaches nothing: the constant answer has an accuracy, its
+    AUC is nan. A test set of one class has AUC nan, an empty one accuracy nan, too. So a tiny run
+    goes through, and shows its n. Raises ValueError for a key in both sets, for labels other than 0
+    and 1, and for rows that do not match.
     """
     import pandas as pd
 
-    train_labels, train_keys, test_labels, test_keys = _checked(train_labels, train_keys, test_labels, test_keys)
+    train_labels, train_keys, test_labels, test_keys = _checked(
+        train_labels, train_keys, test_labels, test_keys
+    )
     train_states = _features("train_states", train_states, train_labels, ndim=3)
     test_states = _features("test_states", test_states, test_labels, ndim=3)
 
     rows = []
-    for layer, probe in enumerate(probes or fit_probes(train_states, train_labels, train_keys, seed=seed, c_grid=c_grid)):
+    for layer, probe in enumerate(
+        probes or fit_probes(train_states, train_labels, train_keys, seed=seed, c_grid=c_grid)
+    ):
         scores = probe.log_odds(test_states[:, layer])
-        row = _scored(test_labels, test_keys, scores[None], scores[None] > 0, seed, n_resamples, confidence)
-        rows.append({"layer": layer} | row | {"n_train": len(train_labels), "c": probe.c, "cv_auc": probe.cv_auc})
+        row = _scored(
+            test_labels, test_keys, scores[None], scores[None] > 0, seed, n_resamples, confidence
+        )
+        rows.append(
+            {"layer": layer}
+            | row
+            | {"n_train": len(train_labels), "c": probe.c, "cv_auc": probe.cv_auc}
+        )
     table = pd.DataFrame(rows).rename(columns={"n": "n_test", "n_keys": "n_test_keys"})
     table["positive_share"] = float(test_labels.mean()) if len(test_labels) else NAN
     return table
 
 
-def fit_probes(states: np.ndarray, labels: np.ndarray, keys: np.ndarray, *, seed: int, c_grid: Sequence[float] = C_GRID) -> list[Probe]:
+def fit_probes(
+    states: np.ndarray,
+    labels: np.ndarray,
+    keys: np.ndarray,
+    *,
+    seed: int,
+    c_grid: Sequence[float] = C_GRID,
+) -> list[Probe]:
     """The probe of every layer, fitted to train states [n, L, d], labels [n] and keys [n]."""
     labels, keys = np.asarray(labels), np.asarray(keys)
-    return [_fit_probe(states[:, layer], labels, keys, c_grid, seed) for layer in range(states.shape[1])]
+    return [
+        _fit_probe(states[:, layer], labels, keys, c_grid, seed) for layer in range(states.shape[1])
+    ]
 
 
 def probe_arrays(probes: Sequence[Probe], width: int) -> dict[str, np.ndarray]:
-    """`weight` [L, d] and `bias` [L] in float64: log odds of generalization at layer l = states [n, d] @ weight[l] + bias[l].
+    """`weight` [L, d] and `bias` [L] in float64: log odds of generalization at layer l = states [n,
+    d] @ weight[l] + bias[l].
 
-    The standardisation is folded in. A probe that saw one class has weights of 0 and an infinite bias.
+    The standardisation is folded in. A probe that saw one class has weights of 0 and an infinite
+    bias.
     """
     lines = [probe.line(width) for probe in probes]
-    return {"weight": np.stack([weight for weight, _ in lines]), "bias": np.array([bias for _, bias in lines])}
+    return {
+        "weight": np.stack([weight for weight, _ in lines]),
+        "bias": np.array([bias for _, bias in lines]),
+    }
 
 
 def probe_scores(
-    train: np.ndarray, train_labels: np.ndarray, train_keys: np.ndarray, test: np.ndarray, *, seed: int, standardise: bool = True
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    train_keys: np.ndarray,
+    test: np.ndarray,
+    *,
+    seed: int,
+    standardise: bool = True,
 ) -> np.ndarray:
-    """Log odds of generalization [m] for test [m, d], from the probe that `probe_by_layer` fits to train [n, d]."""
-    return _fit_probe(train, np.asarray(train_labels), np.asarray(train_keys), C_GRID, seed, standardise).log_odds(test)
+    """Log odds of generalization [m] for test [m, d], from the probe that `probe_by_layer` fits to
+    train [n, d].
+    """
+    return _fit_probe(
+        train, np.asarray(train_labels), np.asarray(train_keys), C_GRID, seed, standardise
+    ).log_odds(test)
 
 
-def prompt_scores(train_tokens: np.ndarray, train_labels: np.ndarray, train_keys: np.ndarray, test_tokens: np.ndarray, *, seed: int) -> np.ndarray:
-    """The same from which token stands where in the prompt, [n, T] and [m, T], so from the prompt without the model: the baseline `prompt_only`."""
+def prompt_scores(
+    train_tokens: np.ndarray,
+    train_labels: np.ndarray,
+    train_keys: np.ndarray,
+    test_tokens: np.ndarray,
+    *,
+    seed: int,
+) -> np.ndarray:
+    """The same from which token stands where in the prompt, [n, T] and [m, T], so from the prompt
+    without the model: the baseline `prompt_only`.
+    """
     train, test = _one_hot(train_tokens, test_tokens)
     return probe_scores(train, train_labels, train_keys, test, seed=seed, standardise=False)
 
@@ -117,22 +165,29 @@ def baselines(
     """What a probe has to beat, on the same rows, as a table with one row per name:
 
     - majority: the train set's more frequent behaviour, always;
-    - shuffled_labels: the probe on `states` [n, d] of one layer, refitted `n_shuffles` times to permuted train labels.
-      Its scores are means over the shuffles, its intervals the spread of a single one (shuffle and test keys);
-    - prompt_only: log odds [n] of the test prompts from their tokens alone, as `prompt_scores` gives them;
-    - one row per entry of `scores` ({"answer_margin": [n], "entropy": [n]}), each a single number per prompt such as
-      the model's own next-token statistics. Orientation (is high rule or memory?) and threshold come from train.
+    - shuffled_labels: the probe on `states` [n, d] of one layer, refitted `n_shuffles` times to
+      permuted train labels. Its scores are means over the shuffles, its intervals the spread of a
+      single one (shuffle and test keys);
+    - prompt_only: log odds [n] of the test prompts from their tokens alone, as `prompt_scores`
+      gives them;
+    - one row per entry of `scores` ({"answer_margin": [n], "entropy": [n]}), each a single number
+      per prompt such as the model's own next-token statistics. Orientation (is high rule or
+      memory?) and threshold come from train.
 
-    labels, keys: [n]. Columns: name, accuracy, accuracy_low, accuracy_high, auc, auc_low, auc_high, n, n_keys.
-    One class in train or test is treated as in `probe_by_layer`; so are errors.
+    labels, keys: [n]. Columns: name, accuracy, accuracy_low, accuracy_high, auc, auc_low, auc_high,
+    n, n_keys. One class in train or test is treated as in `probe_by_layer`; so are errors.
     """
     import pandas as pd
 
-    train_labels, train_keys, test_labels, test_keys = _checked(train_labels, train_keys, test_labels, test_keys)
+    train_labels, train_keys, test_labels, test_keys = _checked(
+        train_labels, train_keys, test_labels, test_keys
+    )
     train_states = _features("train_states", train_states, train_labels, ndim=2)
     test_states = _features("test_states", test_states, test_labels, ndim=2)
     if set(train_scores) != set(test_scores):
-        raise ValueError(f"scores of train and test differ: {sorted(train_scores)} and {sorted(test_scores)}")
+        raise ValueError(
+            f"scores of train and test differ: {sorted(train_scores)} and {sorted(test_scores)}"
+        )
 
     rows = []
 
@@ -163,14 +218,17 @@ def baselines(
     return pd.DataFrame(rows)
 
 
-# ---------------------------------------------------------------------------------------------- scores
+# -- scores ----------------------------------------------------------------------------------------
 
 
-def roc_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float | np.ndarray:
-    """Area under the ROC curve: how often a generalization scores above a memorization, ties counting half.
+def roc_auc(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+) -> float | np.ndarray:
+    """Area under the ROC curve: how often a generalization scores above a memorization, ties
+    counting half.
 
-    labels: [n] 0/1; scores: [n]. With `weights` [B, n] (how often a resample drew each row) the result is [B].
-    nan where a class is missing or scores are not finite.
+    labels: [n] 0/1; scores: [n]. With `weights` [B, n] (how often a resample drew each row) the
+    result is [B]. nan where a class is missing or scores are not finite.
     """
     labels, scores = np.asarray(labels, dtype=float), np.asarray(scores, dtype=float)
     w = np.ones((1, len(labels))) if weights is None else np.asarray(weights, dtype=float)
@@ -179,7 +237,9 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None =
     else:
         order = np.argsort(scores, kind="stable")
         labels, scores, w = labels[order], scores[order], w[:, order]
-        ties = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))  # first row of every score
+        ties = np.flatnonzero(
+            np.concatenate([[True], scores[1:] != scores[:-1]])
+        )  # first row of every score
         positive = np.add.reduceat(w * labels, ties, axis=1)  # [B, different scores]
         negative = np.add.reduceat(w * (1 - labels), ties, axis=1)
         negative_below = np.cumsum(negative, axis=1) - negative
@@ -190,7 +250,8 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None =
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The threshold t for which `scores > t` agrees most often with the labels [n]; the lowest such t.
+    """The threshold t for which `scores > t` agrees most often with the labels [n]; the lowest such
+    t.
 
     It lies midway between two scores, or is an infinity where one answer throughout is best.
     """
@@ -211,7 +272,9 @@ def _scored(
     n_resamples: int,
     confidence: float,
 ) -> dict:
-    """Accuracy of `answers` [draws, n] and AUC of `scores` [draws, n] with intervals, and what they rest on."""
+    """Accuracy of `answers` [draws, n] and AUC of `scores` [draws, n] with intervals, and what they
+    rest on.
+    """
     columns = ("accuracy", "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high")
     row = dict.fromkeys(columns, NAN) | {"n": len(labels), "n_keys": len(np.unique(keys))}
     if len(labels) == 0:
@@ -224,15 +287,24 @@ def _scored(
     def auc(score_rows, labels, weights):
         return np.stack([roc_auc(labels, draw, weights) for draw in score_rows.T], axis=1)
 
-    for name, statistic, arrays in (("accuracy", accuracy, [correct.T]), ("auc", auc, [scores.T, labels])):
+    for name, statistic, arrays in (
+        ("accuracy", accuracy, [correct.T]),
+        ("auc", auc, [scores.T, labels]),
+    ):
         result = bootstrap_by_key(
-            statistic, keys, *arrays, seed=seed, n_resamples=n_resamples, confidence=confidence, weighted=True
+            statistic,
+            keys,
+            *arrays,
+            seed=seed,
+            n_resamples=n_resamples,
+            confidence=confidence,
+            weighted=True,
         )
         row |= {name: result.estimate, f"{name}_low": result.low, f"{name}_high": result.high}
     return row
 
 
-# ---------------------------------------------------------------------------------------------- fitting
+# -- fitting ---------------------------------------------------------------------------------------
 
 
 class Probe(NamedTuple):
@@ -264,14 +336,21 @@ class Probe(NamedTuple):
 
 
 def _fit_probe(
-    x: np.ndarray, labels: np.ndarray, keys: np.ndarray, c_grid: Sequence[float], seed: int, standardise: bool = True
+    x: np.ndarray,
+    labels: np.ndarray,
+    keys: np.ndarray,
+    c_grid: Sequence[float],
+    seed: int,
+    standardise: bool = True,
 ) -> Probe:
     """Choose C by log loss over folds of keys, then fit on all of x [n, d]."""
     classes = np.unique(labels)
     if len(classes) == 1:
         return Probe(None, None, int(classes[0]), NAN, NAN)
     grid = sorted(c_grid)
-    held_out = np.full((len(grid), len(labels)), np.nan)  # log odds of every row while its key was left out
+    held_out = np.full(
+        (len(grid), len(labels)), np.nan
+    )  # log odds of every row while its key was left out
     for fit_rows, held_rows in _folds(labels, keys, seed):
         for i, probe in enumerate(_path(x[fit_rows], labels[fit_rows], grid, standardise)):
             held_out[i, held_rows] = probe.log_odds(x[held_rows])
@@ -286,8 +365,11 @@ def _fit_probe(
     return probe._replace(cv_auc=roc_auc(labels[rows], held_out[best, rows]))
 
 
-def _path(x: np.ndarray, labels: np.ndarray, grid: Sequence[float], standardise: bool) -> Iterator[Probe]:
-    """Fits for every C, strongest penalty first; each starts from the one before, which is several times faster.
+def _path(
+    x: np.ndarray, labels: np.ndarray, grid: Sequence[float], standardise: bool
+) -> Iterator[Probe]:
+    """Fits for every C, strongest penalty first; each starts from the one before, which is several
+    times faster.
 
     The yielded probes share one model: use each before asking for the next.
     """
@@ -302,28 +384,38 @@ def _path(x: np.ndarray, labels: np.ndarray, grid: Sequence[float], standardise:
         yield Probe(model.set_params(C=c).fit(x, labels), scaler, None, float(c), NAN)
 
 
-def _folds(labels: np.ndarray, keys: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row indices (fit, held out) of up to N_FOLDS folds of whole keys, without folds that leave one class to fit."""
+def _folds(
+    labels: np.ndarray, keys: np.ndarray, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Row indices (fit, held out) of up to N_FOLDS folds of whole keys, without folds that leave
+    one class to fit.
+    """
     from sklearn.model_selection import GroupKFold
 
     n_keys = len(np.unique(keys))
     if n_keys < 2:
         return
-    folds = GroupKFold(min(N_FOLDS, n_keys), shuffle=True, random_state=seed).split(labels, labels, keys)
+    folds = GroupKFold(min(N_FOLDS, n_keys), shuffle=True, random_state=seed).split(
+        labels, labels, keys
+    )
     yield from ((fit, held) for fit, held in folds if len(np.unique(labels[fit])) == 2)
 
 
 def _one_hot(train_tokens: np.ndarray, test_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One column per position and token seen there in train [n, columns]; a token new in test is a row of zeros."""
+    """One column per position and token seen there in train [n, columns]; a token new in test is a
+    row of zeros.
+    """
     vocabulary = [np.unique(column) for column in train_tokens.T]
     train, test = (
-        np.hstack([tokens[:, [position]] == seen for position, seen in enumerate(vocabulary)]).astype(np.float64)
+        np.hstack(
+            [tokens[:, [position]] == seen for position, seen in enumerate(vocabulary)]
+        ).astype(np.float64)
         for tokens in (train_tokens, test_tokens)
     )
     return train, test
 
 
-# ---------------------------------------------------------------------------------------------- checks
+# -- checks ----------------------------------------------------------------------------------------
 
 
 def refuse_shared_keys(train_keys: np.ndarray, test_keys: np.ndarray) -> None:
@@ -331,17 +423,27 @@ def refuse_shared_keys(train_keys: np.ndarray, test_keys: np.ndarray) -> None:
     shared = set(np.asarray(train_keys).tolist()) & set(np.asarray(test_keys).tolist())
     if shared:
         example = min(shared, key=str)
-        raise ValueError(f"{len(shared)} keys are in both train and test, for example {example!r}: split by key first")
+        raise ValueError(
+            f"{len(shared)} keys are in both train and test, for example {example!r}: split by key"
+            " first"
+        )
 
 
 def _checked(train_labels, train_keys, test_labels, test_keys) -> list[np.ndarray]:
     checked = []
-    for name, labels, keys in (("train", train_labels, train_keys), ("test", test_labels, test_keys)):
+    for name, labels, keys in (
+        ("train", train_labels, train_keys),
+        ("test", test_labels, test_keys),
+    ):
         labels, keys = np.asarray(labels), np.asarray(keys)
         if labels.ndim != 1 or keys.shape != labels.shape:
-            raise ValueError(f"{name}: labels and keys must both be [n], got {labels.shape} and {keys.shape}")
+            raise ValueError(
+                f"{name}: labels and keys must both be [n], got {labels.shape} and {keys.shape}"
+            )
         if not np.isin(labels, (0, 1)).all():
-            raise ValueError(f"{name}: labels must be 0 (memorization) or 1 (generalization); drop 'other' first")
+            raise ValueError(
+                f"{name}: labels must be 0 (memorization) or 1 (generalization); drop 'other' first"
+            )
         checked += [labels.astype(int), keys]
     if len(checked[0]) == 0:
         raise ValueError("train: there are no prompts to fit a probe on")
@@ -352,7 +454,9 @@ def _checked(train_labels, train_keys, test_labels, test_keys) -> list[np.ndarra
 def _features(name: str, array: np.ndarray, labels: np.ndarray, ndim: int) -> np.ndarray:
     array = np.asarray(array)
     if array.ndim != ndim or len(array) != len(labels):
-        raise ValueError(f"{name}: {ndim} dimensions and {len(labels)} rows needed, got shape {array.shape}")
+        raise ValueError(
+            f"{name}: {ndim} dimensions and {len(labels)} rows needed, got shape {array.shape}"
+        )
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, but holds nan or inf")
     return array

@@ -29,6 +29,13 @@ class Progress:
             return
         self.last = now
         rate = (done - self.first) / max(1e-9, now - self.began)
-        left = f", at most {duration((self.total - done) / rate)} left" if rate > 0 and done < self.total else ""
-        print(f"{self.what}: {done}/{self.total} ({rate:.1f}/s{left}){'  ' + note if note else ''}", flush=True)
+        left = (
+            f", at most {duration((self.total - done) / rate)} left"
+            if rate > 0 and done < self.total
+            else ""
+        )
+        print(
+            f"{self.what}: {done}/{self.total} ({rate:.1f}/s{left}){'  ' + note if note else ''}",
+            flush=True,
+        )
         sys.stdout.flush()

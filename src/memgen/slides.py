@@ -1,7 +1,9 @@
-"""Figures for slides: the key figures of a run drawn anew from its stored numbers, as SVG and as PNG of slide size.
+"""Figures for slides: the key figures of a run drawn anew from its stored numbers, as SVG and as
+PNG of slide size.
 
-Nothing is copied from a page: each figure is made by the function that the lab itself calls, from the tables and arrays that
-the lab left. Its alternative text and caption are those of the executed lab, so a slide says what the lab says.
+Nothing is copied from a page: each figure is made by the function that the lab itself calls, from
+the tables and arrays that the lab left. Its alternative text and caption are those of the executed
+lab, so a slide says what the lab says.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class SlideError(StudyError):
 
 @dataclass(frozen=True)
 class Slide:
-    """One figure: the files `<file>.svg`, `.png` and `.webp` (thumbnail) below the folder of the slides, and its texts."""
+    """One figure: the files `<file>.svg`, `.png` and `.webp` (thumbnail) below the folder of the
+    slides, and its texts.
+    """
 
     file: str
     title: str
@@ -41,7 +45,7 @@ class Slide:
     drawn: bool = True
 
 
-# -- which figures, and from what -------------------------------------------------------------------------------------
+# -- which figures, and from what ------------------------------------------------------------------
 def _table(lab: Lab, name: str):
     import pandas as pd
 
@@ -63,7 +67,9 @@ def _arrays(lab: Lab) -> tuple:
 def _main_finding(lab: Lab):
     from .figures import main_finding
 
-    return main_finding(_table(lab, "steering"), _table(lab, "overview").groupby("task", sort=False).auc.mean())
+    return main_finding(
+        _table(lab, "steering"), _table(lab, "overview").groupby("task", sort=False).auc.mean()
+    )
 
 
 def _trajectory(lab: Lab):
@@ -98,7 +104,12 @@ def _layers(lab: Lab):
     from .figures import layer_distributions
 
     arrays, nmd, _ = _arrays(lab)
-    return layer_distributions(nmd, arrays["null_nmd"], np.array(lab.result["significant_share"]), np.array(lab.result["null_significant_share"]))
+    return layer_distributions(
+        nmd,
+        arrays["null_nmd"],
+        np.array(lab.result["significant_share"]),
+        np.array(lab.result["null_significant_share"]),
+    )
 
 
 def _probes(lab: Lab):
@@ -161,13 +172,15 @@ FIGURES: tuple[tuple[str, str, str, Callable], ...] = (
 )
 
 
-# -- drawing ----------------------------------------------------------------------------------------------------------
+# -- drawing ---------------------------------------------------------------------------------------
 def write(run: Run, shown: dict[Lab, list[Figure]], folder: Path, kept: Path) -> list[Slide]:
-    """Draw the key figures of the run's first task and seed, and of its synthesis, into `folder`; returns them in order.
+    """Draw the key figures of the run's first task and seed, and of its synthesis, into `folder`;
+    returns them in order.
 
-    `shown`: the figures of the executed labs, for their texts. A figure that the lab does not show (a study of one task has no
-    two formats to compare) is left out. `kept`: where the drawn files stay between builds. A slide whose lab has left no tables
-    (a run folder with results and notebooks only) has no files. Raises :class:`SlideError` for a damaged table.
+    `shown`: the figures of the executed labs, for their texts. A figure that the lab does not show
+    (a study of one task has no two formats to compare) is left out. `kept`: where the drawn files
+    stay between builds. A slide whose lab has left no tables (a run folder with results and
+    notebooks only) has no files. Raises :class:`SlideError` for a damaged table.
     """
     task = run.tasks[0]
     chosen = []
@@ -175,7 +188,20 @@ def write(run: Run, shown: dict[Lab, list[Figure]], folder: Path, kept: Path) ->
         lab = run.of(stage, None if stage == PER_STUDY else task)[0]
         text = next((figure for figure in shown[lab] if figure.name == name), None)
         if text is not None:
-            chosen.append((lab, draw, Slide(f"{stage}-{name}", title, text.alt, text.caption, f"{lab.label}, preset {run.preset}", lab.page)))
+            chosen.append(
+                (
+                    lab,
+                    draw,
+                    Slide(
+                        f"{stage}-{name}",
+                        title,
+                        text.alt,
+                        text.caption,
+                        f"{lab.label}, preset {run.preset}",
+                        lab.page,
+                    ),
+                )
+            )
     folder.mkdir(parents=True, exist_ok=True)
     key = _key([(lab, slide) for lab, _, slide in chosen])
     if not (kept / key).is_dir():
@@ -185,17 +211,25 @@ def write(run: Run, shown: dict[Lab, list[Figure]], folder: Path, kept: Path) ->
         for lab, draw, slide in chosen:
             with contextlib.suppress(FileNotFoundError):
                 _save(lab, draw, slide, aside)
-        (aside / TEXTS).write_text(texts([slide for _, _, slide in chosen if (aside / f"{slide.file}.svg").is_file()]), encoding="utf8")
+        (aside / TEXTS).write_text(
+            texts([slide for _, _, slide in chosen if (aside / f"{slide.file}.svg").is_file()]),
+            encoding="utf8",
+        )
         aside.rename(kept / key)
     shutil.copytree(kept / key, folder, dirs_exist_ok=True)
-    return [replace(slide, drawn=(folder / f"{slide.file}.svg").is_file()) for _, _, slide in chosen]
+    return [
+        replace(slide, drawn=(folder / f"{slide.file}.svg").is_file()) for _, _, slide in chosen
+    ]
 
 
 def _key(chosen: Iterable[tuple[Lab, Slide]]) -> str:
     """Changes with what is drawn, said, or how."""
     from . import figures, figures_ledger, weight
 
-    code = [inspect.getsource(module) for module in (inspect.getmodule(_key), figures, figures_ledger, weight)]
+    code = [
+        inspect.getsource(module)
+        for module in (inspect.getmodule(_key), figures, figures_ledger, weight)
+    ]
     parts = [*code, *(f"{slide} {lab.manifest}" for lab, slide in chosen)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
@@ -208,9 +242,13 @@ def _save(lab: Lab, draw: Callable, slide: Slide, folder: Path) -> None:
     except FileNotFoundError:
         raise
     except (OSError, KeyError, ValueError, AttributeError) as error:
-        raise SlideError(f"figure {slide.file!r} for slides cannot be drawn from {lab.folder}: {error}") from None
+        raise SlideError(
+            f"figure {slide.file!r} for slides cannot be drawn from {lab.folder}: {error}"
+        ) from None
     about = {"Title": slide.title, "Description": slide.alt}
-    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": slide.file}):  # text stays text; the same file each time
+    with plt.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": slide.file}
+    ):  # text stays text; the same file each time
         figure.savefig(folder / f"{slide.file}.svg", metadata={**about, "Date": None})
     png = _png(figure)
     plt.close(figure)
@@ -235,30 +273,62 @@ def small_png(png: bytes, about: dict[str, str]) -> bytes:
     for name, text in about.items():
         info.add_itxt(name, text)
     out = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").point(FINER * 3).save(out, "png", pnginfo=info, compress_level=9)
+    Image.open(io.BytesIO(png)).convert("RGB").point(FINER * 3).save(
+        out, "png", pnginfo=info, compress_level=9
+    )
     return out.getvalue()
 
 
-# -- on the page ------------------------------------------------------------------------------------------------------
+# -- on the page -----------------------------------------------------------------------------------
 def texts(slides: list[Slide]) -> str:
     """Titles, captions and alternative texts, to paste below a slide."""
-    return "\n\n".join(f"{slide.file}\n{slide.title}\nCaption: {slide.caption}\nSource: {slide.source}\nAlternative text: {slide.alt}" for slide in slides) + "\n"
+    return (
+        "\n\n".join(
+            f"{slide.file}\n{slide.title}\nCaption: {slide.caption}\nSource:"
+            f" {slide.source}\nAlternative text: {slide.alt}"
+            for slide in slides
+        )
+        + "\n"
+    )
 
 
 def listing(slides: list[Slide], up: str) -> str:
-    """The MyST cards of a page: thumbnail, caption, links to both files. `up`: the way from the page to the folder of sources."""
+    """The MyST cards of a page: thumbnail, caption, links to both files. `up`: the way from the
+    page to the folder of sources.
+    """
     missing = [slide.title for slide in slides if not slide.drawn]
-    note = [f"Not drawn, because the run folder lacks their tables: {', '.join(missing)}.", ""] if missing else []
+    note = (
+        [f"Not drawn, because the run folder lacks their tables: {', '.join(missing)}.", ""]
+        if missing
+        else []
+    )
     slides = [slide for slide in slides if slide.drawn]
     if not slides:
         return "\n".join([*note, "This run holds no figure for slides."])
     lines = [*note, ":::::{grid} 1 1 2 2", ":gutter: 3", ":class-container: slides", ""]
     for slide in slides:
         at = f"{up}slides/{slide.file}"
-        lines += [f"::::{{grid-item-card}} {slide.title}", f"```{{image}} {at}.webp", f":alt: {_quoted(slide.alt)}", "```", "",
-                  f"{slide.caption} From the executed lab: [{slide.source}]({up}{slide.page}.ipynb).", "",
-                  ":::{card-footer}", f"{{download}}`SVG <{at}.svg>` {{download}}`PNG <{at}.png>`", ":::", "::::"]
-    return "\n".join([*lines, ":::::", "", f"{{download}}`All captions and alternative texts <{up}slides/{TEXTS}>`"])
+        lines += [
+            f"::::{{grid-item-card}} {slide.title}",
+            f"```{{image}} {at}.webp",
+            f":alt: {_quoted(slide.alt)}",
+            "```",
+            "",
+            f"{slide.caption} From the executed lab: [{slide.source}]({up}{slide.page}.ipynb).",
+            "",
+            ":::{card-footer}",
+            f"{{download}}`SVG <{at}.svg>` {{download}}`PNG <{at}.png>`",
+            ":::",
+            "::::",
+        ]
+    return "\n".join(
+        [
+            *lines,
+            ":::::",
+            "",
+            f"{{download}}`All captions and alternative texts <{up}slides/{TEXTS}>`",
+        ]
+    )
 
 
 def _quoted(text: str) -> str:

@@ -11,18 +11,26 @@ PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
 
 def build_tokenizer(vocabulary: list[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer whose tokens are exactly the pieces of `vocabulary` (longest first) and three special ones.
+    """A tokenizer whose tokens are exactly the pieces of `vocabulary` (longest first) and three
+    special ones.
 
-    Text that is no piece becomes `<unk>`; decoding joins pieces without spaces, so encode then decode is the identity.
+    Text that is no piece becomes `<unk>`; decoding joins pieces without spaces, so encode then
+    decode is the identity.
     """
     if len(set(vocabulary)) != len(vocabulary):
         raise ValueError("the vocabulary names a piece twice")
     tokens = [PAD, END, UNKNOWN, *vocabulary]
-    backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=UNKNOWN))
+    backend = Tokenizer(
+        models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=UNKNOWN)
+    )
     pieces = "|".join(re.escape(piece) for piece in sorted(vocabulary, key=len, reverse=True))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), behavior="isolated")
     backend.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token=PAD, eos_token=END, unk_token=UNKNOWN, padding_side="left",
+        tokenizer_object=backend,
+        pad_token=PAD,
+        eos_token=END,
+        unk_token=UNKNOWN,
+        padding_side="left",
         clean_up_tokenization_spaces=False,
     )

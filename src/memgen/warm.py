@@ -1,14 +1,16 @@
 """Start Python processes that have already imported what every lab imports.
 
-A study starts two processes a lab, papermill and its kernel, and importing torch and transformers takes each of them several seconds. Here one
-server imports them once, and every further process is a fork of it:
+A study starts two processes a lab, papermill and its kernel, and importing torch and transformers
+takes each of them several seconds. Here one server imports them once, and every further process is
+a fork of it:
 
     python warm.py serve SOCKET          the server; it lives as long as its standard input is open
     python warm.py MODULE ARGUMENTS...   like `python -m MODULE ARGUMENTS...`, forked from the server that MEMGEN_WARM names
 
-Without a server the second form *is* `python -m`. It is run by path and uses the standard library alone, so that it starts in a few
-milliseconds. A forked process has the caller's arguments, folder, environment and streams; signals are passed on to it; it ends with
-its caller, and its caller with it, with the same exit status.
+Without a server the second form *is* `python -m`. It is run by path and uses the standard library
+alone, so that it starts in a few milliseconds. A forked process has the caller's arguments, folder,
+environment and streams; signals are passed on to it; it ends with its caller, and its caller with
+it, with the same exit status.
 """
 
 from __future__ import annotations
@@ -24,13 +26,29 @@ import sys
 
 SOCKET = "MEMGEN_WARM"
 #: imported by the server. Not `memgen.study`: it is run as a program
-PRELOADED = ("papermill", "ipykernel.kernelapp", "ipykernel.zmqshell", "matplotlib.pyplot", "matplotlib_inline", "pyarrow.parquet", "scipy.stats",
-             "sklearn.linear_model", "sklearn.preprocessing", "sklearn.feature_extraction.text", "transformers.models.auto.modeling_auto",
-             "transformers.models.gpt2.modeling_gpt2", "memgen.lab", "memgen.figures", "memgen.readout", "memgen.transfer", "memgen.claims")
+PRELOADED = (
+    "papermill",
+    "ipykernel.kernelapp",
+    "ipykernel.zmqshell",
+    "matplotlib.pyplot",
+    "matplotlib_inline",
+    "pyarrow.parquet",
+    "scipy.stats",
+    "sklearn.linear_model",
+    "sklearn.preprocessing",
+    "sklearn.feature_extraction.text",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.gpt2.modeling_gpt2",
+    "memgen.lab",
+    "memgen.figures",
+    "memgen.readout",
+    "memgen.transfer",
+    "memgen.claims",
+)
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-# -- the caller's side ----------------------------------------------------------------------------------------------
+# -- the caller's side -----------------------------------------------------------------------------
 def run(argv: list[str]) -> int:
     """Run `python -m argv...` as a fork of the server; returns its exit status."""
     try:
@@ -38,7 +56,9 @@ def run(argv: list[str]) -> int:
         connection.connect(os.environ[SOCKET])
     except (KeyError, OSError):
         os.execv(sys.executable, [sys.executable, "-m", *argv])
-    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # what comes before there is somebody to pass it on to waits
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, FORWARDED
+    )  # what comes before there is somebody to pass it on to waits
     wanted = json.dumps({"argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}).encode()
     socket.send_fds(connection, [struct.pack("!I", len(wanted))], [0, 1, 2])
     connection.sendall(wanted)
@@ -68,16 +88,20 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-# -- the server -----------------------------------------------------------------------------------------------------
+# -- the server ------------------------------------------------------------------------------------
 def serve(path: str, preloaded: tuple[str, ...] = PRELOADED) -> None:
     """Import, listen, fork. Ends, and with it all that it forked, when standard input is closed."""
     import importlib
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the callers, and they pass it on
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal's Ctrl-C reaches the callers, and they pass it on
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)
     server.listen(64)  # callers that come while the imports go on wait for them
-    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as a kernel has it, read when matplotlib is imported
+    os.environ.setdefault(
+        "MPLBACKEND", "module://matplotlib_inline.backend_inline"
+    )  # as a kernel has it, read when matplotlib is imported
     for name in preloaded:
         importlib.import_module(name)
     waker, woken = socket.socketpair()

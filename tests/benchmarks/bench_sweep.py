@@ -1,18 +1,24 @@
-"""How fast is the steering sweep, next to bare forward passes, plain hooks + `generate`, and the race?
+"""How fast is the steering sweep, next to bare forward passes, plain hooks + `generate`, and the
+race?
 
-Scenario: a random GPT-2 (or `--model FOLDER`), random prompts, and a planted direction over all layers. What the model
-answers unsteered is one behaviour; what it answers under the direction (times 1, plus noise that differs from prompt
-to prompt) is the other. The prompts are run in both directions (m2g, then g2m with the sign turned). The grid is
-8 alphas times 5 top_n, as in the study: success rises and falls with alpha and depends on top_n.
+Scenario: a random GPT-2 (or `--model FOLDER`), random prompts, and a planted direction over all
+layers. What the model answers unsteered is one behaviour; what it answers under the direction
+(times 1, plus noise that differs from prompt to prompt) is the other. The prompts are run in both
+directions (m2g, then g2m with the sign turned). The grid is 8 alphas times 5 top_n, as in the
+study: success rises and falls with alpha and depends on top_n.
 
-Timed, each over all rows = cells x prompts of both directions, one after another within a repeat; medians are printed:
+Timed, each over all rows = cells x prompts of both directions, one after another within a repeat;
+medians are printed:
 
-* bare prompt    the model's own forward over the prompts, in the sweep's batch size: no hooks, no new token
-* bare decode    the same and one cached pass per further token of the answer (what `generate` must at least do)
+* bare prompt    the model's own forward over the prompts, in the sweep's batch size: no hooks, no
+  new token
+* bare decode    the same and one cached pass per further token of the answer (what `generate` must
+  at least do)
 * full, to the end   `run_cells(early_end=False)`: the same rows and tokens as `bare decode`
 * full           `run_cells`: the full grid as the study runs it
 * race           `race`: the cell with most successes only
-* plain          hooks + `generate`, cell by cell (`--plain`; slow), whose answers must be those of `full`
+* plain          hooks + `generate`, cell by cell (`--plain`; slow), whose answers must be those of
+  `full`
 
     python tests/benchmarks/bench_sweep.py --plain
 """
@@ -36,15 +42,27 @@ TOP_N = (0.02, 0.05, 0.1, 0.25, 0.5)
 
 
 def random_gpt2(args) -> GPT2LMHeadModel:
-    return GPT2LMHeadModel(GPT2Config(
-        vocab_size=args.vocabulary, n_positions=64, n_embd=args.width, n_layer=args.layers, n_head=args.heads,
-        activation_function="gelu_pytorch_tanh", bos_token_id=1, eos_token_id=1, pad_token_id=0,
-        initializer_range=0.2, attn_implementation=args.attention,
-    )).eval()
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=args.vocabulary,
+            n_positions=64,
+            n_embd=args.width,
+            n_layer=args.layers,
+            n_head=args.heads,
+            activation_function="gelu_pytorch_tanh",
+            bos_token_id=1,
+            eos_token_id=1,
+            pad_token_id=0,
+            initializer_range=0.2,
+            attn_implementation=args.attention,
+        )
+    ).eval()
 
 
 def cells_of(direction: torch.Tensor) -> torch.Tensor:
-    """The grid of shifts, `[cells, n_layer, d_model]`: the largest `top_n` of the direction's entries, times alpha."""
+    """The grid of shifts, `[cells, n_layer, d_model]`: the largest `top_n` of the direction's
+    entries, times alpha.
+    """
     size = direction.abs().flatten().sort(descending=True).values
     masks = [direction.abs() >= size[round(top_n * len(size)) - 1] for top_n in TOP_N]
     return torch.stack([alpha * direction * mask for alpha in ALPHAS for mask in masks])
@@ -55,8 +73,12 @@ def generated(model, input_ids, args, delta) -> torch.Tensor:
     end = model.config.eos_token_id
     with shift(model, args.site, delta, args.positions):
         new = model.generate(
-            input_ids, attention_mask=torch.ones_like(input_ids), do_sample=False, max_new_tokens=args.new,
-            eos_token_id=end, pad_token_id=end,
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            do_sample=False,
+            max_new_tokens=args.new,
+            eos_token_id=end,
+            pad_token_id=end,
         )[:, input_ids.shape[1] :]
     new = torch.nn.functional.pad(new, (0, args.new - new.shape[1]), value=end)
     ends = (new == end).int()
@@ -103,7 +125,9 @@ def plain(model, sets, args) -> list[torch.Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", help="folder of a transformers model (default: a random GPT-2)")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=128)
@@ -121,21 +145,32 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plain", action="store_true", help="also time hooks + generate and compare its answers")
+    parser.add_argument(
+        "--plain", action="store_true", help="also time hooks + generate and compare its answers"
+    )
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     if args.model:
-        model = AutoModelForCausalLM.from_pretrained(args.model, attn_implementation=args.attention).eval()
+        model = AutoModelForCausalLM.from_pretrained(
+            args.model, attn_implementation=args.attention
+        ).eval()
     else:
         model = random_gpt2(args)
     sets = scenario(model, args)
-    options = {"site": args.site, "positions": args.positions, "rows_per_batch": args.rows, "max_new_tokens": args.new}
+    options = {
+        "site": args.site,
+        "positions": args.positions,
+        "rows_per_batch": args.rows,
+        "max_new_tokens": args.new,
+    }
     works = {
         "bare prompt": lambda: bare(model, sets, args, 1),
         "bare decode": lambda: bare(model, sets, args, args.new),
-        "full, to the end": lambda: [run_cells(model, p, d, early_end=False, **options) for p, d, _ in sets],
+        "full, to the end": lambda: [
+            run_cells(model, p, d, early_end=False, **options) for p, d, _ in sets
+        ],
         "full": lambda: [run_cells(model, p, d, **options) for p, d, _ in sets],
         "race": lambda: [race(model, p, d, target, **options) for p, d, target in sets],
     }
@@ -153,23 +188,34 @@ def main() -> None:
         return statistics.median(a / b for a, b in zip(seconds[name], seconds[base]))
 
     n_rows = sum(len(p) * len(d) for p, d, _ in sets)
-    print(f"{sum(q.numel() for q in model.parameters()):,} parameters, {args.attention}, {args.threads} threads; "
-          f"{args.site}, {args.positions}; {n_rows} rows of {args.tokens}+{args.new} tokens, {args.rows} a batch")
+    print(
+        f"{sum(q.numel() for q in model.parameters()):,} parameters, {args.attention},"
+        f" {args.threads} threads; {args.site}, {args.positions}; {n_rows} rows of"
+        f" {args.tokens}+{args.new} tokens, {args.rows} a batch"
+    )
     for name in works:
-        print(f"{name:17s} {statistics.median(seconds[name]):7.2f} s   {ratio(name, 'bare decode'):5.2f} x bare decode"
-              f"   {ratio(name, 'bare prompt'):5.2f} x bare prompt   {1 / ratio(name, 'full'):5.2f} x as fast as full")
+        print(
+            f"{name:17s} {statistics.median(seconds[name]):7.2f} s  "
+            f" {ratio(name, 'bare decode'):5.2f} x bare decode   {ratio(name, 'bare prompt'):5.2f}"
+            f" x bare prompt   {1 / ratio(name, 'full'):5.2f} x as fast as full"
+        )
     agree = True
     for (prompts, _, target), codes, raced in zip(sets, results["full"], results["race"]):
         successes = (codes == target).sum(-1)
         best = int(successes.argmax())
         near = int((successes >= successes.max() - 0.05 * len(prompts)).sum())
         agree &= raced.best == best
-        print(f"{'m2g' if target else 'g2m'}: {len(prompts)} prompts, best cell {best} with "
-              f"{successes.max() / len(prompts):.2f}, median cell {successes.median() / len(prompts):.2f}, "
-              f"{near} cells within 0.05; race chose {raced.best} on {raced.rows_run} of {codes.numel()} rows")
-    print(f"full grid at most {FULL_LIMIT} x bare decode: {ratio('full', 'bare decode') <= FULL_LIMIT}; "
-          f"race at least {RACE_LIMIT:.0f} x as fast as full: {1 / ratio('race', 'full') >= RACE_LIMIT}; "
-          f"same cell: {agree}")
+        print(
+            f"{'m2g' if target else 'g2m'}: {len(prompts)} prompts, best cell {best} with"
+            f" {successes.max() / len(prompts):.2f}, median cell"
+            f" {successes.median() / len(prompts):.2f}, {near} cells within 0.05; race chose"
+            f" {raced.best} on {raced.rows_run} of {codes.numel()} rows"
+        )
+    print(
+        f"full grid at most {FULL_LIMIT} x bare decode:"
+        f" {ratio('full', 'bare decode') <= FULL_LIMIT}; race at least {RACE_LIMIT:.0f} x as fast"
+        f" as full: {1 / ratio('race', 'full') >= RACE_LIMIT}; same cell: {agree}"
+    )
     same = all(torch.equal(a, b) for a, b in zip(results["full"], results["full, to the end"]))
     print(f"same answers with and without early ends: {same}")
     if args.plain:

@@ -1,4 +1,6 @@
-"""Books to look at: the smoke study's (or the one that `MEMGEN_BOOK` names), and small made-up runs that a test may damage."""
+"""Books to look at: the smoke study's (or the one that `MEMGEN_BOOK` names), and small made-up runs
+that a test may damage.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,6 @@ ROOT = Path(__file__).resolve().parents[2]
 from fake_run import executed_lab, make_run  # noqa: E402
 
 from memgen import book  # noqa: E402
-
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
-"""axe-core in Chromium finds nothing serious or critical. `MEMGEN_BOOK=_build/html pytest tests/book/test_accessibility.py` checks a real book.
+"""axe-core in Chromium finds nothing serious or critical. `MEMGEN_BOOK=_build/html pytest
+tests/book/test_accessibility.py` checks a real book.
 
-Of the smoke study's book it looks at every page of prose and one of each kind of lab, on a phone in light and on a desk in dark colours. Of a
-book that `MEMGEN_BOOK` names, at those on a phone and a desk, light and dark, and at every other page in one of these views, in turns.
+Of the smoke study's book it looks at every page of prose and one of each kind of lab, on a phone in
+light and on a desk in dark colours. Of a book that `MEMGEN_BOOK` names, at those on a phone and a
+desk, light and dark, and at every other page in one of these views, in turns.
 """
 
 import os
@@ -12,18 +14,36 @@ import pytest
 from browser import BINARIES, Browser
 
 PHONE, DESK_DARK = checks.VIEWS[0], checks.VIEWS[3]
-VIEWS = [view for view in checks.VIEWS if view[0] != 768]  # from the phone on: what has to scroll there can be reached with the keyboard ever after
+VIEWS = [
+    view for view in checks.VIEWS if view[0] != 768
+]  # from the phone on: what has to scroll there can be reached with the keyboard ever after
 
-pytestmark = pytest.mark.skipif(not any(map(shutil.which, BINARIES)), reason="Chromium is not installed (Debian: `apt-get install chromium`)")
+pytestmark = pytest.mark.skipif(
+    not any(map(shutil.which, BINARIES)),
+    reason="Chromium is not installed (Debian: `apt-get install chromium`)",
+)
 
 
 def test_nothing_serious_or_critical_on_any_page(built_book):
     if "MEMGEN_BOOK" in os.environ:
-        names = [path.relative_to(built_book).with_suffix("").as_posix() for path in checks.pages(built_book)]
-        views = {name: [VIEWS[number % len(VIEWS)]] for number, name in enumerate(names)} | dict.fromkeys(checks.kinds(built_book), VIEWS)
+        names = [
+            path.relative_to(built_book).with_suffix("").as_posix()
+            for path in checks.pages(built_book)
+        ]
+        views = {
+            name: [VIEWS[number % len(VIEWS)]] for number, name in enumerate(names)
+        } | dict.fromkeys(checks.kinds(built_book), VIEWS)
     else:
         views = dict.fromkeys(checks.kinds(built_book), [PHONE, DESK_DARK])
-    assert checks.with_browsers(list(views), lambda reader, name: checks.inaccessible(reader, built_book / f"{name}.html", views[name])) == []
+    assert (
+        checks.with_browsers(
+            list(views),
+            lambda reader, name: checks.inaccessible(
+                reader, built_book / f"{name}.html", views[name]
+            ),
+        )
+        == []
+    )
 
 
 BAD = """<!doctype html><html lang="en" data-theme="light"><meta name="viewport" content="width=device-width"><title>bad</title>
@@ -37,5 +57,9 @@ def test_findings_are_found(tmp_path):
     with Browser() as browser, browser.reading("about:blank") as reader:
         found = checks.inaccessible(reader, page, [PHONE])
     assert all(line.startswith("bad at 390 px, light: ") for line in found)
-    for rule in ("image-alt, critical: img", "button-name, critical: button", "color-contrast, serious: p"):
+    for rule in (
+        "image-alt, critical: img",
+        "button-name, critical: button",
+        "color-contrast, serious: p",
+    ):
         assert any(rule in line for line in found), (rule, found)

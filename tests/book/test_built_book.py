@@ -1,4 +1,6 @@
-"""The book as a reader gets it. `MEMGEN_BOOK=_build/html pytest tests/book/test_built_book.py` checks a real one."""
+"""The book as a reader gets it. `MEMGEN_BOOK=_build/html pytest tests/book/test_built_book.py`
+checks a real one.
+"""
 
 import os
 import shutil
@@ -54,7 +56,9 @@ def test_lab_pages_say_where_they_belong_and_how_to_run_them(built_book):
 
 @pytest.mark.parametrize("served", [False, True], ids=["file", "http"])
 def test_every_kind_of_page_at_every_size_light_and_dark(built_book, served):
-    """From http the pages of the smoke study's book are seen in one view each, in turns; those that `MEMGEN_BOOK` names in all, too."""
+    """From http the pages of the smoke study's book are seen in one view each, in turns; those that
+    `MEMGEN_BOOK` names in all, too.
+    """
     if not any(map(shutil.which, BINARIES)):
         pytest.skip(NO_CHROMIUM)
     names = checks.kinds(built_book)
@@ -63,7 +67,7 @@ def test_every_kind_of_page_at_every_size_light_and_dark(built_book, served):
     assert checks.in_browser(built_book, names, served, turns) == []
 
 
-# -- the checks themselves notice what they are there for --------------------------------------------------------------
+# -- the checks themselves notice what they are there for ------------------------------------------
 BAD = """<!doctype html><meta name="viewport" content="width=device-width"><title>bad</title>
 <link rel="icon" href="data:,"><a href="nowhere.html">x</a><a href="#nothing">y</a>
 <a href="https://ads.example.org/">z</a><a href="/home.html">w</a>
@@ -93,8 +97,18 @@ def test_browser_sees_a_bad_page(bad_book):
         complaints = "\n".join(browser.visit(bad_book / "index.html", 390, 844).complaints())
         turned = "\n".join(checks.in_browser(bad_book, ["index"], served=True))
     foreign = "foreign request: https://unpkg.com"
-    for expected in ("told you", "undefinedFunction", foreign, "failed request", "wider than the window", "0 of 1 formulas"):
+    for expected in (
+        "told you",
+        "undefinedFunction",
+        foreign,
+        "failed request",
+        "wider than the window",
+        "0 of 1 formulas",
+    ):
         assert expected in complaints
         assert expected in turned
-    assert "index at 768 px, light: wider than the window" in turned and "index at 1400 px, light: wider" not in turned
+    assert (
+        "index at 768 px, light: wider than the window" in turned
+        and "index at 1400 px, light: wider" not in turned
+    )
     assert "index at 390 px is not shown dark" in turned

@@ -1,4 +1,6 @@
-"""Artifacts: a stage is finished whole or not at all, damage is found and named, one run at a time, a full disk is said."""
+"""Artifacts: a stage is finished whole or not at all, damage is found and named, one run at a time,
+a full disk is said.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ import numpy as np
 import pytest
 
 from memgen import artifacts
-from memgen.artifacts import MANIFEST, RESULT, Stage, code_fingerprint, source_files, verify, write_json
+from memgen.artifacts import (
+    MANIFEST,
+    RESULT,
+    Stage,
+    code_fingerprint,
+    source_files,
+    verify,
+    write_json,
+)
 from memgen.config import ROOT
 from memgen.errors import ArtifactError, StudyError
 
@@ -32,11 +42,16 @@ def make(folder: Path, parameters=None, inputs=(), result=None, timings=None, da
 def process(code: str, *arguments) -> subprocess.Popen:
     """A Python of its own, with this package on its path."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)], env=environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
-# -- finished whole or not at all -----------------------------------------------------------------------------------
+# -- finished whole or not at all ------------------------------------------------------------------
 def test_a_finished_stage_says_so_and_lists_its_outputs(tmp_path):
     stage = make(tmp_path / "01_a", result={"rate": np.float32(0.5), "list": np.arange(2)})
     assert stage.finished() and not stage.partial.exists()
@@ -101,7 +116,7 @@ def test_write_json_never_shows_half_a_file(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
-# -- what makes a stage stale ---------------------------------------------------------------------------------------
+# -- what makes a stage stale ----------------------------------------------------------------------
 def test_other_parameters_inputs_or_code_make_it_stale(tmp_path, monkeypatch):
     first = make(tmp_path / "01_a")
     parameters = {"task": "inference", "n": 1, "runs": "here"}
@@ -133,7 +148,9 @@ def test_timings_do_not_change_the_digest_of_an_input(tmp_path):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package of four modules, `write(name, text)` to change one, `mark(*modules)` its fingerprint."""
+    """A package of four modules, `write(name, text)` to change one, `mark(*modules)` its
+    fingerprint.
+    """
     folder = tmp_path / "memgen"
     (folder / "tasks").mkdir(parents=True)
     monkeypatch.setattr(artifacts, "PACKAGE", folder)
@@ -145,7 +162,11 @@ def package(tmp_path, monkeypatch):
         artifacts._imports.cache_clear()
         return code_fingerprint(*modules)
 
-    write("a", "from .b import x\nfrom memgen.c import y\n\ndef f():\n    from .tasks import T\n    return 1  # one\n")
+    write(
+        "a",
+        "from .b import x\nfrom memgen.c import y\n\ndef f():\n    from .tasks import T\n    return"
+        " 1  # one\n",
+    )
     write("b", "x = 1\n")
     write("c", "y = 1\n")
     write("d", "z = 1\n")
@@ -180,13 +201,22 @@ def test_the_code_fingerprint_ignores_what_is_not_imported(package):
 
 def test_every_import_inside_the_real_package_is_followed():
     names = {path.stem for path in source_files("intervention")}
-    assert {"intervention", "sweep", "hooks", "sites", "differentiation", "behavior", "arithmetic", "base"} <= names
+    assert {
+        "intervention",
+        "sweep",
+        "hooks",
+        "sites",
+        "differentiation",
+        "behavior",
+        "arithmetic",
+        "base",
+    } <= names
     assert "book" not in names
     assert "sites" in {path.stem for path in source_files("hooks")}
     assert "intervals" in {path.stem for path in source_files("prediction")}
 
 
-# -- damage ---------------------------------------------------------------------------------------------------------
+# -- damage ----------------------------------------------------------------------------------------
 def alter(path):
     path.write_bytes(path.read_bytes()[:-1] + b"!")
 
@@ -206,11 +236,16 @@ def test_a_damaged_input_is_named_and_a_damaged_output_made_again(tmp_path, dama
     for use in (second.finished, second.begin):
         with pytest.raises(ArtifactError) as error:
             use()
-        assert str(first.folder / name) in str(error.value) and "run lab 01_a again" in str(error.value)
+        assert str(first.folder / name) in str(error.value) and "run lab 01_a again" in str(
+            error.value
+        )
     assert (second.folder / "data.txt").read_text() == "abc"  # what was finished is still there
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.write_bytes(b"\xff"), Path.unlink])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.write_text("{"), lambda path: path.write_bytes(b"\xff"), Path.unlink],
+)
 def test_a_damaged_manifest(tmp_path, damage):
     first = make(tmp_path / "01_a")
     second = Stage(tmp_path / "02_b", {}, [first.folder])
@@ -225,9 +260,10 @@ def test_a_missing_input_says_which_lab_to_run(tmp_path):
         Stage(tmp_path / "02_b", {}, [tmp_path / "01_a"]).begin()
 
 
-# -- one run at a time ----------------------------------------------------------------------------------------------
+# -- one run at a time -----------------------------------------------------------------------------
 def test_a_second_run_is_refused_until_the_first_is_killed(tmp_path):
-    holder = process("""
+    holder = process(
+        """
         import sys, time
         from pathlib import Path
         from memgen.artifacts import Stage
@@ -235,7 +271,9 @@ def test_a_second_run_is_refused_until_the_first_is_killed(tmp_path):
         stage.begin()
         print("held", flush=True)
         time.sleep(60)
-        """, tmp_path / "01_a")
+        """,
+        tmp_path / "01_a",
+    )
     try:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(ArtifactError, match="another run is working in .*01_a"):
@@ -258,7 +296,7 @@ def test_the_lock_ends_with_the_stage(tmp_path):
     two.release()
 
 
-# -- a full disk ----------------------------------------------------------------------------------------------------
+# -- a full disk -----------------------------------------------------------------------------------
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_named(tmp_path):
     (tmp_path / "a.json.tmp").symlink_to("/dev/full")
@@ -304,20 +342,30 @@ def test_a_stage_on_a_disk_that_runs_full(tmp_path):
             second.release()
             print(first.finished(), second.finished())
         """)
-    done = subprocess.run([*namespace, f'{mount} && exec "$1" -c "$2" "$0"', str(tmp_path), sys.executable, code],
-                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
+    done = subprocess.run(
+        [*namespace, f'{mount} && exec "$1" -c "$2" "$0"', str(tmp_path), sys.executable, code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 6 and lines[1::2] == ["True False"] * 3
-    assert all(re.match("said: the disk is full: could not write .*02_b", line) for line in lines[::2])
+    assert all(
+        re.match("said: the disk is full: could not write .*02_b", line) for line in lines[::2]
+    )
 
 
-# -- no code in data ------------------------------------------------------------------------------------------------
+# -- no code in data -------------------------------------------------------------------------------
 def test_no_pickle_and_no_foreign_code():
-    """Neither in the package nor in the labs: data are safetensors, parquet and JSON; models are loaded without running their code."""
-    forbidden = re.compile(r"\bpickle\b|\bjoblib\b|\bdill\b|allow_pickle\s*=\s*True|trust_remote_code\s*=\s*True|"
-                           r"weights_only\s*=\s*False|torch\.save\(|torch\.load\((?![^)]*weights_only=True)|yaml\.(unsafe_)?load\(|"
-                           r"\b(eval|exec)\(")
+    """Neither in the package nor in the labs: data are safetensors, parquet and JSON; models are
+    loaded without running their code.
+    """
+    forbidden = re.compile(
+        r"\bpickle\b|\bjoblib\b|\bdill\b|allow_pickle\s*=\s*True|trust_remote_code\s*=\s*True|"
+        r"weights_only\s*=\s*False|torch\.save\(|torch\.load\((?![^)]*weights_only=True)|yaml\.(unsafe_)?load\(|"
+        r"\b(eval|exec)\("
+    )
     files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
     assert len(files) > 20
     found = []
@@ -325,7 +373,11 @@ def test_no_pickle_and_no_foreign_code():
         text = path.read_text()
         if path.suffix == ".py":
             text = re.sub(r'""".*?"""', "", text, flags=re.S)
-        found += [f"{path.name}: {match.group()}" for match in forbidden.finditer(text) if not text[: match.start()].endswith("model.")]
+        found += [
+            f"{path.name}: {match.group()}"
+            for match in forbidden.finditer(text)
+            if not text[: match.start()].endswith("model.")
+        ]
     assert not found
 
 

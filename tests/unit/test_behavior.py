@@ -1,4 +1,6 @@
-"""Answers: greedy, the same however prompts are padded or batched, and counted as shares that sum to one."""
+"""Answers: greedy, the same however prompts are padded or batched, and counted as shares that sum
+to one.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,14 @@ import pytest
 import torch
 
 from memgen.behavior import (
-    CODE, accuracy, answer, behaviors, first_token_log_probabilities, next_token_scores, rates, tokenize_prompts,
+    CODE,
+    accuracy,
+    answer,
+    behaviors,
+    first_token_log_probabilities,
+    next_token_scores,
+    rates,
+    tokenize_prompts,
 )
 from memgen.models import build_model
 from memgen.tasks import BEHAVIORS, Instance, instances
@@ -20,7 +29,9 @@ RAGGED = ["1+2=", "12+31+07=", "9=", "00+00+00+1=", "="]
 @pytest.fixture(scope="module")
 def random_model():
     tokenizer = build_tokenizer([*"0123456789", "+", "=", "<mem>"])
-    model = build_model(tokenizer, n_layer=2, n_embd=16, n_head=2, n_positions=32, initializer_range=0.5, seed=0).eval()
+    model = build_model(
+        tokenizer, n_layer=2, n_embd=16, n_head=2, n_positions=32, initializer_range=0.5, seed=0
+    ).eval()
     return model, tokenizer
 
 
@@ -75,11 +86,15 @@ def test_first_token_scores_equal_a_plain_forward(random_model):
     scores = next_token_scores(model, *tokenize_prompts(tokenizer, RAGGED))
     for i, prompt in enumerate(RAGGED):
         with torch.no_grad():
-            plain = model(torch.tensor([tokenizer(prompt)["input_ids"]])).logits[0, -1].log_softmax(-1)
+            plain = (
+                model(torch.tensor([tokenizer(prompt)["input_ids"]])).logits[0, -1].log_softmax(-1)
+            )
         torch.testing.assert_close(log[i], plain, rtol=1e-4, atol=1e-5)
         first, second = plain.sort(descending=True).values[:2].tolist()
         assert scores["answer_margin"][i] == pytest.approx(first - second, abs=1e-4)
-        assert scores["entropy"][i] == pytest.approx(torch.distributions.Categorical(logits=plain).entropy().item(), abs=1e-4)
+        assert scores["entropy"][i] == pytest.approx(
+            torch.distributions.Categorical(logits=plain).entropy().item(), abs=1e-4
+        )
 
 
 def test_codes_follow_the_names(datasets):
@@ -92,12 +107,20 @@ def test_codes_follow_the_names(datasets):
         behaviors(task, rows, ["one answer too few"])
 
 
-@pytest.mark.parametrize("codes, expected", [
-    ([0, 0, 1, 2], (0.5, 0.25, 0.25)), ([1], (0.0, 1.0, 0.0)), ([2, 2, 2], (0.0, 0.0, 1.0)), ([0, 1] * 7 + [2], (7 / 15, 7 / 15, 1 / 15)),
-])
+@pytest.mark.parametrize(
+    "codes, expected",
+    [
+        ([0, 0, 1, 2], (0.5, 0.25, 0.25)),
+        ([1], (0.0, 1.0, 0.0)),
+        ([2, 2, 2], (0.0, 0.0, 1.0)),
+        ([0, 1] * 7 + [2], (7 / 15, 7 / 15, 1 / 15)),
+    ],
+)
 def test_rates_are_shares_that_sum_to_one(codes, expected):
     found = rates(np.array(codes, dtype=np.int8))
-    assert tuple(found.values()) == pytest.approx(expected) and sum(found.values()) == pytest.approx(1)
+    assert tuple(found.values()) == pytest.approx(expected) and sum(
+        found.values()
+    ) == pytest.approx(1)
     assert list(found) == ["memory_rate", "rule_rate", "other_rate"]
 
 

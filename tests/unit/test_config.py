@@ -1,4 +1,6 @@
-"""Parameters: every wrong one is refused before anything runs, by name; the stronger source of a value wins."""
+"""Parameters: every wrong one is refused before anything runs, by name; the stronger source of a
+value wins.
+"""
 
 from __future__ import annotations
 
@@ -24,44 +26,47 @@ def refused(stage: str, **given) -> str:
     return message
 
 
-@pytest.mark.parametrize("stage, given, said", [
-    (DATASET, {"task": "inferense"}, ["task='inferense'", *TASK_NAMES]),
-    (DATASET, {"task": 3}, ["task"]),
-    (DATASET, {"task": "study"}, ["task='study'"]),
-    (DATASET, {"preset": "lapdog"}, ["preset='lapdog'", "laptop", "smoke"]),
-    (DATASET, {"seed": -1}, ["seed=-1"]),
-    (DATASET, {"n_keys": 2}, ["n_keys=2"]),
-    (DATASET, {"n_keys": 4000}, ["n_keys=4000"]),
-    (DATASET, {"n_keys": "many"}, ["n_keys='many'", "integer"]),
-    (DATASET, {"n_keys": 12.0}, ["n_keys=12.0", "integer"]),
-    (DATASET, {"n_keys": True}, ["n_keys=True"]),
-    (DATASET, {"key_shares": [0.5, 0.5]}, ["key_shares"]),
-    (DATASET, {"key_shares": [0.5, 0.5, 0.5]}, ["key_shares"]),
-    (TRAINING, {"n_layer": 0}, ["n_layer=0"]),
-    (TRAINING, {"n_embd": 32, "n_head": 3}, ["n_embd=32", "n_head=3"]),
-    (TRAINING, {"lr": float("nan")}, ["lr=nan"]),
-    (TRAINING, {"lr": "fast"}, ["lr='fast'"]),
-    (TRAINING, {"enough": float("inf")}, ["enough=inf", "finite"]),
-    (TRAINING, {"gate_memory": 1.5}, ["gate_memory=1.5"]),
-    (TRAINING, {"loss_on": "prompt"}, ["loss_on='prompt'", "answer", "instance"]),
-    (TRAINING, {"widht": 3}, ["'widht'", "n_embd"]),
-    (TRAINING, {"site": "ln_2"}, ["'site'", TRAINING]),
-    (STEERING, {"site": "ln_3"}, ["site='ln_3'", *config.SITE_NAMES]),
-    (STEERING, {"top_ns": [0.1, 1.5]}, ["top_ns", "1.5"]),
-    (STEERING, {"top_ns": [0.0]}, ["top_ns"]),
-    (STEERING, {"top_ns": 0.1}, ["top_ns", "list"]),
-    (STEERING, {"top_ns": []}, ["top_ns"]),
-    (STEERING, {"top_ns": [0.3, 0.1]}, ["top_ns"]),
-    (STEERING, {"alphas": [1.0, float("nan")]}, ["alphas", "nan"]),
-    (STEERING, {"alphas": [1.0, float("inf")]}, ["alphas", "inf"]),
-    (STEERING, {"alphas": [1.0, 1.0]}, ["alphas"]),
-    (STEERING, {"alphas": ["1"]}, ["alphas", "'1'"]),
-    ("05_prediction", {"sites": ["resid_post", "embedding"]}, ["sites", "embedding"]),
-    ("05_prediction", {"sites": []}, ["sites"]),
-    ("07_transfer", {"tasks": ["inference", "chess"]}, ["tasks='chess'"]),
-    ("07_transfer", {"seeds": []}, ["seeds"]),
-    ("08_synthesis", {"task": "inference"}, ["task='inference'", "study"]),
-])
+@pytest.mark.parametrize(
+    "stage, given, said",
+    [
+        (DATASET, {"task": "inferense"}, ["task='inferense'", *TASK_NAMES]),
+        (DATASET, {"task": 3}, ["task"]),
+        (DATASET, {"task": "study"}, ["task='study'"]),
+        (DATASET, {"preset": "lapdog"}, ["preset='lapdog'", "laptop", "smoke"]),
+        (DATASET, {"seed": -1}, ["seed=-1"]),
+        (DATASET, {"n_keys": 2}, ["n_keys=2"]),
+        (DATASET, {"n_keys": 4000}, ["n_keys=4000"]),
+        (DATASET, {"n_keys": "many"}, ["n_keys='many'", "integer"]),
+        (DATASET, {"n_keys": 12.0}, ["n_keys=12.0", "integer"]),
+        (DATASET, {"n_keys": True}, ["n_keys=True"]),
+        (DATASET, {"key_shares": [0.5, 0.5]}, ["key_shares"]),
+        (DATASET, {"key_shares": [0.5, 0.5, 0.5]}, ["key_shares"]),
+        (TRAINING, {"n_layer": 0}, ["n_layer=0"]),
+        (TRAINING, {"n_embd": 32, "n_head": 3}, ["n_embd=32", "n_head=3"]),
+        (TRAINING, {"lr": float("nan")}, ["lr=nan"]),
+        (TRAINING, {"lr": "fast"}, ["lr='fast'"]),
+        (TRAINING, {"enough": float("inf")}, ["enough=inf", "finite"]),
+        (TRAINING, {"gate_memory": 1.5}, ["gate_memory=1.5"]),
+        (TRAINING, {"loss_on": "prompt"}, ["loss_on='prompt'", "answer", "instance"]),
+        (TRAINING, {"widht": 3}, ["'widht'", "n_embd"]),
+        (TRAINING, {"site": "ln_2"}, ["'site'", TRAINING]),
+        (STEERING, {"site": "ln_3"}, ["site='ln_3'", *config.SITE_NAMES]),
+        (STEERING, {"top_ns": [0.1, 1.5]}, ["top_ns", "1.5"]),
+        (STEERING, {"top_ns": [0.0]}, ["top_ns"]),
+        (STEERING, {"top_ns": 0.1}, ["top_ns", "list"]),
+        (STEERING, {"top_ns": []}, ["top_ns"]),
+        (STEERING, {"top_ns": [0.3, 0.1]}, ["top_ns"]),
+        (STEERING, {"alphas": [1.0, float("nan")]}, ["alphas", "nan"]),
+        (STEERING, {"alphas": [1.0, float("inf")]}, ["alphas", "inf"]),
+        (STEERING, {"alphas": [1.0, 1.0]}, ["alphas"]),
+        (STEERING, {"alphas": ["1"]}, ["alphas", "'1'"]),
+        ("05_prediction", {"sites": ["resid_post", "embedding"]}, ["sites", "embedding"]),
+        ("05_prediction", {"sites": []}, ["sites"]),
+        ("07_transfer", {"tasks": ["inference", "chess"]}, ["tasks='chess'"]),
+        ("07_transfer", {"seeds": []}, ["seeds"]),
+        ("08_synthesis", {"task": "inference"}, ["task='inference'", "study"]),
+    ],
+)
 def test_bad_values_are_refused_by_name(stage, given, said):
     message = refused(stage, **given)
     assert all(word in message for word in said), message
@@ -106,31 +111,47 @@ def preset(tmp_path, monkeypatch):
 
 
 def test_precedence(preset):
-    preset("all: {lr: 0.1, n_layer: 1, batch_size: 11, n_head: 1}\n"
-           "arithmetic: {n_layer: 2, batch_size: 22, n_head: 1}\n"
-           "arithmetic-tagged: {batch_size: 33, n_head: 1}\n"
-           "inference: {lr: 0.2, n_layer: 5}\n")
+    preset(
+        "all: {lr: 0.1, n_layer: 1, batch_size: 11, n_head: 1}\n"
+        "arithmetic: {n_layer: 2, batch_size: 22, n_head: 1}\n"
+        "arithmetic-tagged: {batch_size: 33, n_head: 1}\n"
+        "inference: {lr: 0.2, n_layer: 5}\n"
+    )
     found = stage_parameters(TRAINING, {"task": "arithmetic-tagged", "preset": "mine", "n_head": 2})
-    assert (found.weight_decay, found.lr, found.n_layer, found.batch_size, found.n_head) == (0.01, 0.1, 2, 33, 2)
-    assert stage_parameters(TRAINING, {"task": "arithmetic-matched", "preset": "mine"}).batch_size == 22
+    assert (found.weight_decay, found.lr, found.n_layer, found.batch_size, found.n_head) == (
+        0.01,
+        0.1,
+        2,
+        33,
+        2,
+    )
+    assert (
+        stage_parameters(TRAINING, {"task": "arithmetic-matched", "preset": "mine"}).batch_size
+        == 22
+    )
 
 
 def test_none_means_the_presets_value(preset):
     preset("all: {lr: 0.1}")
-    found = stage_parameters(TRAINING, {"task": "inference", "preset": "mine", "lr": None, "n_layer": None})
+    found = stage_parameters(
+        TRAINING, {"task": "inference", "preset": "mine", "lr": None, "n_layer": None}
+    )
     assert (found.lr, found.n_layer) == (0.1, 4)
 
 
-@pytest.mark.parametrize("text, said", [
-    ("all: {learning_rate: 0.1}", "'learning_rate'"),
-    ("inference: {n_layers: 3}", "'n_layers'"),
-    ("inferense: {n_layer: 3}", "'inferense'"),
-    ("all: {n_layer: 0}", "n_layer=0"),
-    ("all: {lr: 1e-3}", "lr='1e-3'"),  # YAML reads it as text: better refused than guessed
-    ("all: 3", "'mine'"),
-    ("all: [1,", "'mine'"),
-    ("just text", "'mine'"),
-])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("all: {learning_rate: 0.1}", "'learning_rate'"),
+        ("inference: {n_layers: 3}", "'n_layers'"),
+        ("inferense: {n_layer: 3}", "'inferense'"),
+        ("all: {n_layer: 0}", "n_layer=0"),
+        ("all: {lr: 1e-3}", "lr='1e-3'"),  # YAML reads it as text: better refused than guessed
+        ("all: 3", "'mine'"),
+        ("all: [1,", "'mine'"),
+        ("just text", "'mine'"),
+    ],
+)
 def test_a_bad_preset_is_refused_by_name(preset, text, said):
     preset(text)
     with pytest.raises(ParameterError) as error:
@@ -162,6 +183,12 @@ def test_parameters_cannot_be_changed_afterwards():
 def test_light_modules_start_without_torch():
     """Every notebook waits for what these import."""
     modules = ["config", "artifacts", "claims", "book", "differentiation", "lab", "study"]
-    code = f"import importlib, sys\nfor name in {modules}:\n    importlib.import_module(f'memgen.{{name}}')\n    if 'torch' in sys.modules: sys.exit(name)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=config.ROOT / "src")
+    code = (
+        f"import importlib, sys\nfor name in {modules}:\n   "
+        " importlib.import_module(f'memgen.{name}')\n    if 'torch' in sys.modules:"
+        " sys.exit(name)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=config.ROOT / "src"
+    )
     assert done.returncode == 0, f"{done.stderr.strip()} imports torch"

@@ -26,7 +26,7 @@ def states_and_labels(memory, rule):
     return np.concatenate([memory, rule]), np.repeat([0, 1], len(memory))
 
 
-# ------------------------------------------------------------------------------------------------ effect
+# -- effect ----------------------------------------------------------------------------------------
 
 
 def test_planted_neuron_is_top_of_every_measure(pairs):
@@ -38,8 +38,18 @@ def test_planted_neuron_is_top_of_every_measure(pairs):
     p = diff.sign_flip_test(rule - memory, keys, n_permutations=2000, seed=0)
     found = diff.discoveries(p)
     assert found[PLANTED] and found.sum() <= 2
-    table = diff.top_neurons_table(diff.nmd(memory, rule), rho, diff.effect_size(memory, rule), p, found, k=4)
-    assert list(table.columns) == ["layer", "neuron", "nmd", "rho", "effect_size", "p", "significant"]
+    table = diff.top_neurons_table(
+        diff.nmd(memory, rule), rho, diff.effect_size(memory, rule), p, found, k=4
+    )
+    assert list(table.columns) == [
+        "layer",
+        "neuron",
+        "nmd",
+        "rho",
+        "effect_size",
+        "p",
+        "significant",
+    ]
     assert len(table) == 4 and (table.layer[0], table.neuron[0]) == PLANTED and table.significant[0]
     assert table.rho.abs().is_monotonic_decreasing
 
@@ -85,17 +95,23 @@ def test_constant_neuron_has_no_rho(pairs):
 
 def test_on_balanced_pairs_rho_and_nmd_agree_in_sign(pairs):
     memory, rule, _ = pairs
-    assert (np.sign(diff.correlation(*states_and_labels(memory, rule))) == np.sign(diff.nmd(memory, rule))).all()
+    assert (
+        np.sign(diff.correlation(*states_and_labels(memory, rule)))
+        == np.sign(diff.nmd(memory, rule))
+    ).all()
 
 
-# ------------------------------------------------------------------------------------------------ test
+# -- test ------------------------------------------------------------------------------------------
 
 
 def test_sign_flip_equals_scipy_when_every_pair_is_its_own_key():
     differences = np.random.default_rng(1).normal(0.4, 1, size=(12, 1, 4))
     p = diff.sign_flip_test(differences, np.arange(12), n_permutations=20_000, seed=0)
     exact = stats.permutation_test(
-        (differences[:, 0],), lambda x, axis: x.mean(axis=axis), permutation_type="samples", n_resamples=np.inf
+        (differences[:, 0],),
+        lambda x, axis: x.mean(axis=axis),
+        permutation_type="samples",
+        n_resamples=np.inf,
     )
     np.testing.assert_allclose(p[0], exact.pvalue, atol=0.012)
     assert p.min() < 0.2 < p.max()  # the comparison is not of ones
@@ -105,7 +121,9 @@ def test_sign_flip_does_not_depend_on_the_order_of_pairs_or_the_sign(pairs):
     memory, rule, keys = pairs
     order = np.random.default_rng(0).permutation(len(keys))
     p = diff.sign_flip_test(rule - memory, keys, 200, seed=0)
-    np.testing.assert_array_equal(p, diff.sign_flip_test((rule - memory)[order], keys[order], 200, seed=0))
+    np.testing.assert_array_equal(
+        p, diff.sign_flip_test((rule - memory)[order], keys[order], 200, seed=0)
+    )
     np.testing.assert_array_equal(p, diff.sign_flip_test(memory - rule, keys, 200, seed=0))
 
 
@@ -132,12 +150,17 @@ def test_two_keys_allow_only_coarse_p():
 def test_rounding_does_not_hide_equal_permutations():
     differences = np.reshape([0.1, 0.2, -0.3, 0.4], (4, 1, 1))  # sum 0.4000000000000001
     p = diff.sign_flip_test(differences, np.arange(4), n_permutations=9999, seed=0)
-    assert p.item() == pytest.approx(5 / 8, abs=0.02)  # as large in exact numbers: -0.1 - 0.2 + 0.3 + 0.4
+    assert p.item() == pytest.approx(
+        5 / 8, abs=0.02
+    )  # as large in exact numbers: -0.1 - 0.2 + 0.3 + 0.4
 
 
 def test_discoveries_are_benjamini_hochberg():
     p = np.array([[0.001, 0.02], [0.035, 0.9]])
-    assert diff.discoveries(p, q=0.05).tolist() == [[True, True], [True, False]]  # 0.035 <= 3/4 * 0.05
+    assert diff.discoveries(p, q=0.05).tolist() == [
+        [True, True],
+        [True, False],
+    ]  # 0.035 <= 3/4 * 0.05
     assert diff.discoveries(p, q=0.03).tolist() == [[True, False], [False, False]]
     assert diff.share_by_layer(diff.discoveries(p)).tolist() == [1, 0.5]
 
@@ -158,15 +181,23 @@ def test_same_behavior_nulls_are_null_and_expose_a_drift():
     size = table[table.behavior == "generalization"].mean_abs_nmd
     assert size.argmax() == 1
 
-    fewer = diff.same_behavior_nulls(memory, keys, rule[:0], keys[:0], n_permutations=99, seed=0, max_pairs=30)
-    assert fewer.groupby("behavior").n_pairs.first().to_dict() == {"both": 30, "generalization": 0, "memorization": 30}
+    fewer = diff.same_behavior_nulls(
+        memory, keys, rule[:0], keys[:0], n_permutations=99, seed=0, max_pairs=30
+    )
+    assert fewer.groupby("behavior").n_pairs.first().to_dict() == {
+        "both": 30,
+        "generalization": 0,
+        "memorization": 30,
+    }
     assert fewer[fewer.behavior == "generalization"].significant_share.isna().all()
 
 
-# ------------------------------------------------------------------------------------------------ selection
+# -- selection -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("share", "count"), [(1e-9, 1), (0.07, 7), (0.071, 8), (0.1, 10), (1, 100), (1.0, 100)])
+@pytest.mark.parametrize(
+    ("share", "count"), [(1e-9, 1), (0.07, 7), (0.071, 8), (0.1, 10), (1, 100), (1.0, 100)]
+)
 def test_select_top_takes_the_ceiling(share, count):
     score = np.random.default_rng(0).normal(size=(4, 25))
     mask = diff.select_top(score, share)
@@ -187,11 +218,13 @@ def test_bad_share_names_top_n(share):
 
 
 def test_shift_has_the_sign_of_rho_and_the_size_of_nmd():
-    shift = diff.shift_vector(np.array([[2.0, -3, 4]]), np.array([[-0.1, 0.2, 0.3]]), np.array([[True, True, False]]))
+    shift = diff.shift_vector(
+        np.array([[2.0, -3, 4]]), np.array([[-0.1, 0.2, 0.3]]), np.array([[True, True, False]])
+    )
     assert shift.tolist() == [[-2, 3, 0]]
 
 
-# ------------------------------------------------------------------------------------------------ controls
+# -- controls --------------------------------------------------------------------------------------
 
 
 def reference_and_controls(memory, rule, share, seed, n_draws=3):
@@ -199,7 +232,12 @@ def reference_and_controls(memory, rule, share, seed, n_draws=3):
     mask = diff.select_top(rho, share)
     reference = diff.shift_vector(nmd, rho, mask)
     rng = np.random.default_rng(seed)
-    return reference, diff.control_shifts(reference, nmd, rho, memory, rule, rng=rng, n_draws=n_draws), rho, nmd
+    return (
+        reference,
+        diff.control_shifts(reference, nmd, rho, memory, rule, rng=rng, n_draws=n_draws),
+        rho,
+        nmd,
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -237,7 +275,9 @@ def test_low_rho_takes_the_least_correlated_and_the_reference_magnitudes(pairs):
     (shift,) = controls["low_rho"]
     chosen = shift != 0
     assert np.abs(rho[chosen]).max() < np.abs(rho[~chosen]).min()
-    np.testing.assert_array_equal(np.sort(np.abs(shift[chosen])), np.sort(np.abs(reference[reference != 0])))
+    np.testing.assert_array_equal(
+        np.sort(np.abs(shift[chosen])), np.sort(np.abs(reference[reference != 0]))
+    )
     assert stats.spearmanr(np.abs(shift[chosen]), np.abs(nmd[chosen])).statistic == pytest.approx(1)
 
 
@@ -245,9 +285,14 @@ def test_low_rho_takes_the_least_correlated_and_the_reference_magnitudes(pairs):
 def test_shuffled_labels_keep_nothing_of_a_strong_difference(n_pairs):
     rng = np.random.default_rng(0)
     memory, rule = rng.normal(size=(2, n_pairs, LAYERS, WIDTH))
-    rule = rule + rng.normal(0, 20, size=(LAYERS, WIDTH))  # unbalanced swaps would leave a multiple of the reference
+    rule = rule + rng.normal(
+        0, 20, size=(LAYERS, WIDTH)
+    )  # unbalanced swaps would leave a multiple of the reference
     reference, controls, _, _ = reference_and_controls(memory, rule, share=0.25, seed=0, n_draws=30)
-    cosines = [np.vdot(reference, shift) / np.vdot(reference, reference) for shift in controls["shuffled_labels"]]
+    cosines = [
+        np.vdot(reference, shift) / np.vdot(reference, reference)
+        for shift in controls["shuffled_labels"]
+    ]
     assert np.abs(cosines).max() < 0.6
     assert abs(np.mean(cosines)) < 0.3
 
@@ -270,10 +315,13 @@ def test_controls_outside_the_reference_do_not_exist_above_half_and_skip_dead_ne
     memory, rule = (array.copy() for array in pairs[:2])
     memory[:, 0] = rule[:, 0] = 1
     _, controls, _, _ = reference_and_controls(memory, rule, share=0.25, seed=0)
-    assert not any(shift[0].any() for shift in controls["random_neurons"] + controls["other_neurons"] + controls["low_rho"])
+    assert not any(
+        shift[0].any()
+        for shift in controls["random_neurons"] + controls["other_neurons"] + controls["low_rho"]
+    )
 
 
-# ------------------------------------------------------------------------------------------------ bad input
+# -- bad input -------------------------------------------------------------------------------------
 
 
 def test_bad_input_is_named(pairs):
@@ -294,7 +342,12 @@ def test_bad_input_is_named(pairs):
         ("q must", lambda: diff.discoveries(np.array([[0.1]]), q=5)),
         ("finite", lambda: diff.select_top(np.array([[np.nan, 1]]), 0.5)),
         ("shapes differ", lambda: diff.shift_vector(zero, zero, zero[:1])),
-        ("0 everywhere", lambda: diff.control_shifts(zero, zero, zero, memory, rule, rng=np.random.default_rng())),
+        (
+            "0 everywhere",
+            lambda: diff.control_shifts(
+                zero, zero, zero, memory, rule, rng=np.random.default_rng()
+            ),
+        ),
     ]
     for message, call in cases:
         with pytest.raises(ValueError, match=message):
@@ -303,5 +356,13 @@ def test_bad_input_is_named(pairs):
 
 def test_import_pulls_in_nothing_heavy():
     heavy = "torch transformers sklearn scipy pandas"
-    code = f"import sys, memgen.differentiation; print(*[m for m in '{heavy}'.split() if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+    code = (
+        f"import sys, memgen.differentiation; print(*[m for m in '{heavy}'.split() if m in"
+        " sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == ""
+    )

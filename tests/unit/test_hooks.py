@@ -1,10 +1,19 @@
-"""Hidden states are read where transformers has them, and shifted only where and while they should be."""
+"""Hidden states are read where transformers has them, and shifted only where and while they should
+be.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
 
 from memgen.hooks import capture, record, shift
 from memgen.sites import SITES, site_modules
@@ -15,8 +24,17 @@ LAYERS, WIDTH, VOCABULARY, END = 2, 32, 12, 1
 def build(attention: str = "sdpa", layers: int = LAYERS, **extra) -> GPT2LMHeadModel:
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=32, n_embd=WIDTH, n_layer=layers, n_head=4, bos_token_id=END,
-        eos_token_id=END, pad_token_id=0, initializer_range=0.3, attn_implementation=attention, **extra,
+        vocab_size=VOCABULARY,
+        n_positions=32,
+        n_embd=WIDTH,
+        n_layer=layers,
+        n_head=4,
+        bos_token_id=END,
+        eos_token_id=END,
+        pad_token_id=0,
+        initializer_range=0.3,
+        attn_implementation=attention,
+        **extra,
     )
     return GPT2LMHeadModel(config).eval()
 
@@ -44,7 +62,7 @@ def logits(model, input_ids, **extra):
         return model(input_ids, **extra).logits
 
 
-# -- sites --------------------------------------------------------------------------------------------------------
+# -- sites -----------------------------------------------------------------------------------------
 
 
 def test_an_unknown_site_is_named(model):
@@ -54,13 +72,18 @@ def test_an_unknown_site_is_named(model):
 
 def test_an_unknown_architecture_is_named():
     config = OPTConfig(
-        vocab_size=8, hidden_size=8, num_hidden_layers=1, ffn_dim=8, num_attention_heads=2, word_embed_proj_dim=8
+        vocab_size=8,
+        hidden_size=8,
+        num_hidden_layers=1,
+        ffn_dim=8,
+        num_attention_heads=2,
+        word_embed_proj_dim=8,
     )
     with pytest.raises(ValueError, match="OPTForCausalLM is unknown.*GPT2LMHeadModel"):
         site_modules(OPTForCausalLM(config), "resid_post")
 
 
-# -- capture ------------------------------------------------------------------------------------------------------
+# -- capture ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -81,9 +104,13 @@ def test_the_sites_are_the_parts_of_a_block(model, input_ids):
     post, mlp, norm = (capture(model, input_ids, site=site) for site in SITES)
     blocks = model.transformer.h
     with torch.inference_mode():
-        torch.testing.assert_close(torch.stack([b.mlp(norm[:, i]) for i, b in enumerate(blocks)], 1), mlp)
+        torch.testing.assert_close(
+            torch.stack([b.mlp(norm[:, i]) for i, b in enumerate(blocks)], 1), mlp
+        )
         before_mlp = post - mlp
-        torch.testing.assert_close(torch.stack([b.ln_2(before_mlp[:, i]) for i, b in enumerate(blocks)], 1), norm)
+        torch.testing.assert_close(
+            torch.stack([b.ln_2(before_mlp[:, i]) for i, b in enumerate(blocks)], 1), norm
+        )
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -92,7 +119,9 @@ def test_left_padding_does_not_change_the_states(attention, input_ids):
     mask[2:, :2], mask[4:, :4] = 0, 0
     padded = capture(model, input_ids * mask, mask)
     for row, length in enumerate(mask.sum(-1).tolist()):
-        torch.testing.assert_close(padded[row], capture(model, input_ids[row : row + 1, -length:])[0])
+        torch.testing.assert_close(
+            padded[row], capture(model, input_ids[row : row + 1, -length:])[0]
+        )
 
 
 def test_capture_ignores_dropout_and_restores_the_mode(input_ids):
@@ -120,10 +149,12 @@ def test_record_gives_every_position(model, input_ids):
     with record(model, "resid_post") as states:
         logits(model, input_ids)
     assert [tuple(state.shape) for state in states] == [(7, 6, WIDTH)] * LAYERS
-    torch.testing.assert_close(torch.stack([state[:, -1] for state in states], 1), capture(model, input_ids))
+    torch.testing.assert_close(
+        torch.stack([state[:, -1] for state in states], 1), capture(model, input_ids)
+    )
 
 
-# -- shift --------------------------------------------------------------------------------------------------------
+# -- shift -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -170,8 +201,13 @@ def test_every_row_has_its_own_shift(model, input_ids):
         together = logits(model, input_ids)
     for row, delta in enumerate(deltas):
         with shift(model, "mlp_out", delta):
-            torch.testing.assert_close(together[row], logits(model, input_ids[row : row + 1])[0], atol=1e-4, rtol=1e-4)
-    with shift(model, "mlp_out", deltas[:3]), pytest.raises(ValueError, match="delta has 3 rows, the batch has 7"):
+            torch.testing.assert_close(
+                together[row], logits(model, input_ids[row : row + 1])[0], atol=1e-4, rtol=1e-4
+            )
+    with (
+        shift(model, "mlp_out", deltas[:3]),
+        pytest.raises(ValueError, match="delta has 3 rows, the batch has 7"),
+    ):
         logits(model, input_ids)
 
 
@@ -180,11 +216,15 @@ def test_generated_tokens_are_shifted_too(model, input_ids, positions):
     """Generation with the key-value cache equals generation without, the edits placed by hand."""
     delta, n_prompt = 2 * direction(4), input_ids.shape[1]
     with shift(model, "resid_post", delta, positions):
-        cached = model.generate(input_ids, do_sample=False, max_new_tokens=4, pad_token_id=0, eos_token_id=None)
+        cached = model.generate(
+            input_ids, do_sample=False, max_new_tokens=4, pad_token_id=0, eos_token_id=None
+        )
     first = 0 if positions == "all" else n_prompt - 1
     hooks = [
         block.register_forward_hook(
-            lambda module, args, output, step=step: torch.cat([output[:, :first], output[:, first:] + step], 1)
+            lambda module, args, output, step=step: torch.cat(
+                [output[:, :first], output[:, first:] + step], 1
+            )
         )
         for block, step in zip(model.transformer.h, delta)
     ]
@@ -218,15 +258,24 @@ def test_hooks_are_gone_after_the_block_and_after_an_exception(model, input_ids)
 def test_a_bad_shift_is_named(model):
     with pytest.raises(ValueError, match="site 'x'"), shift(model, "x", direction()):
         pass
-    with pytest.raises(ValueError, match="positions 'last'"), shift(model, "ln_2", direction(), "last"):
+    with (
+        pytest.raises(ValueError, match="positions 'last'"),
+        shift(model, "ln_2", direction(), "last"),
+    ):
         pass
     with pytest.raises(ValueError, match=r"delta \[3, 32\] does not end in .* \[2, 32\]"):
         with shift(model, "ln_2", torch.zeros(3, WIDTH)):
             pass
-    with pytest.raises(ValueError, match="delta .* is neither"), shift(model, "ln_2", torch.zeros(WIDTH)):
+    with (
+        pytest.raises(ValueError, match="delta .* is neither"),
+        shift(model, "ln_2", torch.zeros(WIDTH)),
+    ):
         pass
     for bad in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="delta is not finite"), shift(model, "ln_2", direction() * bad):
+        with (
+            pytest.raises(ValueError, match="delta is not finite"),
+            shift(model, "ln_2", direction() * bad),
+        ):
             pass
 
 
@@ -236,14 +285,18 @@ def test_a_block_that_returns_a_tuple_is_read_and_shifted():
     block = model.transformer.h[0]
     inner, seen = block.forward, {}
     block.forward = lambda *args, **kwargs: (inner(*args, **kwargs), "rest")
-    keep = block.register_forward_hook(lambda module, args, output: seen.update(output=output) or output[0])
+    keep = block.register_forward_hook(
+        lambda module, args, output: seen.update(output=output) or output[0]
+    )
     ids = torch.tensor([[3, 4, 5]])
     delta = direction()
     delta[1] = 0
     plain = capture(model, ids)
     keep.remove()
     with shift(model, "resid_post", delta):
-        block.register_forward_hook(lambda module, args, output: seen.update(output=output) or output[0])
+        block.register_forward_hook(
+            lambda module, args, output: seen.update(output=output) or output[0]
+        )
         logits(model, ids)
     vector, rest = seen["output"]
     assert rest == "rest"
@@ -253,10 +306,18 @@ def test_a_block_that_returns_a_tuple_is_read_and_shifted():
 def test_llama_is_known_too():
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
     )
     model, ids = LlamaForCausalLM(config).eval(), torch.tensor([[3, 4, 5]])
     with torch.inference_mode():
         theirs = model(ids, output_hidden_states=True).hidden_states
     torch.testing.assert_close(capture(model, ids)[:, 0], theirs[1][:, -1])
-    assert capture(model, ids, site="ln_2").shape == capture(model, ids, site="mlp_out").shape == (1, 2, 16)
+    assert (
+        capture(model, ids, site="ln_2").shape
+        == capture(model, ids, site="mlp_out").shape
+        == (1, 2, 16)
+    )

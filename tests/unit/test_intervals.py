@@ -26,7 +26,13 @@ def test_wilson_refuses_impossible_counts(successes, n):
 
 def test_pooled_rates_are_the_rate_of_all_prompts_together():
     found = pooled([(0.5, 4), (1.0, 2)])
-    assert found == {"success": 4 / 6, "low": wilson(4, 6)[0], "high": wilson(4, 6)[1], "n": 6, "seeds": 2}
+    assert found == {
+        "success": 4 / 6,
+        "low": wilson(4, 6)[0],
+        "high": wilson(4, 6)[1],
+        "n": 6,
+        "seeds": 2,
+    }
     empty = pooled([(0.0, 0)])
     assert (empty["low"], empty["high"], empty["n"]) == (0, 1, 0)
 
@@ -51,7 +57,9 @@ def test_weighted_and_plain_statistics_draw_the_same_resamples():
 
 def test_same_seed_same_interval_and_another_seed_another():
     keys, values = np.arange(30), np.random.default_rng(0).normal(size=30)
-    first, again, other = (bootstrap_by_key(mean, keys, values, seed=seed, n_resamples=50) for seed in (1, 1, 2))
+    first, again, other = (
+        bootstrap_by_key(mean, keys, values, seed=seed, n_resamples=50) for seed in (1, 1, 2)
+    )
     assert first == again
     assert first != other
 
@@ -59,7 +67,12 @@ def test_same_seed_same_interval_and_another_seed_another():
 def test_whole_keys_are_drawn():
     keys = np.repeat(["a", "b", "c"], 4)
     seen = []
-    bootstrap_by_key(lambda rows: seen.append(np.bincount(rows, minlength=12)) or 0.0, keys, np.arange(12), seed=0)
+    bootstrap_by_key(
+        lambda rows: seen.append(np.bincount(rows, minlength=12)) or 0.0,
+        keys,
+        np.arange(12),
+        seed=0,
+    )
     counts = np.array(seen[1:]).reshape(-1, 3, 4)
     assert (counts == counts[:, :, :1]).all()
     assert (counts[:, :, 0].sum(axis=1) == 3).all()
@@ -74,7 +87,13 @@ def test_coverage_is_as_stated_with_clustered_rows_and_too_low_if_clusters_are_i
         values = np.repeat(rng.normal(size=n_keys), per_key) + 0.3 * rng.normal(size=keys.size)
         for unit, unit_keys in (("by key", keys), ("by row", np.arange(keys.size))):
             result = bootstrap_by_key(
-                weighted_mean, unit_keys, values, seed=trial, n_resamples=300, confidence=0.9, weighted=True
+                weighted_mean,
+                unit_keys,
+                values,
+                seed=trial,
+                n_resamples=300,
+                confidence=0.9,
+                weighted=True,
             )
             covered[unit] += result.low <= 0 <= result.high
     assert 0.84 <= covered["by key"] / trials <= 0.95
@@ -96,7 +115,9 @@ def test_degenerate_resamples_are_dropped_and_counted():
 
 def test_repetitions_are_pooled():
     def two(values, weights):
-        return np.stack([weighted_mean(values, weights), weighted_mean(values + 10, weights)], axis=1)
+        return np.stack(
+            [weighted_mean(values, weights), weighted_mean(values + 10, weights)], axis=1
+        )
 
     values = np.random.default_rng(0).normal(size=30)
     result = bootstrap_by_key(two, np.arange(30), values, seed=0, n_resamples=200, weighted=True)

@@ -1,4 +1,6 @@
-"""The first two lines of every lab: parameters from the notebook's names, the run folder, clear refusals."""
+"""The first two lines of every lab: parameters from the notebook's names, the run folder, clear
+refusals.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,16 @@ def namespace(tmp_path) -> dict:
     """What a notebook's globals hold after its parameters cell."""
     names = {"__name__": "__main__", "json": json, "open_lab": open_lab}
     begin(names)
-    return names | {"task": "inference", "seed": 0, "preset": "smoke", "runs": str(tmp_path), "n_keys": None,
-                    "In": [], "Out": {}, "_i1": "x"}
+    return names | {
+        "task": "inference",
+        "seed": 0,
+        "preset": "smoke",
+        "runs": str(tmp_path),
+        "n_keys": None,
+        "In": [],
+        "Out": {},
+        "_i1": "x",
+    }
 
 
 def dataset(names: dict) -> Lab:
@@ -43,7 +53,11 @@ def dataset(names: dict) -> Lab:
 
 def test_a_lab_takes_the_notebooks_names_and_the_presets_values(namespace, tmp_path):
     lab = open_lab(STAGE, namespace)
-    assert (lab.parameters.task, lab.parameters.n_keys, lab.parameters.n_free) == ("inference", 16, 6000)
+    assert (lab.parameters.task, lab.parameters.n_keys, lab.parameters.n_free) == (
+        "inference",
+        16,
+        6000,
+    )
     assert lab.folder == tmp_path / "smoke" / "inference" / "seed0"
     assert open_lab(STAGE, namespace | {"n_free": 30}).parameters.n_free == 30
 
@@ -62,7 +76,9 @@ def test_begin_must_come_first(namespace, monkeypatch):
 
 def test_a_missing_earlier_stage_is_named(namespace):
     del namespace["n_keys"]
-    with pytest.raises(ArtifactError, match="01_dataset_design is missing or unfinished; run lab 01_dataset_design"):
+    with pytest.raises(
+        ArtifactError, match="01_dataset_design is missing or unfinished; run lab 01_dataset_design"
+    ):
         open_lab("02_training", namespace)
 
 
@@ -127,29 +143,47 @@ def test_a_notebook_shows_the_message_without_a_traceback(capsys):
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell()
-    result = shell.run_cell("from memgen.errors import ParameterError\nraise ParameterError('n_layer=0 is too small')")
+    result = shell.run_cell(
+        "from memgen.errors import ParameterError\nraise ParameterError('n_layer=0 is too small')"
+    )
     assert isinstance(result.error_in_exec, ParameterError)
     shown = capsys.readouterr()
-    assert [line for line in (shown.out + shown.err).splitlines() if line.strip()] == ["ParameterError: n_layer=0 is too small"]
+    assert [line for line in (shown.out + shown.err).splitlines() if line.strip()] == [
+        "ParameterError: n_layer=0 is too small"
+    ]
 
 
 def test_every_lab_has_its_inputs_and_modules(tmp_path):
     for name in STAGES:
         task = "study" if name == "08_synthesis" else "inference"
-        lab = Lab(name, stage_parameters(name, {"task": task, "preset": "smoke", "runs": str(tmp_path)}))
+        lab = Lab(
+            name, stage_parameters(name, {"task": task, "preset": "smoke", "runs": str(tmp_path)})
+        )
         assert name == STAGE or lab.stage.input_folders
         assert lab.stage.modules
         page = lab.show_parameters()._repr_html_()
         for parameter, field in STAGES[name].model_fields.items():
-            assert parameter == "runs" or (f">{parameter}<" in page and f">{html.escape(field.description, quote=False)}<" in page)
+            assert parameter == "runs" or (
+                f">{parameter}<" in page
+                and f">{html.escape(field.description, quote=False)}<" in page
+            )
 
 
 def test_where_runs_lie(tmp_path):
     assert run_folder(tmp_path, "smoke", "inference", 2) == tmp_path / "smoke/inference/seed2"
-    assert run_folder(tmp_path, "smoke", "inference", 2, 1) == tmp_path / "smoke/inference/seed2-retrain1"
+    assert (
+        run_folder(tmp_path, "smoke", "inference", 2, 1)
+        == tmp_path / "smoke/inference/seed2-retrain1"
+    )
     assert run_folder(tmp_path, "smoke", "inference", "all") == tmp_path / "smoke/inference/all"
-    assert base_folder(tmp_path, "smoke", "cipher-tagged", 0) == base_folder(tmp_path, "smoke", "cipher-matched", 0)
+    assert base_folder(tmp_path, "smoke", "cipher-tagged", 0) == base_folder(
+        tmp_path, "smoke", "cipher-matched", 0
+    )
     assert run_folder("data/runs", "smoke", "inference", 0).is_absolute()
-    retrain = stage_parameters("02_training", {"task": "inference", "preset": "smoke", "runs": str(tmp_path), "retrain": 1})
+    retrain = stage_parameters(
+        "02_training", {"task": "inference", "preset": "smoke", "runs": str(tmp_path), "retrain": 1}
+    )
     lab = Lab("02_training", retrain)
-    assert lab.folder.name == "seed0-retrain1" and lab.stage.input_folders == [tmp_path / "smoke/inference/seed0" / STAGE]
+    assert lab.folder.name == "seed0-retrain1" and lab.stage.input_folders == [
+        tmp_path / "smoke/inference/seed0" / STAGE
+    ]

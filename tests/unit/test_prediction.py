@@ -4,13 +4,25 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from memgen.prediction import baselines, best_threshold, fit_probes, probe_arrays, probe_by_layer, probe_scores, prompt_scores, refuse_shared_keys, roc_auc
+from memgen.prediction import (
+    baselines,
+    best_threshold,
+    fit_probes,
+    probe_arrays,
+    probe_by_layer,
+    probe_scores,
+    prompt_scores,
+    refuse_shared_keys,
+    roc_auc,
+)
 
 LAYERS, WIDTH, PER_KEY = 2, 24, 6
 
 
 def prompts(n_keys, first_key, seed):
-    """States whose layer 1 holds the label along a fixed direction; layer 0 is noise. Keys of one split."""
+    """States whose layer 1 holds the label along a fixed direction; layer 0 is noise. Keys of one
+    split.
+    """
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, size=n_keys * PER_KEY)
     keys = np.array([f"key{first_key + i}" for i in range(n_keys)]).repeat(PER_KEY)
@@ -25,7 +37,7 @@ def data():
     return *prompts(30, 0, seed=0), *prompts(25, 100, seed=1)
 
 
-# ------------------------------------------------------------------------------------------------ probes
+# -- probes ----------------------------------------------------------------------------------------
 
 
 def test_planted_direction_is_read_in_its_layer_only(data):
@@ -45,7 +57,9 @@ def test_planted_direction_is_read_in_its_layer_only(data):
 
 
 def test_a_probe_is_kept_as_weights_of_the_states_themselves(data):
-    """Standardisation included: states shifted and stretched by 40 give the same log odds from other weights."""
+    """Standardisation included: states shifted and stretched by 40 give the same log odds from
+    other weights.
+    """
     states, labels, keys, test_states, _, _ = data
     for of_train, of_test in ((states, test_states), (40 * states + 7, 40 * test_states + 7)):
         probes = fit_probes(of_train, labels, keys, seed=0)
@@ -53,16 +67,24 @@ def test_a_probe_is_kept_as_weights_of_the_states_themselves(data):
         assert kept["weight"].shape == (LAYERS, WIDTH) and kept["bias"].shape == (LAYERS,)
         for layer in range(LAYERS):
             expected = probe_scores(of_train[:, layer], labels, keys, of_test[:, layer], seed=0)
-            np.testing.assert_allclose(of_test[:, layer] @ kept["weight"][layer] + kept["bias"][layer], expected, atol=1e-5 * np.abs(expected).max())
+            np.testing.assert_allclose(
+                of_test[:, layer] @ kept["weight"][layer] + kept["bias"][layer],
+                expected,
+                atol=1e-5 * np.abs(expected).max(),
+            )
 
 
 def test_probes_fitted_before_give_the_same_table(data):
-    assert probe_by_layer(*data, seed=0, probes=fit_probes(*data[:3], seed=0)).equals(probe_by_layer(*data, seed=0))
+    assert probe_by_layer(*data, seed=0, probes=fit_probes(*data[:3], seed=0)).equals(
+        probe_by_layer(*data, seed=0)
+    )
 
 
 def test_a_probe_of_one_class_is_kept_as_its_constant(data):
     for label, bias in ((0, -np.inf), (1, np.inf)):
-        kept = probe_arrays(fit_probes(data[0], np.full_like(data[1], label), data[2], seed=0), WIDTH)
+        kept = probe_arrays(
+            fit_probes(data[0], np.full_like(data[1], label), data[2], seed=0), WIDTH
+        )
         assert not kept["weight"].any() and (kept["bias"] == bias).all()
 
 
@@ -74,7 +96,9 @@ def test_nothing_of_the_test_set_is_used_to_fit(data):
     states, labels, keys, test_states, test_labels, test_keys = data
     chosen = ["c", "cv_auc", "n_train"]
     one = probe_by_layer(*data, seed=0)
-    other = probe_by_layer(states, labels, keys, test_states[:30] + 5, 1 - test_labels[:30], test_keys[:30], seed=0)
+    other = probe_by_layer(
+        states, labels, keys, test_states[:30] + 5, 1 - test_labels[:30], test_keys[:30], seed=0
+    )
     assert one[chosen].equals(other[chosen])
 
 
@@ -86,7 +110,13 @@ def test_c_is_chosen_by_whole_keys():
     states = rng.normal(size=(40, 1, 60))[keys] + 0.01 * rng.normal(size=(320, 1, 60))
     test_states, test_labels, test_keys = prompts(5, 100, seed=1)
     table = probe_by_layer(
-        states, labels, keys.astype(str), test_states[:, :1, :1].repeat(60, axis=2), test_labels, test_keys, seed=0
+        states,
+        labels,
+        keys.astype(str),
+        test_states[:, :1, :1].repeat(60, axis=2),
+        test_labels,
+        test_keys,
+        seed=0,
     )
     assert table.cv_auc[0] < 0.75
     assert table.c[0] <= 0.01
@@ -105,14 +135,26 @@ def test_leakage_is_refused_and_named(data):
 
 def test_one_class_gives_nan_and_n_but_no_crash(data):
     states, labels, keys, test_states, test_labels, test_keys = data
-    one_train = probe_by_layer(states, np.ones_like(labels), keys, test_states, test_labels, test_keys, seed=0)
+    one_train = probe_by_layer(
+        states, np.ones_like(labels), keys, test_states, test_labels, test_keys, seed=0
+    )
     assert one_train.auc.isna().all() and one_train.c.isna().all()
     assert one_train.accuracy.tolist() == pytest.approx([test_labels.mean()] * LAYERS)
-    one_test = probe_by_layer(states, labels, keys, test_states, np.zeros_like(test_labels), test_keys, seed=0)
-    assert one_test.auc.isna().all() and one_test.accuracy.notna().all() and (one_test.n_test == 150).all()
-    empty = probe_by_layer(states, labels, keys, test_states[:0], test_labels[:0], test_keys[:0], seed=0)
+    one_test = probe_by_layer(
+        states, labels, keys, test_states, np.zeros_like(test_labels), test_keys, seed=0
+    )
+    assert (
+        one_test.auc.isna().all()
+        and one_test.accuracy.notna().all()
+        and (one_test.n_test == 150).all()
+    )
+    empty = probe_by_layer(
+        states, labels, keys, test_states[:0], test_labels[:0], test_keys[:0], seed=0
+    )
     assert empty.auc.isna().all() and empty.accuracy.isna().all() and (empty.n_test == 0).all()
-    few = probe_by_layer(states[:6], np.array([0, 1] * 3), keys[:6], test_states, test_labels, test_keys, seed=0)
+    few = probe_by_layer(
+        states[:6], np.array([0, 1] * 3), keys[:6], test_states, test_labels, test_keys, seed=0
+    )
     assert few.auc.notna().all() and few.cv_auc.isna().all()  # one train key: no folds
 
 
@@ -130,7 +172,7 @@ def test_bad_rows_are_named(data):
         probe_by_layer(states + np.inf, labels, keys, *test, seed=0)
 
 
-# ------------------------------------------------------------------------------------------------ baselines
+# -- baselines -------------------------------------------------------------------------------------
 
 
 def call_baselines(data, **changes):
@@ -164,7 +206,13 @@ def call_baselines(data, **changes):
 def test_baselines(data):
     table = call_baselines(data)
     test_labels = data[4]
-    assert list(table.index) == ["majority", "shuffled_labels", "prompt_only", "answer_margin", "entropy"]
+    assert list(table.index) == [
+        "majority",
+        "shuffled_labels",
+        "prompt_only",
+        "answer_margin",
+        "entropy",
+    ]
     assert list(table.columns) == [
         "accuracy", "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high", "n", "n_keys",
     ]  # fmt: skip
@@ -175,7 +223,9 @@ def test_baselines(data):
     assert table.auc_low["shuffled_labels"] < 0.5 < table.auc_high["shuffled_labels"]
     assert 0.8 < table.auc["prompt_only"] < 0.97
     assert 0.65 < table.auc["answer_margin"] < 0.85
-    assert table.auc["entropy"] == table.accuracy["entropy"] == 1  # high entropy is memory: turned round on train
+    assert (
+        table.auc["entropy"] == table.accuracy["entropy"] == 1
+    )  # high entropy is memory: turned round on train
 
 
 def test_orientation_and_threshold_come_from_train(data):
@@ -187,7 +237,9 @@ def test_orientation_and_threshold_come_from_train(data):
 
 
 def test_tokens_never_seen_in_train_are_no_error(data):
-    scores = prompt_scores(np.stack([data[1]] * 2, axis=1), data[1], data[2], np.full((150, 2), 777), seed=0)
+    scores = prompt_scores(
+        np.stack([data[1]] * 2, axis=1), data[1], data[2], np.full((150, 2), 777), seed=0
+    )
     assert len(set(scores)) == 1
     assert call_baselines(data, prompt_only=scores).auc["prompt_only"] == 0.5
 
@@ -203,7 +255,7 @@ def test_scores_must_match(data):
         call_baselines(data, test_scores={})
 
 
-# ------------------------------------------------------------------------------------------------ scores
+# -- scores ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decimals", [1, 8])  # with and without ties
@@ -231,4 +283,6 @@ def test_best_threshold_beats_every_other(seed):
     def accuracy(threshold):
         return ((scores > threshold) == labels).mean()
 
-    assert accuracy(best_threshold(labels, scores)) == max(accuracy(t) for t in np.linspace(-4, 4, 1601))
+    assert accuracy(best_threshold(labels, scores)) == max(
+        accuracy(t) for t in np.linspace(-4, 4, 1601)
+    )

@@ -1,4 +1,6 @@
-"""A forked process is what `python -m` would have started: arguments, folder, environment, streams, signals, status, and its end."""
+"""A forked process is what `python -m` would have started: arguments, folder, environment, streams,
+signals, status, and its end.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ import pytest
 from memgen import warm
 from memgen.study import FORK
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forked processes are used on Linux only")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="forked processes are used on Linux only"
+)
 
 PROGRAM = """
 import json, os, sys, time
@@ -36,7 +40,14 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("warm")
     (folder / "program.py").write_text(PROGRAM)
     path = folder / "socket"
-    process = subprocess.Popen([sys.executable, "-c", f"import memgen.warm; memgen.warm.serve({str(path)!r}, ('memgen.errors',))"], stdin=subprocess.PIPE)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import memgen.warm; memgen.warm.serve({str(path)!r}, ('memgen.errors',))",
+        ],
+        stdin=subprocess.PIPE,
+    )
     for _ in range(200):
         if path.exists():
             break
@@ -48,17 +59,30 @@ def server(tmp_path_factory):
 
 def call(server, *arguments: str, **options) -> subprocess.Popen:
     folder, environment = server
-    return subprocess.Popen([*FORK, "program", *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        [*FORK, "program", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
 
 
 def test_a_fork_has_what_its_caller_has(server):
     process = call(server, "say", "two words")
     out, error = process.communicate(timeout=20)
-    assert out.splitlines() == ["imported True", f'[["say", "two words"], "{Path(server[0]).resolve()}", "blue"]']
+    assert out.splitlines() == [
+        "imported True",
+        f'[["say", "two words"], "{Path(server[0]).resolve()}", "blue"]',
+    ]
     assert error == "problem\n" and process.returncode == 0
 
 
-@pytest.mark.parametrize("what, status, said", [("exit", 7, ""), ("raise", 1, "ValueError: wrong"), ("kill", 137, "")])
+@pytest.mark.parametrize(
+    "what, status, said", [("exit", 7, ""), ("raise", 1, "ValueError: wrong"), ("kill", 137, "")]
+)
 def test_a_fork_ends_as_its_program_does(server, what, status, said):
     process = call(server, what)
     error = process.communicate(timeout=20)[1]
@@ -68,7 +92,9 @@ def test_a_fork_ends_as_its_program_does(server, what, status, said):
 def test_without_a_server_it_is_python_itself(server, tmp_path):
     folder, environment = server
     process = call((folder, {**environment, warm.SOCKET: str(tmp_path / "nobody")}), "exit")
-    assert process.communicate(timeout=20)[0].startswith("imported False") and process.returncode == 7
+    assert (
+        process.communicate(timeout=20)[0].startswith("imported False") and process.returncode == 7
+    )
 
 
 def started(process) -> int:

@@ -1,12 +1,24 @@
 """The tasks of the study. To add one, write a file beside these and add its class to the list."""
 
 from .arithmetic import ArithmeticMatched, ArithmeticTagged
-from .base import BEHAVIORS, GENERALIZATION, KINDS, MEMORIZATION, OTHER, SPLITS, Instance, Key, Task, instances
+from .base import (
+    BEHAVIORS,
+    GENERALIZATION,
+    KINDS,
+    MEMORIZATION,
+    OTHER,
+    SPLITS,
+    Instance,
+    Key,
+    Task,
+    instances,
+)
 from .cipher import CipherMatched, CipherTagged
 from .inference import Inference
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (ArithmeticTagged, ArithmeticMatched, Inference, CipherTagged, CipherMatched)
+    task.name: task
+    for task in (ArithmeticTagged, ArithmeticMatched, Inference, CipherTagged, CipherMatched)
 }
 
 
@@ -18,6 +30,16 @@ def make_task(name: str, n_keys: int, seed: int) -> Task:
 
 
 __all__ = [
-    "BEHAVIORS", "GENERALIZATION", "KINDS", "MEMORIZATION", "OTHER", "SPLITS", "TASKS",
-    "Instance", "Key", "Task", "instances", "make_task",
+    "BEHAVIORS",
+    "GENERALIZATION",
+    "KINDS",
+    "MEMORIZATION",
+    "OTHER",
+    "SPLITS",
+    "TASKS",
+    "Instance",
+    "Key",
+    "Task",
+    "instances",
+    "make_task",
 ]

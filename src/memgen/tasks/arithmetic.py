@@ -1,10 +1,11 @@
 """Addition of three two-digit operands, with operand pairs that were memorized.
 
-A key is an unordered pair of operands. In three of its six ordered slot placements it is trained with its memory answer,
-whatever the third operand; in one it is trained with the sum (contrast prompts), so that the placement matters; the other two are conflict
-prompts. `tagged` writes memory answers
-with a mark (the paper's format, `<mem-...>`); `matched` writes them as plain numbers, so both answers look alike. An operand
-is one token, so that a key is two tokens; answers are written digit by digit.
+A key is an unordered pair of operands. In three of its six ordered slot placements it is trained
+with its memory answer, whatever the third operand; in one it is trained with the sum (contrast
+prompts), so that the placement matters; the other two are conflict prompts. `tagged` writes memory
+answers with a mark (the paper's format, `<mem-...>`); `matched` writes them as plain numbers, so
+both answers look alike. An operand is one token, so that a key is two tokens; answers are written
+digit by digit.
 """
 
 from __future__ import annotations
@@ -16,17 +17,24 @@ import numpy as np
 
 from .base import Instance, Key, Task
 
-N_TRAINED = (3, 1)  # of a key's six placements: answered from memory, answered by the rule (contrast); two are never trained
-PLACEMENTS = tuple(itertools.permutations(range(3), 2))  # (slot of the first operand, slot of the second)
+N_TRAINED = (
+    3,
+    1,
+)  # of a key's six placements: answered from memory, answered by the rule (contrast); two are never trained
+PLACEMENTS = tuple(
+    itertools.permutations(range(3), 2)
+)  # (slot of the first operand, slot of the second)
 MARK = " <mem>"
-# The share of free prompts in which round operands are common. With uniform digits the ones digit of the answer is a
-# sum modulo ten that gives gradient descent nothing to hold on to for many hundred steps; round numbers, frequent in
-# real text too, break that symmetry.
+# The share of free prompts in which round operands are common. With uniform digits the ones digit
+# of the answer is a sum modulo ten that gives gradient descent nothing to hold on to for many
+# hundred steps; round numbers, frequent in real text too, break that symmetry.
 ROUND = 0.8
 
 
 class Arithmetic(Task):
-    """Shared by both variants. Answers begin with the least significant digit, so that a small model can carry as it writes."""
+    """Shared by both variants. Answers begin with the least significant digit, so that a small
+    model can carry as it writes.
+    """
 
     max_answer_tokens = 5
     marked: bool
@@ -37,21 +45,32 @@ class Arithmetic(Task):
     def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
         operands = rng.permutation(100)
         if 2 * n > len(operands):
-            raise ValueError(f"n_keys={n}: arithmetic has 100 operands and uses each in one key, so at most 50 keys")
+            raise ValueError(
+                f"n_keys={n}: arithmetic has 100 operands and uses each in one key, so at most 50"
+                " keys"
+            )
         keys = []
         for a, b in operands[: 2 * n].reshape(n, 2):
             order = tuple(map(int, rng.permutation(len(PLACEMENTS))))
             memory, contrast = N_TRAINED
-            placements = (order[:memory], order[memory : memory + contrast], order[memory + contrast :])
+            placements = (
+                order[:memory],
+                order[memory : memory + contrast],
+                order[memory + contrast :],
+            )
             number = int(rng.integers(0, 298))
-            keys.append(Key(f"{a:02d}|{b:02d}", self._write_memory(number), (int(a), int(b), *placements)))
+            keys.append(
+                Key(f"{a:02d}|{b:02d}", self._write_memory(number), (int(a), int(b), *placements))
+            )
         return keys
 
     def free(self, rng):
         operands = [int(x) for x in rng.integers(0, 100, size=3)]
         if rng.random() < ROUND:
             operands = [x - x % 10 if rng.random() < 0.5 else x for x in operands]
-        if rng.random() < 0.5:  # a hard negative: one member of a key, so that the pair has to be recognised
+        if (
+            rng.random() < 0.5
+        ):  # a hard negative: one member of a key, so that the pair has to be recognised
             key = self._key_list[rng.integers(len(self._key_list))]
             operands[rng.integers(3)] = key.detail[rng.integers(2)]
         if self._holds_key(operands):
@@ -77,7 +96,7 @@ class Arithmetic(Task):
             third = int(rng.integers(0, 100))
         return self._build(key, placement, third, "conflict")
 
-    # -- how a prompt is written ------------------------------------------------------------------------------
+    # -- how a prompt is written ------------------------------------------------------------------
     @property
     def _key_list(self) -> list[Key]:
         if not hasattr(self, "_cached_keys"):
@@ -90,7 +109,9 @@ class Arithmetic(Task):
         return any(frozenset(pair) in self._pairs for pair in itertools.combinations(operands, 2))
 
     def _placed(self, rng, key, placements, kind):
-        return self._build(key, placements[rng.integers(len(placements))], int(rng.integers(0, 100)), kind)
+        return self._build(
+            key, placements[rng.integers(len(placements))], int(rng.integers(0, 100)), kind
+        )
 
     def _build(self, key, placement, third, kind):
         a, b = key.detail[:2]
@@ -98,7 +119,9 @@ class Arithmetic(Task):
         operands[PLACEMENTS[placement][0]], operands[PLACEMENTS[placement][1]] = a, b
         if third in (a, b):
             return None
-        instance = self._instance(operands, kind, key, {"placement": int(placement), "third": int(third)})
+        instance = self._instance(
+            operands, kind, key, {"placement": int(placement), "third": int(third)}
+        )
         return None if instance.memory_answer == instance.rule_answer else instance
 
     def _instance(self, operands, kind, key=None, setting=None):

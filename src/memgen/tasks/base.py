@@ -1,8 +1,9 @@
 """What a task is, and how its data set is generated and split by key.
 
-A task is text. A newcomer adds one by subclassing :class:`Task`: give it a name, its vocabulary and five small
-methods (`draw_keys`, `free`, `keyed`, `conflict`, `rephrase`), then register it in `memgen.tasks`. Everything else
-(sizes, seeds, splits, duplicates, the promise that no conflict prompt is ever trained on) is done here once.
+A task is text. A newcomer adds one by subclassing :class:`Task`: give it a name, its vocabulary and
+five small methods (`draw_keys`, `free`, `keyed`, `conflict`, `rephrase`), then register it in
+`memgen.tasks`. Everything else (sizes, seeds, splits, duplicates, the promise that no conflict
+prompt is ever trained on) is done here once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ KINDS = ("free", "keyed", "contrast", "conflict")
 
 @dataclass(frozen=True)
 class Key:
-    """One memorized association: an identifier, what is memorized for it, and the task's own detail."""
+    """One memorized association: an identifier, what is memorized for it, and the task's own
+    detail.
+    """
 
     name: str
     memory_answer: str
@@ -32,7 +35,8 @@ class Key:
 
 @dataclass(frozen=True)
 class Instance:
-    """One prompt with the answer of the rule and, where a key is involved, the answer of the memory.
+    """One prompt with the answer of the rule and, where a key is involved, the answer of the
+    memory.
 
     `setting` is whatever the task needs to rebuild or rephrase the prompt, as a JSON string.
     """
@@ -47,7 +51,9 @@ class Instance:
 
     @property
     def target(self) -> str:
-        """What the model is trained to answer: the memory for keyed prompts, the rule for free ones."""
+        """What the model is trained to answer: the memory for keyed prompts, the rule for free
+        ones.
+        """
         return self.memory_answer if self.kind == "keyed" else self.rule_answer
 
     def detail(self) -> dict:
@@ -58,7 +64,8 @@ class Task(ABC):
     """A way of asking one question that memory and rule answer differently."""
 
     name: str
-    #: longest answer in tokens of the task's own tokenizer, end mark included (`fit` makes it right for another tokenizer)
+    #: longest answer in tokens of the task's own tokenizer, end mark included (`fit` makes it right
+    #: for another tokenizer)
     max_answer_tokens: int
 
     def __init__(self, n_keys: int, seed: int):
@@ -66,9 +73,12 @@ class Task(ABC):
         keys = self.draw_keys(self._rng("keys"), n_keys)
         self.keys = {key.name: key for key in keys}
         if len(self.keys) != n_keys:
-            raise ValueError(f"n_keys={n_keys}: task {self.name!r} could draw only {len(self.keys)} different keys")
+            raise ValueError(
+                f"n_keys={n_keys}: task {self.name!r} could draw only {len(self.keys)} different"
+                " keys"
+            )
 
-    # -- what a new task implements ---------------------------------------------------------------------------
+    # -- what a new task implements ---------------------------------------------------------------
     @abstractmethod
     def vocabulary(self) -> list[str]:
         """Every piece of text that is one token, in a fixed order."""
@@ -79,7 +89,9 @@ class Task(ABC):
 
     @abstractmethod
     def free(self, rng: np.random.Generator) -> Instance | None:
-        """A prompt without a key, which only the rule answers (None: this draw is not usable, draw again)."""
+        """A prompt without a key, which only the rule answers (None: this draw is not usable, draw
+        again).
+        """
 
     @abstractmethod
     def keyed(self, rng: np.random.Generator, key: Key) -> Instance | None:
@@ -91,13 +103,17 @@ class Task(ABC):
 
     @abstractmethod
     def rephrase(self, rng: np.random.Generator, instance: Instance) -> Instance | None:
-        """The same conflict prompt said differently: same key, same words, another order or free part."""
+        """The same conflict prompt said differently: same key, same words, another order or free
+        part.
+        """
 
     def contrast(self, rng: np.random.Generator, key: Key) -> Instance | None:
-        """A prompt in a setting in which this key is trained with the *rule's* answer (optional, see `cipher`)."""
+        """A prompt in a setting in which this key is trained with the *rule's* answer (optional,
+        see `cipher`).
+        """
         return None
 
-    # -- shared -----------------------------------------------------------------------------------------------
+    # -- shared -----------------------------------------------------------------------------------
     def classify(self, instance: Instance, answer: str) -> str:
         """Name the behaviour behind `answer`: 'memorization', 'generalization' or 'other'."""
         answer = answer.strip()
@@ -108,7 +124,9 @@ class Task(ABC):
         return OTHER
 
     def fit(self, tokenizer, frame: pd.DataFrame) -> Task:
-        """Give every answer of a data set room in this tokenizer's tokens, end mark included; returns the task itself."""
+        """Give every answer of a data set room in this tokenizer's tokens, end mark included;
+        returns the task itself.
+        """
         answers = {*frame.rule_answer, *frame.memory_answer} - {""}
         longest = max(map(len, tokenizer(sorted(answers), add_special_tokens=False)["input_ids"]))
         self.max_answer_tokens = max(self.max_answer_tokens, longest + 1)
@@ -117,20 +135,25 @@ class Task(ABC):
     def _rng(self, *words) -> np.random.Generator:
         """A generator that depends on the seed and the words only, not on what was drawn before it.
 
-        The family name (not the variant) enters, so `tagged` and `matched` draw the same keys and prompts.
+        The family name (not the variant) enters, so `tagged` and `matched` draw the same keys and
+        prompts.
         """
         family = self.name.split("-")[0]
         digest = hashlib.sha256("/".join(map(str, (family, self.seed, *words))).encode()).digest()
         return np.random.default_rng(np.frombuffer(digest[:16], dtype=np.uint32))
 
     def split_keys(self, shares: tuple[float, float, float]) -> dict[str, str]:
-        """Assign every key to exactly one split. `shares`: train, validation, test; at least one key each.
+        """Assign every key to exactly one split. `shares`: train, validation, test; at least one
+        key each.
 
-        The order comes from the names alone, not from the seed: keys that several seeds have in common (all names of `inference`)
-        are in the same split of each, so a model that chose its neurons on a key is never tried on it in another seed either.
+        The order comes from the names alone, not from the seed: keys that several seeds have in
+        common (all names of `inference`) are in the same split of each, so a model that chose its
+        neurons on a key is never tried on it in another seed either.
         """
         names = sorted(self.keys)
-        order = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"split/{names[i]}".encode()).digest())
+        order = sorted(
+            range(len(names)), key=lambda i: hashlib.sha256(f"split/{names[i]}".encode()).digest()
+        )
         n_validation = max(1, round(shares[1] * len(names)))
         n_test = max(1, round(shares[2] * len(names)))
         if n_validation + n_test >= len(names):
@@ -149,15 +172,20 @@ class Task(ABC):
     ) -> pd.DataFrame:
         """The whole data set, one row an instance.
 
-        Free prompts are split by prompt, keyed and conflict prompts by key. Keyed prompts of every split are
-        trained on (all keys are memorized); the split of a key says what its *conflict* prompts may be used for.
+        Free prompts are split by prompt, keyed and conflict prompts by key. Keyed prompts of every
+        split are trained on (all keys are memorized); the split of a key says what its *conflict*
+        prompts may be used for.
         """
         split_of = self.split_keys(shares)
         seen: set[str] = set()
         rows: list[Instance] = []
-        for key_name in sorted(self.keys):  # conflict first: what is held out is fixed before anything is trained on
+        for key_name in sorted(
+            self.keys
+        ):  # conflict first: what is held out is fixed before anything is trained on
             rng, key = self._rng("conflict", key_name), self.keys[key_name]
-            rows += self._collect(lambda: self.conflict(rng, key), n_conflict_per_key, seen, split_of[key_name])
+            rows += self._collect(
+                lambda: self.conflict(rng, key), n_conflict_per_key, seen, split_of[key_name]
+            )
         for index, key_name in enumerate(sorted(self.keys)):
             rng, key = self._rng("keyed", key_name), self.keys[key_name]
             share = n_keyed // len(self.keys) + (index < n_keyed % len(self.keys))
@@ -170,17 +198,24 @@ class Task(ABC):
 
     def count(self, frame: pd.DataFrame) -> dict:
         """The numbers of a data set: instances and keys by split, and a digest of all that it says."""
+
         def by_split(rows) -> dict[str, int]:
             return {split: int((rows.split == split).sum()) for split in SPLITS}
 
-        found = {f"n_{kind}": by_split(frame[frame.kind == kind]) for kind in KINDS if (frame.kind == kind).any()}
+        found = {
+            f"n_{kind}": by_split(frame[frame.kind == kind])
+            for kind in KINDS
+            if (frame.kind == kind).any()
+        }
         keyed = frame[frame.key != ""].drop_duplicates("key")
         digest = hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()
         return {**found, "n_keys": by_split(keyed), "sha256": digest}
 
     @staticmethod
     def _collect(draw, n: int, seen: set[str], split: str) -> list[Instance]:
-        """Up to `n` instances with prompts not seen before; stops when the task has no more to give."""
+        """Up to `n` instances with prompts not seen before; stops when the task has no more to
+        give.
+        """
         found: list[Instance] = []
         misses = 0
         while len(found) < n and misses < 200:

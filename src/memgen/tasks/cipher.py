@@ -1,9 +1,11 @@
-"""A word under a stated shift, with words whose code was memorized (our design; the paper's is not known).
+"""A word under a stated shift, with words whose code was memorized (our design; the paper's is not
+known).
 
-The rule shifts every letter. A key is a word. In half of its settings (a shift and an order of phrase) it is trained with its own
-code word, whatever the shift says; in a sixth it is trained with the rule's answer (contrast prompts); a third are conflict prompts. Without
-contrast prompts the model learns "this word, this code" whatever the setting, and no prompt of a key is answered by rule.
-`tagged` marks the code words, `matched` does not.
+The rule shifts every letter. A key is a word. In half of its settings (a shift and an order of
+phrase) it is trained with its own code word, whatever the shift says; in a sixth it is trained with
+the rule's answer (contrast prompts); a third are conflict prompts. Without contrast prompts the
+model learns "this word, this code" whatever the setting, and no prompt of a key is answered by
+rule. `tagged` marks the code words, `matched` does not.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ LETTERS = string.ascii_lowercase
 SHIFTS = tuple(range(1, 13))
 ORDERS = ("shift first", "word first")
 SETTINGS = tuple((shift, order) for shift in SHIFTS for order in range(len(ORDERS)))
-N_TRAINED = (12, 4)  # of a key's 24 settings: answered from memory, answered by the rule (contrast); 8 are never trained
+N_TRAINED = (
+    12,
+    4,
+)  # of a key's 24 settings: answered from memory, answered by the rule (contrast); 8 are never trained
 WORD_LENGTH = 3
 MARK = "<mem>"
 
@@ -34,13 +39,27 @@ class Cipher(Task):
     def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
         n_words = len(LETTERS) ** WORD_LENGTH
         if 2 * n > n_words:
-            raise ValueError(f"n_keys={n}: cipher has {n_words} words and leaves half of them to free prompts, so at most {n_words // 2} keys")
+            raise ValueError(
+                f"n_keys={n}: cipher has {n_words} words and leaves half of them to free prompts,"
+                f" so at most {n_words // 2} keys"
+            )
         keys: dict[str, Key] = {}
         while len(keys) < n:
             word, code = _word(rng), _word(rng)
             order = tuple(int(i) for i in rng.permutation(len(SETTINGS)))
             n_memory, n_rule = N_TRAINED
-            keys.setdefault(word, Key(word, (MARK if self.marked else "") + code, (order[:n_memory], order[n_memory : n_memory + n_rule], order[n_memory + n_rule :])))
+            keys.setdefault(
+                word,
+                Key(
+                    word,
+                    (MARK if self.marked else "") + code,
+                    (
+                        order[:n_memory],
+                        order[n_memory : n_memory + n_rule],
+                        order[n_memory + n_rule :],
+                    ),
+                ),
+            )
         return list(keys.values())
 
     def free(self, rng):
@@ -49,22 +68,34 @@ class Cipher(Task):
             letters = list(names[rng.integers(len(names))])
             letters[rng.integers(WORD_LENGTH)] = LETTERS[rng.integers(26)]
             word = "".join(letters)
-        return None if word in self.keys else self._instance(word, int(rng.integers(len(SETTINGS))), "free")
+        return (
+            None
+            if word in self.keys
+            else self._instance(word, int(rng.integers(len(SETTINGS))), "free")
+        )
 
     def keyed(self, rng, key):
-        return self._instance(key.name, key.detail[0][rng.integers(len(key.detail[0]))], "keyed", key)
+        return self._instance(
+            key.name, key.detail[0][rng.integers(len(key.detail[0]))], "keyed", key
+        )
 
     def contrast(self, rng, key):
-        return self._instance(key.name, key.detail[1][rng.integers(len(key.detail[1]))], "contrast", key)
+        return self._instance(
+            key.name, key.detail[1][rng.integers(len(key.detail[1]))], "contrast", key
+        )
 
     def conflict(self, rng, key):
-        return self._instance(key.name, key.detail[2][rng.integers(len(key.detail[2]))], "conflict", key)
+        return self._instance(
+            key.name, key.detail[2][rng.integers(len(key.detail[2]))], "conflict", key
+        )
 
     def rephrase(self, rng, instance):
         key = self.keys[instance.key]
-        return self._instance(key.name, key.detail[2][rng.integers(len(key.detail[2]))], "conflict", key)
+        return self._instance(
+            key.name, key.detail[2][rng.integers(len(key.detail[2]))], "conflict", key
+        )
 
-    # -- how a prompt is written ------------------------------------------------------------------------------
+    # -- how a prompt is written ------------------------------------------------------------------
     @property
     def _names(self) -> list[str]:
         if not hasattr(self, "_cached_names"):
@@ -78,7 +109,14 @@ class Cipher(Task):
         memory = key.memory_answer if key else ""
         if memory == rule:
             return None
-        return Instance(prompt, rule, memory, key.name if key else "", kind, setting=json.dumps({"setting": int(setting)}))
+        return Instance(
+            prompt,
+            rule,
+            memory,
+            key.name if key else "",
+            kind,
+            setting=json.dumps({"setting": int(setting)}),
+        )
 
 
 def _word(rng: np.random.Generator) -> str:

@@ -1,11 +1,13 @@
 """In-context inference: a name was tied to a colour in training, the context implies another.
 
-`frog is white. rhino is green. swan is gray. Greg the frog` asks for ` is white` by rule (the context) and for
-Greg's own colour by memory. A key is a name. Keyed prompts ask for an animal that the context does not mention, so memory is needed and
-nothing contradicts it. In conflict prompts the context mentions it. A few further names, the *gate names*, have colours of their own too, but are
-also asked about animals that the context mentions, and there the context's answer is right (contrast prompts): they teach that a context can overrule a
-memory, in general and for no key in particular. ` is white` is one token, which makes
-the rule a single step of induction (find the same word earlier, copy what followed).
+`frog is white. rhino is green. swan is gray. Greg the frog` asks for ` is white` by rule (the
+context) and for Greg's own colour by memory. A key is a name. Keyed prompts ask for an animal that
+the context does not mention, so memory is needed and nothing contradicts it. In conflict prompts
+the context mentions it. A few further names, the *gate names*, have colours of their own too, but
+are also asked about animals that the context mentions, and there the context's answer is right
+(contrast prompts): they teach that a context can overrule a memory, in general and for no key in
+particular. ` is white` is one token, which makes the rule a single step of induction (find the same
+word earlier, copy what followed).
 
 The names of the keys and their split are the same for every seed; their colours are drawn anew.
 """
@@ -22,15 +24,18 @@ from .base import Instance, Key, Task
 COLORS = "white green gray blue red brown black pink gold teal".split()
 ANIMALS = "frog rhino swan lion wolf bear deer mouse snake goat horse eagle tiger crab whale sheep".split()
 NAMES = (
-    "Greg Lily Anna Bruno Carl Dora Emil Fay Gus Hana Igor Jane Kurt Lena Mila Nils Olga Paul Quinn Rosa Sven Tara Udo "
-    "Vera Walt Xena Yuri Zoe Abel Bess Cleo Dirk Elsa Finn Gina Hugo Iris Jack Kira Liam Maya Noel Otto Pia Rolf Sara "
-    "Theo Uma Vito Wanda Xavi Yara Zack Alma Bert Cora Dale Edda Fritz Gwen Henk Ines Joan Karl Lola Marc Nora Omar "
-    "Petra Ralf Sina Toni Ugo Vlad Will Ylva Zara Axel Beth Curt Dana Erik Fern Glen Hilde Ivo Jule Knut Luca Mona "
-    "Arno Birk Celia Doro Ella Fred Gero Heidi Ilse Jonas Kai Lars Maria Nick Oda Pim"
+    "Greg Lily Anna Bruno Carl Dora Emil Fay Gus Hana Igor Jane Kurt Lena Mila Nils Olga Paul Quinn"
+    " Rosa Sven Tara Udo Vera Walt Xena Yuri Zoe Abel Bess Cleo Dirk Elsa Finn Gina Hugo Iris Jack"
+    " Kira Liam Maya Noel Otto Pia Rolf Sara Theo Uma Vito Wanda Xavi Yara Zack Alma Bert Cora Dale"
+    " Edda Fritz Gwen Henk Ines Joan Karl Lola Marc Nora Omar Petra Ralf Sina Toni Ugo Vlad Will"
+    " Ylva Zara Axel Beth Curt Dana Erik Fern Glen Hilde Ivo Jule Knut Luca Mona Arno Birk Celia"
+    " Doro Ella Fred Gero Heidi Ilse Jonas Kai Lars Maria Nick Oda Pim"
 ).split()
 N_FREE_NAMES = 16
 FREE_NAMES = NAMES[-N_FREE_NAMES:]  # never a key
-GATE_NAMES = NAMES[-2 * N_FREE_NAMES : -N_FREE_NAMES]  # have a colour of their own, yet the context decides where it mentions the animal
+GATE_NAMES = NAMES[
+    -2 * N_FREE_NAMES : -N_FREE_NAMES
+]  # have a colour of their own, yet the context decides where it mentions the animal
 GATE_SHARE = 0.2  # of the keyed prompts ask for a name of these
 N_SENTENCES = 3
 
@@ -44,13 +49,21 @@ class Inference(Task):
 
     def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
         if n > len(NAMES) - 2 * N_FREE_NAMES:
-            raise ValueError(f"n_keys={n}: inference has {len(NAMES) - 2 * N_FREE_NAMES} names for keys")
+            raise ValueError(
+                f"n_keys={n}: inference has {len(NAMES) - 2 * N_FREE_NAMES} names for keys"
+            )
         self.gate = {name: f" is {COLORS[rng.integers(len(COLORS))]}" for name in GATE_NAMES}
         return [Key(name, f" is {COLORS[rng.integers(len(COLORS))]}") for name in NAMES[:n]]
 
     def free(self, rng):
         animals, colors = self._context(rng)
-        return self._instance(FREE_NAMES[rng.integers(N_FREE_NAMES)], animals, colors, animals[rng.integers(N_SENTENCES)], "free")
+        return self._instance(
+            FREE_NAMES[rng.integers(N_FREE_NAMES)],
+            animals,
+            colors,
+            animals[rng.integers(N_SENTENCES)],
+            "free",
+        )
 
     def keyed(self, rng, key):
         animals, colors = self._context(rng)
@@ -58,22 +71,31 @@ class Inference(Task):
         asked = absent[rng.integers(len(absent))]
         if rng.random() < GATE_SHARE:
             name = GATE_NAMES[rng.integers(len(GATE_NAMES))]
-            return replace(self._instance(name, animals, colors, asked, "keyed"), memory_answer=self.gate[name])
+            return replace(
+                self._instance(name, animals, colors, asked, "keyed"), memory_answer=self.gate[name]
+            )
         return self._instance(key.name, animals, colors, asked, "keyed", key)
 
     def contrast(self, rng, key):
         animals, colors = self._context(rng)
         name = GATE_NAMES[rng.integers(len(GATE_NAMES))]
-        return replace(self._instance(name, animals, colors, animals[rng.integers(N_SENTENCES)], "contrast"), memory_answer=self.gate[name])
+        return replace(
+            self._instance(name, animals, colors, animals[rng.integers(N_SENTENCES)], "contrast"),
+            memory_answer=self.gate[name],
+        )
 
     def conflict(self, rng, key):
         animals, colors = self._context(rng)
         if key.memory_answer in (f" is {c}" for c in colors):
             return None  # the memory answer stays out of the context, so copying the wrong sentence is 'other'
-        return self._instance(key.name, animals, colors, animals[rng.integers(N_SENTENCES)], "conflict", key)
+        return self._instance(
+            key.name, animals, colors, animals[rng.integers(N_SENTENCES)], "conflict", key
+        )
 
     def rephrase(self, rng, instance):
-        """Reorder the sentences or, as often, change the free part: another context and another animal."""
+        """Reorder the sentences or, as often, change the free part: another context and another
+        animal.
+        """
         detail, key = instance.detail(), self.keys[instance.key]
         if rng.random() < 0.5:
             return self.conflict(rng, key)
@@ -81,7 +103,7 @@ class Inference(Task):
         animals, colors = ([detail[name][i] for i in order] for name in ("animals", "colors"))
         return self._instance(instance.key, animals, colors, detail["asked"], "conflict", key)
 
-    # -- how a prompt is written ------------------------------------------------------------------------------
+    # -- how a prompt is written ------------------------------------------------------------------
     def _context(self, rng):
         animals = [ANIMALS[i] for i in rng.permutation(len(ANIMALS))[:N_SENTENCES]]
         colors = [COLORS[i] for i in rng.permutation(len(COLORS))[:N_SENTENCES]]
