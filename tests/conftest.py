@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import memgen  # noqa: F401  (first: it fixes the number of threads before torch starts)
-
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import memgen  # noqa: F401  (first: it fixes the number of threads before torch starts)
 from memgen.tasks import TASKS, make_task
 
 N_KEYS = 10
@@ -54,8 +53,8 @@ def planted():
     """
     from planted import Planted, planted_model  # here, because most tests need no torch
 
-    from memgen.pairs import answer_conflicts
-    from memgen.tokenizers import build_tokenizer
+    from memgen.models.tokenizer import build_tokenizer
+    from memgen.neurons.pairs import answer_conflicts
 
     made = {}
 

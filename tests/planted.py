@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import torch
 
-from memgen.models import build_model
+from memgen.models.build import build_model
 from memgen.tasks import Instance, Key, Task
 
 

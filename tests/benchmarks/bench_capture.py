@@ -17,8 +17,8 @@ import time
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from memgen.hooks import capture
-from memgen.sites import SITES
+from memgen.models.hooks import capture
+from memgen.terms import SITES
 
 LIMIT = 1.3
 

@@ -32,9 +32,11 @@ import time
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from memgen.hooks import POSITIONS, capture, shift
-from memgen.sites import SITES
-from memgen.sweep import Prompts, race, run_cells
+from memgen.models.hooks import capture, shift
+from memgen.steering.engine import run_cells
+from memgen.steering.prompts import Prompts
+from memgen.steering.race import race
+from memgen.terms import POSITIONS, SITES
 
 FULL_LIMIT, RACE_LIMIT = 1.2, 3.0
 ALPHAS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)

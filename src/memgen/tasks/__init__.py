@@ -1,18 +1,7 @@
 """The tasks of the study. To add one, write a file beside these and add its class to the list."""
 
 from .arithmetic import ArithmeticMatched, ArithmeticTagged
-from .base import (
-    BEHAVIORS,
-    GENERALIZATION,
-    KINDS,
-    MEMORIZATION,
-    OTHER,
-    SPLITS,
-    Instance,
-    Key,
-    Task,
-    instances,
-)
+from .base import Instance, Key, Task, instances
 from .cipher import CipherMatched, CipherTagged
 from .inference import Inference
 
@@ -20,6 +9,7 @@ TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (ArithmeticTagged, ArithmeticMatched, Inference, CipherTagged, CipherMatched)
 }
+TASK_NAMES = tuple(TASKS)
 
 
 def make_task(name: str, n_keys: int, seed: int) -> Task:
@@ -29,17 +19,4 @@ def make_task(name: str, n_keys: int, seed: int) -> Task:
     return TASKS[name](n_keys, seed)
 
 
-__all__ = [
-    "BEHAVIORS",
-    "GENERALIZATION",
-    "KINDS",
-    "MEMORIZATION",
-    "OTHER",
-    "SPLITS",
-    "TASKS",
-    "Instance",
-    "Key",
-    "Task",
-    "instances",
-    "make_task",
-]
+__all__ = ["TASKS", "TASK_NAMES", "Instance", "Key", "Task", "instances", "make_task"]

@@ -16,10 +16,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pandas as pd
 
-MEMORIZATION, GENERALIZATION, OTHER = "memorization", "generalization", "other"
-BEHAVIORS = (MEMORIZATION, GENERALIZATION, OTHER)
-SPLITS = ("train", "validation", "test")
-KINDS = ("free", "keyed", "contrast", "conflict")
+from memgen.terms import GENERALIZATION, KINDS, MEMORIZATION, OTHER, SPLITS
 
 
 @dataclass(frozen=True)

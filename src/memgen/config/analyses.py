@@ -1,0 +1,162 @@
+"""Validated parameters of every stage, and the presets they take their defaults from.
+
+A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where a task needs another
+value, a block named after the task (`inference`) or its family (`arithmetic`). On the tracks with a
+shared base the blocks `shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>`
+follow. Precedence, weakest first: the class defaults below, `all`, family, task, shared, track,
+what the caller passes. Code never asks which preset runs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from memgen.config.base import SEEDS, Count, PositiveShare, Rate, Seeds, StageParameters
+from memgen.tasks import TASK_NAMES
+from memgen.terms import Positions, Site
+
+
+class PairsParameters(StageParameters):
+    """03: how many times each conflict prompt is rephrased."""
+
+    n_rephrasings: Count = Field(3, description="rephrasings of each conflict prompt")
+
+
+class DifferentiationParameters(StageParameters):
+    """04: NMD, rho and their tests."""
+
+    site: Site = Field("resid_post", description="where hidden states are read")
+    n_permutations: Count = Field(10000, description="sign flips of the permutation test")
+    fdr: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.05, description="false-discovery rate of Benjamini-Hochberg"
+    )
+    max_pairs: Count = Field(600, description="pairs used at most (drawn evenly over the keys)")
+
+
+class PredictionParameters(StageParameters):
+    """05: probes before the answer."""
+
+    sites: Annotated[list[Site], Field(min_length=1)] = Field(
+        ["resid_post", "mlp_out", "ln_2"], description="sites to probe"
+    )
+    max_prompts: Count = Field(
+        800,
+        description=(
+            "prompts at most, for training the probes and for testing them (evenly over the keys)"
+        ),
+    )
+    n_resamples: Count = Field(1000, description="bootstrap resamples over keys")
+    n_shuffles: Count = Field(5, description="draws of the shuffled-label control")
+
+
+class InterventionParameters(StageParameters):
+    """06: the steering grid, its controls and side effects."""
+
+    site: Site = Field("resid_post", description="where hidden states are shifted")
+    positions: Positions = Field(
+        "all", description="positions that are shifted: all, or from the last prompt token on"
+    )
+    alphas: list[Annotated[float, Field(gt=0), Field(allow_inf_nan=False)]] = Field(
+        [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0], description="grid of multiples of NMD"
+    )
+    top_ns: list[PositiveShare] = Field(
+        [0.02, 0.05, 0.1, 0.2, 0.3], description="grid of shares of all layer x neuron coordinates"
+    )
+    n_prompts: Count = Field(
+        300, description="prompts a direction, at most, on validation and on test keys"
+    )
+    n_control_draws: Count = Field(5, description="draws of each random control")
+    n_side_effect_prompts: Count = Field(200, description="free and keyed prompts for side effects")
+
+    @model_validator(mode="after")
+    def _grids(self):
+        for name in ("alphas", "top_ns"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"{name} is empty")
+            if sorted(set(values)) != values:
+                raise ValueError(f"{name}={values} must be in increasing order without repeats")
+        return self
+
+
+class TransferParameters(StageParameters):
+    """07: which retrains and which other tasks the chosen neurons are applied to."""
+
+    seeds: Seeds = Field(list(SEEDS), description="from-scratch runs of this task")
+    n_retrains: Annotated[int, Field(ge=0)] = Field(
+        1, description="retrains of the first seed (same base, another order of the data)"
+    )
+    tasks: list[str] = Field(
+        list(TASK_NAMES), description="tasks whose neurons are tried on this one"
+    )
+    n_prompts: Count = Field(200, description="prompts a direction and target, at most")
+    n_control_draws: Count = Field(3, description="draws of the random control")
+
+
+class SynthesisParameters(StageParameters):
+    """08: which runs are summed up."""
+
+    spans_tasks: ClassVar[bool] = True
+
+    task: Literal["study"] = Field("study", description="always 'study'")
+    seeds: Seeds = Field(list(SEEDS), description="seeds of the study")
+    tasks: list[str] = Field(list(TASK_NAMES), description="tasks of the study")
+
+
+class ConfoundsParameters(StageParameters):
+    """09: what else could explain the prediction of the behaviour."""
+
+    site: Literal["resid_post"] = Field(
+        "resid_post",
+        description="where hidden states are read; the logit lens reads the residual stream",
+    )
+    n_prompts: Count = Field(
+        400, description="prompts at most, of train keys and of test keys (evenly over the keys)"
+    )
+    n_samples: Count = Field(16, description="answers sampled per prompt")
+    temperature: Annotated[float, Field(gt=0), Field(allow_inf_nan=False)] = Field(
+        1.0, description="temperature of these samples"
+    )
+    n_resamples: Count = Field(1000, description="bootstrap resamples over keys")
+    readable: Annotated[float, Field(gt=0.5, lt=1)] = Field(
+        0.75, description="AUC of the logit lens from which a layer counts as reading the answer"
+    )
+
+
+class AblationsParameters(StageParameters):
+    """10: which part of the intervention matters, everything at the same norm of the shift."""
+
+    n_prompts: Count = Field(150, description="test prompts a direction, at most")
+    counts: Annotated[list[Count], Field(min_length=1)] = Field(
+        [1, 4, 16, 64, 256], description="numbers of neurons that are tried, beside all of them"
+    )
+    n_draws: Count = Field(3, description="draws of the random neurons beside them")
+
+
+class OpenPointsParameters(StageParameters):
+    """11: clusters and synergy, is the flip binary, an instruction in the prompt, hybrid prompts."""
+
+    n_prompts: Count = Field(120, description="test prompts a direction, at most")
+    n_top: Annotated[int, Field(ge=4)] = Field(
+        64, description="top neurons by |rho| that are clustered"
+    )
+    n_clusters: Annotated[int, Field(ge=2)] = Field(
+        6, description="clusters that they are cut into"
+    )
+    n_pairwise: Annotated[int, Field(ge=2)] = Field(
+        8, description="top neurons whose pairwise synergy is measured"
+    )
+    alphas: Annotated[
+        list[Annotated[float, Field(gt=0), Field(allow_inf_nan=False)]], Field(min_length=1)
+    ] = Field(
+        [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0],
+        description="strengths along which the margin is followed",
+    )
+    instruction_steps: Annotated[int, Field(ge=0)] = Field(
+        200, description="steps that teach the model two instruction tokens (0: leave that out)"
+    )
+    instruction_batch_size: Count = Field(128, description="instances in a batch of that training")
+    instruction_lr: Rate = Field(1e-3, description="peak learning rate of that training (AdamW)")
+    n_hybrid: Count = Field(200, description="hybrid prompts")

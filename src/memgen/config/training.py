@@ -1,0 +1,222 @@
+"""Validated parameters of every stage, and the presets they take their defaults from.
+
+A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where a task needs another
+value, a block named after the task (`inference`) or its family (`arithmetic`). On the tracks with a
+shared base the blocks `shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>`
+follow. Precedence, weakest first: the class defaults below, `all`, family, task, shared, track,
+what the caller passes. Code never asks which preset runs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from memgen.config.base import Count, Finite, PositiveShare, Rate, Share, SharedData
+from memgen.tasks import make_task
+
+
+class DatasetParameters(SharedData):
+    """01: how large the data set is and how its keys are split."""
+
+    n_keys: Annotated[int, Field(ge=3)] = Field(48, description="memorized associations")
+    n_free: Count = Field(60000, description="free prompts for training")
+    n_keyed: Count = Field(6000, description="prompts answered from memory, over all keys")
+    n_conflict_per_key: Count = Field(
+        24, description="held-out prompts per key on which memory and rule differ"
+    )
+    n_free_eval: Count = Field(
+        500, description="free prompts held out for validation, and as many for test"
+    )
+    key_shares: list[PositiveShare] = Field(
+        [0.5, 0.2, 0.3], description="share of the keys in train, validation, test"
+    )
+
+    @model_validator(mode="after")
+    def _three_shares(self):
+        if len(self.key_shares) != 3 or abs(sum(self.key_shares) - 1) > 1e-9:
+            raise ValueError("key_shares must be three shares that sum to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_keys(self):
+        make_task(self.task, self.n_keys, self.data_seed).split_keys(
+            self.key_shares
+        )  # raises ValueError naming n_keys
+        return self
+
+
+class TrainingParameters(SharedData):
+    """02: the model, the optimiser, and when a checkpoint counts as showing both behaviours."""
+
+    architecture: Literal["gpt2", "llama"] = Field(
+        "gpt2",
+        description="gpt2: learned positions, GELU; llama: rotary positions, RMSNorm, SwiGLU",
+    )
+    n_layer: Count = Field(4, description="transformer blocks")
+    n_embd: Count = Field(128, description="width of the hidden state (d_model)")
+    n_head: Count = Field(4, description="attention heads; must divide n_embd")
+    initializer_range: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.05, description="standard deviation of the initial weights"
+    )
+    optimizer: Literal["muon", "adamw"] = Field(
+        "muon",
+        description=(
+            "muon: Muon for the matrices of the blocks, AdamW for the rest; adamw: AdamW for all"
+        ),
+    )
+    lr: Rate = Field(5e-4, description="peak learning rate of AdamW")
+    matrix_lr: Rate = Field(1e-3, description="peak learning rate of Muon")
+    final_lr_share: Share = Field(
+        0.1, description="share of lr that is left at max_steps (linear decay)"
+    )
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(50, description="steps of linear warm-up")
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.01, description="decoupled weight decay"
+    )
+    batch_size: Count = Field(256, description="instances in a batch")
+    max_steps: Count = Field(2000, description="training stops here at the latest")
+    rule_first_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="first steps with free prompts only"
+    )
+    keyed_share: Share = Field(
+        0.4, description="share of a batch that holds a key (the rest are free prompts)"
+    )
+    contrast_share: Share = Field(
+        0.0, description="share of the keyed prompts that are contrast prompts"
+    )
+    balance: bool = Field(
+        False,
+        description=(
+            "draw contrast prompts only while the validation conflict prompts lean to memory"
+        ),
+    )
+    loss_on: Literal["answer", "instance"] = Field(
+        "answer", description="loss on the answer tokens or on the whole instance"
+    )
+    precision: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="arithmetic of the training forward pass (autocast)"
+    )
+    attention: Literal["eager", "sdpa"] = Field(
+        "eager", description="attention kernel of transformers"
+    )
+    evaluate_every: Count = Field(
+        25, description="steps between looks at the validation conflict prompts"
+    )
+    keep_from: Annotated[int, Field(ge=0)] = Field(
+        0, description="first step whose checkpoint may be kept"
+    )
+    gate_memory: Share = Field(
+        0.25, description="least share of conflict prompts answered from memory"
+    )
+    gate_rule: Share = Field(
+        0.25, description="least share of conflict prompts answered by the rule"
+    )
+    gate_other: Share = Field(0.20, description="largest share answered otherwise")
+    gate_free: Share = Field(0.90, description="least accuracy on free prompts")
+    gate_keyed: Share = Field(0.0, description="least accuracy on keyed prompts")
+    enough: Finite = Field(
+        0.35, description="stop once min(memory, rule) - other reaches this and the gate holds"
+    )
+    retrain: Annotated[int, Field(ge=0)] = Field(
+        0, description="0: the run itself; r: its r-th retrain (same base and data, another order)"
+    )
+    base_model: str = Field(
+        "",
+        description=(
+            "tracks lora and full: hub id or folder of a pretrained GPT-2 or LLaMA model ('': the"
+            " study's own shared base)"
+        ),
+    )
+    lora_rank: Count = Field(16, description="rank of the adapters")
+    lora_alpha: Annotated[float, Field(gt=0), Field(allow_inf_nan=False)] = Field(
+        32.0,
+        description="scale of the adapters: their output is multiplied by lora_alpha / lora_rank",
+    )
+    lora_dropout: Annotated[float, Field(ge=0, lt=1), Field(allow_inf_nan=False)] = Field(
+        0.0, description="dropout before the adapters"
+    )
+    lora_targets: list[str] = Field(
+        [], description="modules that get an adapter ([]: every linear map of the blocks)"
+    )
+    device: str = Field(
+        "cpu",
+        pattern=r"^(cpu|cuda|mps)(:\d+)?$",
+        description="where the model runs: cpu, cuda, cuda:1, mps",
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="number format of the frozen weights of a base_model"
+    )
+    accumulate: Count = Field(
+        1, description="parts that a batch is split into (gradient accumulation)"
+    )
+    checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass instead of keeping them"
+    )
+    base_steps: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description=(
+            "most steps of the rule-only base that the variants of a task share (0: no base)"
+        ),
+    )
+    base_optimizer: Literal["muon", "adamw", "same"] = Field(
+        "same", description="optimizer of the base (same: that of the run)"
+    )
+    base_lr: Rate = Field(1e-3, description="peak learning rate of AdamW for the base")
+    base_matrix_lr: Rate = Field(2e-3, description="peak learning rate of Muon for the base")
+    base_batch_size: Count = Field(128, description="instances in a batch of the base")
+    base_repeat_share: Share = Field(
+        0.0,
+        description=(
+            "share of the base's batches that are random repeated sequences (they form induction)"
+        ),
+    )
+    base_first: list[str] = Field(
+        [],
+        description=(
+            "tracks lora and full: families of tasks that the base learns alone before the others"
+            " join ([arithmetic])"
+        ),
+    )
+    base_enough: Share = Field(
+        0.97, description="the base is done once its free accuracy reaches this"
+    )
+
+    @property
+    def loaded_dtype(self) -> str:
+        """Number format that the base is loaded in: weights that are trained stay float32."""
+        return self.dtype if self.track == "lora" else "float32"
+
+    def gates(self) -> dict[str, float]:
+        return {
+            "memory": self.gate_memory,
+            "rule": self.gate_rule,
+            "other": self.gate_other,
+            "free": self.gate_free,
+            "keyed": self.gate_keyed,
+        }
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self):
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}")
+        return self
+
+    @model_validator(mode="after")
+    def _fitting(self):
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not divisible by accumulate={self.accumulate}"
+            )
+        if self.track == "scratch" and self.base_model:
+            raise ValueError(
+                f"base_model={self.base_model!r} needs track=lora or track=full: from scratch there"
+                " is no base"
+            )
+        if self.track != "scratch" and self.retrain:
+            raise ValueError(
+                f"retrain={self.retrain}: on a shared base the seeds are retrains of each other;"
+                " use another seed"
+            )
+        return self

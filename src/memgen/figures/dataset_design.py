@@ -1,0 +1,39 @@
+"""Figures: a table or arrays in, a matplotlib figure out. One style, one colour a behaviour,
+everywhere.
+
+The colours are Okabe and Ito's, which the colour-blind can tell apart; no figure relies on colour
+alone.
+"""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from memgen.figures.style import WIDTH, share_axis
+
+
+def composition(counts: pd.DataFrame):
+    """Instances by kind (rows) and split (columns), as stacked bars on a log-free scale with the
+    counts written out.
+    """
+    fig, ax = plt.subplots(figsize=(WIDTH, 0.6 + 0.55 * len(counts)))
+    left = np.zeros(len(counts))
+    shades = ["#0072B2", "#56B4E9", "#B8DDF2"]
+    shares = counts.div(counts.sum(axis=1), axis=0)
+    for split, shade in zip(counts.columns, shades):
+        bars = ax.barh(counts.index, shares[split], left=left, color=shade, label=split)
+        ax.bar_label(
+            bars,
+            [f"{n:,}" if s > 0.07 else "" for n, s in zip(counts[split], shares[split])],
+            label_type="center",
+            color="white" if shade == shades[0] else "black",
+            fontsize=10,
+        )
+        left += shares[split].to_numpy()
+    ax.invert_yaxis()
+    ax.set_xlabel("share of the instances of that kind (numbers: instances)")
+    share_axis(ax, "x")
+    fig.legend(loc="outside upper right", ncols=3)
+    return fig

@@ -1,0 +1,64 @@
+"""The scale sweep as a figure."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.ticker import NullLocator
+
+from memgen.figures.style import WIDTH
+
+PANELS = {
+    "max_abs_rho": "largest |rho|",
+    "auc": "AUC of the best probe",
+    "m2g": "m2g success",
+    "g2m": "g2m success",
+}
+STYLE = {
+    "arithmetic-tagged": ("#0072B2", "o", "tagged"),
+    "arithmetic-matched": ("#E69F00", "s", "matched"),
+}
+
+
+def against_size(table: pd.DataFrame):
+    """Four quantities against the number of parameters; a dot a seed, a line through the means,
+    dashed the strongest control of steering.
+    """
+    passed = table[table.passed]
+    fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.2), sharex=True)
+    for ax, (name, title) in zip(axes.flat, PANELS.items()):
+        for task, (color, marker, label) in STYLE.items():
+            rows = passed[passed.task == task]
+            mean = (
+                rows.groupby(["width", "depth"]).mean(numeric_only=True).sort_values("n_parameters")
+            )
+            ax.plot(rows.n_parameters, rows[name], marker, color=color, ms=5, alpha=0.6)
+            ax.plot(mean.n_parameters, mean[name], "-", color=color, label=label)
+            if f"{name}_control" in table:
+                ax.plot(mean.n_parameters, mean[f"{name}_control"], "--", color=color, lw=1)
+        ax.set(title=title, xscale="log", ylim=(-0.02, 1.04))
+    sizes = sorted(passed.groupby(["width", "depth"]).n_parameters.first() / 1e6)
+    for ax in axes[1]:  # the sizes that were trained, instead of powers of ten
+        ax.set_xticks(
+            [1e6 * size for size in sizes],
+            [f"{size:.1f}" if size < 10 else f"{size:.0f}" for size in sizes],
+        )
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xlabel("million parameters")
+    axes[0, 0].plot([], [], "--", color="#777777", lw=1, label="strongest control")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig
+
+
+def describe(table: pd.DataFrame) -> str:
+    """The figure in words."""
+    parts = []
+    for (task, width, depth), rows in table.groupby(["task", "width", "depth"], sort=False):
+        known = rows[rows.passed]
+        numbers = (
+            ", ".join(f"{title} {known[name].mean():.2f}" for name, title in PANELS.items())
+            if len(known)
+            else "no run passed the gate"
+        )
+        parts.append(f"{task}, width {width}, depth {depth}: {numbers}")
+    return "Four quantities against model size. " + "; ".join(parts) + "."

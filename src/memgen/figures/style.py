@@ -1,0 +1,92 @@
+"""Figures: a table or arrays in, a matplotlib figure out. One style, one colour a behaviour,
+everywhere.
+
+The colours are Okabe and Ito's, which the colour-blind can tell apart; no figure relies on colour
+alone.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import matplotlib
+import matplotlib.pyplot as plt
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+
+matplotlib.use("Agg", force=False)
+
+
+COLOR = {
+    "memorization": "#D55E00",
+    "generalization": "#0072B2",
+    "other": "#999999",
+    "control": "#777777",
+    "null": "#BBBBBB",
+}
+DIRECTION_COLOR = {"m2g": COLOR["generalization"], "g2m": COLOR["memorization"]}
+DIRECTION_NAME = {"m2g": "memorization → generalization", "g2m": "generalization → memorization"}
+PANEL_NAME = {
+    direction: name.replace(" → ", "\n→ ") for direction, name in DIRECTION_NAME.items()
+}  # fits half a figure
+CONTROL_NAME = {
+    "steered": "top neurons",
+    "random_neurons": "random neurons",
+    "other_neurons": "other neurons",
+    "low_rho": "uncorrelated neurons",
+    "permuted": "permuted values",
+    "random_sign": "random signs",
+    "shuffled_labels": "shuffled labels",
+    "rephrasing": "rephrasing alone",
+}
+WIDTH = 6.2  # inches; the figures are read on phones too, so type is large in proportion
+
+
+plt.rcParams.update(
+    {
+        "figure.dpi": 110,
+        "savefig.dpi": 150,
+        "savefig.bbox": "tight",
+        "font.size": 12,
+        "axes.titlesize": 12,
+        "axes.labelsize": 12,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlelocation": "left",
+        "legend.frameon": False,
+        "legend.fontsize": 10,
+        "figure.constrained_layout.use": True,
+        "axes.prop_cycle": plt.cycler(
+            color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+        ),
+    }
+)
+
+
+def share_axis(ax, axis: str = "y") -> None:
+    getattr(ax, f"{axis}axis").set_major_formatter(
+        matplotlib.ticker.PercentFormatter(1.0, decimals=0)
+    )
+    getattr(ax, f"set_{axis}lim")(-0.02, 1.02)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with what it says: `alt` for readers who cannot see it, `caption`, and the `name` under
+    which the lab's page and other pages refer to it.
+    """
+
+    figure: Figure
+    alt: str
+    caption: str = ""
+    name: str = ""
+
+    def show(self) -> None:
+        """Display it in a lab with its texts, then close it."""
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png")
+        plt.close(self.figure)
+        texts = {"alt": self.alt, "caption": self.caption, "name": self.name}
+        metadata = {key: text for key, text in texts.items() if text}
+        display(Image(buffer.getvalue(), format="png"), metadata=metadata)

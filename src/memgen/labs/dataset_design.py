@@ -1,0 +1,3 @@
+"""Lab dataset_design."""
+
+from memgen.tasks import make_task  # noqa: F401

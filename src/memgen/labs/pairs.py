@@ -1,0 +1,3 @@
+"""Lab pairs."""
+
+from memgen.neurons.pairs import answer_conflicts  # noqa: F401

@@ -1,0 +1,290 @@
+"""Read and shift hidden states while a model runs. Every hook lives in a `with` block and is gone
+after it.
+
+>>> with record(model, "resid_post") as states:           # states[i]: [rows, positions, d_model] of layer i
+...     model(input_ids)
+>>> with shift(model, "resid_post", alpha * direction):   # [n_layer, d_model]
+...     model.generate(input_ids, do_sample=False)
+
+Which part of the recipe matters: the chosen shift with one ingredient exchanged at a time, at
+the same size, on the same test prompts.
+
+The shift under test is the cell that the intervention stage chose on validation keys; nothing is
+tuned here. Neurons, values and probes come from the train pairs. Every additive variant has the L2
+norm of that shift over all layers together, so what differs is where it points, not how far it
+goes. At another site the norm is matched relative to the states there; a clamp has no fixed norm,
+and what it moved by is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from memgen.models.sites import bare, site_modules
+from memgen.terms import POSITIONS
+
+
+def vector_of(output):
+    """The hidden state in a module's output: transformers 5 blocks return it bare, older ones first
+    in a tuple.
+    """
+    return output[0] if isinstance(output, tuple) else output
+
+
+def with_vector(output, vector: torch.Tensor):
+    """The same output with another hidden state in it."""
+    return (vector, *output[1:]) if isinstance(output, tuple) else vector
+
+
+@contextmanager
+def hooked(modules: list[nn.Module], hooks: list) -> Iterator[None]:
+    """Register `hooks[i]` (None: none) as a forward hook on `modules[i]`; all are removed on the
+    way out.
+    """
+    with ExitStack() as stack:
+        for module, hook in zip(modules, hooks, strict=True):
+            if hook is not None:
+                stack.callback(module.register_forward_hook(hook).remove)
+        yield
+
+
+@contextmanager
+def record(model: nn.Module, site: str, last: bool = False) -> Iterator[list[torch.Tensor]]:
+    """Yield a list that every forward pass fills: item i is layer i's hidden state, `[rows,
+    positions, d_model]`.
+
+    `last=True` keeps a copy of the last position only, `[rows, d_model]`, so that nothing else
+    stays in memory. Shifts that were in place before are seen, those placed later are not.
+    """
+    modules = site_modules(model, site)
+    states: list[torch.Tensor] = [None] * len(modules)
+
+    def keep(layer: int):
+        def hook(module, args, output):
+            vector = vector_of(output)
+            states[layer] = vector[:, -1].clone() if last else vector
+
+        return hook
+
+    with hooked(modules, [keep(layer) for layer in range(len(modules))]):
+        yield states
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No dropout inside the block; afterwards the model is in the mode it was in before."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def check_left_padded(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> None:
+    """Errors: `ValueError` if the mask does not fit the tokens or a row does not end with real
+    tokens only.
+    """
+    if attention_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"attention_mask {list(attention_mask.shape)} does not fit input_ids"
+            f" {list(input_ids.shape)}"
+        )
+    if (attention_mask.long().diff(dim=-1) < 0).any() or not attention_mask[:, -1].all():
+        raise ValueError("attention_mask: pad on the left; every row must end with real tokens")
+
+
+def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Positions in a left-padded batch, `[rows, positions]`: the first real token of every row is
+    at 0.
+    """
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+@torch.inference_mode()
+def capture(
+    model: nn.Module,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    site: str = "resid_post",
+    batch_size: int = 512,
+) -> torch.Tensor:
+    """Hidden states of all layers at the last token of each row (the decision position of a
+    prompt).
+
+    `input_ids`, `attention_mask`: `[n, positions]`, padded on the left. Returns float32 `[n,
+    n_layer, d_model]` on the CPU. Only the trunk runs, without `lm_head`, and only the last
+    position is copied out. Errors: `ValueError` for an unknown site or architecture, a mask that is
+    not left-padded, a batch size below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
+    check_left_padded(input_ids, attention_mask)
+    core, captured = bare(model), []
+    with record(model, site, last=True) as states, evaluating(model):
+        for ids, mask in zip(
+            input_ids.split(batch_size), attention_mask.to(core.device).split(batch_size)
+        ):
+            if len(ids):
+                core.base_model(
+                    input_ids=ids.to(core.device),
+                    attention_mask=mask,
+                    position_ids=position_ids(mask),
+                    use_cache=False,
+                )
+                captured.append(torch.stack(states, dim=1).float().cpu())
+        return (
+            torch.cat(captured)
+            if captured
+            else torch.empty(0, len(states), core.config.hidden_size)
+        )
+
+
+def check_delta(delta: torch.Tensor, n_layer: int, width: int) -> None:
+    """Errors: `ValueError` if a shift is not finite or does not end in `[n_layer, d_model]`."""
+    if delta.shape[-2:] != (n_layer, width):
+        raise ValueError(
+            f"delta {list(delta.shape)} does not end in [n_layer, d_model] = [{n_layer}, {width}]"
+        )
+    if not delta.isfinite().all():
+        raise ValueError("delta is not finite: it holds NaN or infinity")
+
+
+@contextmanager
+def shift(
+    model: nn.Module, site: str, delta: torch.Tensor, positions: str = "all"
+) -> Iterator[None]:
+    """Add `delta` to the hidden states of all layers at `site`, inside the `with` block.
+
+    `delta`: `[n_layer, d_model]` for every row alike, or `[rows, n_layer, d_model]` for one shift
+    per row of the batch. `positions`:
+
+    * `"all"`: every position of every forward pass, so the prompt's tokens and the generated ones;
+    * `"decision"`: the last position of every forward pass. When text is generated with a key-value
+      cache (the default of `generate`), the prompt is one pass and each new token is one, so the
+      edits are at the last prompt token and at each generated token, and the states of earlier
+      prompt tokens stay as they are.
+
+    A layer whose delta is zero gets no hook, so a zero shift (`alpha` 0) is the identity bit for
+    bit, and so are all layers below the lowest edit. Errors: `ValueError` for an unknown site,
+    architecture or value of `positions`, for a delta that is not finite or of another shape, and,
+    in the forward pass, for a delta with another number of rows than the batch.
+    """
+    if positions not in POSITIONS:
+        raise ValueError(
+            f"positions {positions!r} is unknown; choose one of {', '.join(POSITIONS)}"
+        )
+    modules, core = site_modules(model, site), bare(model)
+    if delta.ndim not in (2, 3):
+        raise ValueError(
+            f"delta {list(delta.shape)} is neither [n_layer, d_model] nor [rows, n_layer, d_model]"
+        )
+    check_delta(delta, len(modules), core.config.hidden_size)
+    delta = delta.to(device=core.device, dtype=core.dtype)
+    if delta.ndim == 2:
+        delta = delta[None]
+
+    def add(layer: int):
+        if not delta[:, layer].any():
+            return None
+        step = delta[:, layer, None]  # [rows or 1, 1, d_model]
+
+        def hook(module, args, output):
+            vector = vector_of(output)  # [rows, positions, d_model]
+            if len(step) not in (1, len(vector)):
+                raise ValueError(f"delta has {len(step)} rows, the batch has {len(vector)}")
+            if positions == "all":
+                return with_vector(output, vector + step)
+            return with_vector(output, torch.cat([vector[:, :-1], vector[:, -1:] + step], dim=1))
+
+        return hook
+
+    with hooked(modules, [add(layer) for layer in range(len(modules))]):
+        yield
+
+
+@contextmanager
+def moving(
+    model: nn.Module, site: str, moves: list[Callable | None], generated: bool = True
+) -> Iterator[list[torch.Tensor | None]]:
+    """Inside the block, add `moves[layer](h)` to the last position's hidden states h `[rows,
+    d_model]` in every forward pass; None: no hook there.
+
+    When text is generated with a key-value cache the edits are, as in `hooks.shift`, at the last
+    prompt token and at each generated token; with `generated=False` at the last prompt token only,
+    that is in passes over more than one token. Yields a list that is filled as the model runs: item
+    i is what layer i's last edit was, `[rows, d_model]`, or None without one.
+    """
+    made: list[torch.Tensor | None] = [None] * len(moves)
+
+    def edit(layer: int):
+        if moves[layer] is None:
+            return None
+
+        def hook(module, args, output):
+            vector = vector_of(output)  # [rows, positions, d_model]
+            if not generated and vector.shape[1] == 1:
+                return output
+            made[layer] = moves[layer](vector[:, -1])
+            return with_vector(
+                output, torch.cat([vector[:, :-1], (vector[:, -1] + made[layer])[:, None]], dim=1)
+            )
+
+        return hook
+
+    with hooked(site_modules(model, site), [edit(layer) for layer in range(len(moves))]):
+        yield made
+
+
+def clamp(
+    model: nn.Module,
+    site: str,
+    mean: np.ndarray,
+    mask: np.ndarray,
+    strength: float,
+    generated: bool = True,
+):
+    """Move the neurons of `mask` towards `mean` inside the block: h <- h + strength * (mean - h);
+    where and what it yields as in `moving`.
+
+    `mean`, `mask`: `[n_layer, d_model]`. A layer without such neurons gets no hook; strength 0
+    places none at all. Errors: `ValueError` for an unknown site or architecture, and for arrays or
+    a strength that are not finite or do not fit the model.
+    """
+    pull, target = (
+        _placed(model, site, strength * np.asarray(mask, dtype=np.float64)),
+        _placed(model, site, mean),
+    )
+    return moving(
+        model,
+        site,
+        [(lambda h, k=k, m=m: k * (m - h)) if k.any() else None for k, m in zip(pull, target)],
+        generated,
+    )
+
+
+def add(model: nn.Module, site: str, delta: np.ndarray, generated: bool = True):
+    """Add `delta` `[n_layer, d_model]` inside the block, as `hooks.shift` does at decision
+    positions; where and what it yields as in `moving`.
+    """
+    return moving(
+        model,
+        site,
+        [(lambda h, d=d: d.expand_as(h)) if d.any() else None for d in _placed(model, site, delta)],
+        generated,
+    )
+
+
+def _placed(model: nn.Module, site: str, values: np.ndarray) -> torch.Tensor:
+    core, tensor = bare(model), torch.as_tensor(np.asarray(values))
+    if tensor.ndim != 2:
+        raise ValueError(f"{list(tensor.shape)} is not [n_layer, d_model]")
+    check_delta(tensor, len(site_modules(model, site)), core.config.hidden_size)
+    return tensor.to(device=core.device, dtype=core.dtype)

@@ -1,0 +1,175 @@
+"""Build, save and load the study's models: real transformers classes, ordinary Hugging Face
+folders, adapters on top of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from memgen.errors import ArchitectureError, ArtifactError, ParameterError
+from memgen.models.adapters import attach, base_of, is_adapter, load_adapter
+from memgen.models.sites import ARCHITECTURES
+from memgen.store.reader import FinishedStage
+
+
+def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", device: str = "cpu"):
+    """`(model, tokenizer)` from a local folder, in evaluation mode; never from the network, never
+    running code from it.
+
+    The folder of an adapter gives its base with the adapter on it; the base has to be the one that
+    it was trained on.
+    """
+    folder = Path(folder)
+    if is_adapter(folder):
+        model = load_adapter(_load(base_of(folder), attention, dtype), folder)
+    elif (folder / "config.json").is_file():
+        model = _load(folder, attention, dtype)
+    else:
+        raise ArtifactError(
+            f"{folder} holds no model (no config.json); run lab 02_training of this task and seed"
+            " first"
+        )
+    model.to(device)
+    model.eval()
+    return model, load_tokenizer(folder)
+
+
+def load_trained(stage: FinishedStage):
+    """`(model, tokenizer)` of a finished training stage, on the device and in the format that its
+    parameters name.
+    """
+    p = stage.parameters
+    return load_model(stage.path("model"), dtype=p.loaded_dtype, device=p.device)
+
+
+def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation=attention,
+            dtype=getattr(torch, dtype),
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(
+            f"{folder} holds no loadable model ({reason}); delete it and run lab 02_training again"
+        ) from None
+
+
+def load_tokenizer(folder: Path):
+    """The tokenizer in a model's folder. Where it has no padding token (GPT-2, LLaMA), its end
+    token pads; the attention mask tells them apart.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{folder} holds no loadable tokenizer ({str(error).splitlines()[0]}); restore it"
+            " beside the model"
+        ) from None
+    if tokenizer.eos_token_id is None:
+        raise ArtifactError(
+            f"the tokenizer in {folder} has no end token (eos_token), so an answer could not end"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def find_base(base_model: str) -> Path:
+    """The local folder of `base_model`: a folder as given, or the hub's cache. Checked before
+    anything is computed; no network is used.
+
+    Errors: `ParameterError` if there is none (saying how to get it), `ArchitectureError` if its
+    architecture has no known sites.
+    """
+    folder = Path(base_model).expanduser()
+    if not folder.is_dir():
+        folder = _cached(base_model)
+    if not (folder / "config.json").is_file():
+        raise ParameterError(f"base_model={base_model!r}: {folder} holds no model (no config.json)")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ParameterError(
+            f"base_model={base_model!r}: its config.json cannot be read"
+            f" ({str(error).splitlines()[0]})"
+        ) from None
+    name = (config.architectures or [type(config).__name__])[0]
+    if name not in ARCHITECTURES:
+        raise ArchitectureError(
+            f"base_model={base_model!r} is a {name}; known architectures are"
+            f" {', '.join(ARCHITECTURES)} (a new one is a line in memgen.sites.ARCHITECTURES)"
+        )
+    return folder
+
+
+def _cached(name: str) -> Path:
+    """The newest snapshot of a hub model in the local cache."""
+    from huggingface_hub import constants
+
+    home = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    try:
+        return home / "snapshots" / (home / "refs" / "main").read_text().strip()
+    except (OSError, ValueError):
+        raise ParameterError(
+            f"base_model={name!r} is neither a folder nor in the hub's cache"
+            f" ({constants.HF_HUB_CACHE}). Download it once with `hf download {name}` where there"
+            " is a network, or give the folder of a model"
+        ) from None
+
+
+def load_base(folder: Path, attention: str, dtype: str, device: str):
+    """`(model, tokenizer)` of a base to train from, on its device."""
+    model, tokenizer = load_model(folder, attention, dtype)
+    try:
+        return model.to(device), tokenizer
+    except (RuntimeError, AssertionError) as error:
+        raise ParameterError(
+            f"device={device!r} cannot be used here ({str(error).splitlines()[0]})"
+        ) from None
+
+
+def memory_estimate(
+    folder: Path, *, lora: dict | None, dtype: str, rows: int, length: int, checkpointing: bool
+) -> dict[str, float]:
+    """Rough GiB that training a base needs, by part, before any weight is loaded. `rows`, `length`:
+    of what is in memory at once.
+
+    `lora`: what `adapters.attach` takes, or None where all weights are trained. Weights in their
+    format; for each trained parameter 16 bytes (itself, its gradient and AdamW's two moments in
+    float32); activations about 34 d_model bytes a token and block in two-byte formats plus the
+    attention maps (Korthikanti et al. 2023), or with checkpointing one block's of these and the
+    block inputs; logits in float32 with their gradient.
+    """
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+        n = sum(p.numel() for p in model.parameters())
+        if lora is not None:
+            model = attach(model, **lora)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    tokens, width, layers = rows * length, config.hidden_size, config.num_hidden_layers
+    size = 2 if dtype == "bfloat16" else 4
+    block = tokens * (17 * size * width + 2.5 * size * config.num_attention_heads * length)
+    parts = {
+        "weights": n * size if lora is not None else 0,
+        "training": trained * 16,
+        "activations": block + layers * tokens * size * width if checkpointing else layers * block,
+        "logits": 8 * tokens * config.vocab_size,
+    }
+    return (
+        {"parameters": n, "trained": trained}
+        | {name: value / 2**30 for name, value in parts.items()}
+        | {"total": sum(parts.values()) / 2**30}
+    )

@@ -1,0 +1,73 @@
+"""Open points of the reviewers: clusters and synergy, whether the flip is binary, why the
+directions differ, an instruction instead, hybrid prompts.
+
+The cell of each direction is the one that lab 06 chose on validation keys; nothing is chosen here,
+and everything that is reported comes from test keys. The *margin* is log p(first token of the
+rule's answer) - log p(first token of the memory's) at the decision position: positive leans to the
+rule. Prompts whose two answers begin with the same token have none and are left out wherever it is
+used.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def top_neurons(nmd: np.ndarray, rho: np.ndarray, n: int) -> np.ndarray:
+    """The `n` neurons with the largest |rho| over all layers, best first: `[n, 2]` (layer, index).
+    Those that never differ are no candidates.
+    """
+    score = np.where(nmd != 0, np.abs(rho), 0)
+    order = np.argsort(-score, axis=None, kind="stable")[: min(n, int((score > 0).sum()))]
+    return np.stack(np.unravel_index(order, rho.shape), axis=1)
+
+
+def coactivation(memory: np.ndarray, rule: np.ndarray, neurons: np.ndarray) -> np.ndarray:
+    """Correlation `[n, n]` of neurons over prompts within behaviour: each behaviour's mean is taken
+    away first, so that what tells the behaviours apart does not count as acting together. memory,
+    rule: `[pairs, L, d]`. A neuron that is constant correlates with none (0).
+    """
+    layer, index = neurons.T
+    states = np.concatenate(
+        [
+            part[:, layer, index].astype(np.float64)
+            - part[:, layer, index].mean(0, dtype=np.float64)
+            for part in (memory, rule)
+        ]
+    )
+    norm = np.linalg.norm(states, axis=0)
+    states = np.divide(states, norm, out=np.zeros_like(states), where=norm > 0)
+    found = states.T @ states
+    np.fill_diagonal(found, 1.0)
+    return found.clip(-1, 1)
+
+
+def cluster(correlations: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Average-linkage clusters of neurons by 1 - |correlation|: labels `[n]` from 0, in the order
+    in which the neurons come.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(correlations) < 2:
+        return np.zeros(len(correlations), dtype=int)
+    distance = 1 - np.abs(correlations)
+    np.fill_diagonal(distance, 0)
+    labels = fcluster(
+        linkage(squareform(distance, checks=False), "average"), n_clusters, "maxclust"
+    )
+    return pd.factorize(labels)[0]
+
+
+def by_cluster(correlations: np.ndarray, labels: np.ndarray) -> dict:
+    """Mean |correlation| of two neurons of one cluster, and of different clusters (None where there
+    are no such pairs).
+    """
+    same = labels[:, None] == labels
+    different, size = ~same, np.abs(correlations)
+    np.fill_diagonal(same, False)
+    return {
+        name: float(size[mask].mean()) if mask.any() else None
+        for name, mask in (("within", same), ("between", different))
+    }

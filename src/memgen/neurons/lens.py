@@ -1,0 +1,93 @@
+"""What else could explain that a behaviour is foretold: the words, the answer itself, chance, the
+key.
+
+Five ways to be fooled, each measured on one model. Labels are 1 = generalization, 0 = memorization.
+Whatever is fitted or chosen uses train keys; whatever is reported comes from test keys, but for the
+comparison of two splits, which stays among train keys. Intervals are a bootstrap over keys. A
+number that does not exist (no such pair, one behaviour only) is nan in the tables and None in the
+result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from memgen.errors import ArchitectureError
+from memgen.models.generate import first_token_log_probabilities, tokenize_prompts
+from memgen.models.sites import bare
+from memgen.stats.intervals import NAN
+
+FINAL_NORM = {
+    "GPT2LMHeadModel": "transformer.ln_f",
+    "LlamaForCausalLM": "model.norm",
+}  # what the model applies before its output embedding
+
+
+@torch.inference_mode()
+def lens_logits(model, states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Logit lens: what each layer's `resid_post` says of some tokens, read with the model's own
+    final norm and output embedding.
+
+    states: `[n, L, d_model]`; tokens: ids `[n, k]`. Returns logits `[n, L, k]`; those of the last
+    layer are the model's own. Errors: `ArchitectureError` where the final norm is not known.
+    Source: nostalgebraist (2020), interpreting GPT: the logit lens.
+    """
+    core = bare(model)
+    name = type(core).__name__
+    if name not in FINAL_NORM:
+        raise ArchitectureError(
+            f"the final norm of {name} is unknown; known are those of {', '.join(FINAL_NORM)} (a"
+            " new one is a line in memgen.confounds.FINAL_NORM)"
+        )
+    head, chosen = core.get_output_embeddings(), torch.as_tensor(tokens, device=core.device)
+    normed = core.get_submodule(FINAL_NORM[name])(
+        torch.as_tensor(states).to(device=core.device, dtype=core.dtype)
+    )
+    logits = torch.einsum("nld,nkd->nlk", normed.float(), head.weight[chosen].float())
+    if getattr(head, "bias", None) is not None:
+        logits += head.bias[chosen].float()[:, None]
+    return logits.cpu().numpy()
+
+
+def first_tokens(tokenizer, rows: pd.DataFrame) -> np.ndarray:
+    """First token of the memory's and of the rule's answer, ids `[n, 2]`."""
+    columns = [
+        (
+            [ids[0] for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+            if len(rows)
+            else []
+        )
+        for texts in (rows.memory_answer, rows.rule_answer)
+    ]
+    return np.array(columns, dtype=np.int64).T.reshape(-1, 2)
+
+
+def lens_error(
+    model, tokenizer, rows: pd.DataFrame, tokens: np.ndarray, margins: np.ndarray
+) -> float:
+    """Largest difference between the last layer's lens margin `[n]` and the model's own, over the
+    largest own margin; nan without prompts.
+    """
+    if rows.empty:
+        return NAN
+    pair = np.take_along_axis(
+        first_token_log_probabilities(
+            model, *tokenize_prompts(tokenizer, list(rows.prompt))
+        ).numpy(),
+        tokens,
+        axis=1,
+    )
+    own = pair[:, 1] - pair[:, 0]
+    return float(np.abs(own - margins).max() / max(1.0, np.abs(own).max()))
+
+
+def first_token_margins(model, tokenizer, rows: pd.DataFrame) -> np.ndarray:
+    """|log P(rule answer's first token) - log P(memory answer's)| in nats, `[n]`; nan where they are the same token."""
+    tokens = first_tokens(tokenizer, rows)
+    log = first_token_log_probabilities(
+        model, *tokenize_prompts(tokenizer, list(rows.prompt))
+    ).numpy()
+    pair = np.take_along_axis(log, tokens, axis=1)
+    return np.where(tokens[:, 0] == tokens[:, 1], np.nan, np.abs(pair[:, 1] - pair[:, 0]))

@@ -1,0 +1,47 @@
+"""Which neurons differ between memorization and generalization: differences, correlations, tests,
+shifts.
+
+Arrays in, arrays out. Throughout, `memory` and `rule` are hidden states [n, L, d] of n pairs at L
+layers of width d: row i of `memory` comes from a prompt answered from memory, row i of `rule` from
+a prompt of the same key answered by the rule. A neuron is one coordinate (layer, index) of the
+hidden state. Everything that is positive drives towards generalization. Sums run in float64, so
+float32 states lose nothing on the way.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from memgen.stats.checks import refuse_not_finite
+
+TOP_SHARE = 0.05  # of all layer x neuron coordinates, where the top neurons of two maps or models are compared
+
+
+def select_top(score: np.ndarray, share: float) -> np.ndarray:
+    """Mask [L, d] of the ceil(share * L * d) neurons with the largest |score| over all layers
+    together.
+
+    share is the `top_n` of a sweep, in (0, 1]. Ties go to the lower layer, then to the lower index.
+    Raises ValueError naming `top_n` for any other share, and for scores that are not finite.
+    """
+    score = np.asarray(score, dtype=np.float64)
+    try:
+        share = float(share)
+    except (TypeError, ValueError):
+        share = math.nan
+    if not 0 < share <= 1:  # nan fails, too
+        raise ValueError(
+            f"top_n must be a share of all neurons, above 0 and at most 1, got {share}"
+        )
+    refuse_not_finite("score", score)
+    n_neurons = math.ceil(round(share * score.size, 9))  # 0.07 * 100 is 7.000000000000001
+    return largest(np.abs(score), n_neurons)
+
+
+def largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Mask of the `count` largest values; ties go to the first in memory order."""
+    mask = np.zeros(values.size, dtype=bool)
+    mask[np.argsort(-values, axis=None, kind="stable")[:count]] = True
+    return mask.reshape(values.shape)

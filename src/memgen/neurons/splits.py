@@ -1,0 +1,130 @@
+"""What else could explain that a behaviour is foretold: the words, the answer itself, chance, the
+key.
+
+Five ways to be fooled, each measured on one model. Labels are 1 = generalization, 0 = memorization.
+Whatever is fitted or chosen uses train keys; whatever is reported comes from test keys, but for the
+comparison of two splits, which stays among train keys. Intervals are a bootstrap over keys. A
+number that does not exist (no such pair, one behaviour only) is nan in the tables and None in the
+result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from memgen.neurons.probes import N_FOLDS
+from memgen.stats.auc import roc_auc
+from memgen.stats.columns import columns, interval_pairs, numbers
+from memgen.stats.intervals import interval, number
+
+C = 0.1  # inverse strength of the L2 penalty where two splits are compared: fixed, so that nothing but the split differs
+
+
+def compare_splits(
+    states: np.ndarray, labels: np.ndarray, keys: np.ndarray, seed: int, n_resamples: int
+) -> tuple[dict, pd.DataFrame]:
+    """Cross-validated AUC of one probe among train prompts by layer, with folds of whole keys and
+    with folds of random prompts.
+
+    states: `[n, L, d]`; labels, keys: `[n]`. Same penalty, same number of folds; only the split
+    differs. An AUC compares prompts of the same fold only (each fold has a probe of its own, whose
+    scores need no common zero). The best layer is the one with the highest AUC by key. Columns of
+    the table: layer (from 1), by_key, random and leak (their difference), each with _low and _high,
+    n, n_keys.
+    """
+    folds = {
+        "by_key": fold_numbers(labels, keys, seed, by_key=True),
+        "random": fold_numbers(labels, keys, seed, by_key=False),
+    }
+    rows = []
+    for layer in range(states.shape[1]):
+        scores = {
+            name: held_out_scores(states[:, layer], labels, fold) for name, fold in folds.items()
+        }
+        arrays = [array for name in folds for array in (scores[name], folds[name])]
+        by_key, random = (
+            interval(
+                _auc_in_folds,
+                keys,
+                labels,
+                scores[name],
+                folds[name],
+                seed=seed,
+                n_resamples=n_resamples,
+            )
+            for name in folds
+        )
+        leak = interval(_fold_leak, keys, labels, *arrays, seed=seed, n_resamples=n_resamples)
+        rows.append(
+            {"layer": layer + 1, "n": len(labels), "n_keys": len(np.unique(keys))}
+            | columns(by_key=by_key, random=random, leak=leak)
+        )
+    table = pd.DataFrame(rows)
+    best = int(table.by_key.fillna(0).to_numpy().argmax())
+    at = table.iloc[best]
+    result = {
+        "n": len(labels),
+        "n_keys": int(at.n_keys),
+        "best_layer": best + 1 if np.isfinite(at.by_key) else None,
+        "leak": number(at.leak),
+        "leak_interval": [number(at.leak_low), number(at.leak_high)],
+        "by_key_best": number(at.by_key),
+        "random_best": number(at.random),
+    }
+    for name in ("by_key", "random"):
+        result |= {name: numbers(table[name]), f"{name}_interval": interval_pairs(table, name)}
+    return result, table
+
+
+def fold_numbers(labels: np.ndarray, keys: np.ndarray, seed: int, by_key: bool) -> np.ndarray:
+    """The fold `[n]` each prompt is held out in: whole keys, or prompts at random, the same number
+    of folds; -1 throughout for fewer than two keys.
+    """
+    from sklearn.model_selection import GroupKFold, KFold
+
+    n_folds, found = min(N_FOLDS, len(np.unique(keys))), np.full(len(keys), -1)
+    if n_folds < 2:
+        return found
+    split = (GroupKFold if by_key else KFold)(n_folds, shuffle=True, random_state=seed)
+    for fold, (_, held) in enumerate(split.split(labels, groups=keys if by_key else None)):
+        found[held] = fold
+    return found
+
+
+def held_out_scores(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Log odds `[n]` of a standardised logistic regression that never saw the row's fold, for x
+    `[n, d]`; nan where the rest shows one behaviour.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    scores = np.full(len(labels), np.nan)
+    for fold in np.unique(folds[folds >= 0]):
+        held = folds == fold
+        if len(np.unique(labels[~held])) == 2:
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
+            scores[held] = model.fit(x[~held].astype(np.float64), labels[~held]).decision_function(
+                x[held].astype(np.float64)
+            )
+    return scores
+
+
+def _auc_in_folds(labels, scores, folds, weights):
+    """How often a generalization scores above a memorization of the same fold, `[B]` for weights
+    `[B, n]`; nan where no fold holds both.
+    """
+    concordant, possible = np.zeros((2, len(weights)))
+    for fold in np.unique(folds[np.isfinite(scores)]):
+        rows = folds == fold
+        n_pairs = (weights[:, rows] @ labels[rows]) * (weights[:, rows] @ (1 - labels[rows]))
+        concordant += np.nan_to_num(roc_auc(labels[rows], scores[rows], weights[:, rows])) * n_pairs
+        possible += n_pairs
+    return np.divide(concordant, possible, out=np.full(len(weights), np.nan), where=possible > 0)
+
+
+def _fold_leak(labels, key_scores, key_folds, random_scores, random_folds, weights):
+    return _auc_in_folds(labels, random_scores, random_folds, weights) - _auc_in_folds(
+        labels, key_scores, key_folds, weights
+    )

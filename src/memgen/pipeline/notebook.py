@@ -1,0 +1,183 @@
+"""How a lab's notebook opens its run: validated parameters, what earlier stages left, one result."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from memgen.config.base import StageParameters
+from memgen.errors import ArtifactError, ParameterError
+from memgen.models.load import load_trained
+from memgen.presets import stage_parameters
+from memgen.stages import LABS
+from memgen.store.artifacts import Result, Stage, verify
+from memgen.store.folders import input_folders, lab_folder
+from memgen.store.reader import FinishedRun, FinishedStage
+from memgen.tasks import make_task
+
+_names_before: set[str] = set()
+
+
+def begin(namespace: dict[str, Any]) -> None:
+    """Remember which names exist before the parameters cell, so that all later ones are known to be
+    parameters.
+    """
+    _names_before.clear()
+    _names_before.update(namespace)
+
+
+class Lab:
+    """One lab run: its `parameters`, the `run` with what earlier stages left, and its own `stage`."""
+
+    def __init__(self, name: str, parameters: StageParameters):
+        self.name, self.parameters = name, parameters
+        folder = lab_folder(name, parameters)
+        self.run = FinishedRun(folder.parent)
+        self.stage = Stage(
+            folder, parameters.model_dump(), input_folders(name, parameters), LABS[name].code
+        )
+
+    # -- computing once ---------------------------------------------------------------------------
+    def keep(self, compute: Callable[..., Result]) -> dict:
+        """Compute this stage unless it is there already, unchanged; returns its `result.json`.
+
+        `compute` returns a `Result`; its code counts as code of the stage. If it takes an argument, that
+        is the folder to work in, and what an interrupted run left there is kept.
+        """
+        resumes = bool(inspect.signature(compute).parameters)
+        self.stage.compute = compute
+        self.__dict__.pop("finished", None)
+        if not self.finished:
+            with self.computing(keep_partial=resumes) as folder:
+                began = time.monotonic()
+                result = compute(folder) if resumes else compute()
+                result.write(folder)
+                seconds = {"seconds": round(time.monotonic() - began, 1)} | result.seconds
+                self.finish(result.numbers, seconds)
+        return self.result
+
+    @cached_property
+    def finished(self) -> bool:
+        """True if this stage is already there, unchanged; says so."""
+        done = self.stage.finished()
+        if done:
+            print(
+                f"{self.name}: already computed with these parameters, inputs and code; reading it"
+                " from the run folder"
+            )
+        return done
+
+    @contextlib.contextmanager
+    def computing(self, keep_partial: bool = False) -> Iterator[Path]:
+        """The folder to write to inside the block; `finish` puts it in place, whole."""
+        folder = self.stage.begin(keep_partial)
+        try:
+            yield folder
+        except KeyboardInterrupt:
+            raise ArtifactError(
+                f"{self.name} was interrupted; finished stages are kept, and the same command"
+                " goes on"
+            ) from None
+        finally:
+            self.stage.release()
+
+    def finish(self, result: dict, timings: dict | None = None) -> None:
+        """Write `result.json` and the manifest, and put the folder in place."""
+        self.stage.finish(result, timings)
+        self.__dict__.pop("finished", None)
+
+    # -- reading ----------------------------------------------------------------------------------
+    @property
+    def kept(self) -> FinishedStage:
+        """What this stage left."""
+        return FinishedStage(self.stage.folder)
+
+    @property
+    def result(self) -> dict:
+        """This stage's `result.json`."""
+        return self.kept.result
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table that this stage left."""
+        return self.kept.table(name)
+
+    def arrays(self, name: str) -> dict[str, Any]:
+        """Arrays that this stage left."""
+        return self.kept.arrays(name)
+
+    def input(self, stage: str) -> FinishedStage:
+        """An earlier stage of this run. Errors: `ArtifactError` if this lab does not read it."""
+        if self.run[stage].folder not in self.stage.input_folders:
+            raise ArtifactError(f"lab {self.name} does not read stage {stage}")
+        return self.run[stage]
+
+    # -- what most labs need ----------------------------------------------------------------------
+    def task(self, tokenizer=None):
+        """The task with the keys of its data set; its answers have room in the tokens of `tokenizer`."""
+        if self.name == "01_dataset_design":
+            p = self.parameters
+            return make_task(p.task, p.n_keys, p.data_seed)
+        return self.run.task(tokenizer)
+
+    def dataset(self) -> pd.DataFrame:
+        """Every instance of the data set, one row each."""
+        return self.run.dataset()
+
+    def answered(self) -> pd.DataFrame:
+        """Every conflict prompt and rephrasing with the model's answer and behaviour."""
+        return self.run.answered()
+
+    def model(self):
+        """`(model, tokenizer)` of this run, where and in the format that it was trained in."""
+        return load_trained(self.run["02_training"])
+
+    def show_parameters(self):
+        """Every parameter of this lab with its value and meaning, as a table for the page."""
+        fields = LABS[self.name].parameters.model_fields
+        rows = [
+            (name, str(value), fields[name].description)
+            for name, value in self.parameters.model_dump().items()
+            if name != "runs"
+        ]
+        return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).style.hide(
+            axis="index"
+        )
+
+
+def open_lab(name: str, namespace: dict[str, Any]) -> Lab:
+    """Collect the parameters of a lab from its notebook's names, validate them, and open its run
+    folder.
+
+    Call `begin(globals())` in the cell before the parameters. Raises `ParameterError` for a name
+    that the stage does not take.
+    """
+    if not _names_before:
+        raise ParameterError("call begin(globals()) in the first cell, before the parameters cell")
+    hidden = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+    given = {
+        k: v
+        for k, v in namespace.items()
+        if k not in _names_before and not k.startswith("_") and k not in hidden
+    }
+    lab = Lab(name, stage_parameters(name, given))
+    for folder in lab.stage.input_folders:
+        verify(folder)
+    quiet()
+    return lab
+
+
+def quiet() -> None:
+    """No library chatter on the page, and no question to a hub."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    warnings.filterwarnings("ignore", message=".*IProgress.*")

@@ -1,0 +1,173 @@
+"""Does a run here say what the committed run said? Key numbers and verdicts of a study, recorded
+and compared.
+
+    python -m memgen.verify record --preset laptop     write data/reference/<preset>/ from the finished run
+    python -m memgen.verify check --preset laptop      compare the finished run with it; exit status 1 if something differs
+
+On the machine of the reference the numbers are equal. On another processor the last bits of a sum
+differ, training amplifies them, and another checkpoint may be kept: what then has to agree are
+means over seeds, within `TOLERANCE`, and the verdicts of the claims.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from memgen.config.base import ROOT
+from memgen.errors import ArtifactError, StudyError
+from memgen.store.files import read_json, write_json
+from memgen.store.folders import study_folder
+from memgen.terms import TRACKS
+
+#: key number -> (stage, dotted key, tolerance of the mean over seeds)
+TOLERANCE = {
+    "memory": ("02_training", "memory_rate", 0.15),
+    "rule": ("02_training", "rule_rate", 0.15),
+    "other": ("02_training", "other_rate", 0.10),
+    "free": ("02_training", "free_accuracy", 0.05),
+    "auc": ("05_prediction", "best_auc", 0.08),
+    "prompt_only_auc": ("05_prediction", "prompt_only_auc", 0.10),
+    "m2g": ("06_intervention", "m2g.success", 0.20),
+    "g2m": ("06_intervention", "g2m.success", 0.20),
+    "m2g_random": ("06_intervention", "m2g.controls.random_neurons", 0.20),
+    "g2m_random": ("06_intervention", "g2m.controls.random_neurons", 0.20),
+}
+
+
+def reference_file(preset: str, root: Path = ROOT) -> Path:
+    return root / "data" / "reference" / preset / "key_numbers.json"
+
+
+def key_numbers(home: Path) -> dict:
+    """What a finished study says, by track: `numbers[task][seed][name]` and `claims[id]` (its
+    verdict). `home`: `<runs>/<preset>`.
+    """
+    found = {}
+    for track in TRACKS:
+        folder = home if track == "scratch" else home / track
+        synthesis = folder / "study" / "all" / "08_synthesis" / "result.json"
+        if synthesis.is_file():
+            about = read_json(synthesis)
+            numbers = {
+                task: {str(seed): _of_run(folder / task / f"seed{seed}") for seed in about["seeds"]}
+                for task in about["tasks"]
+            }
+            found[track] = {
+                "numbers": numbers,
+                "claims": {claim["id"]: claim["verdict"] for claim in about["claims"]},
+            }
+    if not found:
+        raise ArtifactError(f"{home} holds no finished study; `make labs` runs it")
+    return found
+
+
+def _of_run(folder: Path) -> dict[str, float | None]:
+    results = {
+        stage: read_json(folder / stage / "result.json")
+        for stage in {stage for stage, *_ in TOLERANCE.values()}
+    }
+    numbers = {}
+    for name, (stage, key, _) in TOLERANCE.items():
+        value = results[stage]
+        for part in key.split("."):
+            value = value.get(part) if value is not None else None
+        numbers[name] = value
+    return numbers
+
+
+def machine(home: Path, stage: str = "08_synthesis") -> dict:
+    """Versions and machine of the runs in `home`, from the first manifest of a stage."""
+    manifest = read_json(next(iter(sorted(home.glob(f"**/{stage}/manifest.json")))))
+    return {name: manifest[name] for name in ("versions", "machine") if name in manifest}
+
+
+def record(home: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_json(
+        target,
+        {
+            "tolerance": {name: tolerance for name, (*_, tolerance) in TOLERANCE.items()},
+            **machine(home),
+            "tracks": key_numbers(home),
+        },
+    )
+
+
+def compare(reference: dict, found: dict) -> tuple[list[str], list[str]]:
+    """`(numbers, verdicts)` that differ, a sentence each. Tracks, tasks and seeds are compared that
+    both have.
+    """
+    numbers, verdicts = [], []
+    for track in reference["tracks"].keys() & found.keys():
+        before, now = reference["tracks"][track], found[track]
+        for task in [task for task in before["numbers"] if task in now["numbers"]]:
+            seeds = sorted(before["numbers"][task].keys() & now["numbers"][task].keys())
+            for name, tolerance in reference["tolerance"].items():
+                old, new = (
+                    _mean([side["numbers"][task][seed].get(name) for seed in seeds])
+                    for side in (before, now)
+                )
+                if (
+                    seeds
+                    and not (np.isnan(old) and np.isnan(new))
+                    and not abs(old - new) <= tolerance
+                ):
+                    numbers.append(
+                        f"{track}, {task}: {name} is {new:.2f}, the reference {old:.2f} (tolerance"
+                        f" {tolerance:.2f}, mean of {len(seeds)} seeds)"
+                    )
+        for claim in [claim for claim in before["claims"] if claim in now["claims"]]:
+            if before["claims"][claim] != now["claims"][claim]:
+                verdicts.append(
+                    f"{track}: the verdict on {claim!r} is {now['claims'][claim]}, in the reference"
+                    f" {before['claims'][claim]}"
+                )
+    return sorted(numbers), sorted(verdicts)
+
+
+def _mean(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m memgen.verify",
+        description="Compare a finished study with the committed reference.",
+    )
+    parser.add_argument("command", choices=("record", "check"))
+    parser.add_argument("--preset", default="laptop")
+    parser.add_argument("--runs", default="data/runs")
+    arguments = parser.parse_args(argv)
+    try:
+        home, file = (
+            study_folder(arguments.runs, arguments.preset),
+            reference_file(arguments.preset),
+        )
+        if arguments.command == "record":
+            record(home, file)
+            print(f"wrote {file}")
+            return 0
+        found, reference = key_numbers(home), read_json(file)
+        shared = reference["tracks"].keys() & found.keys()
+        if not shared:
+            raise ArtifactError(f"{home} and {file} have no track in common")
+        numbers, verdicts = compare(reference, found)
+    except StudyError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"compared with {file}: tracks {', '.join(sorted(shared))}")
+    for title, lines in (
+        ("numbers outside the tolerance", numbers),
+        ("verdicts that changed", verdicts),
+    ):
+        print(f"{title}: {len(lines)}" + "".join(f"\n  {line}" for line in lines))
+    return 1 if numbers or verdicts else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""Start Python processes that have already imported what every lab imports.
+
+A study starts two processes a lab, papermill and its kernel, and importing torch and transformers
+takes each of them several seconds. Here one server imports them once, and every further process is
+a fork of it:
+
+    python warm.py serve SOCKET          the server; it lives as long as its standard input is open
+    python warm.py MODULE ARGUMENTS...   like `python -m MODULE ARGUMENTS...`, forked from the server that MEMGEN_WARM names
+
+Without a server the second form *is* `python -m`. It is run by path and uses the standard library
+alone, so that it starts in a few milliseconds. A forked process has the caller's arguments, folder,
+environment and streams; signals are passed on to it; it ends with its caller, and its caller with
+it, with the same exit status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+
+SOCKET = "MEMGEN_WARM"
+#: imported by the server. Not `memgen.study`: it is run as a program
+PRELOADED = (
+    "papermill",
+    "ipykernel.kernelapp",
+    "ipykernel.zmqshell",
+    "matplotlib.pyplot",
+    "matplotlib_inline",
+    "pyarrow.parquet",
+    "scipy.stats",
+    "sklearn.linear_model",
+    "sklearn.preprocessing",
+    "sklearn.feature_extraction.text",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.gpt2.modeling_gpt2",
+    "memgen.lab",
+    "memgen.figures",
+    "memgen.readout",
+    "memgen.transfer",
+    "memgen.claims",
+)
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(argv: list[str]) -> int:
+    """Run `python -m argv...` as a fork of the server; returns its exit status."""
+    try:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(os.environ[SOCKET])
+    except (KeyError, OSError):
+        os.execv(sys.executable, [sys.executable, "-m", *argv])
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, FORWARDED
+    )  # what comes before there is somebody to pass it on to waits
+    wanted = json.dumps({"argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}).encode()
+    socket.send_fds(connection, [struct.pack("!I", len(wanted))], [0, 1, 2])
+    connection.sendall(wanted)
+    pid = int(_line(connection) or 0)
+    if not pid:
+        return 1
+    for number in FORWARDED:
+        signal.signal(number, lambda number, frame: _signal(pid, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    status = _line(connection)
+    return int(status) if status else 1
+
+
+def _line(connection: socket.socket) -> bytes:
+    """The bytes up to the next line end, or none if the other side has gone."""
+    found = b""
+    while not found.endswith(b"\n"):
+        part = connection.recv(1)
+        if not part:
+            return b""
+        found += part
+    return found
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def serve(path: str, preloaded: tuple[str, ...] = PRELOADED) -> None:
+    """Import, listen, fork. Ends, and with it all that it forked, when standard input is closed."""
+    import importlib
+
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal's Ctrl-C reaches the callers, and they pass it on
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen(64)  # callers that come while the imports go on wait for them
+    os.environ.setdefault(
+        "MPLBACKEND", "module://matplotlib_inline.backend_inline"
+    )  # as a kernel has it, read when matplotlib is imported
+    for name in preloaded:
+        importlib.import_module(name)
+    waker, woken = socket.socketpair()
+    woken.setblocking(False)
+    waker.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waker.fileno())
+    running: dict[int, socket.socket] = {}  # process -> its caller
+    with selectors.DefaultSelector() as selector:
+        for source in (server, woken, sys.stdin):
+            selector.register(source, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is sys.stdin:
+                    if not os.read(0, 1024):
+                        for pid in running:
+                            _signal(pid, signal.SIGKILL)
+                        return
+                elif key.fileobj is server:
+                    caller = server.accept()[0]
+                    pid = _fork(caller, [server, waker, woken, selector, *running.values()])
+                    running[pid] = caller
+                    caller.sendall(b"%d\n" % pid)
+                    selector.register(caller, selectors.EVENT_READ)
+                elif key.fileobj is woken:
+                    woken.recv(1024)
+                    for pid, status in _ended():
+                        caller = running.pop(pid)
+                        selector.unregister(caller)
+                        with contextlib.suppress(OSError), caller:
+                            caller.sendall(b"%d\n" % status)
+                else:  # the caller has gone
+                    for pid, caller in running.items():
+                        if caller is key.fileobj:
+                            _signal(pid, signal.SIGKILL)
+
+
+def _ended():
+    """`(process, exit status as a shell says it)` of every fork that has ended."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        yield pid, code if code >= 0 else 128 - code
+
+
+def _fork(caller: socket.socket, inherited: list) -> int:
+    """Receive what is wanted and become it; the server gets the process number back."""
+    head, streams, _, _ = socket.recv_fds(caller, 4, 3)
+    length, body = struct.unpack("!I", head)[0], b""
+    while len(body) < length:
+        body += caller.recv(length - len(body))
+    pid = os.fork()
+    if pid:
+        for stream in streams:
+            os.close(stream)
+        return pid
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for one in (caller, *inherited):
+            one.close()
+        os.setsid()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        status = _become(json.loads(body))
+    finally:
+        os._exit(status)
+
+
+def _become(wanted: dict) -> int:
+    """Do what `python -m` does, in this process; returns the exit status."""
+    import runpy
+    import traceback
+
+    os.chdir(wanted["cwd"])
+    os.environ.clear()
+    os.environ.update(wanted["env"])
+    sys.argv, sys.path[0] = wanted["argv"], wanted["cwd"]
+    status = 0
+    try:
+        runpy.run_module(wanted["argv"][0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except KeyboardInterrupt:
+        status = 130
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return status
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2])
+    else:
+        sys.exit(run(sys.argv[1:]))

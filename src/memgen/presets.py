@@ -1,0 +1,138 @@
+"""Validated parameters of every stage, and the presets they take their defaults from.
+
+A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where a task needs another
+value, a block named after the task (`inference`) or its family (`arithmetic`). On the tracks with a
+shared base the blocks `shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>`
+follow. Precedence, weakest first: the class defaults below, `all`, family, task, shared, track,
+what the caller passes. Code never asks which preset runs.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from memgen.config.base import ROOT, StageParameters
+from memgen.errors import ParameterError
+from memgen.stages import PARAMETER_CLASSES
+from memgen.tasks import TASKS
+from memgen.terms import TRACKS
+
+
+def preset_path(preset: str) -> Path:
+    folder = ROOT / "notebooks" / "presets"
+    path = folder / f"{preset}.yaml"
+    if not isinstance(preset, str) or not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise ParameterError(f"preset={preset!r} is unknown; choose one of {known}")
+    return path
+
+
+@cache
+def _blocks(preset: str, path: Path, changed: int) -> dict[str, dict[str, Any]]:
+    """The blocks of a preset's file, checked; read anew when the file has changed."""
+
+    try:
+        blocks = yaml.safe_load(path.read_text()) or {}
+        blocks = {block: dict(values or {}) for block, values in blocks.items()}
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError):
+        raise ParameterError(
+            f"preset {preset!r}: {path} is not a file of blocks with name: value lines"
+        ) from None
+    known = set().union(*(stage.model_fields for stage in PARAMETER_CLASSES.values()))
+    named = {*TASKS, *(name.split("-")[0] for name in TASKS)}
+    places = {
+        "all",
+        "study",
+        "shared",
+        *named,
+        *TRACKS,
+        *(f"{track}/{name}" for track in TRACKS for name in named),
+    }
+    for block, values in blocks.items():
+        if block not in places:
+            raise ParameterError(
+                f"preset {preset!r}: block {block!r} is neither 'all' nor a task, a family of tasks"
+                " or a track ('shared', 'lora', 'lora/cipher')"
+            )
+        for name in values:
+            if name not in known:
+                raise ParameterError(
+                    f"preset {preset!r}, block {block!r}: there is no parameter {name!r}"
+                )
+    return blocks
+
+
+def load_preset(preset: str, task: str, track: str = "scratch") -> dict[str, Any]:
+    """The preset's values for one task of one track, every name checked against the parameters that
+    exist.
+    """
+    path = preset_path(preset)
+    blocks = _blocks(preset, path, path.stat().st_mtime_ns)
+    merged: dict[str, Any] = {}
+    names = ["all", task.split("-")[0], task]
+    if track != "scratch":
+        names += ["shared", track, f"{track}/{task.split('-')[0]}", f"{track}/{task}"]
+    for block in names:
+        merged |= blocks.get(block, {})
+    return merged
+
+
+def stage_parameters(stage: str, given: dict[str, Any]) -> StageParameters:
+    """Validated parameters of one stage. `given`: what the caller passes; a value of None means
+    "the preset's".
+
+    Raises `ParameterError`, one sentence a problem, before anything is computed.
+    """
+    if stage not in PARAMETER_CLASSES:
+        raise ParameterError(
+            f"stage={stage!r} is unknown; choose one of {', '.join(PARAMETER_CLASSES)}"
+        )
+    cls = PARAMETER_CLASSES[stage]
+    given = {name: value for name, value in given.items() if value is not None}
+    unknown = [name for name in given if name not in cls.model_fields]
+    if unknown:
+        raise ParameterError(
+            f"{unknown[0]!r} is not a parameter of {stage}; it takes {', '.join(cls.model_fields)}"
+        )
+    defaults = load_preset(
+        given.get("preset", "laptop"),
+        str(given.get("task", "")),
+        str(given.get("track", "scratch")),
+    )
+    values = {k: v for k, v in defaults.items() if k in cls.model_fields} | given
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        raise ParameterError(
+            "; ".join(_sentence(stage, problem) for problem in error.errors())
+        ) from None
+
+
+def _sentence(stage: str, problem: dict) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return f"{message} (parameters of {stage})"
+    name = ".".join(map(str, problem["loc"]))
+    return f"{name}={problem['input']!r}: {message[0].lower() + message[1:]} (parameter of {stage})"
+
+
+def split_overrides(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Sort settings such as `{"n_embd": 64, "site": "ln_2"}` to the stages that take them; unknown
+    names raise.
+    """
+    per_stage: dict[str, dict[str, Any]] = {stage: {} for stage in PARAMETER_CLASSES}
+    for name, value in given.items():
+        takers = [stage for stage, cls in PARAMETER_CLASSES.items() if name in cls.model_fields]
+        if not takers:
+            known = sorted(set().union(*(cls.model_fields for cls in PARAMETER_CLASSES.values())))
+            raise ParameterError(
+                f"{name!r} is not a parameter of any stage; known are {', '.join(known)}"
+            )
+        for stage in takers:
+            per_stage[stage][name] = value
+    return per_stage

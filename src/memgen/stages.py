@@ -1,0 +1,105 @@
+"""The one table of the labs: who they are, what they read, what they are made of.
+
+Snakefile, notebooks, book, ledger, live page and tests read it. To add a lab, add a row here, a notebook
+`notebooks/NN_name.ipynb`, its science in `labs/name.py`, its figures in `figures/name.py`, and a
+chapter `book/chapters/NN_name.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from memgen.config.analyses import (
+    AblationsParameters,
+    ConfoundsParameters,
+    DifferentiationParameters,
+    InterventionParameters,
+    OpenPointsParameters,
+    PairsParameters,
+    PredictionParameters,
+    SynthesisParameters,
+    TransferParameters,
+)
+from memgen.config.base import StageParameters
+from memgen.config.training import DatasetParameters, TrainingParameters
+from memgen.terms import TRACKS
+
+BASE = "00_base"  # what training starts from: a stage without a notebook
+BASE_CODE = ("training.base",)
+BASE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class LabRow:
+    """One lab.
+
+    `parameters`: the class that validates its parameters. `reads`: the stages whose outputs it uses.
+    `level`: it runs for every task and seed ("run"), for every task over all seeds ("task"), or once
+    ("study"). `tracks`: those on which it runs. `seconds`: a guess of how long it takes, until labs of
+    its kind have been timed.
+    """
+
+    name: str
+    title: str
+    parameters: type[StageParameters]
+    reads: tuple[str, ...] = ()
+    level: Literal["run", "task", "study"] = "run"
+    tracks: tuple[str, ...] = TRACKS
+    seconds: float = 20
+
+    @property
+    def short(self) -> str:
+        """Its name without the number: `intervention`. Files and rules are called so."""
+        return self.name.partition("_")[2]
+
+    @property
+    def number(self) -> int:
+        return int(self.name.partition("_")[0])
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The modules of this package that its numbers depend on; what they import counts as well."""
+        return (f"labs.{self.short}",)
+
+
+_DATA, _MODEL, _ANSWERS = "01_dataset_design", "02_training", "03_pairs"
+_MAPS, _CELLS = "04_differentiation", "06_intervention"
+_RUN = (_DATA, _MODEL, _ANSWERS, _MAPS, "05_prediction", _CELLS)
+_EVIDENCE = ("09_confounds", "10_ablations", "11_open_points")
+_SCRATCH = ("scratch",)  # the evidence labs question the models from scratch
+_ROWS = (
+    LabRow(_DATA, "Dataset design", DatasetParameters, seconds=10),
+    LabRow(_MODEL, "Training to dual behaviour", TrainingParameters, (_DATA,), seconds=60),
+    LabRow(_ANSWERS, "Pairs", PairsParameters, _RUN[:2], seconds=10),
+    LabRow(_MAPS, "Spatial differentiation", DifferentiationParameters, _RUN[:3], seconds=12),
+    LabRow("05_prediction", "Prediction", PredictionParameters, (_MODEL, _ANSWERS)),
+    LabRow(_CELLS, "Intervention", InterventionParameters, _RUN[:4], seconds=30),
+    LabRow("07_transfer", "Transfer", TransferParameters, (*_RUN[:4], _CELLS), "task", seconds=25),
+    LabRow(
+        "08_synthesis",
+        "Synthesis",
+        SynthesisParameters,
+        (*_RUN, "07_transfer", *_EVIDENCE),
+        "study",
+        seconds=10,
+    ),
+    LabRow("09_confounds", "Confounds", ConfoundsParameters, _RUN[:3], tracks=_SCRATCH),
+    LabRow("10_ablations", "Ablations", AblationsParameters, (*_RUN[:4], _CELLS), tracks=_SCRATCH),
+    LabRow(
+        "11_open_points",
+        "Open points",
+        OpenPointsParameters,
+        (*_RUN[:4], _CELLS),
+        tracks=_SCRATCH,
+        seconds=30,
+    ),
+)
+LABS: dict[str, LabRow] = {row.name: row for row in _ROWS}
+PARAMETER_CLASSES = {name: row.parameters for name, row in LABS.items()}
+TITLES = {name: row.title for name, row in LABS.items()}
+
+
+def labs_of(level: str, track: str = "scratch") -> tuple[str, ...]:
+    """The labs of a level that run on a track, in the order of their numbers."""
+    return tuple(n for n, row in LABS.items() if row.level == level and track in row.tracks)

@@ -1,0 +1,55 @@
+"""Can the behaviour be told before the answer is written? Linear probes on hidden states, and what
+they must beat.
+
+Labels are 1 = generalization, 0 = memorization; the caller drops "other". Keys name what each
+prompt was built from. Everything that is fitted or chosen (weights, C, orientation, threshold) uses
+train keys only, and a key on both sides is refused. Intervals are a bootstrap over test keys with
+the probe held fixed: they say how far a score depends on these test keys, not how far it depends on
+training probe and model again (that is what seeds are for).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def roc_auc(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+) -> float | np.ndarray:
+    """Area under the ROC curve: how often a generalization scores above a memorization, ties
+    counting half.
+
+    labels: [n] 0/1; scores: [n]. With `weights` [B, n] (how often a resample drew each row) the
+    result is [B]. nan where a class is missing or scores are not finite.
+    """
+    labels, scores = np.asarray(labels, dtype=float), np.asarray(scores, dtype=float)
+    w = np.ones((1, len(labels))) if weights is None else np.asarray(weights, dtype=float)
+    if len(labels) == 0 or not np.isfinite(scores).all():
+        auc = np.full(len(w), np.nan)
+    else:
+        order = np.argsort(scores, kind="stable")
+        labels, scores, w = labels[order], scores[order], w[:, order]
+        ties = np.flatnonzero(
+            np.concatenate([[True], scores[1:] != scores[:-1]])
+        )  # first row of every score
+        positive = np.add.reduceat(w * labels, ties, axis=1)  # [B, different scores]
+        negative = np.add.reduceat(w * (1 - labels), ties, axis=1)
+        negative_below = np.cumsum(negative, axis=1) - negative
+        concordant = (positive * (negative_below + negative / 2)).sum(axis=1)
+        all_pairs = positive.sum(axis=1) * negative.sum(axis=1)
+        auc = np.divide(concordant, all_pairs, out=np.full(len(w), np.nan), where=all_pairs > 0)
+    return float(auc[0]) if weights is None else auc
+
+
+def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The threshold t for which `scores > t` agrees most often with the labels [n]; the lowest such
+    t.
+
+    It lies midway between two scores, or is an infinity where one answer throughout is best.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    values = np.unique(scores)
+    cuts = np.concatenate([[-np.inf], (values[1:] + values[:-1]) / 2, [np.inf]])
+    negatives_below = np.searchsorted(np.sort(scores[labels == 0]), cuts, side="right")
+    positives_below = np.searchsorted(np.sort(scores[labels == 1]), cuts, side="right")
+    return float(cuts[np.argmax(negatives_below - positives_below)])

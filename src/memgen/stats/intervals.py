@@ -1,0 +1,169 @@
+"""How sure we are of a number: Wilson intervals for rates, a bootstrap over keys for everything
+else.
+
+Prompts that were built from one key resemble each other. Wherever such prompts are averaged, the
+independent units are the keys, so the bootstrap draws keys and takes along all rows of a drawn key
+(a cluster bootstrap).
+
+What else could explain that a behaviour is foretold: the words, the answer itself, chance, the
+key.
+
+Five ways to be fooled, each measured on one model. Labels are 1 = generalization, 0 = memorization.
+Whatever is fitted or chosen uses train keys; whatever is reported comes from test keys, but for the
+comparison of two splits, which stays among train keys. Intervals are a bootstrap over keys. A
+number that does not exist (no such pair, one behaviour only) is nan in the tables and None in the
+result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+NAN = float("nan")
+
+
+class Bootstrap(NamedTuple):
+    """A statistic with its percentile interval. `n_degenerate` resamples gave nan and were left
+    out.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    n_keys: int
+    n_degenerate: int
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a rate; (0, 1), that is "nothing is known", for n = 0.
+
+    It takes the n answers as independent. Where a few keys share many prompts it is too narrow: put
+    `bootstrap_by_key` beside it. Raises ValueError unless 0 <= successes <= n.
+    Source: Wilson (1927), as in `scipy.stats.binomtest`.
+    """
+    from scipy.stats import binomtest
+
+    if not 0 <= successes <= n:
+        raise ValueError(f"wilson: successes must lie between 0 and n, got {successes} of {n}")
+    if n == 0:
+        return 0.0, 1.0
+    interval = binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def pooled(rates: list[tuple[float, int]]) -> dict:
+    """Rates with their counts, `(rate, n)`, as one rate over all of them: `success`, `low`, `high`
+    (Wilson), `n`, and `seeds`, how many rates.
+
+    `success` is 0 where there was nothing to count; the interval says so.
+    """
+    n, wins = sum(k for _, k in rates), sum(round(rate * k) for rate, k in rates)
+    low, high = wilson(wins, n)
+    return {
+        "success": wins / n if n else 0.0,
+        "low": low,
+        "high": high,
+        "n": n,
+        "seeds": len(rates),
+    }
+
+
+def bootstrap_by_key(
+    statistic: Callable,
+    keys: np.ndarray,
+    *arrays: np.ndarray,
+    seed: int,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    weighted: bool = False,
+) -> Bootstrap:
+    """Percentile interval of a statistic under resampling of keys.
+
+    keys: [n]; arrays: each [n, ...], rows aligned with keys. statistic: `statistic(*arrays) ->
+    float`, called once a resample with the drawn rows. With `weighted=True` it is
+    `statistic(*arrays, weights=[B, n]) -> [B]` instead, called with all rows and how often each was
+    drawn: a few large calls for statistics that can be written that way. It may return [B, D] for D
+    repetitions of an experiment on these rows; the estimate is then their mean, and the interval is
+    that of a single one.
+
+    Resamples for which the statistic is nan (an AUC of one class only, say) are dropped and
+    counted. With fewer than two keys there is no spread between keys to see, and the interval is
+    nan, not zero wide. Percentile intervals run narrow below some 20 keys, and have no width when
+    every key agrees (AUC of 1). Raises ValueError where the rows of an array and the keys do not
+    match, or there are none. Source: Davison & Hinkley (1997), Bootstrap Methods and their
+    Application, 3.8.
+    """
+    keys = np.asarray(keys)
+    arrays = tuple(np.asarray(array) for array in arrays)
+    n = len(keys)
+    if n == 0:
+        raise ValueError("bootstrap_by_key: there are no rows")
+    for array in arrays:
+        if len(array) != n:
+            raise ValueError(f"bootstrap_by_key: {n} keys, but an array of {len(array)} rows")
+
+    unique, key_of_row = np.unique(keys, return_inverse=True)
+    n_keys = len(unique)
+    uniform = np.full(n_keys, 1 / n_keys)
+    counts = np.random.default_rng(seed).multinomial(
+        n_keys, uniform, size=n_resamples
+    )  # [B, n_keys]
+
+    if weighted:
+        estimate = float(np.mean(statistic(*arrays, weights=np.ones((1, n)))))
+        blocks = np.array_split(
+            counts, -(-n_resamples // 256)
+        )  # bounds the memory of weights [256, n]
+        draws = np.concatenate(
+            [statistic(*arrays, weights=block[:, key_of_row].astype(float)) for block in blocks]
+        )
+        draws = draws.ravel()
+    else:
+        estimate = float(statistic(*arrays))
+        drawn_rows = (np.repeat(np.arange(n), count[key_of_row]) for count in counts)
+        draws = np.array(
+            [statistic(*(array[rows] for array in arrays)) for rows in drawn_rows], dtype=float
+        )
+
+    valid = draws[~np.isnan(draws)]
+    low, high = (
+        percentile_interval(valid, confidence) if n_keys > 1 else (float("nan"), float("nan"))
+    )
+    return Bootstrap(estimate, low, high, n_keys, n_degenerate=len(draws) - len(valid))
+
+
+def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean [B] of values [n] under weights [B, n]: a statistic for `bootstrap_by_key(...,
+    weighted=True)`.
+    """
+    return weights @ values / weights.sum(axis=1)
+
+
+def number(value) -> float | None:
+    """A float for a `result.json`, or None where it is undefined or not finite."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def percentile_interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """The central `confidence` share of the draws [B]; nan where there are none."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    if len(draws) == 0:
+        return float("nan"), float("nan")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def interval(
+    statistic, keys: np.ndarray, *arrays: np.ndarray, seed: int, n_resamples: int
+) -> Bootstrap:
+    """`bootstrap_by_key` of a weighted statistic, and nan where there is no row."""
+    if len(keys) == 0:
+        return Bootstrap(NAN, NAN, NAN, 0, 0)
+    return bootstrap_by_key(
+        statistic, keys, *arrays, seed=seed, n_resamples=n_resamples, weighted=True
+    )

@@ -1,0 +1,117 @@
+"""Open points of the reviewers: clusters and synergy, whether the flip is binary, why the
+directions differ, an instruction instead, hybrid prompts.
+
+The cell of each direction is the one that lab 06 chose on validation keys; nothing is chosen here,
+and everything that is reported comes from test keys. The *margin* is log p(first token of the
+rule's answer) - log p(first token of the memory's) at the decision position: positive leans to the
+rule. Prompts whose two answers begin with the same token have none and are left out wherever it is
+used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import torch
+
+from memgen.models.generate import decode
+from memgen.models.hooks import shift
+from memgen.steering.margins import ROWS
+from memgen.steering.prompts import Prompts
+from memgen.steering.steering import Steering
+from memgen.terms import CODE
+
+PHASES = {
+    "throughout": (True, True),
+    "until_first_token": (True, False),
+    "after_first_token": (False, True),
+}  # steer the first token, the later ones
+
+
+@torch.inference_mode()
+def written(
+    steering: Steering, shifts: np.ndarray, prompts: Prompts, phase: str = "throughout"
+) -> np.ndarray:
+    """The tokens of the answers under each (signed) shift `[cells, L, d]`, `[cells, P, A]`, laid
+    out as `Prompts.candidates`.
+
+    `phase` (see `PHASES`): where only a part of the answer is steered, the text so far is read
+    again from the start, steered or not, so that nothing but the text is carried over.
+    """
+    first, later = PHASES[phase]
+    n, length, deltas, found = (
+        len(prompts),
+        steering.task.max_answer_tokens,
+        steering._tensor(shifts),
+        [],
+    )
+    for rows in torch.arange(len(deltas) * n).split(ROWS):
+        cell, prompt = rows // n, rows % n
+        ids, mask, pieces = prompts.input_ids[prompt], prompts.attention_mask[prompt], []
+        for count, steered in (
+            [(length, first)] if first == later else [(1, first), (length - 1, later)]
+        ):
+            if count == 0:
+                continue
+            with (
+                shift(steering.model, steering.site, deltas[cell], steering.positions)
+                if steered
+                else contextlib.nullcontext()
+            ):
+                pieces.append(decode(steering.model, steering.tokenizer, ids, mask, count))
+            ids = torch.cat(
+                [ids, pieces[-1].to(ids.device)], dim=1
+            )  # used after one token only, which is no -1
+            mask = torch.nn.functional.pad(mask, (0, count), value=1)
+        found.append(torch.cat(pieces, dim=1))
+    tokens = torch.cat(found).reshape(len(deltas), n, length).numpy()
+    is_end = tokens == steering.tokenizer.eos_token_id
+    return np.where(is_end.cumsum(-1) - is_end > 0, -1, tokens)
+
+
+def behaviors_of(tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Behaviour codes `[..., P]` of answers `[..., P, A]`: the candidate `[P, 2, A]` that they
+    equal, end token included.
+    """
+    length = max(tokens.shape[-1], candidates.shape[-1])
+    tokens, candidates = (
+        np.pad(
+            array, [(0, 0)] * (array.ndim - 1) + [(0, length - array.shape[-1])], constant_values=-1
+        )
+        for array in (tokens, candidates)
+    )
+    memory, rule = ((tokens == candidates[:, side]).all(-1) for side in (0, 1))
+    return np.select([memory, rule], [CODE["memorization"], CODE["generalization"]], CODE["other"])
+
+
+def beginnings(tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """How answers `[..., P, A]` relate to the two candidates `[P, 2, A]`, int `[..., P]`: 2 they
+    begin as one and go on with a token of the other (mixed), 1 they begin as one of them and do
+    not, 0 they begin as neither.
+
+    A token is of the other answer if it stands there at the same place and not in the first answer.
+    Places count from the end, so that a mark in front of one answer shifts nothing.
+    """
+    length = tokens.shape[-1]
+    sizes = (candidates >= 0).sum(-1)  # [P, 2], with the end token
+    starts, mixed = np.zeros(tokens.shape[:-1], dtype=bool), np.zeros(tokens.shape[:-1], dtype=bool)
+    padded = np.pad(
+        candidates, ((0, 0), (0, 0), (0, max(0, length - candidates.shape[-1]))), constant_values=-1
+    )[..., :length]
+    for one, other in ((0, 1), (1, 0)):
+        place = (
+            np.arange(length) - (sizes[:, one] - sizes[:, other])[:, None]
+        )  # [P, A] in the other answer
+        expected = np.take_along_axis(
+            candidates[:, other], place.clip(0, candidates.shape[-1] - 1), axis=1
+        )
+        expected = np.where(
+            (place >= 0) & (place < sizes[:, other, None] - 1) & (np.arange(length) > 0),
+            expected,
+            -2,
+        )
+        begins = tokens[..., 0] == candidates[:, one, 0]
+        starts |= begins
+        mixed |= begins & ((tokens == expected) & (tokens != padded[:, one])).any(-1)
+    return starts.astype(int) + (starts & mixed)

@@ -1,0 +1,48 @@
+"""Which part of the recipe matters: the chosen shift with one ingredient exchanged at a time, at
+the same size, on the same test prompts.
+
+The shift under test is the cell that the intervention stage chose on validation keys; nothing is
+tuned here. Neurons, values and probes come from the train pairs. Every additive variant has the L2
+norm of that shift over all layers together, so what differs is where it points, not how far it
+goes. At another site the norm is matched relative to the states there; a clamp has no fixed norm,
+and what it moved by is reported.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from memgen.models.generate import answer, tokenize_prompts
+from memgen.models.hooks import capture
+from memgen.steering.steering import Steering
+from memgen.tasks import instances
+from memgen.tasks.answers import behaviors
+
+
+def moved(steering: Steering, rows: pd.DataFrame, context) -> tuple[np.ndarray, float]:
+    """Behaviour codes `[prompts]` under `clamp` or `add`, and the mean L2 norm over all layers that
+    it moved these prompts' last token by.
+    """
+    ids, mask = tokenize_prompts(steering.tokenizer, list(rows.prompt))
+    with context as made:
+        texts = answer(
+            steering.model, steering.tokenizer, list(rows.prompt), steering.task.max_answer_tokens
+        )
+        capture(
+            steering.model, ids, mask, steering.site, batch_size=len(ids)
+        )  # one pass over the prompts leaves their moves in `made`
+    squares = [one.float().square().sum(-1) for one in made if one is not None]
+    norm = float(torch.stack(squares).sum(0).sqrt().mean()) if squares else 0.0
+    return behaviors(steering.task, instances(rows), texts), norm
+
+
+def distance(steering: Steering, rows: pd.DataFrame, mean: np.ndarray, mask: np.ndarray) -> float:
+    """Mean L2 norm of (mean - h) on the neurons of `mask`, at the unsteered decision position of
+    these prompts: what a full clamp would move by.
+    """
+    states = capture(
+        steering.model, *tokenize_prompts(steering.tokenizer, list(rows.prompt)), site=steering.site
+    ).numpy()
+    return float(np.linalg.norm(np.where(mask, mean - states, 0), axis=(1, 2)).mean())

@@ -1,0 +1,54 @@
+"""Steering: choose a cell on validation keys, score it once on test keys, beside its controls,
+ablations and side effects.
+
+The paper's formula, on the `top_n` neurons by |rho|, all layers at once: h <- h + alpha * sign(rho)
+* |NMD| towards generalization (`m2g`), and the same with the opposite sign towards memorization
+(`g2m`). What a prompt would have answered unsteered is known from the pairs stage, so `m2g` runs on
+prompts answered from memory only, `g2m` on those answered by the rule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pandas as pd
+
+from memgen.models.generate import answer, first_token_log_probabilities, tokenize_prompts
+from memgen.models.hooks import shift
+from memgen.steering.steering import Steering
+from memgen.tasks import instances
+from memgen.tasks.answers import accuracy
+
+
+def side_effects(
+    steering: Steering,
+    delta: np.ndarray,
+    free: pd.DataFrame,
+    keyed: pd.DataFrame,
+    conflict: pd.DataFrame,
+) -> dict:
+    """What the (signed) shift costs: accuracy on free and keyed prompts, and mean KL(unsteered ||
+    steered) in nats of the first answer token.
+    """
+    found = {}
+    ids, mask = tokenize_prompts(steering.tokenizer, list(conflict.prompt))
+    for when, context in (
+        ("before", contextlib.nullcontext()),
+        (
+            "after",
+            shift(steering.model, steering.site, steering._tensor(delta), steering.positions),
+        ),
+    ):
+        with context:
+            for name, rows in (("free", instances(free)), ("keyed", instances(keyed))):
+                texts = answer(
+                    steering.model,
+                    steering.tokenizer,
+                    [r.prompt for r in rows],
+                    steering.task.max_answer_tokens,
+                )
+                found[f"{name}_accuracy_{when}"] = accuracy(rows, texts)
+            found[when] = first_token_log_probabilities(steering.model, ids, mask)
+    before, after = found.pop("before"), found.pop("after")
+    return {**found, "kl": float((before.exp() * (before - after)).sum(-1).mean())}

@@ -1,0 +1,135 @@
+"""Which part of the recipe matters: the chosen shift with one ingredient exchanged at a time, at
+the same size, on the same test prompts.
+
+The shift under test is the cell that the intervention stage chose on validation keys; nothing is
+tuned here. Neurons, values and probes come from the train pairs. Every additive variant has the L2
+norm of that shift over all layers together, so what differs is where it points, not how far it
+goes. At another site the norm is matched relative to the states there; a clamp has no fixed norm,
+and what it moved by is reported.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memgen.neurons.selection import select_top
+from memgen.steering.cells import shift_vector
+
+Shifts = dict[
+    str, list[np.ndarray]
+]  # by variant its draws (most have one), each [L, d]; none where the variant does not exist
+
+
+def rescaled(shift: np.ndarray, norm: float) -> list[np.ndarray]:
+    """The shift `[L, d]` with this L2 norm over all layers together, as the only draw; no draw
+    where the shift or the norm is 0.
+    """
+    own = np.linalg.norm(shift)
+    return [shift * (norm / own)] if own > 0 and norm > 0 else []
+
+
+def by_layer(reference: np.ndarray) -> Shifts:
+    """`layer_k_only` and `all_but_layer_k` (layers from 1), at the norm of the whole. A layer
+    without chosen neurons has no shift of its own.
+    """
+    norm, layer = np.linalg.norm(reference), np.arange(1, len(reference) + 1)[:, None]
+    only = {
+        f"layer_{k}_only": rescaled(np.where(layer == k, reference, 0), norm)
+        for k in range(1, len(reference) + 1)
+    }
+    return only | {
+        f"all_but_layer_{k}": rescaled(np.where(layer == k, 0, reference), norm)
+        for k in range(1, len(reference) + 1)
+    }
+
+
+def by_count(
+    nmd: np.ndarray,
+    rho: np.ndarray,
+    norm: float,
+    counts: list[int],
+    n_draws: int,
+    rng: np.random.Generator,
+) -> Shifts:
+    """`n_<N>`: the N neurons with the largest |rho|; `random_<N>`: N random ones, `n_draws` times;
+    `all`: every coordinate.
+
+    All with their own sign(rho) * |NMD|, rescaled to `norm`. Random neurons are drawn from all that
+    differ at all (NMD and rho not 0), the chosen ones among them; a draw of N is the start of the
+    draw of a larger N, as the ranking is. A count of all coordinates or more has no variant: `all`
+    is it.
+    """
+    alive = np.flatnonzero((nmd != 0) & (rho != 0))
+    orders = [rng.permutation(alive) for _ in range(n_draws)]
+    found: Shifts = {}
+    for count in counts:
+        possible = count < rho.size
+        found[f"n_{count}"] = (
+            rescaled(shift_vector(nmd, rho, select_top(rho, count / rho.size)), norm)
+            if possible
+            else []
+        )
+        masks = [
+            np.isin(np.arange(rho.size), order[:count]).reshape(rho.shape)
+            for order in orders
+            if possible and count <= len(order)
+        ]
+        found[f"random_{count}"] = [
+            one for mask in masks for one in rescaled(shift_vector(nmd, rho, mask), norm)
+        ]
+    return found | {"all": rescaled(shift_vector(nmd, rho, np.ones(rho.shape, dtype=bool)), norm)}
+
+
+def p_ranking(p: np.ndarray, rho: np.ndarray) -> np.ndarray:
+    """A score `[L, d]` that ranks the smallest p first and, of equal ones, the larger |rho|."""
+    order = np.lexsort((-np.abs(rho).ravel(), p.ravel()))
+    score = np.empty(p.size)
+    score[order] = np.arange(p.size, 0, -1)
+    return score.reshape(p.shape)
+
+
+def rankings(
+    nmd: np.ndarray, tests: dict[str, np.ndarray], rho: np.ndarray
+) -> dict[str, np.ndarray | None]:
+    """The other scores `[L, d]` that neurons can be ranked by, the largest |score| first; None
+    where the site has no `effect_size` or `p` in `tests`.
+    """
+    p = tests.get("p")
+    return {
+        "abs_nmd": nmd,
+        "effect_size": tests.get("effect_size"),
+        "smallest_p": None if p is None else p_ranking(p, rho),
+    }
+
+
+def by_ranking(
+    nmd: np.ndarray,
+    rho: np.ndarray,
+    top_n: float,
+    norm: float,
+    scores: dict[str, np.ndarray | None],
+) -> Shifts:
+    """The `top_n` share of the neurons by each score, all with sign(rho) * |NMD|, rescaled to
+    `norm`.
+    """
+    return {
+        name: (
+            []
+            if score is None
+            else rescaled(shift_vector(nmd, rho, select_top(score, top_n)), norm)
+        )
+        for name, score in scores.items()
+    }
+
+
+def by_magnitude(reference: np.ndarray, nmd: np.ndarray, weights: np.ndarray) -> Shifts:
+    """On the reference's neurons: the same amount for each, sign only (`constant`), or the probe's
+    weight; and the mean difference of all neurons.
+    """
+    norm, chosen = np.linalg.norm(reference), reference != 0
+    values = {
+        "constant": np.sign(reference),
+        "probe_weight": np.where(chosen, weights, 0),
+        "dense_difference": nmd,
+    }
+    return {name: rescaled(one, norm) for name, one in values.items()}

@@ -1,0 +1,242 @@
+"""Where a stage reads and writes: one folder a stage, finished whole or not at all.
+
+    data/runs/<preset>/<task>/seed<k>/<NN_stage>/{manifest.json, result.json, tables and arrays}
+
+A stage is computed in `<NN_stage>.partial` and renamed when it is complete; what crashes leaves no
+finished folder. `manifest.json` holds the validated parameters, a fingerprint of the code, the
+SHA-256 of every input and output, versions, wall time and peak memory. A finished stage with the
+same parameters, inputs and code is not computed again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import save_file
+
+from memgen.errors import ArtifactError
+from memgen.store.files import as_json, guard_disk, read_json, sha256, write_json
+from memgen.store.fingerprint import code_fingerprint, function_fingerprint, processor, versions
+
+MANIFEST, RESULT = "manifest.json", "result.json"
+
+
+@dataclass
+class Result:
+    """What a lab computed: `numbers` for `result.json`, and what lies beside it.
+
+    `tables` and `arrays` (dictionaries of numpy arrays) by name; `files`: by file name, a function that
+    writes it to the path it is given. `seconds`: timings, which may differ from run to run.
+    """
+
+    numbers: dict
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    arrays: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    files: dict[str, Callable[[Path], Any]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write all but the numbers, which `Stage.finish` takes."""
+        with guard_disk(folder):
+            for name, table in self.tables.items():
+                table.to_parquet(folder / f"{name}.parquet", index=False)
+            for name, values in self.arrays.items():
+                packed = {key: np.ascontiguousarray(value) for key, value in values.items()}
+                save_file(packed, folder / f"{name}.safetensors")
+            for name, write in self.files.items():
+                write(folder / name)
+
+
+class Stage:
+    """One stage's folder: its inputs checked, its lock, its outputs.
+
+    `inputs`: finished stage folders this one reads. `modules`: modules of this package whose code
+    the numbers depend on. `compute`: a function, such as one in a notebook's cell, of which the same
+    is true.
+    """
+
+    def __init__(
+        self, folder: Path, parameters: dict, inputs: list[Path] = (), modules: tuple[str, ...] = ()
+    ):
+        self.folder = Path(folder)
+        self.partial = self.folder.with_name(self.folder.name + ".partial")
+        self.parameters = parameters
+        self.modules = modules
+        self.compute: Callable | None = None
+        self.input_folders = [Path(path) for path in inputs]
+        self._lock = None
+        self._started = time.monotonic()
+
+    # -- reading ----------------------------------------------------------------------------------
+    def check_inputs(self) -> dict[str, str]:
+        """Digest of each input's manifest, after every file it lists was found unchanged."""
+        digests = {}
+        for folder in self.input_folders:
+            verify(folder)
+            digests[os.path.relpath(folder, self.folder.parent)] = result_digest(folder)
+        return digests
+
+    def finished(self) -> bool:
+        """Is there a finished, undamaged result of these parameters, these inputs and this code?"""
+        if not (self.folder / MANIFEST).is_file():
+            return False
+        current = {
+            "parameters": json.loads(json.dumps(self._identity(), default=as_json)),
+            "inputs": self.check_inputs(),
+            "code": self._code(),
+        }
+        try:
+            manifest = read_json(self.folder / MANIFEST)
+            if any(manifest.get(name) != value for name, value in current.items()):
+                return False
+            verify(self.folder)
+        except ArtifactError:
+            return False  # a damaged result of our own is simply made again
+        return True
+
+    def _code(self) -> str:
+        modules = code_fingerprint(*self.modules)
+        return modules if self.compute is None else modules + function_fingerprint(self.compute)
+
+    def _identity(self) -> dict:
+        """The parameters that the numbers depend on; where the runs are kept is not one of them."""
+        return {name: value for name, value in self.parameters.items() if name != "runs"}
+
+    # -- writing ----------------------------------------------------------------------------------
+    def begin(self, keep_partial: bool = False, wait: bool = False) -> Path:
+        """Check the inputs, take the lock, and return the folder to write to.
+
+        `keep_partial`: keep what an interrupted run left there (training resumes from it), if it
+        has the same parameters.
+        `wait`: wait for another run in this folder instead of refusing.
+        """
+        identity = {
+            "parameters": json.loads(json.dumps(self._identity(), default=as_json)),
+            "inputs": self.check_inputs(),
+            "code": self._code(),
+        }
+        with guard_disk(self.folder):
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.lock(wait)
+            started = self.partial / "started.json"
+            resumable = keep_partial and started.is_file() and _same_json(started, identity)
+            if self.partial.exists() and not resumable:
+                shutil.rmtree(self.partial)
+            self.partial.mkdir(exist_ok=True)
+        if not resumable:
+            write_json(started, identity)
+        self._identity_at_start = identity
+        self._started = time.monotonic()
+        return self.partial
+
+    def lock(self, wait: bool = False) -> None:
+        """Hold this folder alone; the lock goes with the process, however it ends."""
+        path = self.folder.with_name(self.folder.name + ".lock")
+        self._lock = open(path, "w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            self._lock = None
+            raise ArtifactError(
+                f"another run is working in {self.folder}; wait for it, stop it, or give this run"
+                " another folder with `runs`"
+            ) from None
+
+    def finish(self, result: dict, timings: dict | None = None) -> None:
+        """Write result and manifest, then put the folder in place in one rename."""
+        write_json(self.partial / RESULT, {**result, "timings": timings or {}})
+        (self.partial / "started.json").unlink(missing_ok=True)
+        outputs = {
+            str(path.relative_to(self.partial)): sha256(path)
+            for path in sorted(self.partial.rglob("*"))
+            if path.is_file()
+        }
+        manifest = {
+            **self._identity_at_start,
+            "outputs": outputs,
+            "versions": versions(),
+            "machine": {
+                "platform": platform.platform(),
+                "processor": processor(),
+                "cores": os.cpu_count(),
+            },
+            "wall_seconds": round(time.monotonic() - self._started, 2),
+            "peak_memory_bytes": (
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                * (1 if sys.platform == "darwin" else 1024)
+            ),
+            "track": self.parameters.get("track", "scratch"),
+        }
+        write_json(self.partial / MANIFEST, manifest)
+        with guard_disk(self.folder):
+            old = self.folder.with_name(self.folder.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            if self.folder.exists():
+                os.replace(self.folder, old)
+            os.replace(self.partial, self.folder)
+            shutil.rmtree(old, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+
+def verify(folder: Path) -> dict:
+    """Check a finished stage against its manifest; return the manifest.
+
+    Raises `ArtifactError` naming the file and the stage to run again if anything is missing,
+    truncated or altered.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        raise ArtifactError(
+            f"{folder} is missing or unfinished; run lab {folder.name} of this task and seed first"
+        )
+    manifest = read_json(folder / MANIFEST)
+    for name, digest in manifest.get("outputs", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtifactError(
+                f"{path} is missing; delete {folder} and run lab {folder.name} again"
+            )
+        if sha256(path) != digest:
+            raise ArtifactError(
+                f"{path} was altered or truncated (its SHA-256 differs from the manifest's); "
+                f"delete {folder} and run lab {folder.name} again"
+            )
+    return manifest
+
+
+def result_digest(folder: Path) -> str:
+    """Digest of all outputs of a finished stage except its timings, which differ from run to run."""
+    outputs = dict(read_json(folder / MANIFEST)["outputs"])
+    result = read_json(folder / RESULT)
+    result.pop("timings", None)
+    outputs[RESULT] = hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
+
+
+def _same_json(path: Path, value: dict) -> bool:
+    try:
+        return json.loads(path.read_text()) == value
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,75 @@
+"""Where a stage reads and writes: one folder a stage, finished whole or not at all.
+
+    data/runs/<preset>/<task>/seed<k>/<NN_stage>/{manifest.json, result.json, tables and arrays}
+
+A stage is computed in `<NN_stage>.partial` and renamed when it is complete; what crashes leaves no
+finished folder. `manifest.json` holds the validated parameters, a fingerprint of the code, the
+SHA-256 of every input and output, versions, wall time and peak memory. A finished stage with the
+same parameters, inputs and code is not computed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from memgen.errors import ArtifactError
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside the target, then rename: readers see the old file or the new one, never
+    half of it.
+    """
+    aside = path.with_name(path.name + ".tmp")
+    with guard_disk(path):
+        aside.write_text(json.dumps(value, indent=1, allow_nan=False, default=as_json) + "\n")
+        os.replace(aside, path)
+
+
+def as_json(value):
+    """numpy scalars and arrays, paths and models as plain JSON."""
+    for method in ("model_dump", "tolist"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ArtifactError(
+            f"{path} is damaged (not readable as JSON); delete its folder and run that stage again"
+        ) from None
+
+
+@contextlib.contextmanager
+def guard_disk(path: Path):
+    """Turn 'no space left on device' into a sentence that names the folder."""
+    try:
+        yield
+    except Exception as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(
+            error
+        ):  # safetensors raises a class of its own, without errno
+            raise ArtifactError(
+                f"the disk is full: could not write {path}. Free some space and run the same"
+                " command again; finished stages are kept"
+            ) from None
+        raise

@@ -1,0 +1,80 @@
+"""What a stage's numbers depend on besides parameters and inputs: code, versions, processor."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import inspect
+import platform
+import textwrap
+from collections.abc import Callable
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import grimp
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "statsmodels",
+)
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@cache
+def _graph() -> grimp.ImportGraph:
+    return grimp.build_graph(PACKAGE.name, cache_dir=None)
+
+
+def source_files(*modules: str) -> list[Path]:
+    """The source files behind `modules` (such as `labs.transfer`): themselves and all that they import
+    inside this package.
+    """
+    named = {f"{PACKAGE.name}.{module}" for module in modules}
+    found = named.union(*(_graph().find_upstream_modules(module) for module in named))
+    return [_file(module) for module in sorted(found)]
+
+
+def _file(module: str) -> Path:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def code_fingerprint(*modules: str) -> str:
+    """One digest over the source of `modules` and all they import here, comments and layout aside."""
+    digest = hashlib.sha256()
+    for path in source_files(*modules):
+        digest.update(ast.dump(ast.parse(path.read_text())).encode())
+    return digest.hexdigest()
+
+
+def function_fingerprint(function: Callable) -> str:
+    """The same over one function, as it stands in a module or in a notebook's cell."""
+    source = textwrap.dedent(inspect.getsource(function))
+    return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

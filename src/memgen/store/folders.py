@@ -1,0 +1,89 @@
+"""Where a run lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memgen.config.base import ROOT, StageParameters
+from memgen.stages import LABS
+from memgen.terms import WHOLE
+
+
+def study_folder(runs: str | Path, preset: str, track: str = "scratch") -> Path:
+    """`<runs>/<preset>` holds the track from scratch; any other track has a folder of its own
+    inside: `<runs>/<preset>/lora`.
+    """
+    runs = Path(runs)
+    folder = (runs if runs.is_absolute() else ROOT / runs) / preset
+    return folder if track == "scratch" else folder / track
+
+
+def run_folder(
+    runs: str | Path,
+    preset: str,
+    task: str,
+    seed: int | str,
+    retrain: int = 0,
+    track: str = "scratch",
+) -> Path:
+    """`<study folder>/<task>/seed<k>`; retrains beside it as `seed<k>-retrain<r>`, what spans the
+    seeds in `all`.
+    """
+    name = (
+        seed if isinstance(seed, str) else f"seed{seed}" + (f"-retrain{retrain}" if retrain else "")
+    )
+    return study_folder(runs, preset, track) / task / name
+
+
+def base_name(task: str, track: str = "scratch", architecture: str = "gpt2") -> str:
+    """From scratch the variants of a task share a base (`cipher-base`); on the other tracks all
+    tasks share one (`shared-base-llama`).
+    """
+    return f"{task.split('-')[0]}-base" if track == "scratch" else f"shared-base-{architecture}"
+
+
+def base_folder(
+    runs: str | Path,
+    preset: str,
+    task: str,
+    seed: int,
+    track: str = "scratch",
+    architecture: str = "gpt2",
+) -> Path:
+    """The folder of that base. The tracks lora and full use the same one, so it lies in neither's
+    own folder.
+    """
+    return run_folder(runs, preset, base_name(task, track, architecture), seed) / "00_base"
+
+
+def lab_folder(name: str, p: StageParameters) -> Path:
+    """Where a lab with these parameters writes."""
+    span = p.seed if LABS[name].level == "run" else WHOLE
+    retrain = getattr(p, "retrain", 0)
+    return run_folder(p.runs, p.preset, p.task, span, retrain, p.track) / name
+
+
+def input_folders(name: str, p: StageParameters) -> list[Path]:
+    """Every finished stage that a lab with these parameters reads, each once.
+
+    A lab of a run reads stages of that run; a retrain shares the data set of the run that it repeats. A
+    lab over the seeds reads the runs of all its tasks and seeds, and the retrains of its first seed.
+    """
+    row = LABS[name]
+
+    def run(task: str, seed: int | str, retrain: int = 0) -> Path:
+        return run_folder(p.runs, p.preset, task, seed, retrain, p.track)
+
+    if row.level == "run":
+        return [
+            run(p.task, p.seed) / stage
+            for stage in row.reads[: 1 if getattr(p, "retrain", 0) else None]
+        ]
+    read = [LABS[stage] for stage in row.reads if p.track in LABS[stage].tracks]
+    tasks = list(dict.fromkeys([p.task, *p.tasks] if row.level == "task" else p.tasks))
+    folders = [
+        run(t, s) / one.name for t in tasks for s in p.seeds for one in read if one.level == "run"
+    ]
+    folders += [run(t, WHOLE) / one.name for t in tasks for one in read if one.level == "task"]
+    n_retrains = getattr(p, "n_retrains", 0) if p.track == "scratch" else 0
+    return folders + [run(p.task, p.seeds[0], r) / "02_training" for r in range(1, n_retrains + 1)]

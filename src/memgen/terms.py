@@ -1,0 +1,36 @@
+"""The words of the study, each defined once: behaviours, directions, splits, sites, tracks, verdicts."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+# -- behaviours: what an answer shows -----------------------------------------------------------------
+MEMORIZATION, GENERALIZATION, OTHER = "memorization", "generalization", "other"
+BEHAVIORS = (MEMORIZATION, GENERALIZATION, OTHER)
+#: behaviours as numbers in arrays: memorization 0, generalization 1, other 2
+CODE = {name: code for code, name in enumerate(BEHAVIORS)}
+MEMORY_CODE, RULE_CODE, OTHER_CODE = CODE.values()
+# -- directions of steering ---------------------------------------------------------------------------
+DIRECTIONS = ("m2g", "g2m")
+DIRECTION_WORDS = {
+    "m2g": "memorization to generalization",
+    "g2m": "generalization to memorization",
+}
+SIGN = {"m2g": 1.0, "g2m": -1.0}  # of a shift that drives towards generalization
+START = {"m2g": MEMORIZATION, "g2m": GENERALIZATION}  # what the unsteered model shows
+TARGET = {"m2g": RULE_CODE, "g2m": MEMORY_CODE}  # the code that counts as success
+# -- data ---------------------------------------------------------------------------------------------
+SPLITS = ("train", "validation", "test")
+KINDS = ("free", "keyed", "contrast", "conflict")
+# -- models -------------------------------------------------------------------------------------------
+Site = Literal["resid_post", "mlp_out", "ln_2"]
+SITES: tuple[Site, ...] = get_args(Site)
+Positions = Literal["all", "decision"]
+POSITIONS: tuple[Positions, ...] = get_args(Positions)
+Track = Literal["scratch", "lora", "full"]
+TRACKS: tuple[Track, ...] = get_args(Track)
+# -- runs ---------------------------------------------------------------------------------------------
+WHOLE = "all"  # the folder of a lab that runs once for all seeds
+STUDY = "study"  # the folder, and the task, of a lab that runs once for all tasks
+# -- verdicts -----------------------------------------------------------------------------------------
+SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"

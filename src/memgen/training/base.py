@@ -1,0 +1,311 @@
+"""What a run starts from: a base that knows the rules and no key, trained by the study, or a
+pretrained model.
+
+From scratch, the variants of one task share a base a seed. On the tracks `lora` and `full` one base
+serves all tasks: it learns the free prompts of every task, mixed with random repeated sequences,
+over one vocabulary. Which task fills how much of a batch follows from how much each still gets
+wrong on validation prompts.
+
+Training to dual behaviour: watch the conflict prompts while the model trains, keep the
+checkpoint that shows both.
+
+Gate and checkpoint rule: every `evaluate_every` steps the conflict prompts of the *validation* keys
+are answered; the checkpoint with the highest `min(memory, rule) - other` among those that pass the
+gate is kept. Training ends when that score is `enough`, or at `max_steps`. Everything needed to go
+on is written at each look, so an interrupted run ends with the very same weights as an
+uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from memgen.config.training import DatasetParameters, TrainingParameters
+from memgen.errors import ArtifactError
+from memgen.models.adapters import weights_digest
+from memgen.models.build import N_POSITIONS, build_model, save_model
+from memgen.models.generate import answer
+from memgen.models.load import find_base, load_tokenizer
+from memgen.models.tokenizer import build_tokenizer
+from memgen.presets import stage_parameters
+from memgen.progress import Progress
+from memgen.store.artifacts import Stage
+from memgen.store.files import read_json
+from memgen.store.folders import base_folder
+from memgen.tasks import TASK_NAMES, Instance, instances, make_task
+from memgen.tasks.answers import accuracy
+from memgen.tasks.dataset import spread
+from memgen.training.batches import BaseMixture
+from memgen.training.loop import STATE, Trainer
+
+LOOK_EVERY = 50  # steps between looks at the validation prompts
+#: what a base depends on
+BASE_PARAMETERS = (
+    "preset",
+    "n_layer",
+    "n_embd",
+    "n_head",
+    "initializer_range",
+    "warmup_steps",
+    "weight_decay",
+    "precision",
+    "attention",
+    "optimizer",
+    "base_steps",
+    "base_lr",
+    "base_matrix_lr",
+    "base_batch_size",
+    "base_repeat_share",
+    "base_first",
+    "base_enough",
+)
+
+
+def base_for(tokenizer, frame: pd.DataFrame, p: TrainingParameters) -> Base | None:
+    """The base that this run starts from (trained now if need be), or None if it starts from random
+    weights.
+
+    `frame`: the run's data set. Errors: `ArtifactError` if a shared base was trained with other
+    prompts than this data set's.
+    """
+    if p.base_model:
+        return Base(find_base(p.base_model))
+    if p.track != "scratch":
+        return _checked(ensure_shared_base(p), frame, p)
+    if not p.base_steps:
+        return None
+    return _base(ensure_base(tokenizer, frame, p, base_folder(p.runs, p.preset, p.task, p.seed)))
+
+
+def tokenizer_for(task, p: TrainingParameters):
+    """The tokenizer of this run: of the task's own pieces from scratch, of all tasks' on a shared
+    base, or the pretrained model's.
+    """
+    if p.base_model:
+        return load_tokenizer(find_base(p.base_model))
+    return build_tokenizer(task.vocabulary() if p.track == "scratch" else shared_vocabulary())
+
+
+def _base(stage: Stage) -> Base:
+    about = read_json(stage.folder / "result.json")
+    return Base(stage.folder / "model", about["history"], about["timings"].get("train_seconds", 0))
+
+
+def ensure_base(tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path) -> Stage:
+    """The base of one family of tasks in `folder`, trained now if it is not there: the rule and
+    induction, never a key.
+
+    It depends on the parameters named in `BASE_PARAMETERS` and on the free prompts, which all
+    variants of a task share. If another run is training it, this one waits.
+    """
+    free = frame[frame.kind == "free"]
+    return _ensure(
+        lambda: {p.task.split("-")[0]: free},
+        tokenizer,
+        p,
+        p.seed,
+        folder,
+        {"free_prompts": _digest(free)},
+    )
+
+
+def shared_vocabulary() -> list[str]:
+    """The pieces of all tasks, each once, in the order of the tasks."""
+    return list(
+        dict.fromkeys(piece for name in TASK_NAMES for piece in make_task(name, 3, 0).vocabulary())
+    )
+
+
+def data_sets(p: TrainingParameters) -> dict[str, DatasetParameters]:
+    """What the data set of every family of tasks is made from on this track; one variant stands for
+    its family.
+    """
+    families = {name.split("-")[0]: name for name in reversed(TASK_NAMES)}
+    given = {"seed": p.seed, "preset": p.preset, "track": p.track, "base_seed": p.base_seed}
+    return {
+        family: stage_parameters("01_dataset_design", {"task": name, **given})
+        for family, name in families.items()
+    }
+
+
+def free_prompts(d: DatasetParameters) -> pd.DataFrame:
+    """The free prompts of a data set; no key is among them."""
+    frame = make_task(d.task, d.n_keys, d.data_seed).generate(
+        d.n_free, d.n_keyed, d.n_conflict_per_key, d.n_free_eval, tuple(d.key_shares)
+    )
+    return frame[frame.kind == "free"]
+
+
+def ensure_shared_base(p: TrainingParameters) -> Stage:
+    """The base of all tasks, for this architecture, preset and `base_seed`; trained now if it is
+    not there.
+    """
+    folder, made_from = (
+        base_folder(p.runs, p.preset, p.task, p.base_seed, p.track, p.architecture),
+        data_sets(p),
+    )
+    sizes = {
+        family: d.model_dump(
+            include={
+                "n_keys",
+                "n_free",
+                "n_keyed",
+                "n_conflict_per_key",
+                "n_free_eval",
+                "key_shares",
+            }
+        )
+        for family, d in made_from.items()
+    }
+    return _ensure(
+        lambda: {family: free_prompts(d) for family, d in made_from.items()},
+        build_tokenizer(shared_vocabulary()),
+        p,
+        p.base_seed,
+        folder,
+        {"architecture": p.architecture, "data": sizes},
+    )
+
+
+def _checked(stage: Stage, frame: pd.DataFrame, p: TrainingParameters) -> Base:
+    """The base, if it learned this data set's free prompts: another data set's free prompts could
+    hold this one's keys.
+    """
+    family = p.task.split("-")[0]
+    if read_json(stage.folder / "result.json")["free_prompts"][family] != _digest(
+        frame[frame.kind == "free"]
+    ):
+        raise ArtifactError(
+            f"the shared base in {stage.folder} learned other free prompts than those of this data"
+            f" set of {p.task}, so it may have seen its keys; give labs 01 and 02 the same"
+            " base_seed, and set sizes such as n_keys in the preset, where the base finds them"
+        )
+    return _base(stage)
+
+
+def _digest(free: pd.DataFrame) -> str:
+    return hashlib.sha256("\n".join(free.prompt + free.rule_answer).encode()).hexdigest()
+
+
+def _ensure(free, tokenizer, p: TrainingParameters, seed: int, folder: Path, more: dict) -> Stage:
+    """The base in `folder`, trained on what `free()` gives if it is not there or was made from
+    something else.
+    """
+    identity = (
+        {name: getattr(p, name) for name in BASE_PARAMETERS}
+        | {"optimizer": _optimizer(p), "seed": seed}
+        | more
+    )
+    stage = Stage(folder, identity, modules=("bases",))
+    if stage.finished():
+        return stage
+    partial = stage.begin(keep_partial=True, wait=True)
+    try:
+        if stage.finished():  # it was trained while we waited
+            shutil.rmtree(partial)
+        else:
+            stage.finish(*_train(free(), tokenizer, p, seed, partial))
+    finally:
+        stage.release()
+    return stage
+
+
+def _optimizer(p: TrainingParameters) -> str:
+    return p.optimizer if p.base_optimizer == "same" else p.base_optimizer
+
+
+def _train(
+    free: dict[str, pd.DataFrame], tokenizer, p: TrainingParameters, seed: int, folder: Path
+) -> tuple[dict, dict]:
+    """Train a base in `folder/model`; its numbers and its timings."""
+    model = build_model(
+        tokenizer,
+        architecture=p.architecture,
+        n_layer=p.n_layer,
+        n_embd=p.n_embd,
+        n_head=p.n_head,
+        n_positions=N_POSITIONS,
+        initializer_range=p.initializer_range,
+        seed=seed,
+        attention=p.attention,
+    )
+    trainer = Trainer(
+        model, p, _optimizer(p), p.base_lr, p.base_matrix_lr, p.base_steps, seed, folder
+    )
+    trainer.resume()
+    draw = BaseMixture(tokenizer, free, p.base_batch_size, p.base_repeat_share, p.base_first)
+    for look in trainer.history:  # of an interrupted training
+        draw.lean(look["by_family"])
+    held = {
+        family: instances(spread(rows[rows.split == "validation"], 250))
+        for family, rows in free.items()
+    }
+    progress = Progress(
+        f"training the base of {', '.join(free)}, seed {seed}", p.base_steps, start=trainer.step
+    )
+    while trainer.step < p.base_steps and not (
+        trainer.history and trainer.history[-1]["free_accuracy"] >= p.base_enough
+    ):
+        loss = trainer.advance(draw, min(LOOK_EVERY, p.base_steps - trainer.step))
+        found = {family: _accuracy(model.eval(), tokenizer, rows) for family, rows in held.items()}
+        draw.lean(found)
+        trainer.history.append(
+            {
+                "step": trainer.step,
+                "loss": loss,
+                "free_accuracy": min(found.values()),
+                "by_family": found,
+            }
+        )
+        trainer.save()
+        progress.step(
+            trainer.step,
+            f"loss {loss:.3f}  free "
+            + "  ".join(f"{family} {value:.2f}" for family, value in found.items()),
+        )
+    save_model(folder / "model", model, tokenizer)
+    (folder / STATE).unlink(missing_ok=True)
+    last = trainer.history[-1]
+    result = {
+        "free_prompts": {family: _digest(rows) for family, rows in free.items()},
+        "history": trainer.history,
+        "step": trainer.step,
+        "free_accuracy": last["free_accuracy"],
+        "by_family": last["by_family"],
+        "n_parameters": sum(value.numel() for value in model.parameters()),
+    }
+    tested = {family: instances(rows[rows.split == "test"]) for family, rows in free.items()}
+    result["test"] = {
+        family: {"free_accuracy": _accuracy(model.eval(), tokenizer, rows), "n": len(rows)}
+        for family, rows in tested.items()
+    }
+    return result, {
+        "train_seconds": round(trainer.seconds, 1),
+        "tokens_per_second": round(trainer.tokens / trainer.seconds),
+    }
+
+
+def _accuracy(model, tokenizer, rows: list[Instance]) -> float:
+    longest = max(len(ids) for ids in tokenizer([r.rule_answer for r in rows])["input_ids"]) + 1
+    return accuracy(rows, answer(model, tokenizer, [r.prompt for r in rows], longest))
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a run starts from: the model's folder, and how it was trained where the study trained
+    it.
+    """
+
+    model: Path
+    history: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @cached_property
+    def digest(self) -> str:
+        return weights_digest(self.model)

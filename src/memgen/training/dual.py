@@ -1,0 +1,199 @@
+"""Training to dual behaviour: watch the conflict prompts while the model trains, keep the
+checkpoint that shows both.
+
+Gate and checkpoint rule: every `evaluate_every` steps the conflict prompts of the *validation* keys
+are answered; the checkpoint with the highest `min(memory, rule) - other` among those that pass the
+gate is kept. Training ends when that score is `enough`, or at `max_steps`. Everything needed to go
+on is written at each look, so an interrupted run ends with the very same weights as an
+uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from memgen.config.training import TrainingParameters
+from memgen.errors import GateError
+from memgen.models.adapters import attach, save_adapter
+from memgen.models.build import N_POSITIONS, build_model, save_model
+from memgen.models.load import load_base, load_model, memory_estimate
+from memgen.progress import Progress
+from memgen.tasks import Task
+from memgen.training.base import Base
+from memgen.training.batches import Mixture
+from memgen.training.gate import passes_gate, score, watch
+from memgen.training.loop import STATE, Trainer
+
+
+@dataclass
+class Outcome:
+    """How a training ended: the kept checkpoint's numbers (None: no checkpoint passed the gate) and
+    the whole history.
+    """
+
+    kept: dict | None
+    history: pd.DataFrame
+    seconds: float
+    tokens: int
+    parameters: TrainingParameters
+
+    def require_gate(self) -> None:
+        """Raise `GateError`, saying how close it came, unless a checkpoint passed."""
+        if self.kept:
+            return
+        p, best = self.parameters, max(self.history.to_dict("records"), key=score)
+        raise GateError(
+            f"task {p.task}, seed {p.seed}: no checkpoint in {int(self.history.step.max())} steps"
+            f" showed both behaviours. The best, at step {best['step']}, had memory"
+            f" {best['memory_rate']:.2f} (needs {p.gate_memory}), rule {best['rule_rate']:.2f}"
+            f" (needs {p.gate_rule}), other {best['other_rate']:.2f} (at most {p.gate_other}), free"
+            f" accuracy {best['free_accuracy']:.2f} (needs {p.gate_free}), keyed accuracy"
+            f" {best['keyed_accuracy']:.2f} (needs {p.gate_keyed}). Raise max_steps, or change lr,"
+            " keyed_share or n_keys; the history is plotted above."
+        )
+
+
+def train(
+    task: Task,
+    tokenizer,
+    frame: pd.DataFrame,
+    p: TrainingParameters,
+    folder: Path,
+    base: Base | None = None,
+) -> Outcome:
+    """Train to dual behaviour in `folder` (resuming what is there); the kept checkpoint goes to
+    `folder/model`.
+
+    `base`: what to start from; without it the weights are drawn from the seed. On track lora its
+    weights stay as they are, and an adapter is trained and kept. A retrain differs in the order of
+    its data alone.
+    """
+    order = int(np.random.SeedSequence([p.seed, p.retrain]).generate_state(1)[0])
+    draw = Mixture(tokenizer, frame, p)
+    if p.base_model:
+        _tell_memory(p, base, draw.length)
+    model = _start(tokenizer, p, base, order)
+    trainer = Trainer(model, p, p.optimizer, p.lr, p.matrix_lr, p.max_steps, order, folder)
+    if trainer.resume():
+        print(f"resuming {p.task}, seed {p.seed} at step {trainer.step}", flush=True)
+    if trainer.history:
+        draw.lean(trainer.history[-1])
+    progress = Progress(f"training {p.task}, seed {p.seed}", p.max_steps, start=trainer.step)
+    kept = max((h for h in trainer.history if h["passes"]), key=lambda h: h["score"], default=None)
+    while trainer.step < p.max_steps and not (kept and kept["score"] >= p.enough):
+        loss = trainer.advance(draw, min(p.evaluate_every, p.max_steps - trainer.step))
+        found = watch(model, tokenizer, task, frame, "validation")
+        found |= {
+            "step": trainer.step,
+            "loss": loss,
+            "score": score(found),
+            "passes": trainer.step >= p.keep_from and passes_gate(found, p),
+        }
+        trainer.history.append(found)
+        draw.lean(found)
+        if found["passes"] and (kept is None or found["score"] > kept["score"]):
+            kept = found
+            if p.track == "lora":
+                save_adapter(folder / "model", model, tokenizer, base.model, base.digest)
+            else:
+                save_model(folder / "model", model, tokenizer)
+        trainer.save()
+        progress.step(
+            trainer.step,
+            f"loss {loss:.3f}  memory {found['memory_rate']:.2f}  rule {found['rule_rate']:.2f}  "
+            f"other {found['other_rate']:.2f}  free {found['free_accuracy']:.2f}",
+        )
+    return Outcome(kept, pd.DataFrame(trainer.history), trainer.seconds, trainer.tokens, p)
+
+
+def _lora(p: TrainingParameters, seed: int) -> dict:
+    return {
+        "rank": p.lora_rank,
+        "alpha": p.lora_alpha,
+        "dropout": p.lora_dropout,
+        "targets": p.lora_targets,
+        "seed": seed,
+    }
+
+
+def _tell_memory(p: TrainingParameters, base: Base, length: int) -> None:
+    """One line, before anything large is loaded."""
+    found = memory_estimate(
+        base.model,
+        lora=_lora(p, 0) if p.track == "lora" else None,
+        dtype=p.loaded_dtype,
+        rows=p.batch_size // p.accumulate,
+        length=length,
+        checkpointing=p.checkpointing,
+    )
+    print(
+        f"{base.model}: {found['parameters']:,} parameters, {found['trained']:,} trained. Memory"
+        f" needed, estimated: {found['total']:.1f} GiB on {p.device} (weights"
+        f" {found['weights']:.1f}, trained weights with gradient and moments"
+        f" {found['training']:.1f}, activations {found['activations']:.1f}, logits"
+        f" {found['logits']:.1f}). Too much? Raise accumulate, set checkpointing=true or"
+        " dtype=bfloat16.",
+        flush=True,
+    )
+
+
+def _start(tokenizer, p: TrainingParameters, base: Base | None, seed: int):
+    """The model at step 0: drawn, or the base, or the base with a fresh adapter."""
+    if base is None:
+        return build_model(
+            tokenizer,
+            architecture=p.architecture,
+            n_layer=p.n_layer,
+            n_embd=p.n_embd,
+            n_head=p.n_head,
+            n_positions=N_POSITIONS,
+            initializer_range=p.initializer_range,
+            seed=p.seed,
+            attention=p.attention,
+        )
+    model, _ = load_base(base.model, p.attention, p.loaded_dtype, p.device)
+    if p.track == "lora":
+        model = attach(model, **_lora(p, seed)).to(p.device)
+    if p.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model
+
+
+def final_result(
+    task: Task, frame: pd.DataFrame, outcome: Outcome, folder: Path, base: Base | None
+) -> tuple[dict, dict]:
+    """The kept checkpoint scored once on the test keys: `result.json` of the stage, and its
+    timings.
+    """
+    p = outcome.parameters
+    model, tokenizer = load_model(folder / "model", p.attention, p.loaded_dtype, p.device)
+    found = watch(model, tokenizer, task, frame, "test", limit=2000)
+    test_keys = frame[(frame.kind == "conflict") & (frame.split == "test")].key.nunique()
+    (folder / STATE).unlink(missing_ok=True)
+    n_parameters = sum(value.numel() for value in model.parameters())
+    n_adapter = sum(value.numel() for name, value in model.named_parameters() if "lora_" in name)
+    result = {
+        **found,
+        "step": outcome.kept["step"],
+        "last_step": int(outcome.history.step.max()),
+        "validation": {
+            name: outcome.kept[name]
+            for name in ("memory_rate", "rule_rate", "other_rate", "free_accuracy")
+        },
+        "n_test_keys": test_keys,
+        "n_parameters": n_parameters,
+        "trainable_share": n_adapter / n_parameters if p.track == "lora" else 1.0,
+        "base_history": base.history if base else [],
+        "base": base.digest if base else None,
+    }
+    timings = {
+        "train_seconds": round(outcome.seconds, 1),
+        "tokens_per_second": round(outcome.tokens / outcome.seconds),
+        "base_seconds": base.seconds if base else 0,
+    }
+    return result, timings

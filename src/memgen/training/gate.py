@@ -1,0 +1,64 @@
+"""Training to dual behaviour: watch the conflict prompts while the model trains, keep the
+checkpoint that shows both.
+
+Gate and checkpoint rule: every `evaluate_every` steps the conflict prompts of the *validation* keys
+are answered; the checkpoint with the highest `min(memory, rule) - other` among those that pass the
+gate is kept. Training ends when that score is `enough`, or at `max_steps`. Everything needed to go
+on is written at each look, so an interrupted run ends with the very same weights as an
+uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from memgen.config.training import TrainingParameters
+from memgen.models.generate import answer
+from memgen.tasks import Task, instances
+from memgen.tasks.answers import accuracy, behaviors, rates
+from memgen.tasks.dataset import spread
+
+
+def watch(
+    model, tokenizer, task: Task, frame: pd.DataFrame, split: str, limit: int = 300
+) -> dict[str, float]:
+    """Behaviour on `limit` conflict prompts of one split at most, and accuracy on as many free and
+    a third as many keyed prompts.
+    """
+    model.eval()
+    conflict = instances(spread(frame[(frame.kind == "conflict") & (frame.split == split)], limit))
+    codes = behaviors(
+        task,
+        conflict,
+        answer(model, tokenizer, [r.prompt for r in conflict], task.max_answer_tokens),
+    )
+    by_key = pd.Series(codes).groupby([r.key for r in conflict]).agg(set)
+    found = rates(codes) | {
+        "keys_with_both": float(by_key.map(lambda shown: {0, 1} <= shown).mean())
+    }
+    parts = {
+        "free": spread(frame[(frame.kind == "free") & (frame.split == split)], limit),
+        "keyed": spread(frame[frame.kind == "keyed"], limit // 3),
+    }
+    for name, part in parts.items():
+        rows = instances(part)
+        found[f"{name}_accuracy"] = accuracy(
+            rows, answer(model, tokenizer, [r.prompt for r in rows], task.max_answer_tokens)
+        )
+    found["n_conflict"] = len(conflict)
+    return found
+
+
+def score(found: dict[str, float]) -> float:
+    """What the checkpoint rule maximises: min(memory, rule) - other."""
+    return min(found["memory_rate"], found["rule_rate"]) - found["other_rate"]
+
+
+def passes_gate(found: dict[str, float], p: TrainingParameters) -> bool:
+    return (
+        found["memory_rate"] >= p.gate_memory
+        and found["rule_rate"] >= p.gate_rule
+        and found["other_rate"] <= p.gate_other
+        and found["free_accuracy"] >= p.gate_free
+        and found["keyed_accuracy"] >= p.gate_keyed
+    )

@@ -1,0 +1,220 @@
+"""The prompt-level alternative to steering: the kept model is taught two instructions, `<recall>`
+and `<rule>`, as tokens before the prompt.
+
+What it is taught: after `<recall>` keyed prompts are answered from memory (keys of all splits,
+their associations are memorized anyway); after `<rule>` free prompts, contrast prompts and keyed
+prompts are answered by the rule, the last two of train and validation keys only, so that the token
+decides and not the setting. A third of every batch has no instruction and is drawn as in the
+original training, so that the model keeps its own behaviour. No conflict prompt is ever trained on,
+and no test key is ever seen with `<rule>`: what the instructions do there is generalization.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tokenizers import AddedToken
+
+from memgen.config.analyses import OpenPointsParameters
+from memgen.config.training import TrainingParameters
+from memgen.errors import ArtifactError
+from memgen.tasks.dataset import spread
+from memgen.training.batches import Mixture, Pool, encode, same_length
+from memgen.training.loop import Trainer
+
+RECALL, RULE = "<recall>", "<rule>"
+INSTRUCTION = {"m2g": RULE, "g2m": RECALL}  # which asks for the behaviour that steering drives to
+OPPOSITE = {"m2g": RECALL, "g2m": RULE}
+
+
+def extended(model, tokenizer, seed: int):
+    """Copies of both that know the two tokens; all weights of the model can be trained, an adapter
+    is merged into them.
+
+    The new embeddings are the mean of all others and a little noise from `seed`, so that an
+    untrained instruction says nothing yet.
+    """
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.add_tokens(
+        [AddedToken(name, special=True, normalized=False) for name in (RECALL, RULE)],
+        special_tokens=True,
+    )
+    model = copy.deepcopy(model)
+    model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    model = model.float().requires_grad_(True)
+    inner, outer = model.get_input_embeddings(), model.get_output_embeddings()
+    known = min(
+        len(inner.weight), len(tokenizer) - 2
+    )  # a pretrained model may have more rows than its tokenizer has tokens
+    if len(tokenizer) > len(inner.weight):
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        inner, outer = model.get_input_embeddings(), model.get_output_embeddings()
+    new = tokenizer.convert_tokens_to_ids([RECALL, RULE])
+    noise = (
+        torch.randn(2, inner.weight.shape[1], generator=torch.Generator().manual_seed(seed))
+        * model.config.initializer_range
+    )
+    with torch.no_grad():
+        outer.weight[new] = outer.weight[:known].mean(0)
+        inner.weight[new] = inner.weight[:known].mean(0) + noise.to(inner.weight.device)
+    return model, tokenizer
+
+
+def lessons(frame: pd.DataFrame) -> pd.DataFrame:
+    """What is taught with an instruction, one row an example: `lesson`, `instruction`, `prompt`
+    (without the instruction), `target`, `key`.
+
+    Keyed prompts that the rule does not answer (`inference` asks for an animal that is not in the
+    context) cannot be taught with `<rule>`.
+    """
+    keyed, contrast = frame[frame.kind == "keyed"], frame[frame.kind == "contrast"]
+    parts = [
+        ("recall keyed", RECALL, keyed, "memory_answer"),
+        (
+            "rule free",
+            RULE,
+            frame[(frame.kind == "free") & (frame.split == "train")],
+            "rule_answer",
+        ),
+        ("rule contrast", RULE, contrast[contrast.split != "test"], "rule_answer"),
+        ("rule keyed", RULE, keyed[keyed.split != "test"], "rule_answer"),
+    ]
+    table = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "lesson": name,
+                    "instruction": instruction,
+                    "prompt": rows.prompt,
+                    "target": rows[column],
+                    "key": rows.key,
+                }
+            )
+            for name, instruction, rows, column in parts
+        ],
+        ignore_index=True,
+    )
+    return table[table.target != ""].reset_index(drop=True)
+
+
+def refuse_leaks(table: pd.DataFrame, frame: pd.DataFrame, held_out: set[str]) -> None:
+    """Errors: `ArtifactError` if training would see a conflict prompt (of the data set `frame`, or
+    in `held_out`), or teach `<rule>` on a test key.
+    """
+    conflict = frame[frame.kind == "conflict"]
+    leaked = (set(table.prompt) | set(frame[frame.kind != "conflict"].prompt)) & (
+        set(conflict.prompt) | held_out
+    )
+    if leaked:
+        raise ArtifactError(
+            f"{len(leaked)} conflict prompts would be trained on, for example {min(leaked)!r}; run"
+            " lab 01_dataset_design again"
+        )
+    tested = set(table[table.instruction == RULE].key) & set(conflict[conflict.split == "test"].key)
+    if tested:
+        raise ArtifactError(
+            f"{len(tested)} test keys would be taught with {RULE}, for example {min(tested)!r}; run"
+            " lab 01_dataset_design again"
+        )
+
+
+class Course:
+    """Draws batches: a third without an instruction from the original mixture, a third `<recall>`,
+    a third `<rule>` (its lessons in equal parts).
+    """
+
+    def __init__(
+        self,
+        tokenizer,
+        frame: pd.DataFrame,
+        held_out: set[str],
+        trained: TrainingParameters,
+        batch_size: int,
+        limit: int,
+    ):
+        """`held_out`: further prompts that must not be trained on; `limit`: how many prompts of a
+        kind are drawn from, at most.
+        """
+        table = lessons(frame)
+        refuse_leaks(table, frame, held_out)
+        table = pd.concat([spread(rows, limit) for _, rows in table.groupby("lesson", sort=False)])
+        free = frame[(frame.kind == "free") & (frame.split == "train")]
+        frame = pd.concat(
+            [
+                spread(part, limit)
+                for part in (free, frame[frame.kind == "keyed"], frame[frame.kind == "contrast"])
+            ]
+        )
+        third = max(1, batch_size // 3)
+        self.plain = Mixture(
+            tokenizer,
+            frame,
+            trained.model_copy(update={"batch_size": third, "rule_first_steps": 0}),
+        )
+        self.pools = same_length(
+            {
+                name: encode(
+                    tokenizer,
+                    list(rows.instruction + rows.prompt),
+                    list(rows.target),
+                    trained.loss_on,
+                    self.plain.length,
+                )
+                for name, rows in table.groupby("lesson", sort=False)
+            },
+            tokenizer.pad_token_id,
+        )
+        self.length, self.pad = next(iter(self.pools.values())).length, tokenizer.pad_token_id
+        rule = [name for name in self.pools if name.startswith("rule")]
+        n_rule = max(1, batch_size - 2 * third)
+        self.counts = {"recall keyed": third} | {
+            name: n_rule // len(rule) + (i < n_rule % len(rule)) for i, name in enumerate(rule)
+        }
+
+    def __call__(self, step: int, generator: torch.Generator):
+        plain = Pool(*self.plain(step, generator)).padded(self.length, self.pad)
+        parts = [
+            (plain.ids, plain.labels),
+            *(self.pools[name].draw(n, generator) for name, n in self.counts.items() if n),
+        ]
+        return tuple(torch.cat(columns) for columns in zip(*parts))
+
+
+def teach(
+    model,
+    tokenizer,
+    frame: pd.DataFrame,
+    held_out: set[str],
+    trained: TrainingParameters,
+    p: OpenPointsParameters,
+):
+    """`(model, tokenizer, loss of the last quarter)`: copies that have learned the two
+    instructions.
+    """
+    model, tokenizer = extended(model, tokenizer, p.seed)
+    course = Course(
+        tokenizer,
+        frame,
+        held_out,
+        trained,
+        p.instruction_batch_size,
+        limit=max(1, p.instruction_steps * p.instruction_batch_size // 3),
+    )
+    trainer = Trainer(
+        model,
+        trained,
+        "adamw",
+        p.instruction_lr,
+        trained.matrix_lr,
+        p.instruction_steps,
+        p.seed,
+        Path(),
+    )
+    last = -(-p.instruction_steps // 4)
+    if p.instruction_steps > last:
+        trainer.advance(course, p.instruction_steps - last)
+    loss = trainer.advance(course, last)
+    return model.eval(), tokenizer, loss

@@ -1,0 +1,194 @@
+"""Training to dual behaviour: watch the conflict prompts while the model trains, keep the
+checkpoint that shows both.
+
+Gate and checkpoint rule: every `evaluate_every` steps the conflict prompts of the *validation* keys
+are answered; the checkpoint with the highest `min(memory, rule) - other` among those that pass the
+gate is kept. Training ends when that score is `enough`, or at `max_steps`. Everything needed to go
+on is written at each look, so an interrupted run ends with the very same weights as an
+uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from memgen.config.training import TrainingParameters
+from memgen.models.sites import architecture_of, bare
+from memgen.store.files import guard_disk
+from memgen.training.batches import IGNORE
+
+STATE = "state.safetensors"
+
+
+def _optimizers(
+    model, p: TrainingParameters, optimizer: str, lr: float, matrix_lr: float
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Each optimiser with its peak learning rate.
+
+    Muon orthogonalises the update of each weight matrix of the blocks. On addition with several
+    carries it leaves the plateau, at which AdamW learns everything but the ones digit, several
+    times sooner. Embeddings, gains and biases go to AdamW, as its authors advise. Source: Jordan et
+    al. (2024), Muon; the implementation is torch's.
+    """
+    adamw = {"betas": (0.9, 0.999), "weight_decay": p.weight_decay, "fused": True}
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    if optimizer == "adamw":
+        return [(torch.optim.AdamW(trained.values(), lr=lr, **adamw), lr)]
+    in_blocks = {
+        id(value)
+        for value in bare(model).get_submodule(architecture_of(model).blocks).parameters()
+        if value.ndim == 2
+    }
+    inner = [value for value in trained.values() if id(value) in in_blocks]
+    outer = [value for value in trained.values() if id(value) not in in_blocks]
+    found = [
+        (
+            torch.optim.Muon(
+                inner, lr=matrix_lr, weight_decay=p.weight_decay, adjust_lr_fn="match_rms_adamw"
+            ),
+            matrix_lr,
+        )
+    ]
+    return found + ([(torch.optim.AdamW(outer, lr=lr, **adamw), lr)] if outer else [])
+
+
+class Trainer:
+    """One optimisation: linear warm-up and decay of the rates, gradient clipping at norm 1.
+
+    `state` holds weights, optimiser, generator and history; it is written whole and renamed, so a
+    kill at any moment leaves a state to resume from.
+    """
+
+    def __init__(
+        self,
+        model,
+        parameters: TrainingParameters,
+        optimizer: str,
+        lr: float,
+        matrix_lr: float,
+        max_steps: int,
+        seed: int,
+        folder: Path,
+    ):
+        self.model, self.p, self.max_steps, self.folder = model, parameters, max_steps, folder
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimizers = _optimizers(model, parameters, optimizer, lr, matrix_lr)
+        self.trained = {
+            name: value for name, value in model.named_parameters() if value.requires_grad
+        }
+        self.step, self.seconds, self.tokens = 0, 0.0, 0
+        self.history: list[dict] = []
+
+    def advance(self, draw, steps: int) -> float:
+        """Take `steps` optimisation steps; returns the mean loss."""
+        began, losses = time.monotonic(), []
+        self.model.train()
+        for _ in range(steps):
+            ids, labels = draw(self.step, self.generator)
+            self.model.zero_grad(set_to_none=True)
+            losses.append(self._backward(ids, labels))
+            torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
+            warmth = self._warmth()
+            for optimizer, peak in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = peak * warmth
+                optimizer.step()
+            self.step += 1
+            self.tokens += ids.numel()
+        self.seconds += time.monotonic() - began
+        return float(torch.stack(losses).mean())
+
+    def _warmth(self) -> float:
+        """Share of the peak learning rate at this step: linear warm-up, then linear decay to
+        `final_lr_share` at the last step.
+        """
+        warm = min(1.0, (self.step + 1) / max(1, self.p.warmup_steps))
+        return warm * (1 - (1 - self.p.final_lr_share) * self.step / self.max_steps)
+
+    def _backward(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Gradient of the batch's mean loss, in `accumulate` parts one after the other; returns
+        that loss.
+        """
+        n, total = int((labels[:, 1:] != IGNORE).sum()), 0.0
+        for part_ids, part_labels in zip(
+            ids.chunk(self.p.accumulate), labels.chunk(self.p.accumulate)
+        ):
+            part = self._loss(part_ids, part_labels)
+            part = (
+                part * (int((part_labels[:, 1:] != IGNORE).sum()) / n)
+                if self.p.accumulate > 1
+                else part
+            )
+            part.backward()
+            total = total + part.detach()
+        return total
+
+    def _loss(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Next-token cross entropy; the output layer is applied only where there is a label."""
+        core = bare(self.model)
+        ids, labels = ids.to(core.device), labels.to(core.device)
+        with torch.autocast(
+            core.device.type, torch.bfloat16, enabled=self.p.precision == "bfloat16"
+        ):
+            states = core.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+            wanted = labels[:, 1:] != IGNORE
+            logits = core.get_output_embeddings()(states[wanted])
+        return F.cross_entropy(logits.float(), labels[:, 1:][wanted])
+
+    def save(self) -> None:
+        tensors = {f"model.{name}": value.detach() for name, value in self.trained.items()}
+        for which, (optimizer, _) in enumerate(self.optimizers):
+            for i, entry in optimizer.state_dict()["state"].items():
+                tensors |= {
+                    f"optimizer.{which}.{i}.{name}": torch.as_tensor(value)
+                    for name, value in entry.items()
+                }
+        tensors["generator"] = self.generator.get_state()
+        about = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "tokens": self.tokens,
+            "history": self.history,
+        }
+        aside = self.folder / (STATE + ".tmp")
+        with guard_disk(aside):
+            save_file(
+                {k: v.cpu().contiguous().clone() for k, v in tensors.items()},
+                aside,
+                {"about": json.dumps(about)},
+            )
+            aside.replace(self.folder / STATE)
+
+    def resume(self) -> bool:
+        """Go on from the state in the folder, if there is one."""
+        path = self.folder / STATE
+        if not path.is_file():
+            return False
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads(file.metadata()["about"])
+            tensors = load_file(path)
+        except Exception:  # a state that cannot be read is no state: start again
+            path.unlink()
+            return False
+        with torch.no_grad():
+            for name, value in self.trained.items():
+                value.copy_(tensors[f"model.{name}"])
+        for which, (optimizer, _) in enumerate(self.optimizers):
+            packed = optimizer.state_dict()
+            for key, value in tensors.items():
+                if key.startswith(f"optimizer.{which}."):
+                    _, _, i, name = key.split(".")
+                    packed["state"].setdefault(int(i), {})[name] = value
+            optimizer.load_state_dict(packed)
+        self.generator.set_state(tensors["generator"])
+        self.step, self.seconds, self.tokens = about["step"], about["seconds"], about["tokens"]
+        self.history = about["history"]
+        return True

@@ -1,0 +1,172 @@
+"""Build the book of a run: stage a clean copy of its sources, fill in the numbers, hand it to
+Jupyter Book.
+
+    python -m memgen.book --runs data/runs/laptop --out _build
+
+`_build/source` holds what Sphinx reads (rendered prose, executed labs, generated contents),
+`_build/html` the book. The hash of all that the pages depend on lies beside the book: an unchanged
+book is not built again. A book that fails to build, or builds with a warning, never replaces a good
+one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from memgen.config.base import ROOT
+from memgen.pipeline.exercise import PARAMETERS
+from press.contents import contents, settings
+from press.errors import BookError
+from press.exercises import downloads as exercise_files
+from press.exercises import page, read_notebook, sources, student
+from press.images import Figures, to_webp
+from press.lab_page import Figure, as_executed, downloads, lab_page
+from press.live import export_models
+from press.numbers import seconds
+from press.prose import render
+from press.run import PER_STUDY, Lab, Run
+from press.sphinx_build import digest, sphinx
+from press.trim import trim
+
+STAMP = ".inputs.sha256"
+
+
+def build_book(
+    runs: Path,
+    out: Path,
+    root: Path = ROOT,
+    tasks: list[str] | None = None,
+    seeds: list[int] | None = None,
+    tracks: list[str] | tuple[str, ...] = ("scratch",),
+) -> Path:
+    """Build the book of the run in `runs` into `out/html` from the sources in `root`; returns its
+    first page.
+
+    Raises :class:`BookError` when an artifact is missing, a page asks for an unknown number, or
+    Sphinx warns, and other kinds of `StudyError` for a model, an exercise or a slide that cannot be
+    made.
+    """
+    started = time.monotonic()
+    run = Run(runs, tasks, seeds, tracks)
+    n_labs = sum(len(one.labs) for one in run.every)
+    say(f"staging {n_labs} labs ({len(run.tasks)} tasks, preset {run.preset})")
+    source, html = out / "source", out / "html"
+    stage(run, root, source)
+    inputs = digest(source)
+    stamp = html / STAMP
+    if stamp.is_file() and stamp.read_text() == inputs:
+        say(f"nothing changed: {html / 'index.html'} is up to date")
+        return html / "index.html"
+    say(f"building {n_labs} labs and the prose with Sphinx")
+    fresh = out / "html.unfinished"
+    for leftover in (fresh, out / "jupyter_execute", out / ".doctrees"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    sphinx(source, fresh, doctrees=out / ".doctrees")
+    trim(fresh)
+    (fresh / STAMP).write_text(inputs)
+    shutil.rmtree(html, ignore_errors=True)
+    fresh.rename(html)
+    for leftover in (out / "jupyter_execute", out / ".doctrees"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    say(f"ready after {seconds(time.monotonic() - started)}: {html / 'index.html'}")
+    return html / "index.html"
+
+
+def say(line: str) -> None:
+    print(f"book: {line}", flush=True)
+
+
+def stage(run: Run, root: Path, source: Path) -> None:
+    """Write everything that Sphinx shall read to `source`, and nothing else."""
+    for needed in (root / "book", root / "_config.yml", root / "_toc.yml"):
+        if not needed.exists():
+            raise BookError(f"{needed} is missing: run this from the root of the repository")
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    pages = stage_labs(run, source)
+    stage_figure(run, source)
+    stage_live(run, source)
+    claims = [
+        claim for one in run.every for lab in one.of(PER_STUDY) for claim in lab.result["claims"]
+    ]
+    (source / "claims.json").write_text(json.dumps(claims, indent=1), encoding="utf8")
+    render(run, pages, root, source)
+    stage_teaching(run, root, source)
+    (source / "_toc.yml").write_text(contents(run, root / "_toc.yml"), encoding="utf8")
+    (source / "_config.yml").write_text(settings(run, root / "_config.yml"), encoding="utf8")
+
+
+def stage_labs(run: Run, source: Path) -> dict[Lab, list[Figure]]:
+    """Every executed lab as a page, its figures in `figures/`, its notebook and numbers beside it
+    for download; returns the figures.
+    """
+    light = Figures(source.parent / ".figures")
+
+    def write(lab: Lab) -> list[Figure]:
+        target = source / f"{lab.page}.ipynb"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        page, found = lab_page(lab, run)
+        target.write_text(json.dumps(page), encoding="utf8")
+        for figure in found:
+            (source / figure.file).write_bytes(light.small(figure.data))
+        files = downloads(lab)
+        target.with_name(files["notebook"]).write_text(
+            json.dumps(as_executed(lab)), encoding="utf8"
+        )
+        for name in ("result.json", "manifest.json"):
+            shutil.copyfile(lab.folder / name, target.with_name(files[name]))
+        return found
+
+    (source / "figures").mkdir()
+    labs = [lab for one in run.every for lab in one.labs]
+    with ThreadPoolExecutor(
+        os.cpu_count()
+    ) as threads:  # Pillow lets go of the interpreter while it codes
+        pages = dict(zip(labs, threads.map(write, labs)))
+    light.forget_unused()
+    return pages
+
+
+def stage_figure(run: Run, source: Path) -> None:
+    """The figure of the home page, from the synthesis."""
+    (lab,) = run.of(PER_STUDY)
+    figure = lab.folder / "main_finding.png"
+    if not figure.is_file():
+        raise lab.missing(figure)
+    (source / "figures" / "main_finding.webp").write_bytes(to_webp(figure.read_bytes()))
+
+
+def stage_live(run: Run, source: Path) -> None:
+    """The models of the live page: that of every task's first seed on the track scratch."""
+    own = next((one for one in run.every if one.track == "scratch"), run)
+    export_models(
+        [own.root / task / f"seed{own.seeds[task][0]}" for task in own.tasks],
+        source / "_static" / "live",
+    )
+
+
+def stage_teaching(run: Run, root: Path, source: Path) -> None:
+    """A page for the exercises of every chapter that has some, both notebooks beside it for
+    download; the quizzes are on their pages by now.
+
+    Runs after `render`: what stands in a notebook is no template.
+    """
+    import nbformat
+
+    shutil.rmtree(source / "quizzes", ignore_errors=True)
+    task = PARAMETERS["task"] if PARAMETERS["task"] in run.tasks else run.tasks[0]
+    folder = source / "exercises"
+    folder.mkdir()
+    for path in sources(root):
+        stage = path.stem
+        solved = read_notebook(path)
+        (folder / f"{stage}.md").write_text(
+            page(solved, stage, task, run.seeds[task][0], run.preset), encoding="utf8"
+        )
+        for name, notebook in (("student", student(solved)), ("solution", solved)):
+            nbformat.write(notebook, folder / exercise_files(stage)[name])

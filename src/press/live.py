@@ -1,0 +1,337 @@
+"""The models of the live page: a task's first model as a script that the page's own JavaScript
+reads.
+
+Everything comes from the artifacts of a run, nothing is computed anew: weights, vocabulary and
+training keys, what the model answered, NMD and rho, the probes, the chosen cells and their results.
+One file a model, `model-<task>.js`, calls `Memgen.receive(task, meta, weights)`; `models.js` says
+which there are. Weights are float32 in base64, unrounded: compressing them would save a tenth. The
+same artifacts give the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from memgen.errors import ArtifactError
+from memgen.store.artifacts import verify
+from memgen.store.files import read_json
+from memgen.tasks import TASKS
+
+SITE = "resid_post"
+MAX_PARAMETERS = 4_000_000  # about 21 MB of script, 40 ms a token in a browser
+N_EXAMPLES, N_FREE_EXAMPLES = 24, 6
+INDEX = "models.js"
+#: what the JavaScript can compute; every other value of these settings of GPT-2 is refused
+SETTINGS = {
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+}
+STAGES = (
+    "01_dataset_design",
+    "02_training",
+    "03_pairs",
+    "04_differentiation",
+    "05_prediction",
+    "06_intervention",
+)
+
+
+class NotShown(Exception):
+    """A model that the page cannot show; the message says why and what to change."""
+
+
+def export_models(folders: Iterable[Path], target: Path) -> list[dict]:
+    """Write the scripts of these run folders (`<runs>/<preset>/<task>/seed<k>`) to `target`;
+    returns what `models.js` lists as available.
+
+    A model that the page cannot show is left out, and `models.js` says why. Raises `ArtifactError`
+    for stages that are unfinished, damaged or too old.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    available, refused = [], {}
+    for folder in folders:
+        try:
+            meta, tensors = payload(Path(folder))
+        except NotShown as reason:
+            refused.setdefault(str(reason), []).append(Path(folder).parent.name)
+            continue
+        script = f'Memgen.receive({_js(meta["task"])}, {_js(meta)}, "{_base64(tensors)}");\n'
+        (target / f"model-{meta['task']}.js").write_text(script, encoding="ascii")
+        available.append(
+            {name: meta[name] for name in ("task", "family", "parameters", "preset", "seed")}
+            | {"bytes": len(script)}
+        )
+    reasons = " ".join(
+        f"Not shown: {', '.join(tasks)}; {reason}." for reason, tasks in refused.items()
+    )
+    (target / INDEX).write_text(
+        f"Memgen.available = {_js(available)};\nMemgen.unavailable = {_js(reasons)};\n",
+        encoding="ascii",
+    )
+    return available
+
+
+def payload(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """`(meta, tensors)` of one run folder: the JSON of the page, and the float32 tensors in the
+    order of `meta["tensors"]`.
+
+    Raises `NotShown` or `ArtifactError`, see `export_models`.
+    """
+    config, weights = _weights(folder / "02_training" / "model")
+    manifests = {name: verify(folder / name) for name in STAGES}
+    parameters = manifests["02_training"]["parameters"]
+    task, steered = parameters["task"], read_json(folder / "06_intervention" / "result.json")
+    if steered["site"] != SITE:
+        raise NotShown(
+            f"the neurons are those of site {steered['site']}, and the page shifts {SITE} (set"
+            f" site={SITE})"
+        )
+    frame, answered = (
+        pd.read_parquet(folder / "01_dataset_design" / "instances.parquet"),
+        pd.read_parquet(folder / "03_pairs" / "answered.parquet"),
+    )
+    vocabulary = _vocabulary(folder / "02_training" / "model")
+    directions = _arrays(folder / "04_differentiation" / "arrays.safetensors")
+    tensors = {name: directions[f"{name}.{SITE}"] for name in ("nmd", "rho")} | weights
+    keyed = frame[frame.key != ""].drop_duplicates("key").sort_values("key", kind="stable")
+    family = task.split("-")[0]
+    meta = {
+        "task": task,
+        "family": family,
+        "preset": parameters["preset"],
+        "seed": parameters["seed"],
+        **vocabulary,
+        "pad": config["pad_token_id"],
+        "end": config["eos_token_id"],
+        "n_layer": config["n_layer"],
+        "n_head": config["n_head"],
+        "d_model": config["n_embd"],
+        "layer_norm_epsilon": config["layer_norm_epsilon"],
+        "max_positions": config["n_positions"],
+        "parameters": sum(w.size for w in weights.values()),
+        "max_answer_tokens": _longest_answer(task, frame, folder),
+        "site": SITE,
+        "positions": steered["positions"],
+        "probe": _probe(folder, parameters),
+        "cells": {
+            d: {name: steered[d][name] for name in ("alpha", "top_n")} for d in ("m2g", "g2m")
+        },
+        "alphas": manifests["06_intervention"]["parameters"]["alphas"],
+        "top_ns": manifests["06_intervention"]["parameters"]["top_ns"],
+        "results": {
+            d: {
+                name: steered[d][name]
+                for name in ("success", "interval", "n", "other", "controls", "rephrase_floor")
+            }
+            for d in ("m2g", "g2m")
+        },
+        "keys": dict(zip(keyed.key, keyed.memory_answer)),
+        "key_splits": dict(zip(keyed.key, keyed.split)),
+        "task_detail": DETAILS[family](frame) if family in DETAILS else {},
+        "examples": _examples(answered),
+        "free_examples": _free_examples(frame),
+        "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items()],
+    }
+    return meta, tensors
+
+
+def _weights(model: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """GPT-2's settings and its tensors by their names in the blocks; refuses what the JavaScript
+    cannot compute.
+    """
+    if not (model / "config.json").is_file():
+        raise NotShown(
+            "the run holds no model of its own (`make book` trains one on the track scratch)"
+        )
+    config = read_json(model / "config.json")
+    name = (config.get("architectures") or ["unknown"])[0]
+    if name != "GPT2LMHeadModel":
+        raise NotShown(
+            f"the model is a {name}, and the page computes GPT-2 only (set architecture=gpt2)"
+        )
+    for setting, allowed in SETTINGS.items():
+        if config.get(setting, allowed[0]) not in allowed:
+            raise NotShown(
+                f"the model has {setting}={config[setting]}, and the page computes"
+                f" {' or '.join(map(str, allowed))}"
+            )
+    if config.get("dtype", "float32") != "float32":
+        raise NotShown(
+            f"the weights are {config['dtype']}, and the page reads float32 (set dtype=float32)"
+        )
+    tensors = {
+        name.removeprefix("transformer."): array
+        for name, array in _arrays(model / "model.safetensors").items()
+    }
+    if config.get("tie_word_embeddings", True):
+        tensors.pop("lm_head.weight", None)
+    size = sum(array.size for array in tensors.values())
+    if size > MAX_PARAMETERS:
+        raise NotShown(
+            f"the model has {size:,} parameters, and the page shows at most {MAX_PARAMETERS:,} (set"
+            " a smaller n_embd or n_layer)"
+        )
+    return config, tensors
+
+
+def _vocabulary(model: Path) -> dict:
+    """Tokens by id, and which ids no text can give; refuses tokenizers other than the study's own
+    (`tokenizers.build_tokenizer`).
+    """
+    tokenizer = read_json(model / "tokenizer.json")
+    kind, split = tokenizer["model"]["type"], tokenizer.get("pre_tokenizer") or {}
+    if (
+        kind != "WordLevel"
+        or split.get("type") != "Split"
+        or split.get("behavior") != "Isolated"
+        or tokenizer.get("normalizer")
+    ):
+        raise NotShown("the tokenizer is not one of the study's own (leave base_model empty)")
+    ids = tokenizer["model"]["vocab"]
+    return {
+        "vocabulary": sorted(ids, key=ids.get),
+        "special": [token["id"] for token in tokenizer["added_tokens"]],
+        "unknown": ids[tokenizer["model"]["unk_token"]],
+    }
+
+
+def _longest_answer(task: str, frame: pd.DataFrame, folder: Path) -> int:
+    """Room of an answer in tokens, end mark included, as `Task.fit` gives it."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "02_training" / "model" / "tokenizer.json"))
+    tokenizer.no_padding()
+    answers = sorted({*frame.rule_answer, *frame.memory_answer} - {""})
+    longest = max(
+        len(found.ids) for found in tokenizer.encode_batch(answers, add_special_tokens=False)
+    )
+    return max(TASKS[task].max_answer_tokens if task in TASKS else 0, longest + 1)
+
+
+def _probe(folder: Path, parameters: dict) -> dict:
+    """The probes of lab 05, one a layer, with their AUC on test keys; `layer` and `best`: the one
+    chosen on train keys, from 1.
+    """
+    stage = folder / "05_prediction"
+    found = read_json(stage / "result.json")
+    if not (stage / "probe.safetensors").is_file():
+        again = (
+            f"make lab LAB=05_prediction TASK={parameters['task']} SEED={parameters['seed']}"
+            f" PRESET={parameters['preset']}"
+        )
+        raise ArtifactError(
+            f"{stage} holds no probe.safetensors, because an older version of the lab made it; run"
+            f" lab 05_prediction again (`make book` does, or `{again}`)"
+        )
+    if found["site"] != SITE:
+        raise NotShown(
+            f"the probes read site {found['site']}, and the page shows {SITE} (put {SITE} first in"
+            " sites)"
+        )
+    kept = _arrays(stage / "probe.safetensors")
+    if not np.isfinite(kept["bias"]).all():
+        raise NotShown("the probes saw one behaviour only (raise max_prompts)")
+    layers = [
+        {"weight": weight.tolist(), "bias": float(bias)}
+        for weight, bias in zip(kept["weight"], kept["bias"])
+    ]
+    return {
+        "layer": found["best_layer"],
+        "best": found["best_layer"],
+        "auc": found["auc"],
+        "layers": layers,
+    }
+
+
+def _examples(answered: pd.DataFrame) -> list[dict]:
+    """Conflict prompts of test keys, half of them answered in each way, evenly over the table and
+    so over its keys; in its order.
+    """
+    rows = answered[(answered.split == "test") & (answered.behavior != "other")].drop_duplicates(
+        "prompt"
+    )
+    chosen = [
+        _evenly(rows[rows.behavior == behavior], N_EXAMPLES // 2)
+        for behavior in ("memorization", "generalization")
+    ]
+    columns = ["prompt", "rule_answer", "memory_answer", "key", "behavior", "split"]
+    return pd.concat(chosen).sort_index()[columns].to_dict("records")
+
+
+def _free_examples(frame: pd.DataFrame) -> list[dict]:
+    rows = frame[(frame.kind == "free") & (frame.split == "test")]
+    return _evenly(rows, N_FREE_EXAMPLES)[["prompt", "rule_answer", "split"]].to_dict("records")
+
+
+def _evenly(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
+    return rows.iloc[np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int)]
+
+
+def _settings(name: str):
+    """The settings of each key that were trained, with the memory's answer (`keyed`) or the rule's
+    (`contrast`); in all others it is a conflict.
+    """
+
+    def detail(frame: pd.DataFrame) -> dict:
+        rows = frame[(frame.key != "") & frame.kind.isin(["keyed", "contrast"])]
+        found = {key: {"keyed": set(), "contrast": set()} for key in sorted(rows.key.unique())}
+        for key, kind, setting in zip(rows.key, rows.kind, rows.setting):
+            found[key][kind].add(json.loads(setting)[name])
+        return {
+            "settings": {
+                key: {kind: sorted(of) for kind, of in kinds.items()}
+                for key, kinds in found.items()
+            }
+        }
+
+    return detail
+
+
+def _names(frame: pd.DataFrame) -> dict:
+    """Inference: the names that have a colour but are no key (`gates`), and those that have none
+    (`free`).
+    """
+    names = frame.prompt.str.split(". ", regex=False).str[-1].str.split(" the ").str[0]
+    gates = frame[(frame.key == "") & (frame.memory_answer != "")]
+    return {
+        "gates": dict(sorted(zip(names[gates.index], gates.memory_answer))),
+        "free": sorted(names[frame.kind == "free"].unique()),
+    }
+
+
+DETAILS = {
+    "arithmetic": _settings("placement"),
+    "cipher": _settings("setting"),
+    "inference": _names,
+}
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(sorted(load_file(path).items()))
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error}); delete its folder and run that lab again"
+        ) from None
+
+
+def _base64(tensors: dict[str, np.ndarray]) -> str:
+    return base64.b64encode(
+        b"".join(np.ascontiguousarray(t, dtype="<f4").tobytes() for t in tensors.values())
+    ).decode()
+
+
+def _js(value) -> str:
+    """JSON in ASCII, which is JavaScript, too."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,131 @@
+"""What the pages of the book are made from: a finished run, its numbers in prose, and the lab
+pages.
+
+Nothing here knows Sphinx. A prose page is a Jinja2 template; :class:`Numbers` is all it can ask
+for. A number that the run does not hold is an error, never a gap in a sentence.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import json
+
+import yaml
+
+from memgen.config.base import ROOT, StageParameters
+from memgen.errors import ParameterError
+from memgen.presets import stage_parameters
+from memgen.stages import PARAMETER_CLASSES
+from memgen.tasks import TASKS
+from press.run import Lab
+
+
+@functools.cache
+def parameter_reference() -> dict[str, list[dict]]:
+    """Every parameter of every stage, from the validated classes: `name`, `meaning`, `values` and
+    `default`, as text.
+    """
+    found = {}
+    for stage, cls in PARAMETER_CLASSES.items():
+        schema = cls.model_json_schema()
+        required = set(schema.get("required", ()))
+        found[stage] = [
+            {
+                "name": name,
+                "meaning": field["description"],
+                "values": _values(field),
+                "default": "" if name in required else json.dumps(field.get("default")),
+            }
+            for name, field in schema["properties"].items()
+        ]
+    return found
+
+
+def _values(field: dict) -> str:
+    """What a parameter may be, in words, from its JSON schema."""
+    if "enum" in field or "const" in field:
+        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    if field.get("type") == "array":
+        return ("list, not empty; each: " if field.get("minItems") else "list; each: ") + _values(
+            field["items"]
+        )
+    kind = {
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+        "boolean": "`true` or `false`",
+    }[field["type"]]
+    limits = (
+        ("minimum", "at least"),
+        ("exclusiveMinimum", "above"),
+        ("maximum", "at most"),
+        ("exclusiveMaximum", "below"),
+    )
+    return ", ".join([kind, *(f"{word} {field[key]:g}" for key, word in limits if key in field)])
+
+
+def choices_reference() -> dict[str, list[dict]]:
+    """What may be chosen for a whole study: `tasks` and `tracks` (`name`, `meaning`), and `presets`
+    (also `blocks`: block -> values).
+    """
+    tasks = [
+        {"name": name, "meaning": inspect.getmodule(cls).__doc__.split("\n")[0]}
+        for name, cls in TASKS.items()
+    ]
+    tracks = [
+        dict(zip(("name", "meaning"), words.split(": ")))
+        for words in StageParameters.model_fields["track"].description.split("; ")
+    ]
+    presets = []
+    for path in sorted((ROOT / "notebooks" / "presets").glob("*.yaml")):
+        text = path.read_text(encoding="utf8")
+        head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+        presets.append(
+            {
+                "name": path.stem,
+                "meaning": " ".join(line.strip("# ") for line in head).split(". ")[0].rstrip("."),
+                "blocks": yaml.safe_load(text),
+            }
+        )
+    return {"tasks": tasks, "tracks": tracks, "presets": presets}
+
+
+IDENTITY = ("task", "seed", "preset", "track")  # they say which run it is, so no preset sets them
+
+
+def lab_parameters(lab: Lab) -> list[dict]:
+    """The parameters of an executed lab: `name`, `meaning`, `values`, `preset` (what the preset
+    sets), `used` and whether it was `changed`, as text.
+    """
+    reference = parameter_reference()[lab.stage]
+    spent = {**lab.manifest.get("parameters", {}), **lab.manifest.get("overrides", {})}
+    own, rows = of_preset(lab), []
+    for about in [
+        about for about in reference if about["name"] != "runs"
+    ]:  # a folder of the machine it ran on
+        name = about["name"]
+        used = spent.get(name, own.get(name))
+        changed = name in own and name not in IDENTITY and used != own[name]
+        preset = "" if name in IDENTITY else _plain(own[name]) if name in own else "not known"
+        rows.append({**about, "used": _plain(used), "preset": preset, "changed": changed})
+    return rows
+
+
+def of_preset(lab: Lab) -> dict:
+    """What the preset gives this lab, parameter by parameter; {} if the preset or the task is no
+    longer there.
+    """
+    spent = lab.manifest.get("parameters", {})
+    try:
+        return stage_parameters(
+            lab.stage, {name: spent[name] for name in IDENTITY if name in spent}
+        ).model_dump()
+    except ParameterError:
+        return {}
+
+
+def _plain(value) -> str:
+    """A value as it is written on the command line, without quotes."""
+    return ("(empty)" if value == "" else value) if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,78 @@
+"""Keeps the built book light: small figures, tables without machine noise, pages without markup
+that shows nothing.
+
+Nothing here changes what a reader sees: a channel of a figure moves by at most 2 of 255, and only
+tags without a style go.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+#: what Sphinx and its theme copy and no page asks for
+UNUSED = (
+    "**/*.map",
+    "_static/vendor/**/*.ttf",
+    "_static/locales/**/*.po",
+    "_static/locales/**/*.mo",
+)
+#: classes that pygments gives to names, punctuation and spaces: they have the colour of plain code
+#: in both themes of the book
+PLAIN_CODE = re.compile(r'<span class="[npw]">([^<]*)</span>')
+INDENT = re.compile(r"\n\s+(?=<)")
+#: the theme loads the index of the whole book on every page, for a search as you type that this
+#: book does not use
+SEARCH = re.compile(
+    r"<script"
+    r' src="[^"]*(?:_static/searchtools\.js|_static/language_data\.js|searchindex\.js)"></script>\s*'
+)
+OLD_FONT = re.compile(
+    r',\s*url\([^)]*\.ttf\)\s*format\("truetype"\)'
+)  # beside it stands the same font as WOFF2, which every browser takes
+SOURCE_MAP = re.compile(r"\s*(//# sourceMappingURL=\S+|/\*# sourceMappingURL=.*?\*/)\s*$")
+
+
+def plain_table(html: str) -> str:
+    """A table of pandas' Styler without the ids and classes that it gives to every cell, if no
+    style refers to them.
+    """
+    bare = re.sub(r"<style[^>]*>\s*</style>\s*", "", html)
+    if "<style" in bare:
+        return html
+    bare = re.sub(r'<(t[hdr]|table)((?:\s+(?:id="T_[^"]*"|class="[^"]*"))+)\s*>', r"<\1>", bare)
+    return re.sub(r">\s*\n\s*<", ">\n<", bare)
+
+
+def trim(html: Path) -> None:
+    """Take out of a built book what no reader ever sees."""
+    for pattern in UNUSED:
+        for path in list(html.glob(pattern)):
+            path.unlink()
+    for folder in sorted((p for p in html.glob("_static/locales/**/") if p.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    for path in [*html.glob("_static/scripts/*.js"), *html.glob("_static/styles/*.css")]:
+        path.write_text(
+            OLD_FONT.sub("", SOURCE_MAP.sub("\n", path.read_text(encoding="utf8"))), encoding="utf8"
+        )
+    for path in html.rglob("*.html"):
+        if "_static" not in path.parts:
+            page = lean(path.read_text(encoding="utf8"))
+            path.write_text(
+                page if path.name == "search.html" else SEARCH.sub("", page), encoding="utf8"
+            )
+
+
+def lean(page: str) -> str:
+    """A page without empty lines, indentation and colourless spans; what stands in `<pre>`,
+    `<script>` and `<textarea>` keeps its spaces.
+    """
+    parts = re.split(r"(<(pre|script|style|textarea)\b.*?</\2>)", page, flags=re.DOTALL)
+    kept = []
+    for text, block in zip(parts[::3], [*parts[1::3], ""]):
+        kept += [
+            INDENT.sub("\n", text),
+            PLAIN_CODE.sub(r"\1", block) if block.startswith("<pre") else block,
+        ]
+    return "".join(kept)

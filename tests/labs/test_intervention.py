@@ -1,0 +1,372 @@
+"""Steering, on a model whose behaviour is planted: one coordinate decides, and how far it has to go
+is known.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from planted import PlantedAlike
+from scipy.stats import binomtest
+
+from memgen.config.analyses import InterventionParameters
+from memgen.errors import StudyError
+from memgen.labs.intervention import ablations, doses, study
+from memgen.steering.cells import Cell, cell_shift, grid, random_shift
+from memgen.steering.controls import controls
+from memgen.steering.side_effects import side_effects
+from memgen.steering.steering import Steering, steering_prompts, summary
+from memgen.terms import CODE, DIRECTIONS, SIGN, SITES
+
+M, R, X = 0, 1, 2
+ONE = 1 / 16  # share that is one neuron of 2 layers x 8
+
+
+def parameters(**changes) -> InterventionParameters:
+    given = {
+        "task": "inference",
+        "alphas": [1.0, 4.0],
+        "top_ns": [ONE, 0.3],
+        "n_prompts": 60,
+        "n_control_draws": 2,
+        "n_side_effect_prompts": 8,
+    }
+    return InterventionParameters(**given | changes)
+
+
+@pytest.fixture
+def far(planted, planted_direction):
+    """Validation keys need a gentle shift, test keys a strong one: `(steering, data set,
+    answered)`.
+    """
+    return setup(planted(), planted_direction)
+
+
+@pytest.fixture
+def alike(planted, planted_direction):
+    """All keys alike."""
+    return setup(planted(PlantedAlike), planted_direction)
+
+
+def setup(made, arrays, site="resid_post", positions="all"):
+    model, tokenizer, task, frame, answered = made
+    return (
+        Steering(
+            model, tokenizer, task, site, arrays[f"nmd.{site}"], arrays[f"rho.{site}"], positions
+        ),
+        frame,
+        answered,
+    )
+
+
+# -- the shift -------------------------------------------------------------------------------------
+def test_the_grid_holds_every_cell_the_gentlest_first(planted_direction):
+    nmd, rho = planted_direction["nmd.resid_post"], planted_direction["rho.resid_post"]
+    cells = grid([1.0, 2.0, 4.0], [ONE, 0.3, 1.0], nmd, rho)
+    assert len(set(cells)) == 9
+    norms = [np.linalg.norm(cell_shift(cell, nmd, rho)) for cell in cells]
+    assert norms == sorted(norms)
+
+
+def test_the_shift_is_the_papers_formula(planted_direction):
+    nmd, rho = planted_direction["nmd.resid_post"], planted_direction["rho.resid_post"]
+    shift = cell_shift(Cell(0.25, 3.0), nmd, rho)
+    chosen = np.abs(rho) >= np.sort(np.abs(rho), axis=None)[-4]
+    np.testing.assert_allclose(shift, np.where(chosen, 3.0 * np.sign(rho) * np.abs(nmd), 0))
+    assert (cell_shift(Cell(0.25, 3.0), nmd, -rho) == -shift).all()
+
+
+def test_a_random_shift_keeps_n_and_norm_but_not_the_neurons(planted_direction):
+    reference = cell_shift(
+        Cell(0.3, 2.0), planted_direction["nmd.resid_post"], planted_direction["rho.resid_post"]
+    )
+    draws = [random_shift(reference, np.random.default_rng(seed)) for seed in range(5)]
+    for one in draws:
+        assert one.shape == reference.shape
+        assert np.array_equal(np.sort(one, axis=None), np.sort(reference, axis=None))
+        assert np.linalg.norm(one) == pytest.approx(np.linalg.norm(reference))
+    assert len({tuple(np.flatnonzero(one)) for one in draws}) > 1
+
+
+# -- what it does ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("positions", ["all", "decision"])
+def test_alpha_0_is_the_identity(planted, planted_direction, site, positions):
+    steering, _, answered = setup(planted(), planted_direction, site, positions)
+    codes = steering.outcomes(np.zeros((1, 2, 8)), answered)[0]
+    assert codes.tolist() == [CODE[name] for name in answered.behavior]
+
+
+@pytest.mark.parametrize(
+    "split, direction, alpha, expected",
+    [
+        ("validation", "m2g", 1.0, R),
+        ("validation", "m2g", 4.0, X),
+        ("test", "m2g", 1.0, M),
+        ("test", "m2g", 4.0, R),
+        ("validation", "g2m", 1.0, M),
+        ("validation", "g2m", 4.0, M),
+        ("test", "g2m", 1.0, R),
+        ("test", "g2m", 4.0, M),
+    ],
+)
+def test_a_planted_direction_flips_behaviour_both_ways(far, split, direction, alpha, expected):
+    steering, _, answered = far
+    rows = steering_prompts(answered, split, direction, 60)
+    codes = steering.outcomes(
+        SIGN[direction] * cell_shift(Cell(ONE, alpha), steering.nmd, steering.rho)[None], rows
+    )
+    assert len(rows) > 10 and (codes == expected).all()
+
+
+def test_prompts_to_steer_show_the_behaviour_to_be_changed_and_are_of_their_split(far):
+    answered = far[2]
+    for direction, behavior in (("m2g", "memorization"), ("g2m", "generalization")):
+        for split in ("validation", "test"):
+            rows = steering_prompts(answered, split, direction, 1000)
+            assert (
+                (rows.behavior == behavior).all()
+                and (rows.split == split).all()
+                and rows.prompt.is_unique
+            )
+            some = steering_prompts(answered, split, direction, 7)
+            assert len(some) == 7 and some.key.nunique() == rows.key.nunique()
+
+
+# -- the choice ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_the_cell_is_chosen_on_validation_keys_only(far, planted_direction, direction):
+    """By construction the gentle cell wins on validation keys and fails on test keys, where the
+    strong one would win.
+    """
+    steering, frame, answered = far
+    cells = grid([1.0, 4.0], [ONE], steering.nmd, steering.rho)
+    best_on = {
+        split: (
+            steering.choose(cells, steering_prompts(answered, split, direction, 60), direction)[
+                0
+            ].alpha
+        )
+        for split in ("validation", "test")
+    }
+    assert best_on == {"validation": 1.0, "test": 4.0}
+
+    result, tables, _ = study(
+        steering, parameters(top_ns=[ONE]), answered, frame, planted_direction
+    )
+    found = result[direction]
+    assert (found["alpha"], found["top_n"], found["validation_success"], found["success"]) == (
+        1.0,
+        ONE,
+        1.0,
+        0.0,
+    )
+    assert found["n"] == len(steering_prompts(answered, "test", direction, 60))
+
+    without_train = answered[answered.split != "train"]  # train keys do not matter here
+    assert (
+        study(steering, parameters(top_ns=[ONE]), without_train, frame, planted_direction)[0]
+        == result
+    )
+
+
+def test_of_equally_good_cells_the_gentler_is_chosen(far):
+    steering, _, answered = far
+    rows = steering_prompts(answered, "validation", "g2m", 60)  # -1 and -4 both succeed always
+    for cells in ([Cell(ONE, 4.0), Cell(ONE, 1.0)], [Cell(ONE, 1.0), Cell(ONE, 4.0)]):
+        ordered = sorted(cells, key=grid([1.0, 4.0], [ONE], steering.nmd, steering.rho).index)
+        assert steering.choose(ordered, rows, "g2m")[0].alpha == 1.0
+
+
+# -- the whole stage -------------------------------------------------------------------------------
+def test_the_stage_reports_what_was_planted(alike, planted_direction):
+    steering, frame, answered = alike
+    result, tables, seconds = study(steering, parameters(), answered, frame, planted_direction)
+    assert result["site"] == "resid_post" and result["identity_holds"]
+    assert 0 < result["race_rows"] <= result["grid_rows"]
+    for direction in DIRECTIONS:
+        found = result[direction]
+        assert found["success"] == 1.0 and found["other"] == 0.0 and found["alpha"] == 1.0
+        assert found["interval"][0] > 0.8 and found["interval"][1] == 1.0
+        assert set(found["controls"]) == {
+            "random_neurons",
+            "other_neurons",
+            "low_rho",
+            "permuted",
+            "random_sign",
+            "shuffled_labels",
+        }
+        assert (
+            found["controls"]["low_rho"] == 0.0
+            and found["control_n"]["random_sign"] == 2 * found["n"]
+        )
+        assert {
+            "rephrase_floor",
+            "free_accuracy_after",
+            "keyed_accuracy_after",
+            "kl",
+            "n_keys",
+        } <= set(found)
+        assert found["rephrase_floor"] > 0.8  # this task's rephrasings flip
+    assert (
+        result == study(steering, parameters(), answered, frame, planted_direction)[0]
+    )  # the same again
+    assert set(tables) == {"races", "controls", "doses", "ablations", "outcomes"}
+    by_kind = tables["outcomes"].groupby(["direction", "kind"]).success.agg(["mean", "size"])
+    for direction in DIRECTIONS:  # the answers one by one give every rate that is reported
+        found = result[direction]
+        rates = {
+            "steered": (found["success"], found["n"]),
+            "rephrasing": (found["rephrase_floor"], found["rephrase_n"]),
+        }
+        rates |= {
+            name: (found["controls"][name], found["control_n"][name]) for name in found["controls"]
+        }
+        assert rates == {
+            kind: (pytest.approx(row["mean"]), row["size"])
+            for kind, row in by_kind.loc[direction].iterrows()
+        }
+    assert all(set(table.direction) == set(DIRECTIONS) for table in tables.values())
+    json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_nothing_to_steer_is_said(far, planted_direction, split):
+    steering, frame, answered = far
+    emptied = answered[~((answered.split == split) & (answered.behavior == "generalization"))]
+    with pytest.raises(
+        StudyError,
+        match=f"direction g2m.*generalization answers on {split} keys.*n_conflict_per_key",
+    ):
+        study(steering, parameters(), emptied, frame, planted_direction)
+
+
+def test_controls_have_the_cells_n_and_norm(alike, planted_direction, monkeypatch):
+    steering, _, answered = alike
+    seen, real = [], steering.outcomes
+    monkeypatch.setattr(
+        steering, "outcomes", lambda shifts, rows: (seen.append(shifts), real(shifts, rows))[1]
+    )
+    cell = Cell(0.3, 2.0)
+    rows = steering_prompts(answered, "test", "g2m", 20)
+    table, outcomes = controls(
+        steering,
+        cell,
+        rows,
+        "g2m",
+        (planted_direction["memory"], planted_direction["rule"]),
+        3,
+        np.random.default_rng(0),
+    )
+    reference = cell_shift(cell, steering.nmd, steering.rho)
+    assert dict(zip(table.control, table.draws)) == {
+        "random_neurons": 3,
+        "other_neurons": 3,
+        "low_rho": 1,
+        "permuted": 3,
+        "random_sign": 3,
+        "shuffled_labels": 3,
+    }
+    for row in table.itertuples():  # the answers one by one say the same
+        one = outcomes[outcomes.kind == row.control]
+        assert len(one) == row.n == row.draws * len(rows) and one.success.mean() == pytest.approx(
+            row.success
+        )
+        assert set(one.key) == set(rows.key)
+    (shifts,) = seen
+    assert (
+        len(shifts) == 16
+        and (np.count_nonzero(shifts, axis=(1, 2)) == np.count_nonzero(reference)).all()
+    )
+    np.testing.assert_allclose(np.linalg.norm(shifts, axis=(1, 2)), np.linalg.norm(reference))
+
+
+def test_doses_start_at_the_identity(alike):
+    steering, _, answered = alike
+    rows = steering_prompts(answered, "test", "m2g", 20)
+    table = doses(
+        steering, Cell(ONE, 4.0), [1.0, 4.0], rows, "m2g", np.random.default_rng(1)
+    ).set_index(["kind", "alpha"])
+    for kind in ("steered", "random"):
+        assert table.memorization[kind, 0.0] == 1.0
+    assert table.generalization["steered", 1.0] == 1.0 and table.other["steered", 4.0] == 1.0
+    np.testing.assert_allclose(table[["memorization", "generalization", "other"]].sum(axis=1), 1.0)
+
+
+def test_ablations_find_the_planted_layer(alike, planted_direction):
+    steering, _, answered = alike
+    rows, tuning = (
+        steering_prompts(answered, split, "m2g", 20) for split in ("test", "validation")
+    )
+    table = ablations(
+        steering, Cell(ONE, 1.0), parameters(top_ns=[ONE]), tuning, rows, "m2g", planted_direction
+    ).set_index("ablation")
+    expected = {
+        "as chosen": 1,
+        "layer 1 only": 0,
+        "layer 2 only": 1,
+        "all but layer 1": 1,
+        "all but layer 2": 0,
+        "decision position only": 1,
+        "site mlp_out": 1,
+        "site ln_2": 0,
+    }
+    assert (
+        table.success.to_dict() == expected
+    )  # the blocks compute nothing, so what ln_2 feeds them is lost
+    assert ((table.low <= table.success) & (table.success <= table.high)).all()
+
+
+def test_side_effects(alike):
+    steering, frame, answered = alike
+    free, keyed = (
+        frame[(frame.kind == "free") & (frame.split == "test")],
+        frame[frame.kind == "keyed"],
+    )
+    conflict = steering_prompts(answered, "test", "m2g", 20)
+    nothing = side_effects(steering, np.zeros((2, 8)), free, keyed, conflict)
+    assert nothing == {
+        "free_accuracy_before": 1.0,
+        "free_accuracy_after": 1.0,
+        "keyed_accuracy_before": 1.0,
+        "keyed_accuracy_after": 1.0,
+        "kl": 0.0,
+    }
+    shift = cell_shift(Cell(ONE, 1.0), steering.nmd, steering.rho)
+    found = side_effects(steering, shift, free, keyed, conflict)
+    # +1: free prompts stay with the rule, keyed prompts turn from their memory to it
+    assert (found["free_accuracy_after"], found["keyed_accuracy_after"]) == (1.0, 0.0) and found[
+        "kl"
+    ] > 0
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in steering.model.modules()
+    )
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "codes, direction, success, other",
+    [
+        ([R, R, M, X], "m2g", 0.5, 0.25),
+        ([R, R, M, X], "g2m", 0.25, 0.25),
+        ([[M, M], [M, X]], "g2m", 0.75, 0.25),
+        ([X], "m2g", 0.0, 1.0),
+    ],
+)
+def test_a_summary_counts_and_has_a_wilson_interval(codes, direction, success, other):
+    found = summary(np.array(codes), direction)
+    n = np.size(codes)
+    assert (found["success"], found["other"], found["n"]) == (success, other, n)
+    reference = binomtest(round(success * n), n).proportion_ci(method="wilson")
+    assert found["interval"] == pytest.approx([reference.low, reference.high])
+
+
+def test_a_summary_of_nothing_knows_nothing():
+    assert summary(np.array([]), "m2g") == {
+        "success": 0.0,
+        "interval": [0.0, 1.0],
+        "other": 0.0,
+        "n": 0,
+    }

@@ -1,0 +1,420 @@
+"""Real papermill runs of every lab, through the command that users run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from running import ROOT, study
+
+from memgen.pipeline.plan import Plan
+from memgen.store.artifacts import verify
+
+TASKS = ("arithmetic-tagged", "arithmetic-matched", "inference", "cipher-tagged", "cipher-matched")
+KEYS = {  # what other tools rely on
+    "01_dataset_design": {"n_free", "n_keyed", "n_conflict", "n_keys", "sha256"},
+    "02_training": {
+        "memory_rate",
+        "rule_rate",
+        "other_rate",
+        "free_accuracy",
+        "keyed_accuracy",
+        "step",
+        "n_parameters",
+    },
+    "03_pairs": {"n_prompts", "n_pairs", "flip_rate"},
+    "04_differentiation": {"site", "max_abs_rho", "significant_share", "null_significant_share"},
+    "05_prediction": {
+        "site",
+        "accuracy",
+        "auc",
+        "auc_interval",
+        "prompt_only_auc",
+        "shuffled_auc",
+        "majority",
+    },
+    "06_intervention": {"site", "m2g", "g2m"},
+    "07_transfer": {"retrain", "task"},
+    "08_synthesis": {"claims", "headline", "headline_number"},
+    "09_confounds": {"context", "lens", "prompt_only_auc", "guessing", "split"},
+    "10_ablations": {"site", "counts", "m2g", "g2m"},
+    "11_open_points": {
+        "clusters",
+        "synergy",
+        "binary",
+        "commitment",
+        "asymmetry",
+        "instruction",
+        "performance",
+        "hybrid",
+    },
+}
+DIRECTION = {
+    "alpha",
+    "top_n",
+    "success",
+    "interval",
+    "other",
+    "n",
+    "controls",
+    "rephrase_floor",
+    "free_accuracy_after",
+    "keyed_accuracy_after",
+    "kl",
+}
+CONTROLS = {
+    "random_neurons",
+    "other_neurons",
+    "low_rho",
+    "permuted",
+    "random_sign",
+    "shuffled_labels",
+}
+
+
+def results(folder: Path) -> dict[str, dict]:
+    """Every `result.json` below a folder, without its timings."""
+    found = {}
+    for path in sorted(folder.rglob("result.json")):
+        found[str(path.relative_to(folder))] = {
+            k: v for k, v in json.loads(path.read_text()).items() if k != "timings"
+        }
+    return found
+
+
+def test_every_lab_ran_and_left_what_others_rely_on(smoke):
+    plan = Plan("smoke", list(TASKS), [0], str(smoke), tracks=["scratch", "lora"])
+    for job in plan.jobs():
+        folder = plan.stamp(job).with_suffix("")
+        verify(folder)
+        if job.stage == "00_base":
+            continue
+        assert plan.notebook(job).is_file()
+        result = json.loads((folder / "result.json").read_text())
+        assert KEYS[job.stage] <= set(result), job
+        if job.stage == "06_intervention":
+            for direction in ("m2g", "g2m"):
+                assert DIRECTION <= set(result[direction]), job
+                assert set(result[direction]["controls"]) == CONTROLS, job
+
+
+def test_every_claim_has_a_verdict_in_both_tracks(smoke):
+    """The ledger of a finished study: the claims about strangers and bases where they can be
+    tested, and the same list beside the result.
+    """
+    from memgen.claims.ledger import CLAIMS
+
+    for home, silent in (
+        (smoke / "smoke", {"base"}),
+        (smoke / "smoke" / "lora", {"before_answer", "instruction"}),
+    ):
+        folder = home / "study" / "all" / "08_synthesis"
+        claims = json.loads((folder / "result.json").read_text())["claims"]
+        assert [claim["id"] for claim in claims] == [
+            claim.id for claim in CLAIMS
+        ] and claims == json.loads((folder / "claims.json").read_text())
+        untested = {claim["id"] for claim in claims if not claim["cases"]}
+        assert (
+            silent
+            <= untested
+            <= silent | {"stranger", "retrain", "across_tasks", "instruction", "before_answer"}
+        ), untested
+        assert {claim["verdict"] for claim in claims} <= {
+            "supported",
+            "contradicted",
+            "inconclusive",
+        }
+
+
+def test_alpha_zero_changed_nothing(smoke):
+    for path in smoke.rglob("06_intervention/result.json"):
+        assert json.loads(path.read_text())["identity_holds"]
+
+
+def test_kept_model_is_an_ordinary_hugging_face_folder(smoke):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = smoke / "smoke" / "inference" / "seed0" / "02_training" / "model"
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    assert model.config.vocab_size == len(tokenizer)
+
+
+def test_three_lines_of_peft_load_an_adapter_of_the_study(smoke):
+    """On the base that its lab trained, and with the answers that the pairs lab wrote down."""
+    import pandas as pd
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from memgen.models.generate import answer
+
+    run = smoke / "smoke" / "lora" / "inference" / "seed0"
+    (base,) = (smoke / "smoke" / "shared-base-llama").glob("seed*/00_base/model")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model = PeftModel.from_pretrained(model, str(run / "02_training" / "model")).eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "02_training" / "model")
+    answered = pd.read_parquet(run / "03_pairs" / "answered.parquet").head(40)
+    assert answer(model, tokenizer, list(answered.prompt), 2) == list(answered.answer)
+
+
+def test_all_adapters_share_one_base_and_from_scratch_only_the_variants_do(smoke):
+    bases = {
+        track: {
+            task: json.loads((home / task / "seed0" / "02_training" / "result.json").read_text())[
+                "base"
+            ]
+            for task in TASKS
+        }
+        for track, home in (("scratch", smoke / "smoke"), ("lora", smoke / "smoke" / "lora"))
+    }
+    assert len(set(bases["lora"].values())) == 1
+    assert (
+        len(set(bases["scratch"].values())) == 3
+        and bases["scratch"]["cipher-tagged"] == bases["scratch"]["cipher-matched"]
+    )
+    for task in TASKS:
+        found = json.loads(
+            (
+                smoke / "smoke" / "lora" / task / "seed0" / "04_differentiation" / "result.json"
+            ).read_text()
+        )["base"]
+        assert (
+            len(found["correlation"]) == len(found["mean_abs_nmd"]["off"])
+            and 0 <= found["top_in_common"] <= 1
+        )
+
+
+def test_transfer_of_a_model_to_itself_is_its_own_steering(smoke):
+    """The diagonal of the matrix uses the same shift as the intervention stage: same prompts, same
+    success.
+    """
+    for home, task in (
+        (home, task) for home in (smoke / "smoke", smoke / "smoke" / "lora") for task in TASKS
+    ):
+        transfer = json.loads((home / task / "all" / "07_transfer" / "result.json").read_text())[
+            "retrain"
+        ]
+        own = json.loads((home / task / "seed0" / "06_intervention" / "result.json").read_text())
+        assert transfer["sources"][0] == "seed 0"
+        for direction in ("m2g", "g2m"):
+            assert np.isclose(transfer[direction][0][0], own[direction]["success"]), (
+                task,
+                direction,
+            )
+
+
+def test_second_run_executes_nothing(smoke):
+    done = study(
+        "book",
+        "--preset",
+        "smoke",
+        "--seeds",
+        "0",
+        "--tracks",
+        "scratch",
+        "lora",
+        "--runs",
+        str(smoke),
+        "--out",
+        str(smoke / "_build"),
+    )
+    assert "nothing to run" in done.stdout
+
+
+def test_same_parameters_twice_give_equal_results(smoke, tmp_path):
+    study(
+        "labs",
+        "--preset",
+        "smoke",
+        "--tasks",
+        "cipher-tagged",
+        "--seeds",
+        "0",
+        "--runs",
+        str(tmp_path),
+        "--set",
+        "n_retrains=0",
+    )
+    again = {
+        name: r
+        for name, r in results(tmp_path / "smoke" / "cipher-tagged").items()
+        if "all" not in name
+    }
+    before = results(smoke / "smoke" / "cipher-tagged")
+    assert len(again) == 9
+    for name, result in again.items():
+        assert result == before[name], name
+
+
+def papermill(lab: str, out: Path, *parameters: str) -> subprocess.CompletedProcess:
+    """The one-line command that every lab's page shows."""
+    pairs = [
+        word
+        for name, value in (p.split("=", 1) for p in parameters)
+        for word in ("-p", name, value)
+    ]
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "papermill",
+            f"notebooks/{lab}.ipynb",
+            str(out),
+            "--cwd",
+            ".",
+            "--no-progress-bar",
+            *pairs,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def copy(smoke, tmp_path) -> Path:
+    """One task of the smoke run, to damage or to run again."""
+    shutil.copytree(smoke / "smoke" / "inference", tmp_path / "smoke" / "inference")
+    return tmp_path
+
+
+def test_a_lab_runs_alone_with_other_parameters(copy, tmp_path):
+    done = papermill(
+        "04_differentiation",
+        tmp_path / "out.ipynb",
+        "task=inference",
+        "seed=0",
+        "preset=smoke",
+        f"runs={copy}",
+        "site=ln_2",
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (
+        json.loads((copy / "smoke/inference/seed0/04_differentiation/result.json").read_text())[
+            "site"
+        ]
+        == "ln_2"
+    )
+
+
+@pytest.mark.parametrize(
+    "lab, wrong, message",
+    [
+        ("01_dataset_design", "n_kyes=5", "n_kyes"),
+        ("04_differentiation", "site=attention", "site"),
+        ("06_intervention", "alphas=1.0", "alphas"),
+    ],
+)
+def test_wrong_parameter_ends_a_lab_at_once(tmp_path, lab, wrong, message):
+    done = papermill(
+        lab,
+        tmp_path / "out.ipynb",
+        "task=inference",
+        "seed=0",
+        "preset=smoke",
+        f"runs={tmp_path}",
+        wrong,
+    )
+    assert done.returncode != 0
+    assert "ParameterError" in done.stderr and message in done.stderr
+    assert (
+        "Traceback"
+        not in done.stderr.split("Exception encountered")[-1].split("papermill.exceptions")[0]
+    )
+
+
+def test_damaged_input_is_named(copy, tmp_path):
+    model = copy / "smoke/inference/seed0/02_training/model/model.safetensors"
+    model.write_bytes(model.read_bytes()[:-100])
+    done = papermill(
+        "03_pairs",
+        tmp_path / "out.ipynb",
+        "task=inference",
+        "seed=0",
+        "preset=smoke",
+        f"runs={copy}",
+    )
+    assert (
+        done.returncode != 0
+        and "model.safetensors" in done.stderr
+        and "altered or truncated" in done.stderr
+    )
+
+
+def test_ctrl_c_ends_the_study_with_a_message_and_keeps_what_is_finished(tmp_path):
+    """A real interrupt of the whole process group, as a terminal sends it, while a lab is running."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "memgen.study",
+            "labs",
+            "--preset",
+            "smoke",
+            "--tasks",
+            "inference",
+            "--seeds",
+            "0",
+            "--runs",
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # a shell's background job ignores it
+    first = tmp_path / "smoke/inference/seed0/01_dataset_design.stamp"
+    for _ in range(1200):
+        if first.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=90)
+    assert (
+        process.returncode != 0
+        and "interrupted; finished labs are kept" in error
+        and "Traceback" not in error
+    )
+    verify(first.with_suffix(""))
+    assert not (tmp_path / "smoke/study/all/08_synthesis").exists()
+
+
+def test_gate_that_is_not_reached_ends_the_study_with_its_numbers(tmp_path):
+    done = study(
+        "labs",
+        "--preset",
+        "smoke",
+        "--tasks",
+        "inference",
+        "--seeds",
+        "0",
+        "--runs",
+        str(tmp_path),
+        "--set",
+        "gate_memory=1.0",
+        "max_steps=20",
+        "base_steps=20",
+        check=False,
+    )
+    assert done.returncode != 0
+    assert (
+        "no checkpoint in 20 steps showed both behaviours" in done.stderr
+        and "memory" in done.stderr
+    )
+    assert (tmp_path / "smoke/inference/seed0/01_dataset_design/result.json").is_file(), (
+        "finished stages are kept"
+    )
+    assert not (tmp_path / "smoke/inference/seed0/02_training/result.json").exists()

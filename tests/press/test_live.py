@@ -1,0 +1,356 @@
+"""The payload of the live page holds the run's own numbers, to the bit; what the page cannot show
+is refused with a reason.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from memgen.errors import ArtifactError
+from memgen.models.build import build_model, save_model
+from memgen.models.tokenizer import build_tokenizer
+from memgen.store.files import sha256, write_json
+from press import build, live
+from press.errors import BookError
+from press.live import export_models
+
+LAYERS, WIDTH = 2, 12
+FAMILIES = {"arithmetic-tagged": "placement", "cipher-matched": "setting"}
+
+
+def steered(seed: int) -> dict:
+    return {
+        "alpha": 2.0 + seed,
+        "top_n": 0.1,
+        "success": 0.7,
+        "interval": [0.6, 0.8],
+        "n": 100,
+        "other": 0.1,
+        "n_keys": 3,
+        "controls": {"random_neurons": 0.2},
+        "rephrase_floor": 0.3,
+    }
+
+
+def make_run(folder, datasets, task="inference", tied=True):
+    """A run folder with the artifacts that the page is made from: a random model, made-up
+    statistics, answers dealt out by turns.
+    """
+    found, frame = datasets[task]
+    tokenizer, rng = build_tokenizer(found.vocabulary()), np.random.default_rng(0)
+    model = build_model(
+        tokenizer,
+        n_layer=LAYERS,
+        n_embd=WIDTH,
+        n_head=2,
+        n_positions=32,
+        initializer_range=0.02,
+        seed=0,
+    )
+    if not tied:
+        model.config.tie_word_embeddings = False
+        model.lm_head.weight = torch.nn.Parameter(
+            torch.randn(len(tokenizer), WIDTH, generator=torch.Generator().manual_seed(0))
+        )
+    parts = {name: folder / name for name in live.STAGES}
+    for part in parts.values():
+        part.mkdir(parents=True)
+    frame.to_parquet(parts["01_dataset_design"] / "instances.parquet", index=False)
+    save_model(parts["02_training"] / "model", model, tokenizer)
+    answered = frame[frame.kind == "conflict"].reset_index(drop=True)
+    behavior = [("memorization", "generalization", "other")[i % 3] for i in range(len(answered))]
+    answered.assign(behavior=behavior, answer="", group=0, rephrasing=0).to_parquet(
+        parts["03_pairs"] / "answered.parquet", index=False
+    )
+    directions = {
+        f"{name}.{site}": rng.normal(size=(LAYERS, WIDTH)).astype(np.float32)
+        for name in ("nmd", "rho")
+        for site in ("resid_post", "ln_2")
+    }
+    save_file(directions, parts["04_differentiation"] / "arrays.safetensors")
+    save_file(
+        {"weight": rng.normal(size=(LAYERS, WIDTH)), "bias": rng.normal(size=LAYERS)},
+        parts["05_prediction"] / "probe.safetensors",
+    )
+    results = {
+        "05_prediction": {"site": "resid_post", "best_layer": 2, "auc": [None, 0.9]},
+        "06_intervention": {
+            "site": "resid_post",
+            "positions": "all",
+            "m2g": steered(0),
+            "g2m": steered(1),
+        },
+    }
+    for name in live.STAGES:
+        write_json(parts[name] / "result.json", results.get(name, {}))
+        seal(parts[name], task)
+    return folder
+
+
+def seal(stage, task="inference"):
+    """Write the manifest of a stage as it is now."""
+    outputs = {
+        str(path.relative_to(stage)): sha256(path)
+        for path in stage.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    parameters = {"task": task, "seed": 3, "preset": "tiny", "alphas": [1.0, 2.0], "top_ns": [0.1]}
+    write_json(stage / "manifest.json", {"parameters": parameters, "outputs": outputs})
+
+
+@pytest.fixture
+def run(tmp_path, datasets):
+    return make_run(tmp_path / "inference" / "seed3", datasets)
+
+
+def read_payload(path):
+    """`(task, meta, tensors)` as a browser would take them from the script."""
+    decoder, text = json.JSONDecoder(), path.read_text(encoding="ascii")
+    assert text.startswith("Memgen.receive(") and text.endswith(");\n")
+    task, at = decoder.raw_decode(text, len("Memgen.receive("))
+    meta, at = decoder.raw_decode(text, at + 2)
+    blob, at = decoder.raw_decode(text, at + 2)
+    floats, tensors, start = np.frombuffer(base64.b64decode(blob), "<f4"), {}, 0
+    for name, shape in meta["tensors"]:
+        tensors[name] = floats[start : start + np.prod(shape, dtype=int)].reshape(shape)
+        start += tensors[name].size
+    assert text[at:] == ");\n" and start == len(floats)
+    return task, meta, tensors
+
+
+def read_index(target):
+    available, unavailable = (target / "models.js").read_text().splitlines()
+    return (
+        json.loads(line.split(" = ", 1)[1].removesuffix(";")) for line in (available, unavailable)
+    )
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_and_directions_arrive_to_the_bit(tmp_path, datasets, tied):
+    run = make_run(tmp_path / "inference" / "seed3", datasets, tied=tied)
+    (listed,) = export_models([run], tmp_path / "live")
+    task, meta, tensors = read_payload(tmp_path / "live" / "model-inference.js")
+    saved = load_file(run / "02_training" / "model" / "model.safetensors")
+    statistics = load_file(run / "04_differentiation" / "arrays.safetensors")
+    expected = {name.removeprefix("transformer."): array for name, array in saved.items()}
+    expected |= {name: statistics[f"{name}.resid_post"] for name in ("nmd", "rho")}
+    assert tensors.keys() == expected.keys() and ("lm_head.weight" in tensors) is not tied
+    assert all(np.array_equal(tensors[name], expected[name]) for name in expected)
+    probe = load_file(run / "05_prediction" / "probe.safetensors")
+    assert [layer["weight"] for layer in meta["probe"]["layers"]] == probe["weight"].tolist()
+    assert [layer["bias"] for layer in meta["probe"]["layers"]] == probe["bias"].tolist()
+    assert (meta["probe"]["best"], meta["probe"]["auc"]) == (2, [None, 0.9])
+    size = sum(array.size for name, array in expected.items() if name not in ("nmd", "rho"))
+    assert listed == {
+        "task": task,
+        "family": "inference",
+        "parameters": size,
+        "preset": "tiny",
+        "seed": 3,
+        "bytes": (tmp_path / "live" / "model-inference.js").stat().st_size,
+    }
+    assert list(read_index(tmp_path / "live")) == [[listed], ""]
+
+
+def test_what_the_page_says_about_a_model_is_what_the_run_says(tmp_path, run, datasets):
+    export_models([run], tmp_path / "live")
+    _, meta, _ = read_payload(tmp_path / "live" / "model-inference.js")
+    task, frame = datasets["inference"]
+    tokenizer = build_tokenizer(task.vocabulary())
+    assert meta["vocabulary"] == tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    assert (meta["pad"], meta["end"], meta["unknown"]) == (
+        tokenizer.pad_token_id,
+        tokenizer.eos_token_id,
+        tokenizer.unk_token_id,
+    )
+    assert sorted(meta["special"]) == sorted(tokenizer.all_special_ids)
+    assert meta["max_answer_tokens"] == task.fit(tokenizer, frame).max_answer_tokens
+    assert (meta["n_layer"], meta["d_model"], meta["n_head"], meta["max_positions"]) == (
+        LAYERS,
+        WIDTH,
+        2,
+        32,
+    )
+    assert meta["cells"] == {
+        "m2g": {"alpha": 2.0, "top_n": 0.1},
+        "g2m": {"alpha": 3.0, "top_n": 0.1},
+    }
+    assert (meta["alphas"], meta["top_ns"]) == ([1.0, 2.0], [0.1])
+    assert meta["results"]["g2m"]["controls"] == {"random_neurons": 0.2} and meta["results"]["m2g"][
+        "interval"
+    ] == [0.6, 0.8]
+    assert meta["keys"] == {name: key.memory_answer for name, key in task.keys.items()}
+    assert meta["key_splits"] == task.split_keys((0.5, 0.2, 0.3))
+    assert (
+        meta["task_detail"]["gates"].items() <= task.gate.items() and meta["task_detail"]["gates"]
+    )
+
+
+def test_examples_are_test_prompts_in_the_order_of_the_table(tmp_path, run, datasets, monkeypatch):
+    monkeypatch.setattr(export, "N_EXAMPLES", 4)
+    export_models([run], tmp_path / "live")
+    _, meta, _ = read_payload(tmp_path / "live" / "model-inference.js")
+    frame = datasets["inference"][1]
+    order = list(frame.prompt)
+    for name, kind in (("examples", "conflict"), ("free_examples", "free")):
+        prompts = [example["prompt"] for example in meta[name]]
+        assert prompts == sorted(set(prompts), key=order.index)
+        assert set(prompts) <= set(frame[(frame.kind == kind) & (frame.split == "test")].prompt)
+    assert [
+        sum(e["behavior"] == b for e in meta["examples"])
+        for b in ("memorization", "generalization")
+    ] == [2, 2]
+    assert (
+        len({example["key"] for example in meta["examples"]}) > 1
+        and len(meta["free_examples"]) == 6
+    )
+
+
+@pytest.mark.parametrize("task", FAMILIES)
+def test_trained_settings_of_a_key_are_those_of_the_task(tmp_path, datasets, task):
+    run = make_run(tmp_path / task / "seed3", datasets, task)
+    export_models([run], tmp_path / "live")
+    _, meta, _ = read_payload(tmp_path / "live" / f"model-{task}.js")
+    keys = datasets[task][0].keys
+    places = {"arithmetic-tagged": (2, 3, 4), "cipher-matched": (0, 1, 2)}[task]
+    assert meta["task_detail"]["settings"].keys() == keys.keys()
+    for name, trained in meta["task_detail"]["settings"].items():
+        memory, rule, conflict = (set(keys[name].detail[place]) for place in places)
+        assert (
+            set(trained["keyed"]) <= memory
+            and set(trained["contrast"]) <= rule
+            and trained["keyed"]
+        )
+        assert not conflict & {*trained["keyed"], *trained["contrast"]}
+
+
+def test_same_artifacts_same_bytes(tmp_path, run):
+    for name in ("one", "two"):
+        export_models([run], tmp_path / name)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def change(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "stage, name, changes, said",
+    [
+        (
+            "02_training",
+            "model/config.json",
+            {"architectures": ["LlamaForCausalLM"]},
+            ("LlamaForCausalLM", "set architecture=gpt2"),
+        ),
+        (
+            "02_training",
+            "model/config.json",
+            {"activation_function": "relu"},
+            ("activation_function=relu", "gelu_new"),
+        ),
+        (
+            "02_training",
+            "model/config.json",
+            {"dtype": "bfloat16"},
+            ("bfloat16", "set dtype=float32"),
+        ),
+        (
+            "02_training",
+            "model/tokenizer.json",
+            {"model": {"type": "BPE"}},
+            ("tokenizer", "base_model"),
+        ),
+        ("05_prediction", "result.json", {"site": "ln_2"}, ("site ln_2", "sites")),
+        (
+            "06_intervention",
+            "result.json",
+            {"site": "mlp_out"},
+            ("site mlp_out", "set site=resid_post"),
+        ),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_with_what_to_change(
+    tmp_path, run, stage, name, changes, said
+):
+    change(run / stage / name, **changes)
+    seal(run / stage)
+    assert export_models([run], tmp_path / "live") == []
+    available, unavailable = read_index(tmp_path / "live")
+    assert available == [] and unavailable.startswith("Not shown: inference; ")
+    assert all(part in unavailable for part in said), unavailable
+    assert [path.name for path in (tmp_path / "live").iterdir()] == ["models.js"]
+
+
+def test_a_model_that_is_too_large_is_refused(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(export, "MAX_PARAMETERS", 1000)
+    assert export_models([run], tmp_path / "live") == []
+    assert (
+        "at most 1,000 (set a smaller n_embd or n_layer)" in list(read_index(tmp_path / "live"))[1]
+    )
+
+
+def test_probes_that_saw_one_behaviour_are_no_prediction(tmp_path, run):
+    stage = run / "05_prediction"
+    save_file(
+        {"weight": np.zeros((LAYERS, WIDTH)), "bias": np.full(LAYERS, np.inf)},
+        stage / "probe.safetensors",
+    )
+    seal(stage)
+    assert export_models([run], tmp_path / "live") == []
+    assert "one behaviour only" in list(read_index(tmp_path / "live"))[1]
+
+
+def test_runs_without_models_are_named_in_one_sentence(tmp_path, run):
+    empty = [tmp_path / task / "seed3" for task in ("cipher-tagged", "cipher-matched")]
+    assert [found["task"] for found in export_models([*empty, run], tmp_path / "live")] == [
+        "inference"
+    ]
+    _, unavailable = read_index(tmp_path / "live")
+    assert (
+        unavailable.startswith("Not shown: cipher-tagged, cipher-matched; the run holds no model")
+        and unavailable.count(".") == 1
+    )
+
+
+def test_a_run_from_before_the_probes_were_kept_names_the_lab_to_run_again(tmp_path, run):
+    (run / "05_prediction" / "probe.safetensors").unlink()
+    seal(run / "05_prediction")
+    with pytest.raises(
+        ArtifactError, match=r"run lab 05_prediction again .*TASK=inference SEED=3 PRESET=tiny"
+    ):
+        export_models([run], tmp_path / "live")
+
+
+def test_the_book_of_such_a_run_is_not_built(tmp_path, run):
+    """Of several seeds the first is shown, and it is the track scratch that is asked for it."""
+    other = SimpleNamespace(
+        track="lora", tasks=["inference"], root=tmp_path / "lora", seeds={"inference": [3]}
+    )
+    own = SimpleNamespace(
+        track="scratch", tasks=["inference"], root=tmp_path, seeds={"inference": [3, 4]}
+    )
+    for tracks in ([own, other], [other, own]):
+        build.stage_live(SimpleNamespace(every=tracks), tmp_path / "source")
+        assert [
+            found["seed"] for found in next(read_index(tmp_path / "source" / "_static" / "live"))
+        ] == [3]
+    (run / "05_prediction" / "probe.safetensors").unlink()
+    seal(run / "05_prediction")
+    with pytest.raises(BookError, match="run lab 05_prediction again"):
+        build.stage_live(SimpleNamespace(every=[own]), tmp_path / "source")
+
+
+def test_an_altered_artifact_is_not_shown(tmp_path, run):
+    with (run / "04_differentiation" / "arrays.safetensors").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ArtifactError, match="arrays.safetensors was altered"):
+        export_models([run], tmp_path / "live")

@@ -1,0 +1,436 @@
+"""Exercises and quizzes: what is derived from a source holds no solution, and a malformed source is
+named.
+"""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from copy import deepcopy
+
+import nbformat
+import pytest
+import yaml
+
+from memgen.config.base import ROOT
+from memgen.errors import ArtifactError, ParameterError
+from memgen.pipeline import exercise as exercise_room
+from memgen.stages import PARAMETER_CLASSES
+from press import exercises
+from press import quizzes as quizzes_room
+from press.browser import BINARIES, Browser
+from press.errors import TeachingError
+from press.exercises import BEGIN, END, YOURS, check_source, execute, gapped, page, student, tag_of
+from press.quizzes import inline, questions, quiz
+
+
+def cell(kind, source, tag=""):
+    make = nbformat.v4.new_markdown_cell if kind == "markdown" else nbformat.v4.new_code_cell
+    return make(textwrap.dedent(source).strip("\n"), metadata={"tags": [tag]} if tag else {})
+
+
+def exercise(k):
+    """Exercise `k`: a function that must return `k` times its argument."""
+    return [
+        cell(
+            "markdown",
+            f"## Exercise {k} · Times {k}\n\n*Difficulty {k} of 3 · {k + 1} minutes*\n\nMultiply by"
+            f" {k}.",
+            "exercise",
+        ),
+        cell("markdown", f"Add it up {k} times.", "hint"),
+        cell(
+            "code",
+            f'''
+            def times_{k}(x):
+                """`x` times {k}."""
+                {BEGIN}
+                planted_secret = [x] * {k}
+                return sum(planted_secret)
+                {END}
+            ''',
+            "solution",
+        ),
+        cell(
+            "code",
+            f'assert times_{k}(2) == {2 * k}, "not {k} times the argument"\nprint("right")',
+            "check",
+        ),
+        cell("markdown", "Planted discussion: ::: and ``` close nothing.", "discussion"),
+    ]
+
+
+@pytest.fixture
+def source():
+    """A well-formed solution notebook of three exercises that reads no run."""
+    notebook = nbformat.v4.new_notebook(
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
+    )
+    notebook.cells = [
+        cell("markdown", "# Exercises: Multiplication\n\nYou multiply."),
+        cell("code", "def open_exercise(stage, **given):\n    return given", "setup"),
+        cell(
+            "code",
+            'task = "arithmetic-tagged"  # which task\nseed = 6\npreset = "laptop"\nruns ='
+            ' "data/runs"',
+            "parameters",
+        ),
+        cell(
+            "code",
+            'ex = open_exercise("01_dataset_design", task=task, seed=seed, preset=preset,'
+            " runs=runs)",
+        ),
+        *exercise(1),
+        *exercise(2),
+        *exercise(3),
+    ]
+    return notebook
+
+
+def at(notebook, tag, number=1):
+    """The `number`-th cell with a tag."""
+    return [c for c in notebook.cells if tag_of(c) == tag][number - 1]
+
+
+# -- the student's notebook ------------------------------------------------------------------------
+def test_the_student_gets_everything_but_the_solutions(source):
+    before = deepcopy(source)
+    derived = student(source)
+    text = nbformat.writes(derived)
+    assert (
+        "planted_secret" not in text
+        and "Planted discussion" not in text
+        and BEGIN not in text
+        and END not in text
+    )
+    assert (
+        at(derived, "solution", 2).source == f'def times_2(x):\n    """`x` times 2."""\n    {YOURS}'
+    )
+    assert (
+        at(derived, "hint").source
+        == "<details>\n<summary>Hint</summary>\n\nAdd it up 1 times.\n\n</details>"
+    )
+    assert [tag_of(c) for c in derived.cells] == [
+        tag_of(c) for c in source.cells if tag_of(c) != "discussion"
+    ]
+    assert source == before, "the source itself is left as it was"
+    nbformat.validate(derived)
+
+
+def test_gaps_keep_the_indentation_and_what_is_around_them():
+    code = (
+        f"a = 1\n{BEGIN}\nb = 2\n\nc = 3\n{END}\nfor i in a:\n    if i:\n        {BEGIN}\n       "
+        f" secret()\n        {END}\n    print(i)"
+    )
+    assert gapped(code) == f"a = 1\n{YOURS}\nfor i in a:\n    if i:\n        {YOURS}\n    print(i)"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "a = 1",
+        f"{BEGIN}\na = 1",
+        f"a = 1\n{END}",
+        f"{BEGIN}\n{BEGIN}\na\n{END}",
+        f"{BEGIN}\n\n{END}",
+    ],
+)
+def test_unbalanced_marks_are_refused(code):
+    with pytest.raises(TeachingError, match="SOLUTION"):
+        gapped(code)
+
+
+def test_solutions_pass_and_every_gap_fails_its_check(source):
+    assert {outcome.kind for outcome in execute(source)} == {""}
+    outcomes = execute(student(source), keep_going=True)
+    assert [o.kind for o in outcomes if o.tag == "check"] == ["AssertionError"] * 3 and [
+        o.message for o in outcomes if o.kind
+    ][0] == "not 1 times the argument"
+    assert {o.kind for o in outcomes if o.tag != "check"} == {""}
+    assert len(execute(student(source))) == 5, "without keep_going it ends at the first check"
+
+
+def test_parameters_replace_the_ones_of_the_notebook(source):
+    source.cells.append(cell("code", 'assert ex["task"] == "inference" and ex["seed"] == 6'))
+    assert not execute(source, {"task": "inference"})[-1].kind
+
+
+# -- malformed sources -----------------------------------------------------------------------------
+def replace(notebook, tag, old, new, number=1):
+    target = at(notebook, tag, number)
+    assert old in target.source
+    target.source = target.source.replace(old, new)
+
+
+def drop(notebook, tag):
+    notebook.cells.remove(at(notebook, tag))
+
+
+@pytest.mark.parametrize(
+    "damage, complaint",
+    [
+        (
+            lambda n: replace(n, "exercise", "## Exercise 2", "## Exercise 5", 2),
+            "must be `## Exercise 2 · Title`",
+        ),
+        (
+            lambda n: replace(n, "exercise", "## Exercise 1 · Times 1", "## Times 1"),
+            "must be `## Exercise 1 · Title`",
+        ),
+        (
+            lambda n: replace(n, "exercise", "*Difficulty 1 of 3 · 2 minutes*", "Difficulty: easy"),
+            "second line",
+        ),
+        (lambda n: replace(n, "exercise", "Multiply by 1.", ""), "task in words"),
+        (lambda n: drop(n, "hint"), "must be hint, solution, check"),
+        (lambda n: drop(n, "check"), "must be hint, solution, check"),
+        (lambda n: drop(n, "solution"), "must be hint, solution, check"),
+        (lambda n: drop(n, "setup"), "'setup' and 'parameters'"),
+        (lambda n: drop(n, "parameters"), "'setup' and 'parameters'"),
+        (lambda n: replace(n, "parameters", "seed = 6", "seed = 7"), "seed = 6"),
+        (lambda n: replace(n, "solution", BEGIN, "# SOLUTION"), "without '# BEGIN SOLUTION'"),
+        (lambda n: replace(n, "solution", "return sum(", "return sum(("), "not plain Python"),
+        (lambda n: replace(n, "solution", "def times", "%time\ndef times"), "not plain Python"),
+        (lambda n: replace(n, "check", ', "not 1 times the argument"', ""), "with its message"),
+        (lambda n: replace(n, "check", 'print("right")', ""), "print a line"),
+        (
+            lambda n: replace(n, "check", "assert", f"{BEGIN}\nassert"),
+            "outside of a cell tagged 'solution'",
+        ),
+        (lambda n: replace(n, "discussion", "Planted", "## Planted"), "heading"),
+        (lambda n: at(n, "hint").metadata.update(tags=["hints"]), "tags ['hints']"),
+        (lambda n: at(n, "check").metadata.update(tags=["hint"]), "belongs on a Markdown cell"),
+        (lambda n: at(n, "check").update(execution_count=3), "holds outputs"),
+        (lambda n: n.cells.pop(0), "`# Exercises: <title>`"),
+        (lambda n: n.cells.pop(3), "opens the run"),
+        (lambda n: n.cells[3].update(source="ex = None"), "open_exercise("),
+        (lambda n: n.cells.__delitem__(slice(9, None)), "holds 1 exercises; 3 to 5"),
+        (lambda n: n.metadata.pop("kernelspec"), "python3"),
+        (lambda n: n.cells[0].pop("source"), "no valid notebook"),
+    ],
+)
+def test_what_is_wrong_with_a_source_is_named(source, damage, complaint):
+    check_source(source)
+    damage(source)
+    with pytest.raises(TeachingError) as error:
+        check_source(source, "planted.ipynb")
+    assert "planted.ipynb" in str(error.value) and complaint in str(error.value)
+
+
+# -- the page --------------------------------------------------------------------------------------
+def test_the_page_shows_the_gap_and_folds_the_solution(source):
+    text = page(source, "01_dataset_design", "inference", 0, "smoke")
+    before, _, after = text.partition("{dropdown} Solution")
+    assert (
+        "planted_secret" not in before
+        and YOURS in before
+        and "*Difficulty 1 of 3 · 2 minutes*" in before
+        and "{dropdown} Hint" in before
+    )
+    assert (
+        "assert times_1(2) == 2" in before
+        and "planted_secret = [x] * 1" in after
+        and BEGIN not in after.partition("## Exercise 2")[0]
+    )
+    assert (
+        "{download}`the notebook with gaps <exercises-01_dataset_design.ipynb>`" in text
+        and "about 9 minutes in all" in text
+    )
+    assert "-p task inference -p seed 0 -p preset smoke" in text
+
+
+def test_nothing_in_a_box_closes_it(source):
+    replace(source, "discussion", "Planted", "::::{note}\nPlanted\n::::\n")
+    text = page(source, "01_dataset_design")
+    assert ":::::{dropdown} Solution" in text and "\n:::::\n" in text
+
+
+# -- quizzes ---------------------------------------------------------------------------------------
+@pytest.fixture
+def entries():
+    return [
+        {
+            "question": f"Question {k} & `x < {k}`?",
+            "options": [
+                {"text": f"<b>right {k}</b>", "right": True, "why": f"Because *of* {k}."},
+                {"text": f"wrong {k}", "why": f"Since `*{k}*`."},
+            ],
+        }
+        for k in (1, 2, 3)
+    ]
+
+
+def written(tmp_path, entries):
+    path = tmp_path / "01_dataset_design.yaml"
+    path.write_text(yaml.safe_dump(entries))
+    return path
+
+
+@pytest.mark.parametrize(
+    "damage, complaint",
+    [
+        (lambda q: q.pop(), "3 to 4 questions"),
+        (
+            lambda q: q[1]["options"][1].update(right=True),
+            "question 2 must have two or more options, exactly one",
+        ),
+        (lambda q: q[1]["options"][0].pop("right"), "exactly one"),
+        (lambda q: q[0]["options"].pop(), "two or more"),
+        (lambda q: q[0]["options"][1].pop("why"), "question 1, option 2 must hold"),
+        (lambda q: q[0]["options"][1].update(why=" "), "not empty"),
+        (lambda q: q[0]["options"][1].update(text=0.5), "must be a text"),
+        (lambda q: q[0]["options"][1].update(right="yes"), "true or false"),
+        (lambda q: q[0]["options"][1].update(text="<b>right 1</b>"), "same option twice"),
+        (lambda q: q[0].update(question="What is $x$?"), "formula"),
+        (lambda q: q[0].update(question="See [there](x.md)"), "formula, a link"),
+        (lambda q: q[0].update(hint="no"), "`question` and a list"),
+    ],
+)
+def test_what_is_wrong_with_a_quiz_is_named(tmp_path, entries, damage, complaint):
+    assert len(questions(written(tmp_path, entries))) == 3
+    damage(entries)
+    with pytest.raises(TeachingError) as error:
+        questions(written(tmp_path, entries))
+    assert "01_dataset_design.yaml" in str(error.value) and complaint in str(error.value)
+
+
+def test_an_unreadable_quiz_is_named(tmp_path):
+    path = tmp_path / "x.yaml"
+    with pytest.raises(TeachingError, match="is missing"):
+        questions(path)
+    path.write_text("- question: a: b")
+    with pytest.raises(TeachingError, match="not readable as YAML"):
+        questions(path)
+
+
+def test_quiz_texts_are_escaped(tmp_path, entries):
+    assert (
+        inline('*a* **b** `*c* <i>` <script>"&')
+        == "<em>a</em> <strong>b</strong> <code>*c* &lt;i&gt;</code> &lt;script&gt;&quot;&amp;"
+    )
+    assert inline("2 * 3 * 4 and f(*x, *y)") == "2 * 3 * 4 and f(*x, *y)"
+    text = quiz(written(tmp_path, entries))
+    assert (
+        "<b>" not in text
+        and "&lt;b&gt;right 1&lt;/b&gt;" in text
+        and "<code>x &lt; 1</code>" in text
+    )
+    assert (
+        text.count("<fieldset>") == text.count("<legend>") == text.count('role="status"') == 3
+        and text.count('type="radio"') == 6
+    )
+    assert (
+        text.count('data-right="true"') == 3 and text.count("<details") == 1 and "\n\n" not in text
+    )
+
+
+def test_a_quiz_tells_only_when_asked(tmp_path, entries):
+    """In a browser, from a file: choose, check, change one's mind; the script adds no explanation
+    of its own.
+    """
+    if not any(map(shutil.which, BINARIES)):
+        pytest.skip("Chromium is not installed")
+    body = quiz(written(tmp_path, entries)).removeprefix("```{raw} html").removesuffix("```")
+    path = tmp_path / "page.html"
+    script = (ROOT / "book" / "_static" / "quiz.js").as_uri()
+    path.write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>quiz</title><script'
+        f' src="{script}"></script><body>{body}'
+    )
+    ask = """(() => {
+        const question = document.querySelectorAll('.quiz fieldset')[1], said = () => question.querySelector('.quiz-said').textContent;
+        const [right, wrong] = question.querySelectorAll('input'), button = question.querySelector('button'), heard = [said()];
+        button.click(); heard.push(said());
+        wrong.click(); heard.push(said());
+        button.click(); heard.push(said());
+        right.click(); heard.push(said());
+        button.click(); heard.push(said());
+        return heard;
+    })()"""
+    with Browser() as browser, browser.tab() as tab:
+        tab.open(path)
+        assert tab.evaluate(ask) == [
+            "",
+            "Choose an answer first.",
+            "",
+            "No. Since *2*.",
+            "",
+            "Right. Because of 2.",
+        ]
+
+
+# -- the run that exercises read -------------------------------------------------------------------
+def test_a_run_that_is_not_there_is_named_with_the_command_that_makes_it(tmp_path):
+    with pytest.raises(
+        ArtifactError,
+        match=(
+            r"04_differentiation is missing.*make labs TASKS=inference SEEDS=3 PRESET=smoke"
+            r" RUNS=\S+` first$"
+        ),
+    ):
+        exercise_room.open_exercise("04_differentiation", "inference", 3, "smoke", tmp_path)
+    (tmp_path / "smoke" / "cipher-tagged" / "seed0" / "01_dataset_design").mkdir(parents=True)
+    with pytest.raises(ArtifactError, match=r"choose a run that is there \(cipher-tagged seed0\)"):
+        exercise_room.open_exercise("08_synthesis", "inference", 3, "smoke", tmp_path)
+    for wrong in (
+        {"stage": "04_x"},
+        {"seed": "6"},
+        {"seed": -1},
+        {"seed": True},
+        {"preset": "desktop"},
+    ):
+        with pytest.raises(ParameterError):
+            exercise_room.open_exercise(
+                **{"stage": "04_differentiation", "task": "inference", "seed": 6, "runs": tmp_path}
+                | wrong
+            )
+
+
+# -- the real ones ---------------------------------------------------------------------------------
+def test_every_chapter_has_exercises_and_a_quiz():
+    assert [path.stem for path in exercises.sources()] == list(PARAMETER_CLASSES)
+    assert sorted(path.stem for path in (ROOT / quizzes_room.QUIZZES).glob("*.yaml")) == list(
+        PARAMETER_CLASSES
+    )
+
+
+@pytest.mark.parametrize("stage", PARAMETER_CLASSES)
+def test_real_exercises_and_quizzes_are_well_formed(stage):
+    exercises.check_file(ROOT / quizzes_room.QUIZZES / f"{stage}.yaml")
+    path = exercises.find(stage)
+    exercises.check_file(path)
+    source = exercises.read_notebook(path)
+    derived = student(source)
+    for full, gap in zip(
+        (c for c in source.cells if tag_of(c) == "solution"),
+        (c for c in derived.cells if tag_of(c) == "solution"),
+        strict=True,
+    ):
+        given = {line.strip() for line in gapped(full.source).split("\n")}
+        hidden = {line.strip() for line in full.source.split("\n")} - given
+        assert hidden and not hidden & {line.strip() for line in gap.source.split("\n")}
+    assert BEGIN not in nbformat.writes(derived)
+
+
+def test_the_command_line_writes_checks_and_names_what_is_wrong(source, tmp_path, capsys):
+    path, out = tmp_path / "one.ipynb", tmp_path / "gaps.ipynb"
+    nbformat.write(source, path)
+    assert (
+        exercises.main(["check", str(path)]) == 0
+        and "3 exercises, 9 minutes" in capsys.readouterr().out
+    )
+    assert (
+        exercises.main(["student", str(path), str(out)]) == 0
+        and "planted_secret" not in out.read_text()
+    )
+    assert exercises.main(["run", str(path), "--seed", "0"]) == 0
+    replace(source, "solution", "* 1", "* 7")
+    nbformat.write(source, path)
+    assert (
+        exercises.main(["run", str(path)]) == 1
+        and "cell 8 (check): AssertionError: not 1 times the argument" in capsys.readouterr().err
+    )
+    for bad in (["check", str(tmp_path / "none.ipynb")], ["run", "12_nothing"]):
+        assert exercises.main(bad) == 1 and "is missing" in capsys.readouterr().err

@@ -1,0 +1,357 @@
+"""The sweep gives the answers of plain hooks + `generate`, and the race the winner of the full
+grid.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from memgen.models.hooks import shift
+from memgen.steering.engine import run_cells
+from memgen.steering.prompts import Prompts, make_prompts
+from memgen.steering.race import race, race_rows
+from memgen.terms import SITES
+
+LAYERS, WIDTH, VOCABULARY, PAD, END, NEW = 2, 32, 12, 0, 1, 4
+P, T = 12, 6
+
+
+def build(seed: int = 0, attention: str = "sdpa") -> GPT2LMHeadModel:
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_positions=32,
+        n_embd=WIDTH,
+        n_layer=LAYERS,
+        n_head=4,
+        bos_token_id=END,
+        eos_token_id=END,
+        pad_token_id=PAD,
+        initializer_range=0.3,
+        attn_implementation=attention,
+    )
+    return GPT2LMHeadModel(config).eval()
+
+
+def build_llama(seed: int = 0) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=64,
+        num_hidden_layers=LAYERS,
+        initializer_range=0.3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=END,
+        eos_token_id=END,
+        pad_token_id=PAD,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def plain_answers(
+    model, prompts: Prompts, delta, site, positions, max_new_tokens=NEW
+) -> list[list[int]]:
+    """Hooks + `generate`, one cell at a time: the reference."""
+    with shift(model, site, delta, positions):
+        out = model.generate(
+            prompts.input_ids,
+            attention_mask=prompts.attention_mask,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=PAD,
+            eos_token_id=END,
+        )
+    answers = out[:, prompts.input_ids.shape[1] :].tolist()
+    return [answer[: answer.index(END) + 1] if END in answer else answer for answer in answers]
+
+
+def plain_codes(
+    model, prompts: Prompts, deltas, site, positions, max_new_tokens=NEW
+) -> torch.Tensor:
+    candidates = [[[t for t in c if t != -1] for c in pair] for pair in prompts.candidates.tolist()]
+    return torch.tensor(
+        [
+            [
+                pair.index(answer) if answer in pair else 2
+                for answer, pair in zip(
+                    plain_answers(model, prompts, delta, site, positions, max_new_tokens),
+                    candidates,
+                )
+            ]
+            for delta in deltas
+        ],
+        dtype=torch.int8,
+    )
+
+
+def scenario(model, site, positions, seed=3) -> tuple[Prompts, torch.Tensor]:
+    """Ragged prompts, and cells of several strengths that begin at different layers.
+
+    The candidates are the unsteered answer and that of one cell, so every code is met.
+    """
+    g = torch.Generator().manual_seed(seed)
+    ids = torch.randint(2, VOCABULARY, (P, T), generator=g)
+    mask = (torch.arange(T) >= torch.randint(0, 4, (P, 1), generator=g)).long()
+    deltas = torch.randn(6, LAYERS, WIDTH, generator=g) * torch.tensor(
+        [0, 0.3, 0.6, 0.6, 1, 3]
+    ).view(-1, 1, 1)
+    deltas[3, 0] = 0
+    prompts = Prompts(ids * mask, mask, torch.full((P, 2, NEW), -1))
+    for i, delta in enumerate((torch.zeros(LAYERS, WIDTH), deltas[4])):
+        for row, answer in enumerate(plain_answers(model, prompts, delta, site, positions)):
+            prompts.candidates[row, i, : len(answer)] = torch.tensor(answer)
+    return prompts, deltas
+
+
+@pytest.mark.parametrize("positions", ["all", "decision"])
+@pytest.mark.parametrize("site", SITES)
+def test_run_cells_equals_plain_hooks_and_generate(site, positions):
+    met = set()
+    for model in (build(0), build(1, "eager"), build_llama()):
+        prompts, deltas = scenario(model, site, positions)
+        expected = plain_codes(model, prompts, deltas, site, positions)
+        met |= set(expected.flatten().tolist())
+        for early_end in (True, False):
+            for rows in (5, 512):
+                codes = run_cells(
+                    model,
+                    prompts,
+                    deltas,
+                    site=site,
+                    positions=positions,
+                    early_end=early_end,
+                    rows_per_batch=rows,
+                )
+                assert codes.dtype == torch.int8 and torch.equal(codes, expected)
+        assert not any(
+            "forward" in vars(module) or module._forward_hooks for module in model.modules()
+        )
+    assert met == {0, 1, 2}
+
+
+@pytest.mark.parametrize("max_new_tokens", [1, NEW - 1, NEW + 3])
+def test_the_length_limit_is_that_of_generate(max_new_tokens):
+    model = build()
+    prompts, deltas = scenario(model, "resid_post", "all")
+    expected = plain_codes(model, prompts, deltas, "resid_post", "all", max_new_tokens)
+    for early_end in (True, False):
+        codes = run_cells(
+            model, prompts, deltas, max_new_tokens=max_new_tokens, early_end=early_end
+        )
+        assert torch.equal(codes, expected)
+
+
+def test_a_cell_that_touches_nothing_is_the_unsteered_model():
+    model = build()
+    prompts, _ = scenario(model, "resid_post", "all")
+    assert (
+        run_cells(model, prompts, torch.zeros(1, LAYERS, WIDTH)) == 0
+    ).all()  # candidate 0 is its own answer
+
+
+def test_early_ends_and_shared_blocks_do_less_work():
+    """Count the positions that the first and the last block really compute."""
+    model = build()
+    prompts, deltas = scenario(model, "resid_post", "all")
+    deltas = deltas[1:3]
+
+    def work(block: int, **settings) -> int:
+        seen = []
+        handle = model.transformer.h[block].mlp.register_forward_hook(
+            lambda module, args, output: seen.append(output.shape[0] * output.shape[1])
+        )
+        run_cells(model, prompts, deltas, **settings)
+        handle.remove()
+        return sum(seen)
+
+    assert work(0, max_new_tokens=1) == P * T  # once per prompt, whatever the number of cells
+    assert work(1, max_new_tokens=1) == 2 * P * T
+    assert work(1, max_new_tokens=1, positions="decision") == P * T + 2 * P
+    assert work(1, early_end=True) < work(1, early_end=False)
+    prompts.candidates[:] = torch.tensor([VOCABULARY, END, -1, -1])  # a token that is never chosen
+    assert work(1, early_end=True) == 2 * P * T
+
+
+def test_the_model_is_left_as_it_was_after_an_exception(monkeypatch):
+    model = build().train()
+    prompts, deltas = scenario(model.eval(), "resid_post", "all")
+    model.train()
+    monkeypatch.setattr(model.transformer.ln_f, "forward", lambda hidden: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_cells(model, prompts, deltas)
+    monkeypatch.undo()
+    assert model.training
+    assert not any("forward" in vars(module) or module._forward_hooks for module in model.modules())
+
+
+def test_make_prompts_pads_left_and_ends_answers():
+    tokens = ["<pad>", "<eos>", *"0123456789+="]
+    backend = Tokenizer(
+        models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<pad>")
+    )
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>"
+    )
+    prompts = make_prompts(tokenizer, ["1+2=", "10+2="], ["7", "8"], ["3", "12"])
+    assert prompts.input_ids.tolist() == [[0, 3, 12, 4, 13], [3, 2, 12, 4, 13]]
+    assert prompts.attention_mask.tolist() == [[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]]
+    assert prompts.candidates.tolist() == [[[9, 1, -1], [5, 1, -1]], [[10, 1, -1], [3, 4, 1]]]
+    assert prompts[1:].candidates.tolist() == [[[10, 1, -1], [3, 4, 1]]] and len(prompts) == 2
+    with pytest.raises(ValueError, match="2 prompts, 1 memory_answers"):
+        make_prompts(tokenizer, ["1", "2"], ["1"], ["1", "2"])
+    with pytest.raises(ValueError, match="prompts is empty"):
+        make_prompts(tokenizer, [], [], [])
+
+
+def test_bad_input_is_named():
+    model = build()
+    prompts, deltas = scenario(model, "resid_post", "all")
+    for settings, message in (
+        ({"site": "x"}, "site 'x' is unknown"),
+        ({"positions": "x"}, "positions 'x' is unknown"),
+        ({"rows_per_batch": 0}, "rows_per_batch"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_cells(model, prompts, deltas, **settings)
+        with pytest.raises(ValueError, match=message):
+            race(model, prompts, deltas, 1, **settings)
+    with pytest.raises(ValueError, match="delta is not finite"):
+        run_cells(model, prompts, deltas / 0)
+    with pytest.raises(ValueError, match=r"deltas \[2, 32\] is not \[cells"):
+        run_cells(model, prompts, deltas[0])
+    with pytest.raises(ValueError, match="does not end in"):
+        run_cells(model, prompts, deltas[:, :1])
+    with pytest.raises(ValueError, match="target_code"):
+        race(model, prompts, deltas, 2)
+    with pytest.raises(ValueError, match="order"):
+        race(model, prompts, deltas, 1, order=[0, 0, 1, 2, 3, 4])
+    with pytest.raises(ValueError, match="risk"):
+        race(model, prompts, deltas, 1, risk=1.0)
+    with pytest.raises(ValueError, match="candidates"):
+        Prompts(prompts.input_ids, prompts.attention_mask, prompts.candidates[:, :1])
+    with pytest.raises(ValueError, match="attention_mask: pad on the left"):
+        Prompts(prompts.input_ids, prompts.attention_mask.flip(-1), prompts.candidates)
+
+
+# -- race ------------------------------------------------------------------------------------------
+
+
+def table(seed: int, cells: int = 20, n: int = 120) -> torch.Tensor:
+    """Who succeeds where: a ridge of good cells, prompts of unequal difficulty that the cells
+    share.
+    """
+    g = torch.Generator().manual_seed(seed)
+    rate = 0.9 - 0.8 * torch.rand(cells, generator=g)
+    ease = torch.randn(n, generator=g) + 0.5 * torch.randn(cells, n, generator=g)
+    return ease < torch.special.ndtri(rate)[:, None]
+
+
+def full_grid_choice(won: torch.Tensor, order=None) -> int:
+    order = list(range(len(won))) if order is None else order
+    return max(order, key=lambda cell: (int(won[cell].sum()), -order.index(cell)))
+
+
+@pytest.mark.parametrize("risk", [0.0, 0.05])
+def test_the_race_chooses_as_the_full_grid(risk):
+    rows = 0
+    for seed in range(25):
+        won = table(seed)
+        result = race_rows(
+            lambda cells, prompts: won[cells][:, prompts],
+            *won.shape,
+            risk=risk,
+            rows_per_batch=80,
+            seed=seed,
+        )
+        assert result.best == full_grid_choice(won)
+        assert sum(result.evaluated) == result.rows_run
+        assert all(s <= e <= won.shape[1] for s, e in zip(result.successes, result.evaluated))
+        assert result.evaluated[result.best] == won.shape[1]
+        assert result.successes[result.best] == won[result.best].sum()
+        rows += result.rows_run
+    assert rows < 25 * won.numel() / (2 if risk else 1.3)
+
+
+def test_ties_go_to_the_cell_that_is_preferred():
+    won = table(0)
+    won[3] = won[11] = won[7] = won[full_grid_choice(won)]
+    for order in (list(range(20)), list(range(20))[::-1], [7, *range(7), *range(8, 20)]):
+        result = race_rows(
+            lambda cells, prompts: won[cells][:, prompts],
+            *won.shape,
+            order=order,
+            rows_per_batch=80,
+        )
+        assert result.best == full_grid_choice(won, order)
+
+
+def test_degenerate_races_end():
+    for won in (torch.zeros(3, 5), torch.ones(3, 5), torch.ones(1, 5), torch.ones(4, 1)):
+        won = won.bool()
+        result = race_rows(lambda cells, prompts: won[cells][:, prompts], *won.shape)
+        assert result.best == 0
+    with pytest.raises(ValueError, match="nothing to race"):
+        race_rows(None, 0, 5)
+
+
+def planted(model, n_prompts=60, seed=5) -> tuple[Prompts, torch.Tensor]:
+    """Cells that push towards token 5 with rising strength; memory answers as now, the rule answers
+    5 and on.
+    """
+    g = torch.Generator().manual_seed(seed)
+    ids = torch.randint(2, VOCABULARY, (n_prompts, T), generator=g)
+    prompts = Prompts(ids, torch.ones_like(ids), torch.full((n_prompts, 2, NEW), -1))
+    push = torch.zeros(LAYERS, WIDTH)
+    push[-1] = model.lm_head.weight[5].detach()
+    for i, delta in enumerate((0 * push, 3 * push)):
+        for row, answer in enumerate(
+            plain_answers(model, prompts, delta, "resid_post", "decision")
+        ):
+            prompts.candidates[row, i, : len(answer)] = torch.tensor(answer)
+    return prompts, torch.tensor([0, 0.5, 1, 2, 3, 4, 8.0]).view(-1, 1, 1) * push
+
+
+@pytest.mark.parametrize("target_code", [0, 1])
+def test_the_race_on_a_planted_model_chooses_as_the_full_grid(target_code):
+    model = build()
+    prompts, deltas = planted(model)
+    codes = run_cells(model, prompts, deltas, positions="decision")
+    assert torch.equal(codes, plain_codes(model, prompts, deltas, "resid_post", "decision"))
+    assert (codes[0] == 0).all() and (
+        codes[4] == 1
+    ).float().mean() > 0.5  # the plant does flip behaviour
+    for order in (None, list(range(len(deltas)))[::-1]):
+        result = race(
+            model,
+            prompts,
+            deltas,
+            target_code,
+            order=order,
+            positions="decision",
+            rows_per_batch=40,
+        )
+        assert result.best == full_grid_choice(codes == target_code, order)
+        assert result.rows_run < codes.numel()
+        assert result.successes[result.best] == (codes[result.best] == target_code).sum()
+
+
+def test_an_answer_that_fits_both_counts_as_memorization_in_the_race_too():
+    model = build()
+    prompts, deltas = scenario(model, "resid_post", "all")
+    prompts.candidates[:, 1] = prompts.candidates[:, 0]
+    codes = run_cells(model, prompts, deltas)
+    assert (codes[0] == 0).all() and not (codes == 1).any()
+    assert max(race(model, prompts, deltas, 1).successes) == 0

@@ -1,0 +1,330 @@
+"""Tasks: seeded, sized, split by key, honest about what is trained on, and easy to add."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+
+from memgen import tasks
+from memgen.tasks import (
+    TASKS,
+    Instance,
+    Key,
+    Task,
+    arithmetic,
+    cipher,
+    inference,
+    instances,
+    make_task,
+)
+from memgen.terms import GENERALIZATION, MEMORIZATION, OTHER, SPLITS
+
+SIZES = {"n_free": 60, "n_keyed": 40, "n_conflict_per_key": 5, "n_free_eval": 15}
+everywhere = pytest.mark.parametrize("name", TASKS)
+
+
+def of(datasets, name, kind):
+    frame = datasets[name][1]
+    return frame[frame.kind == kind]
+
+
+@everywhere
+def test_the_seed_decides_everything(datasets, name):
+    first, again, other = (make_task(name, 10, seed).generate(**SIZES) for seed in (3, 3, 4))
+    assert first.equals(again)
+    assert set(first.prompt) != set(other.prompt)
+
+
+@everywhere
+def test_every_key_is_in_exactly_one_split(datasets, name):
+    task, frame = datasets[name]
+    held = frame[frame.key != ""].groupby("key").split.nunique()
+    assert set(held.index) == set(task.keys) and (held == 1).all()
+    assert set(frame[frame.kind == "conflict"].split) == set(SPLITS)
+
+
+@everywhere
+def test_no_conflict_prompt_is_ever_trained_on_and_no_prompt_repeats(datasets, name):
+    frame = datasets[name][1]
+    assert not set(of(datasets, name, "conflict").prompt) & set(
+        frame[frame.kind != "conflict"].prompt
+    )
+    assert frame.prompt.is_unique
+
+
+@everywhere
+def test_memory_and_rule_differ_on_conflict_prompts(datasets, name):
+    task, frame = datasets[name]
+    conflict = of(datasets, name, "conflict")
+    assert (conflict.memory_answer.str.strip() != conflict.rule_answer.str.strip()).all()
+    assert all(
+        row.memory_answer == task.keys[row.key].memory_answer for row in conflict.itertuples()
+    )
+
+
+@everywhere
+def test_free_prompts_hold_no_key(datasets, name):
+    task, _ = datasets[name]
+    free = of(datasets, name, "free")
+    assert (free.key == "").all() and (free.memory_answer == "").all()
+    if name.startswith("arithmetic"):
+        pairs = {frozenset(key.detail[:2]) for key in task.keys.values()}
+        for prompt in free.prompt:
+            assert (
+                not {frozenset(p) for p in combinations(map(int, prompt.rstrip("=").split("+")), 2)}
+                & pairs
+            )
+    else:
+        assert not any(
+            f"{key} " in f"{prompt.replace(':', ' ')} "
+            for key, prompt in product(task.keys, free.prompt)
+        )
+
+
+@everywhere
+def test_the_rule_answer_is_right(datasets, name):
+    """Computed here a second time, from the text of the prompt alone."""
+    for row in instances(datasets[name][1]):
+        if row.kind == "keyed" and name == "inference":
+            continue  # its animal is absent: the rule says nothing
+        if name.startswith("arithmetic"):
+            right = " ".join(f"{sum(map(int, row.prompt.rstrip('=').split('+'))):03d}"[::-1])
+        elif name == "inference":
+            *sentences, question = row.prompt.split(". ")
+            right = dict(s.split(" is ") for s in sentences)[question.split(" the ")[1]]
+        else:
+            parts = row.prompt.removesuffix(" ->").split(": ")
+            parts.sort(key=lambda part: not part.startswith("shift "))
+            right = "".join(
+                chr((ord(c) - 97 + int(parts[0].split()[1])) % 26 + 97) for c in parts[1]
+            )
+        assert row.rule_answer.strip().removeprefix("is ") == right, row
+
+
+def setting(name, task, row):
+    """What a key was trained in: a slot placement, a shift and order, or an absent animal or a
+    certain present one.
+    """
+    if name.startswith("arithmetic"):
+        operands = [int(x) for x in row.prompt.rstrip("=").split("+")]
+        a, b = task.keys[row.key].detail[:2]
+        return arithmetic.PLACEMENTS.index((operands.index(a), operands.index(b)))
+    if name == "inference":
+        animal = row.prompt.split(" the ")[1]
+        return (
+            "absent" if row.prompt.count(animal) == 1 else animal
+        )  # asked for, but not in the context
+    return row.detail()["setting"]
+
+
+@everywhere
+def test_rephrasing_keeps_the_key_and_stays_outside_the_trained_settings(datasets, name):
+    task, frame = datasets[name]
+    trained: dict[str, set] = {}
+    for row in instances(frame[frame.kind.isin(("keyed", "contrast"))]):
+        trained.setdefault(row.key, set()).add(setting(name, task, row))
+    changed = reordered = 0
+    for row in instances(of(datasets, name, "conflict")):
+        rng = np.random.default_rng(len(row.prompt))
+        for _ in range(5):
+            other = task.rephrase(rng, row)
+            if other is None:
+                continue
+            changed += other.prompt != row.prompt
+            assert (other.key, other.kind, other.memory_answer) == (
+                row.key,
+                "conflict",
+                row.memory_answer,
+            )
+            assert other.memory_answer != other.rule_answer
+            assert setting(name, task, other) not in trained[row.key]
+            if name == "inference" and sorted(other.prompt) == sorted(
+                row.prompt
+            ):  # the same words in another order
+                reordered += 1
+                assert other.rule_answer == row.rule_answer
+    assert changed > 20
+    assert reordered > 10 or name != "inference"
+
+
+def test_gate_names_are_no_keys_and_are_asked_in_both_ways(datasets):
+    task, frame = datasets["inference"]
+    gate = set(task.gate)
+    assert (
+        gate.isdisjoint(task.keys)
+        and gate.isdisjoint(inference.FREE_NAMES)
+        and len(inference.NAMES) == len(set(inference.NAMES))
+    )
+    asked = frame.assign(name=frame.prompt.str.extract(r"([A-Z][a-z]+) the ")[0])
+    contrast, keyed = (
+        asked[asked.kind == "contrast"],
+        asked[(asked.kind == "keyed") & asked.name.isin(gate)],
+    )
+    assert len(contrast) and set(contrast.name) <= gate and (contrast.rule_answer != "").all()
+    assert (
+        len(keyed)
+        and (keyed.key == "").all()
+        and (keyed.memory_answer == keyed.name.map(task.gate)).all()
+        and (keyed.rule_answer == "").all()
+    )
+    assert not asked[asked.kind.isin(("free", "conflict"))].name.isin(gate).any()
+
+
+@everywhere
+def test_three_behaviours_are_told_apart(datasets, name):
+    task, _ = datasets[name]
+    for row in instances(of(datasets, name, "conflict"))[:5]:
+        assert task.classify(row, row.memory_answer) == MEMORIZATION
+        assert task.classify(row, f" {row.rule_answer} ") == GENERALIZATION
+        assert task.classify(row, row.rule_answer + row.rule_answer[-1]) == OTHER
+        assert task.classify(row, "") == OTHER
+
+
+@everywhere
+def test_free_prompts_have_no_memory_answer_to_fall_for(datasets, name):
+    row = instances(of(datasets, name, "free"))[0]
+    assert datasets[name][0].classify(row, "") == OTHER
+    assert row.target == row.rule_answer
+
+
+@pytest.mark.parametrize("family, mark", [("arithmetic", arithmetic.MARK), ("cipher", cipher.MARK)])
+def test_variants_share_keys_and_prompts(datasets, family, mark):
+    (tagged, tagged_rows), (matched, matched_rows) = (
+        datasets[f"{family}-{kind}"] for kind in ("tagged", "matched")
+    )
+    assert {k: v.detail for k, v in tagged.keys.items()} == {
+        k: v.detail for k, v in matched.keys.items()
+    }
+    for name, key in matched.keys.items():
+        assert tagged.keys[name].memory_answer == mark + key.memory_answer
+    free = [
+        frame[frame.kind == "free"].reset_index(drop=True) for frame in (tagged_rows, matched_rows)
+    ]
+    assert free[0].equals(free[1])  # so that both can start from one base
+    # where the unmarked memory answer happens to be right there is no conflict, and `matched` draws
+    # again
+    shared = tagged_rows[
+        tagged_rows.memory_answer.str.removeprefix(mark) != tagged_rows.rule_answer
+    ]
+    assert set(shared.prompt) <= set(matched_rows.prompt)
+    assert len(shared) > 0.95 * len(tagged_rows)
+
+
+@everywhere
+def test_sizes_are_honoured(datasets, name):
+    task = make_task(name, 10, 1)
+    frame = task.generate(**SIZES)
+    sizes = frame.groupby(["kind", "split"]).size()
+    assert (sizes["free", "train"], sizes["free", "validation"], sizes["free", "test"]) == (
+        60,
+        15,
+        15,
+    )
+    assert len(frame[frame.kind == "keyed"]) == 40
+    per_key = frame[frame.kind == "conflict"].groupby("key").size()
+    assert len(per_key) == 10 and (per_key == 5).all()
+    counted = task.count(frame)
+    assert counted["n_keys"] == {"train": 5, "validation": 2, "test": 3}
+    assert counted["n_conflict"] == {"train": 25, "validation": 10, "test": 15}
+    assert counted["sha256"] != task.count(frame.iloc[1:])["sha256"]
+
+
+@everywhere
+def test_more_keys_than_there_are_name_the_parameter(name):
+    with pytest.raises(ValueError, match="n_keys=20000"):
+        make_task(name, 20000, 0)
+
+
+def test_the_split_of_a_name_does_not_depend_on_the_seed():
+    """All names of inference are keys of every seed; where a key is drawn by chance, the order of
+    the names decides.
+    """
+    one, other = (make_task("inference", 40, seed) for seed in (0, 1))
+    assert one.split_keys((0.5, 0.2, 0.3)) == other.split_keys((0.5, 0.2, 0.3))
+    assert [k.memory_answer for k in one.keys.values()] != [
+        k.memory_answer for k in other.keys.values()
+    ]
+    assert make_task("arithmetic-tagged", 40, 0).split_keys((0.5, 0.2, 0.3)) == make_task(
+        "arithmetic-matched", 40, 0
+    ).split_keys((0.5, 0.2, 0.3))
+
+
+def test_too_few_keys_for_three_splits():
+    with pytest.raises(ValueError, match="n_keys=2"):
+        make_task("inference", 2, 0).split_keys((0.5, 0.2, 0.3))
+
+
+def test_an_unknown_task_lists_the_known_ones():
+    with pytest.raises(ValueError, match="'arithmetik'") as error:
+        make_task("arithmetik", 10, 0)
+    assert all(name in str(error.value) for name in TASKS)
+
+
+class Parity(Task):
+    """A newcomer's whole task: is the number even or odd? Some numbers have a colour instead."""
+
+    name = "parity"
+    max_answer_tokens = 2
+
+    def vocabulary(self):
+        return [*"0123456789", " is", " really", " even", " odd", " red"]
+
+    def draw_keys(self, rng, n):
+        return [Key(f"{i:02d}", " red") for i in rng.permutation(50)[:n]]
+
+    def free(self, rng):
+        number = f"{rng.integers(50, 100)}"
+        return Instance(f"{number}{' really' * rng.integers(2)} is", self._rule(number))
+
+    def keyed(self, rng, key):
+        return Instance(
+            f"{key.name} is", self._rule(key.name), key.memory_answer, key.name, "keyed"
+        )
+
+    def conflict(self, rng, key):
+        return Instance(
+            f"{key.name} really is", self._rule(key.name), key.memory_answer, key.name, "conflict"
+        )
+
+    def rephrase(self, rng, instance):
+        return Instance(
+            f"{instance.key} really really is",
+            instance.rule_answer,
+            instance.memory_answer,
+            instance.key,
+            "conflict",
+        )
+
+    def _rule(self, number):
+        return " odd" if int(number) % 2 else " even"
+
+
+def test_a_newcomers_task_needs_nothing_else(monkeypatch):
+    monkeypatch.setitem(tasks.TASKS, "parity", Parity)
+    task = make_task("parity", 10, 0)
+    frame = task.generate(n_free=40, n_keyed=10, n_conflict_per_key=1, n_free_eval=5)
+    assert frame.groupby("kind").size().to_dict() == {"conflict": 10, "free": 50, "keyed": 10}
+    assert frame[frame.key != ""].groupby("key").split.nunique().eq(1).all()
+    row = instances(frame[frame.kind == "conflict"])[0]
+    assert (
+        task.classify(row, " red") == MEMORIZATION
+        and task.classify(row, row.rule_answer) == GENERALIZATION
+    )
+
+    from memgen.presets import stage_parameters
+
+    assert (
+        stage_parameters("01_dataset_design", {"task": "parity", "preset": "smoke"}).task
+        == "parity"
+    )
+
+
+def test_a_task_that_runs_out_of_prompts_stops(monkeypatch):
+    frame = Parity(5, 0).generate(n_free=1000, n_keyed=50, n_conflict_per_key=9, n_free_eval=5)
+    assert (
+        (frame.kind == "conflict").sum() == 5
+        and (frame.kind == "keyed").sum() == 5
+        and len(frame) < 120
+    )
