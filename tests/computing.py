@@ -6,7 +6,6 @@ import json
 import linecache
 from pathlib import Path
 
-import pytest
 from planted import Planted
 from running import ROOT
 
@@ -44,7 +43,7 @@ def planted_lab(
     """
     model, tokenizer, task, frame, answered = made
     cls = type(task)
-    pytest.MonkeyPatch().setitem(TASKS, "planted", cls)
+    TASKS["planted"] = cls  # until the test ends, see conftest.py
     who = {"task": "planted", "seed": task.seed, "preset": "smoke", "runs": str(runs)}
     data = {"n_keys": len(task.keys), "key_shares": list(getattr(cls, "SHARES", Planted.SHARES))}
     left = {

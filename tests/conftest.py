@@ -39,6 +39,13 @@ def smoke(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_planted_task():
+    """What `computing.planted_lab` registers is forgotten when the test ends."""
+    yield
+    TASKS.pop("planted", None)
+
+
 @pytest.fixture(scope="session")
 def datasets() -> dict:
     """`{task name: (task, data set)}` of every task of the study, a few prompts each."""

@@ -1,9 +1,4 @@
-"""Figures: a table or arrays in, a matplotlib figure out. One style, one colour a behaviour,
-everywhere.
-
-The colours are Okabe and Ito's, which the colour-blind can tell apart; no figure relies on colour
-alone.
-"""
+"""Lab 01: what the data set consists of."""
 
 from __future__ import annotations
 
@@ -11,13 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import WIDTH, share_axis
+from memgen.figures.style import WIDTH, Drawing, share_axis
 
 
-def composition(counts: pd.DataFrame):
-    """Instances by kind (rows) and split (columns), as stacked bars on a log-free scale with the
-    counts written out.
-    """
+def composition(counts: pd.DataFrame) -> Drawing:
+    """Instances by kind (rows) and split (columns), as stacked bars with the counts written out."""
     fig, ax = plt.subplots(figsize=(WIDTH, 0.6 + 0.55 * len(counts)))
     left = np.zeros(len(counts))
     shades = ["#0072B2", "#56B4E9", "#B8DDF2"]
@@ -36,4 +29,13 @@ def composition(counts: pd.DataFrame):
     ax.set_xlabel("share of the instances of that kind (numbers: instances)")
     share_axis(ax, "x")
     fig.legend(loc="outside upper right", ncols=3)
-    return fig
+    listed = (f"{k}: " + ", ".join(f"{n} {s}" for s, n in row.items()) for k, row in counts.iterrows())
+    return Drawing(
+        fig,
+        alt="Stacked bars, one per kind of instance: " + "; ".join(listed),
+        caption=(
+            "What the data set consists of. For free prompts the split is by prompt, for the others"
+            " by key."
+        ),
+        name="composition",
+    )

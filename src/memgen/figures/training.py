@@ -1,21 +1,16 @@
-"""Figures: a table or arrays in, a matplotlib figure out. One style, one colour a behaviour,
-everywhere.
-
-The colours are Okabe and Ito's, which the colour-blind can tell apart; no figure relies on colour
-alone.
-"""
+"""Lab 02: behaviour while the model trains."""
 
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from memgen.figures.style import COLOR, WIDTH, share_axis
+from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
 
 
 def trajectory(
     history: pd.DataFrame, kept_step: int | None, gate: dict[str, float], base: list[dict] = ()
-):
+) -> Drawing:
     """Behaviour on the validation conflict prompts, and free and keyed accuracy, against the
     training step; the kept checkpoint marked.
     """
@@ -54,4 +49,25 @@ def trajectory(
     )
     share_axis(ax)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return fig
+    if kept_step is None:
+        return Drawing(
+            fig,
+            alt=(
+                "Behaviour on validation conflict prompts by training step; no checkpoint passed"
+                " the gate"
+            ),
+        )
+    return Drawing(
+        fig,
+        alt=(
+            "Shares of memorization, generalization and other answers on validation conflict"
+            " prompts by training step, with the accuracy on free and keyed prompts; the kept"
+            f" checkpoint is at step {kept_step}"
+        ),
+        caption=(
+            "Behaviour on the conflict prompts of validation keys while the model trains. Shaded:"
+            " the largest share of other answers that the gate allows; dash-dotted: the least"
+            " share of each behaviour."
+        ),
+        name="trajectory",
+    )

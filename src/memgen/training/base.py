@@ -1,19 +1,10 @@
 """What a run starts from: a base that knows the rules and no key, trained by the study, or a
 pretrained model.
 
-From scratch, the variants of one task share a base a seed. On the tracks `lora` and `full` one base
-serves all tasks: it learns the free prompts of every task, mixed with random repeated sequences,
-over one vocabulary. Which task fills how much of a batch follows from how much each still gets
-wrong on validation prompts.
-
-Training to dual behaviour: watch the conflict prompts while the model trains, keep the
-checkpoint that shows both.
-
-Gate and checkpoint rule: every `evaluate_every` steps the conflict prompts of the *validation* keys
-are answered; the checkpoint with the highest `min(memory, rule) - other` among those that pass the
-gate is kept. Training ends when that score is `enough`, or at `max_steps`. Everything needed to go
-on is written at each look, so an interrupted run ends with the very same weights as an
-uninterrupted one.
+From scratch, the variants of one task share a base per seed. On the tracks `lora` and `full` one base
+serves all tasks: it learns the free prompts of every task, mixed with random repeated sequences, over
+one vocabulary. Which task fills how much of a batch follows from how much each still gets wrong on
+validation prompts.
 """
 
 from __future__ import annotations
@@ -29,20 +20,21 @@ import pandas as pd
 from memgen.config.training import DatasetParameters, TrainingParameters
 from memgen.errors import ArtifactError
 from memgen.models.adapters import weights_digest
-from memgen.models.build import N_POSITIONS, build_model, save_model
+from memgen.models.build import save_model
 from memgen.models.generate import answer
 from memgen.models.load import find_base, load_tokenizer
 from memgen.models.tokenizer import build_tokenizer
 from memgen.presets import stage_parameters
 from memgen.progress import Progress
+from memgen.stages import BASE_CODE
 from memgen.store.artifacts import Stage
-from memgen.store.files import read_json
 from memgen.store.folders import base_folder
+from memgen.store.reader import FinishedStage
 from memgen.tasks import TASK_NAMES, Instance, instances, make_task
 from memgen.tasks.answers import accuracy
 from memgen.tasks.dataset import spread
 from memgen.training.batches import BaseMixture
-from memgen.training.loop import STATE, Trainer
+from memgen.training.loop import STATE, Recipe, Trainer, new_model
 
 LOOK_EVERY = 50  # steps between looks at the validation prompts
 #: what a base depends on
@@ -65,6 +57,22 @@ BASE_PARAMETERS = (
     "base_first",
     "base_enough",
 )
+DATA_SIZES = {"n_keys", "n_free", "n_keyed", "n_conflict_per_key", "n_free_eval", "key_shares"}
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a run starts from: the model's folder, and how it was trained where the study trained
+    it.
+    """
+
+    model: Path
+    history: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @cached_property
+    def digest(self) -> str:
+        return weights_digest(self.model)
 
 
 def base_for(tokenizer, frame: pd.DataFrame, p: TrainingParameters) -> Base | None:
@@ -93,8 +101,9 @@ def tokenizer_for(task, p: TrainingParameters):
 
 
 def _base(stage: Stage) -> Base:
-    about = read_json(stage.folder / "result.json")
-    return Base(stage.folder / "model", about["history"], about["timings"].get("train_seconds", 0))
+    base = FinishedStage(stage.folder)
+    seconds = base.result["timings"].get("train_seconds", 0)
+    return Base(base.path("model"), base.result["history"], seconds)
 
 
 def ensure_base(tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path) -> Stage:
@@ -146,23 +155,9 @@ def ensure_shared_base(p: TrainingParameters) -> Stage:
     """The base of all tasks, for this architecture, preset and `base_seed`; trained now if it is
     not there.
     """
-    folder, made_from = (
-        base_folder(p.runs, p.preset, p.task, p.base_seed, p.track, p.architecture),
-        data_sets(p),
-    )
-    sizes = {
-        family: d.model_dump(
-            include={
-                "n_keys",
-                "n_free",
-                "n_keyed",
-                "n_conflict_per_key",
-                "n_free_eval",
-                "key_shares",
-            }
-        )
-        for family, d in made_from.items()
-    }
+    folder = base_folder(p.runs, p.preset, p.task, p.base_seed, p.track, p.architecture)
+    made_from = data_sets(p)
+    sizes = {family: d.model_dump(include=DATA_SIZES) for family, d in made_from.items()}
     return _ensure(
         lambda: {family: free_prompts(d) for family, d in made_from.items()},
         build_tokenizer(shared_vocabulary()),
@@ -178,9 +173,8 @@ def _checked(stage: Stage, frame: pd.DataFrame, p: TrainingParameters) -> Base:
     hold this one's keys.
     """
     family = p.task.split("-")[0]
-    if read_json(stage.folder / "result.json")["free_prompts"][family] != _digest(
-        frame[frame.kind == "free"]
-    ):
+    learned = FinishedStage(stage.folder).result["free_prompts"][family]
+    if learned != _digest(frame[frame.kind == "free"]):
         raise ArtifactError(
             f"the shared base in {stage.folder} learned other free prompts than those of this data"
             f" set of {p.task}, so it may have seen its keys; give labs 01 and 02 the same"
@@ -199,10 +193,10 @@ def _ensure(free, tokenizer, p: TrainingParameters, seed: int, folder: Path, mor
     """
     identity = (
         {name: getattr(p, name) for name in BASE_PARAMETERS}
-        | {"optimizer": _optimizer(p), "seed": seed}
+        | {"optimizer": Recipe.of_base(p).optimizer, "seed": seed}
         | more
     )
-    stage = Stage(folder, identity, modules=("bases",))
+    stage = Stage(folder, identity, modules=BASE_CODE)
     if stage.finished():
         return stage
     partial = stage.begin(keep_partial=True, wait=True)
@@ -216,28 +210,12 @@ def _ensure(free, tokenizer, p: TrainingParameters, seed: int, folder: Path, mor
     return stage
 
 
-def _optimizer(p: TrainingParameters) -> str:
-    return p.optimizer if p.base_optimizer == "same" else p.base_optimizer
-
-
 def _train(
     free: dict[str, pd.DataFrame], tokenizer, p: TrainingParameters, seed: int, folder: Path
 ) -> tuple[dict, dict]:
     """Train a base in `folder/model`; its numbers and its timings."""
-    model = build_model(
-        tokenizer,
-        architecture=p.architecture,
-        n_layer=p.n_layer,
-        n_embd=p.n_embd,
-        n_head=p.n_head,
-        n_positions=N_POSITIONS,
-        initializer_range=p.initializer_range,
-        seed=seed,
-        attention=p.attention,
-    )
-    trainer = Trainer(
-        model, p, _optimizer(p), p.base_lr, p.base_matrix_lr, p.base_steps, seed, folder
-    )
+    model = new_model(tokenizer, p, seed)
+    trainer = Trainer(model, p, Recipe.of_base(p), seed, folder)
     trainer.resume()
     draw = BaseMixture(tokenizer, free, p.base_batch_size, p.base_repeat_share, p.base_first)
     for look in trainer.history:  # of an interrupted training
@@ -294,18 +272,3 @@ def _train(
 def _accuracy(model, tokenizer, rows: list[Instance]) -> float:
     longest = max(len(ids) for ids in tokenizer([r.rule_answer for r in rows])["input_ids"]) + 1
     return accuracy(rows, answer(model, tokenizer, [r.prompt for r in rows], longest))
-
-
-@dataclass(frozen=True)
-class Base:
-    """What a run starts from: the model's folder, and how it was trained where the study trained
-    it.
-    """
-
-    model: Path
-    history: list[dict] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @cached_property
-    def digest(self) -> str:
-        return weights_digest(self.model)

@@ -1,19 +1,6 @@
-"""What a run starts from: a base that knows the rules and no key, trained by the study, or a
-pretrained model.
+"""What a training step draws: encoded instances, mixed by kind (a run) or by family (a base).
 
-From scratch, the variants of one task share a base a seed. On the tracks `lora` and `full` one base
-serves all tasks: it learns the free prompts of every task, mixed with random repeated sequences,
-over one vocabulary. Which task fills how much of a batch follows from how much each still gets
-wrong on validation prompts.
-
-Training to dual behaviour: watch the conflict prompts while the model trains, keep the
-checkpoint that shows both.
-
-Gate and checkpoint rule: every `evaluate_every` steps the conflict prompts of the *validation* keys
-are answered; the checkpoint with the highest `min(memory, rule) - other` among those that pass the
-gate is kept. Training ends when that score is `enough`, or at `max_steps`. Everything needed to go
-on is written at each look, so an interrupted run ends with the very same weights as an
-uninterrupted one.
+No conflict prompt is ever among them, and a base's batches hold no key.
 """
 
 from __future__ import annotations
@@ -28,86 +15,6 @@ import torch.nn.functional as F
 from memgen.config.training import TrainingParameters
 from memgen.errors import ArtifactError
 from memgen.tasks import instances
-
-REPEAT_LENGTH = 24  # of the repeated sequences that form induction, for one task's base; a shared base has them as long as its longest prompt
-SHORTEST_PERIOD = 4  # of them; the longest is half their length
-JOIN = 0.8  # free accuracy of the families that come first, at which the others join
-FLOOR = 0.05  # added to a task's error when batches are shared out, so that none is dropped
-
-
-class BaseMixture:
-    """Draws batches for a base: free prompts of every family and a share of repeated sequences. No
-    key is ever among them.
-    """
-
-    def __init__(
-        self,
-        tokenizer,
-        free: dict[str, pd.DataFrame],
-        batch_size: int,
-        repeat_share: float,
-        first: list[str] = (),
-    ):
-        """`free`: free prompts by family. Alone, a family is padded to `REPEAT_LENGTH`; together
-        they would waste half of every batch on padding.
-        """
-        self.batch_size, self.repeat_share = batch_size, repeat_share
-        pools = {
-            family: encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], "answer")
-            for family, part in free.items()
-            for rows in [instances(part[part.split == "train"])]
-        }
-        longest = max(pool.length for pool in pools.values())
-        self.length = max(longest, REPEAT_LENGTH) if repeat_share and len(pools) == 1 else longest
-        self.pools = {
-            family: pool.padded(self.length, tokenizer.pad_token_id)
-            for family, pool in pools.items()
-        }
-        self.joined = False
-        self.first = [family for family in self.pools if family in first]
-        self.vocabulary_size, self.first_token = len(tokenizer), len(tokenizer.all_special_ids)
-        self.lean(dict.fromkeys(pools, 0.0))
-
-    def lean(self, found: dict[str, float]) -> None:
-        """Share the batch out by what each family still gets wrong (`found`: accuracy by family).
-
-        Until the families that come first have all reached `JOIN`, these have the batch to
-        themselves: sums with several carries are learned in one sudden step, and that step comes
-        late or not at all where copying and shifting are learned beside it.
-        """
-        self.joined = self.joined or all(found[family] >= JOIN for family in self.first)
-        alone = [] if self.joined else self.first
-        self.n_repeats = 0 if alone else round(self.batch_size * self.repeat_share)
-        n_free, learning = self.batch_size - self.n_repeats, alone or list(self.pools)
-        wrong = np.array([1 - found[family] + FLOOR for family in learning])
-        counts = np.floor(n_free * wrong / wrong.sum() + 1e-9).astype(int)
-        counts[wrong.argmax()] += n_free - counts.sum()
-        self.counts = dict(zip(learning, counts.tolist()))
-
-    def __call__(self, step: int, generator: torch.Generator):
-        parts = [self.pools[family].draw(n, generator) for family, n in self.counts.items() if n]
-        if self.n_repeats:
-            parts.append(
-                repeated_sequences(
-                    self.n_repeats, self.length, self.vocabulary_size, self.first_token, generator
-                )
-            )
-        return tuple(torch.cat(columns) for columns in zip(*parts))
-
-
-def repeated_sequences(
-    n: int, length: int, vocabulary_size: int, first_token: int, generator: torch.Generator
-):
-    """Random sequences that repeat with a random period; loss from the second period on. `(ids,
-    labels)` `[n, length]`.
-    """
-    low, high = min(SHORTEST_PERIOD, length // 2), length // 2
-    period = torch.randint(low, high + 1, (n, 1), generator=generator)
-    block = torch.randint(first_token, vocabulary_size, (n, high), generator=generator)
-    position = torch.arange(length).expand(n, -1)
-    ids = block.gather(1, position % period)
-    return ids, torch.where(position < period, IGNORE, ids)
-
 
 IGNORE = -100  # label of positions without loss
 
@@ -220,3 +127,83 @@ class Mixture:
         }
         parts = [self.pools[kind].draw(n, generator) for kind, n in wanted.items() if n]
         return tuple(torch.cat(columns) for columns in zip(*parts))
+
+
+REPEAT_LENGTH = 24  # of the repeated sequences that form induction, for one task's base; a shared base has them as long as its longest prompt
+SHORTEST_PERIOD = 4  # of them; the longest is half their length
+JOIN = 0.8  # free accuracy of the families that come first, at which the others join
+FLOOR = 0.05  # added to a task's error when batches are shared out, so that none is dropped
+
+
+class BaseMixture:
+    """Draws batches for a base: free prompts of every family and a share of repeated sequences. No
+    key is ever among them.
+    """
+
+    def __init__(
+        self,
+        tokenizer,
+        free: dict[str, pd.DataFrame],
+        batch_size: int,
+        repeat_share: float,
+        first: list[str] = (),
+    ):
+        """`free`: free prompts by family. Alone, a family is padded to `REPEAT_LENGTH`; together
+        they would waste half of every batch on padding.
+        """
+        self.batch_size, self.repeat_share = batch_size, repeat_share
+        pools = {
+            family: encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], "answer")
+            for family, part in free.items()
+            for rows in [instances(part[part.split == "train"])]
+        }
+        longest = max(pool.length for pool in pools.values())
+        self.length = max(longest, REPEAT_LENGTH) if repeat_share and len(pools) == 1 else longest
+        self.pools = {
+            family: pool.padded(self.length, tokenizer.pad_token_id)
+            for family, pool in pools.items()
+        }
+        self.joined = False
+        self.first = [family for family in self.pools if family in first]
+        self.vocabulary_size, self.first_token = len(tokenizer), len(tokenizer.all_special_ids)
+        self.lean(dict.fromkeys(pools, 0.0))
+
+    def lean(self, found: dict[str, float]) -> None:
+        """Share the batch out by what each family still gets wrong (`found`: accuracy by family).
+
+        Until the families that come first have all reached `JOIN`, these have the batch to
+        themselves: sums with several carries are learned in one sudden step, and that step comes
+        late or not at all where copying and shifting are learned beside it.
+        """
+        self.joined = self.joined or all(found[family] >= JOIN for family in self.first)
+        alone = [] if self.joined else self.first
+        self.n_repeats = 0 if alone else round(self.batch_size * self.repeat_share)
+        n_free, learning = self.batch_size - self.n_repeats, alone or list(self.pools)
+        wrong = np.array([1 - found[family] + FLOOR for family in learning])
+        counts = np.floor(n_free * wrong / wrong.sum() + 1e-9).astype(int)
+        counts[wrong.argmax()] += n_free - counts.sum()
+        self.counts = dict(zip(learning, counts.tolist()))
+
+    def __call__(self, step: int, generator: torch.Generator):
+        parts = [self.pools[family].draw(n, generator) for family, n in self.counts.items() if n]
+        if self.n_repeats:
+            parts.append(
+                repeated_sequences(
+                    self.n_repeats, self.length, self.vocabulary_size, self.first_token, generator
+                )
+            )
+        return tuple(torch.cat(columns) for columns in zip(*parts))
+
+
+def repeated_sequences(
+    n: int, length: int, vocabulary_size: int, first_token: int, generator: torch.Generator
+):
+    """Random sequences that repeat with a random period; loss from the second period on. `(ids,
+    labels)` `[n, length]`.
+    """
+    low, high = min(SHORTEST_PERIOD, length // 2), length // 2
+    period = torch.randint(low, high + 1, (n, 1), generator=generator)
+    block = torch.randint(first_token, vocabulary_size, (n, high), generator=generator)
+    position = torch.arange(length).expand(n, -1)
+    ids = block.gather(1, position % period)
+    return ids, torch.where(position < period, IGNORE, ids)

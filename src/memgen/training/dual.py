@@ -1,11 +1,8 @@
-"""Training to dual behaviour: watch the conflict prompts while the model trains, keep the
-checkpoint that shows both.
+"""Training to dual behaviour: watch the conflict prompts of *validation* keys while the model trains,
+keep the checkpoint that shows both behaviours.
 
-Gate and checkpoint rule: every `evaluate_every` steps the conflict prompts of the *validation* keys
-are answered; the checkpoint with the highest `min(memory, rule) - other` among those that pass the
-gate is kept. Training ends when that score is `enough`, or at `max_steps`. Everything needed to go
-on is written at each look, so an interrupted run ends with the very same weights as an
-uninterrupted one.
+The prompts are answered every `evaluate_every` steps. Training ends when the kept checkpoint's score is
+`enough`, or at `max_steps`.
 """
 
 from __future__ import annotations
@@ -19,14 +16,14 @@ import pandas as pd
 from memgen.config.training import TrainingParameters
 from memgen.errors import GateError
 from memgen.models.adapters import attach, save_adapter
-from memgen.models.build import N_POSITIONS, build_model, save_model
+from memgen.models.build import save_model
 from memgen.models.load import load_base, load_model, memory_estimate
 from memgen.progress import Progress
 from memgen.tasks import Task
 from memgen.training.base import Base
 from memgen.training.batches import Mixture
 from memgen.training.gate import passes_gate, score, watch
-from memgen.training.loop import STATE, Trainer
+from memgen.training.loop import STATE, Recipe, Trainer, new_model
 
 
 @dataclass
@@ -77,7 +74,7 @@ def train(
     if p.base_model:
         _tell_memory(p, base, draw.length)
     model = _start(tokenizer, p, base, order)
-    trainer = Trainer(model, p, p.optimizer, p.lr, p.matrix_lr, p.max_steps, order, folder)
+    trainer = Trainer(model, p, Recipe.of(p), order, folder)
     if trainer.resume():
         print(f"resuming {p.task}, seed {p.seed} at step {trainer.step}", flush=True)
     if trainer.history:
@@ -144,17 +141,7 @@ def _tell_memory(p: TrainingParameters, base: Base, length: int) -> None:
 def _start(tokenizer, p: TrainingParameters, base: Base | None, seed: int):
     """The model at step 0: drawn, or the base, or the base with a fresh adapter."""
     if base is None:
-        return build_model(
-            tokenizer,
-            architecture=p.architecture,
-            n_layer=p.n_layer,
-            n_embd=p.n_embd,
-            n_head=p.n_head,
-            n_positions=N_POSITIONS,
-            initializer_range=p.initializer_range,
-            seed=p.seed,
-            attention=p.attention,
-        )
+        return new_model(tokenizer, p, p.seed)
     model, _ = load_base(base.model, p.attention, p.loaded_dtype, p.device)
     if p.track == "lora":
         model = attach(model, **_lora(p, seed)).to(p.device)

@@ -23,7 +23,7 @@ from memgen.config.training import TrainingParameters
 from memgen.errors import ArtifactError
 from memgen.tasks.dataset import spread
 from memgen.training.batches import Mixture, Pool, encode, same_length
-from memgen.training.loop import Trainer
+from memgen.training.loop import Recipe, Trainer
 
 RECALL, RULE = "<recall>", "<rule>"
 INSTRUCTION = {"m2g": RULE, "g2m": RECALL}  # which asks for the behaviour that steering drives to
@@ -203,16 +203,8 @@ def teach(
         p.instruction_batch_size,
         limit=max(1, p.instruction_steps * p.instruction_batch_size // 3),
     )
-    trainer = Trainer(
-        model,
-        trained,
-        "adamw",
-        p.instruction_lr,
-        trained.matrix_lr,
-        p.instruction_steps,
-        p.seed,
-        Path(),
-    )
+    recipe = Recipe("adamw", p.instruction_lr, trained.matrix_lr, p.instruction_steps)
+    trainer = Trainer(model, trained, recipe, p.seed, Path())
     last = -(-p.instruction_steps // 4)
     if p.instruction_steps > last:
         trainer.advance(course, p.instruction_steps - last)

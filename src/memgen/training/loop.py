@@ -1,17 +1,12 @@
-"""Training to dual behaviour: watch the conflict prompts while the model trains, keep the
-checkpoint that shows both.
-
-Gate and checkpoint rule: every `evaluate_every` steps the conflict prompts of the *validation* keys
-are answered; the checkpoint with the highest `min(memory, rule) - other` among those that pass the
-gate is kept. Training ends when that score is `enough`, or at `max_steps`. Everything needed to go
-on is written at each look, so an interrupted run ends with the very same weights as an
-uninterrupted one.
+"""One optimisation, its state on disk: a run that is killed ends with the very same weights as one
+that is not.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from memgen.config.training import TrainingParameters
+from memgen.models.build import N_POSITIONS, build_model
 from memgen.models.sites import architecture_of, bare
 from memgen.store.files import guard_disk
 from memgen.training.batches import IGNORE
@@ -27,8 +23,44 @@ from memgen.training.batches import IGNORE
 STATE = "state.safetensors"
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is optimised: `optimizer` (muon or adamw), peak rates of AdamW and Muon, steps."""
+
+    optimizer: str
+    lr: float
+    matrix_lr: float
+    max_steps: int
+
+    @classmethod
+    def of(cls, p: TrainingParameters) -> Recipe:
+        """That of a run."""
+        return cls(p.optimizer, p.lr, p.matrix_lr, p.max_steps)
+
+    @classmethod
+    def of_base(cls, p: TrainingParameters) -> Recipe:
+        """That of the base of a run."""
+        optimizer = p.optimizer if p.base_optimizer == "same" else p.base_optimizer
+        return cls(optimizer, p.base_lr, p.base_matrix_lr, p.base_steps)
+
+
+def new_model(tokenizer, p: TrainingParameters, seed: int):
+    """The study's own model with random weights drawn from `seed`."""
+    return build_model(
+        tokenizer,
+        architecture=p.architecture,
+        n_layer=p.n_layer,
+        n_embd=p.n_embd,
+        n_head=p.n_head,
+        n_positions=N_POSITIONS,
+        initializer_range=p.initializer_range,
+        seed=seed,
+        attention=p.attention,
+    )
+
+
 def _optimizers(
-    model, p: TrainingParameters, optimizer: str, lr: float, matrix_lr: float
+    model, p: TrainingParameters, recipe: Recipe
 ) -> list[tuple[torch.optim.Optimizer, float]]:
     """Each optimiser with its peak learning rate.
 
@@ -39,7 +71,8 @@ def _optimizers(
     """
     adamw = {"betas": (0.9, 0.999), "weight_decay": p.weight_decay, "fused": True}
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    if optimizer == "adamw":
+    lr = recipe.lr
+    if recipe.optimizer == "adamw":
         return [(torch.optim.AdamW(trained.values(), lr=lr, **adamw), lr)]
     in_blocks = {
         id(value)
@@ -48,15 +81,15 @@ def _optimizers(
     }
     inner = [value for value in trained.values() if id(value) in in_blocks]
     outer = [value for value in trained.values() if id(value) not in in_blocks]
-    found = [
-        (
-            torch.optim.Muon(
-                inner, lr=matrix_lr, weight_decay=p.weight_decay, adjust_lr_fn="match_rms_adamw"
-            ),
-            matrix_lr,
-        )
-    ]
-    return found + ([(torch.optim.AdamW(outer, lr=lr, **adamw), lr)] if outer else [])
+    muon = torch.optim.Muon(
+        inner,
+        lr=recipe.matrix_lr,
+        weight_decay=p.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return [(muon, recipe.matrix_lr)] + (
+        [(torch.optim.AdamW(outer, lr=lr, **adamw), lr)] if outer else []
+    )
 
 
 class Trainer:
@@ -70,16 +103,14 @@ class Trainer:
         self,
         model,
         parameters: TrainingParameters,
-        optimizer: str,
-        lr: float,
-        matrix_lr: float,
-        max_steps: int,
+        recipe: Recipe,
         seed: int,
         folder: Path,
     ):
-        self.model, self.p, self.max_steps, self.folder = model, parameters, max_steps, folder
+        self.model, self.p, self.folder = model, parameters, folder
+        self.max_steps = recipe.max_steps
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizers = _optimizers(model, parameters, optimizer, lr, matrix_lr)
+        self.optimizers = _optimizers(model, parameters, recipe)
         self.trained = {
             name: value for name, value in model.named_parameters() if value.requires_grad
         }

@@ -20,8 +20,9 @@ from memgen.models.hooks import capture
 from memgen.models.load import load_model
 from memgen.models.tokenizer import build_tokenizer
 from memgen.terms import SITES
+from memgen.training import dual, gate
 from memgen.training.base import Base
-from memgen.training.dual import final_result, gate, train
+from memgen.training.dual import final_result, train
 from memgen.training.loop import STATE
 
 TASK = "cipher-tagged"
@@ -139,7 +140,7 @@ def test_an_interrupted_adapter_training_ends_the_same(base, data, tmp_path, mon
         return real(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "watch", stop)
+        patched.setattr(dual, "watch", stop)
         with pytest.raises(Stop):
             train(*data, TrainingParameters(**SMALL), parts, base)
     assert (parts / STATE).is_file()

@@ -16,6 +16,7 @@ from memgen.errors import ArchitectureError, ArtifactError, ParameterError
 from memgen.models.adapters import weights_digest
 from memgen.models.tokenizer import build_tokenizer
 from memgen.tasks import TASK_NAMES, instances, make_task
+from memgen.training import base as base_room
 from memgen.training.base import (
     base_for,
     data_sets,
@@ -25,7 +26,6 @@ from memgen.training.base import (
     tokenizer_for,
 )
 from memgen.training.batches import IGNORE, REPEAT_LENGTH, BaseMixture, repeated_sequences
-from memgen.training.dual import base as base_room
 from memgen.training.dual import train
 
 TASK = "arithmetic-tagged"
@@ -64,7 +64,7 @@ def test_the_variants_share_a_base_that_is_trained_once(datasets, tmp_path, monk
     trained = []
     real = base_room._train
     monkeypatch.setattr(
-        bases_module,
+        base_room,
         "_train",
         lambda *arguments: trained.append(arguments[2].task) or real(*arguments),
     )
@@ -168,7 +168,7 @@ def few(monkeypatch):
         task.split("-")[0]: DatasetParameters(task=task, track="lora", base_seed=1, **SIZES)
         for task in ("arithmetic-tagged", "inference", "cipher-tagged")
     }
-    monkeypatch.setattr(bases_module, "data_sets", lambda p: made)
+    monkeypatch.setattr(base_room, "data_sets", lambda p: made)
     return made
 
 
@@ -200,7 +200,7 @@ def test_one_vocabulary_writes_what_every_task_writes(datasets):
 def test_the_shared_base_learns_all_tasks_once(few, tmp_path, monkeypatch, architecture):
     trained, real = [], base_room._train
     monkeypatch.setattr(
-        bases_module,
+        base_room,
         "_train",
         lambda *arguments: trained.append(set(arguments[0])) or real(*arguments),
     )

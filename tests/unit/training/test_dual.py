@@ -21,8 +21,9 @@ from memgen.errors import ArtifactError, GateError
 from memgen.models.generate import answer
 from memgen.models.tokenizer import build_tokenizer
 from memgen.tasks.dataset import spread
+from memgen.training import dual, gate, loop
 from memgen.training.batches import IGNORE, Mixture, encode
-from memgen.training.dual import final_result, gate, loop, train
+from memgen.training.dual import final_result, train
 from memgen.training.gate import passes_gate, score
 
 TASK = "arithmetic-tagged"
@@ -125,7 +126,7 @@ def test_the_kept_checkpoint_is_the_best_not_the_last(run, monkeypatch):
         "rule_rate": 0.5,
         "n_conflict": 1,
     }
-    monkeypatch.setattr(training, "watch", lambda *_: found | {"memory_rate": next(planted)})
+    monkeypatch.setattr(dual, "watch", lambda *_: found | {"memory_rate": next(planted)})
     outcome, folder = run("planted")
     assert outcome.kept["step"] == 4  # of two equals the first
     monkeypatch.undo()
@@ -174,7 +175,7 @@ def test_an_interrupt_at_an_evaluation_changes_nothing_in_the_end(run, monkeypat
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(training, "watch", interrupted)
+    monkeypatch.setattr(dual, "watch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("cut")
     monkeypatch.undo()
@@ -187,6 +188,7 @@ KILLED = """
     import sys, time
     from pathlib import Path
     import pandas as pd
+    from memgen.training import dual, loop
     from memgen.config.training import TrainingParameters
     from memgen.tasks import make_task
     from memgen.models.tokenizer import build_tokenizer
@@ -411,7 +413,7 @@ def test_the_learning_rate_warms_up_and_decays(run, data, tmp_path):
     model = build_model(
         data[1], n_layer=1, n_embd=16, n_head=2, n_positions=32, initializer_range=0.02, seed=0
     )
-    trainer = loop.Trainer(model, p, p.optimizer, p.lr, p.matrix_lr, 100, 0, tmp_path)
+    trainer = loop.Trainer(model, p, loop.Recipe(p.optimizer, p.lr, p.matrix_lr, 100), 0, tmp_path)
     rates = []
     for trainer.step in range(101):
         rates.append(trainer._warmth())
