@@ -43,7 +43,7 @@ def written(
     n, length, deltas, found = (
         len(prompts),
         steering.task.max_answer_tokens,
-        steering._tensor(shifts),
+        steering.tensor(shifts),
         [],
     )
     for rows in torch.arange(len(deltas) * n).split(ROWS):

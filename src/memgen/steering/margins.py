@@ -28,7 +28,7 @@ def margins(steering: Steering, shifts: np.ndarray, prompts: Prompts | None) -> 
     """
     if prompts is None:
         return np.empty((len(shifts), 0))
-    n, deltas = len(prompts), steering._tensor(shifts)
+    n, deltas = len(prompts), steering.tensor(shifts)
     memory, rule = prompts.candidates[:, 0, :1].cpu(), prompts.candidates[:, 1, :1].cpu()
     found = torch.empty(len(deltas) * n, dtype=torch.float64)
     for rows in torch.arange(len(found)).split(ROWS):

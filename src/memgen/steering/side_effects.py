@@ -37,7 +37,7 @@ def side_effects(
         ("before", contextlib.nullcontext()),
         (
             "after",
-            shift(steering.model, steering.site, steering._tensor(delta), steering.positions),
+            shift(steering.model, steering.site, steering.tensor(delta), steering.positions),
         ),
     ):
         with context:

@@ -1,10 +1,9 @@
-"""Steering: choose a cell on validation keys, score it once on test keys, beside its controls,
-ablations and side effects.
+"""Steering one model: shifts in, behaviours out, on the prompts that a direction starts from.
 
-The paper's formula, on the `top_n` neurons by |rho|, all layers at once: h <- h + alpha * sign(rho)
-* |NMD| towards generalization (`m2g`), and the same with the opposite sign towards memorization
-(`g2m`). What a prompt would have answered unsteered is known from the pairs stage, so `m2g` runs on
-prompts answered from memory only, `g2m` on those answered by the rule.
+h <- h + alpha * sign(rho) * |NMD| on the `top_n` neurons by |rho|, all layers at once, drives towards
+generalization (`m2g`); the opposite sign drives towards memorization (`g2m`). What a prompt would have
+answered unsteered is known from lab 03, so `m2g` runs on prompts answered from memory only, `g2m` on
+those answered by the rule.
 """
 
 from __future__ import annotations
@@ -13,63 +12,80 @@ import numpy as np
 import pandas as pd
 import torch
 
+from memgen.models.load import load_trained
+from memgen.neurons.nmd import NeuronMaps
 from memgen.stats.intervals import wilson
 from memgen.steering.cells import Cell, cell_shift
 from memgen.steering.engine import run_cells
 from memgen.steering.prompts import Prompts, make_prompts
 from memgen.steering.race import race
+from memgen.store.reader import FinishedRun
 from memgen.tasks import Task
 from memgen.tasks.dataset import spread
-from memgen.terms import CODE, SIGN, START, TARGET
+from memgen.terms import CODE, SIGN, START, TARGET, Positions, Site
 
 
 def steering_prompts(
     answered: pd.DataFrame, split: str, direction: str, limit: int
 ) -> pd.DataFrame:
-    """The conflict prompts of a split that the unsteered model answers with the behaviour to be
-    changed.
-    """
+    """The conflict prompts of a split that the unsteered model answers with the behaviour to be changed."""
     chosen = answered[(answered.split == split) & (answered.behavior == START[direction])]
-    return spread(
-        chosen.sort_values(["key", "group", "rephrasing"], kind="stable").drop_duplicates("prompt"),
-        limit,
-    )
-
-
-def as_prompts(tokenizer, rows: pd.DataFrame) -> Prompts:
-    return make_prompts(
-        tokenizer, list(rows.prompt), list(rows.memory_answer), list(rows.rule_answer)
-    )
+    ordered = chosen.sort_values(["key", "group", "rephrasing"], kind="stable")
+    return spread(ordered.drop_duplicates("prompt"), limit)
 
 
 class Steering:
-    """One model with its NMD and rho at one site; runs stacks of shifts on prompts. Shifts are
-    `[cells, n_layer, d_model]`.
-    """
+    """One model with its NMD and rho at one site; runs stacks of shifts `[cells, n_layer, d_model]`."""
 
     def __init__(
-        self,
-        model,
-        tokenizer,
-        task: Task,
-        site: str,
-        nmd: np.ndarray,
-        rho: np.ndarray,
-        positions: str = "all",
+        self, model, tokenizer, task: Task, maps: NeuronMaps, positions: Positions = "all"
     ):
         self.model, self.tokenizer, self.task = model, tokenizer, task
-        self.site, self.nmd, self.rho, self.positions = site, nmd, rho, positions
+        self.maps, self.positions = maps, positions
+
+    @classmethod
+    def of(
+        cls, run: FinishedRun, site: Site | None = None, positions: Positions | None = None
+    ) -> Steering:
+        """The run's model with the maps of lab 04; `site`, `positions`: by default those of lab 06."""
+        site = site or run["06_intervention"].result["site"]
+        positions = positions or run["06_intervention"].result["positions"]
+        model, tokenizer = load_trained(run["02_training"])
+        maps = NeuronMaps.of(run["04_differentiation"].arrays("arrays"), site)
+        return cls(model, tokenizer, run.task(tokenizer), maps, positions)
+
+    def at(self, maps: NeuronMaps) -> Steering:
+        """The same model and positions with other maps, mostly those of another site."""
+        return Steering(self.model, self.tokenizer, self.task, maps, self.positions)
+
+    @property
+    def site(self) -> Site:
+        return self.maps.site
+
+    @property
+    def nmd(self) -> np.ndarray:
+        return self.maps.nmd
+
+    @property
+    def rho(self) -> np.ndarray:
+        return self.maps.rho
+
+    def shift(self, cell: Cell) -> np.ndarray:
+        """The cell's shift `[n_layer, d_model]`, towards generalization."""
+        return cell_shift(cell, self.nmd, self.rho)
 
     def prompts(self, rows: pd.DataFrame) -> Prompts:
-        return as_prompts(self.tokenizer, rows).to(self.model.device)
+        """Prompts of a table with their two answers as tokens, on the model's device."""
+        answers = list(rows.memory_answer), list(rows.rule_answer)
+        return make_prompts(self.tokenizer, list(rows.prompt), *answers).to(self.model.device)
 
     def choose(self, cells: list[Cell], rows: pd.DataFrame, direction: str):
         """Race the cells on these (validation) prompts; `(chosen cell, table of the race)`."""
-        shifts = SIGN[direction] * np.stack([cell_shift(c, self.nmd, self.rho) for c in cells])
+        shifts = SIGN[direction] * np.stack([self.shift(cell) for cell in cells])
         outcome = race(
             self.model,
             self.prompts(rows),
-            self._tensor(shifts),
+            self.tensor(shifts),
             TARGET[direction],
             site=self.site,
             positions=self.positions,
@@ -81,24 +97,24 @@ class Steering:
         return cells[outcome.best], table
 
     def outcomes(
-        self, shifts: np.ndarray, rows: pd.DataFrame, positions: str | None = None
+        self, shifts: np.ndarray, rows: pd.DataFrame, positions: Positions | None = None
     ) -> np.ndarray:
         """Behaviour codes `[cells, prompts]` under each shift (already signed for its direction)."""
         return np.asarray(
             run_cells(
                 self.model,
                 self.prompts(rows),
-                self._tensor(shifts),
+                self.tensor(shifts),
                 site=self.site,
                 positions=positions or self.positions,
                 **self._decoding(),
             )
         )
 
-    def _tensor(self, shifts: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(shifts, dtype=np.float32)).to(
-            self.model.device
-        )
+    def tensor(self, shifts: np.ndarray) -> torch.Tensor:
+        """Shifts as float32, where the model is."""
+        values = np.ascontiguousarray(shifts, dtype=np.float32)
+        return torch.from_numpy(values).to(self.model.device)
 
     def _decoding(self) -> dict:
         return {
@@ -120,12 +136,6 @@ def summary(codes: np.ndarray, direction: str) -> dict:
 
 
 def outcome_rows(kind: str, codes: np.ndarray, rows: pd.DataFrame, direction: str) -> pd.DataFrame:
-    """One row an answer, with its key: what an interval over keys is computed from."""
-    return pd.DataFrame(
-        {
-            "direction": direction,
-            "kind": kind,
-            "key": rows.key.to_numpy(),
-            "success": codes == TARGET[direction],
-        }
-    )
+    """One row per answer, with its key: what an interval over keys is computed from."""
+    keys, success = rows.key.to_numpy(), codes == TARGET[direction]
+    return pd.DataFrame({"direction": direction, "kind": kind, "key": keys, "success": success})
