@@ -1,5 +1,4 @@
-"""Which neurons differ between memorization and generalization: differences, correlations, tests,
-shifts.
+"""Which neurons differ between memorization and generalization: mean differences and correlations.
 
 Arrays in, arrays out. Throughout, `memory` and `rule` are hidden states [n, L, d] of n pairs at L
 layers of width d: row i of `memory` comes from a prompt answered from memory, row i of `rule` from
@@ -11,12 +10,15 @@ float32 states lose nothing on the way.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from memgen.stats.checks import refuse_not_finite
 from memgen.terms import Site
+
+if TYPE_CHECKING:  # whoever reads states needs no tables
+    import pandas as pd
 
 
 def nmd(memory: np.ndarray, rule: np.ndarray) -> np.ndarray:
@@ -44,9 +46,7 @@ def effect_size(memory: np.ndarray, rule: np.ndarray) -> np.ndarray:
     for layer in range(memory.shape[1]):  # layer by layer: a float64 copy of all states may not fit
         difference = rule[:, layer].astype(np.float64) - memory[:, layer]
         mean, spread = difference.mean(axis=0), difference.std(axis=0, ddof=1)
-        constant = (
-            np.ptp(difference, axis=0) == 0
-        )  # exact, unlike a standard deviation of rounded numbers
+        constant = np.ptp(difference, axis=0) == 0  # exact, unlike a deviation of rounded numbers
         d_z = np.divide(mean, spread, out=np.zeros_like(mean), where=~constant)
         result[layer] = np.where(constant & (mean != 0), np.copysign(np.inf, mean), d_z)
     return result
@@ -118,6 +118,7 @@ def top_neurons_table(
 
 
 def checked_pairs(memory: np.ndarray, rule: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays. Raises ValueError without pairs, on unequal shapes and for nan or inf."""
     memory, rule = np.asarray(memory), np.asarray(rule)
     if memory.ndim != 3 or memory.shape != rule.shape:
         raise ValueError(
@@ -144,3 +145,13 @@ class NeuronMaps:
     def of(cls, arrays: dict[str, np.ndarray], site: Site) -> NeuronMaps:
         """The maps of a site among the arrays of lab 04."""
         return cls(site, arrays[f"nmd.{site}"], arrays[f"rho.{site}"])
+
+    @classmethod
+    def between(cls, site: Site, memory: np.ndarray, rule: np.ndarray) -> NeuronMaps:
+        """The maps of pairs with these states, `[n, n_layer, d_model]` each."""
+        labels = np.repeat([0, 1], len(memory))
+        return cls(site, nmd(memory, rule), correlation(np.concatenate([memory, rule]), labels))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As lab 04 keeps them, under the names that `of` reads."""
+        return {f"nmd.{self.site}": self.nmd, f"rho.{self.site}": self.rho}

@@ -10,7 +10,7 @@ import pandas as pd
 from memgen.models.generate import answer
 from memgen.tasks import Task, instances
 from memgen.tasks.answers import behaviors
-from memgen.terms import BEHAVIORS
+from memgen.terms import BEHAVIORS, DIRECTIONS, GENERALIZATION, MEMORIZATION, START, TARGET
 
 
 def answer_conflicts(
@@ -18,7 +18,7 @@ def answer_conflicts(
 ) -> pd.DataFrame:
     """Answer every conflict prompt and its rephrasings greedily.
 
-    One row a prompt: the instance's columns, `answer`, `behavior`, `group` (the original it belongs
+    One row per prompt: the instance's columns, `answer`, `behavior`, `group` (the original it belongs
     to) and `rephrasing` (0: the original). Prompts that a rephrasing repeats are kept once.
     """
     rows, group, number = [], [], []
@@ -49,7 +49,7 @@ def flips(answered: pd.DataFrame) -> pd.DataFrame:
     Each row of `answered` enters at most one pair, so pairs of one original are not the same
     difference twice.
     """
-    return _couple(answered, ("memorization", "generalization"))
+    return _couple(answered, (MEMORIZATION, GENERALIZATION))
 
 
 def same_behavior(answered: pd.DataFrame, behavior: str) -> pd.DataFrame:
@@ -87,16 +87,10 @@ def flip_rates(answered: pd.DataFrame) -> pd.DataFrame:
     others = rephrased(answered)
     table = []
     for split in answered.split.unique():
-        for start, end in (("memorization", "generalization"), ("generalization", "memorization")):
-            chosen = (others.split == split) & (others.before == start)
-            n, flipped = int(chosen.sum()), int((chosen & (others.behavior == end)).sum())
-            table.append(
-                {
-                    "split": split,
-                    "direction": "m2g" if start == "memorization" else "g2m",
-                    "n": n,
-                    "flipped": flipped,
-                    "rate": flipped / n if n else 0.0,
-                }
-            )
+        for direction in DIRECTIONS:
+            chosen = (others.split == split) & (others.before == START[direction])
+            opposite = BEHAVIORS[TARGET[direction]]
+            n, flipped = int(chosen.sum()), int((chosen & (others.behavior == opposite)).sum())
+            row = {"split": split, "direction": direction, "n": n, "flipped": flipped}
+            table.append(row | {"rate": flipped / n if n else 0.0})
     return pd.DataFrame(table)

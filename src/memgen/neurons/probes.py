@@ -1,61 +1,65 @@
-"""Can the behaviour be told before the answer is written? Linear probes on hidden states, and what
-they must beat.
+"""Can the behaviour be predicted before the answer is written? Linear probes on hidden states.
 
 Labels are 1 = generalization, 0 = memorization; the caller drops "other". Keys name what each
 prompt was built from. Everything that is fitted or chosen (weights, C, orientation, threshold) uses
 train keys only, and a key on both sides is refused. Intervals are a bootstrap over test keys with
 the probe held fixed: they say how far a score depends on these test keys, not how far it depends on
 training probe and model again (that is what seeds are for).
-
-Which part of the recipe matters: the chosen shift with one ingredient exchanged at a time, at
-the same size, on the same test prompts.
-
-The shift under test is the cell that the intervention stage chose on validation keys; nothing is
-tuned here. Neurons, values and probes come from the train pairs. Every additive variant has the L2
-norm of that shift over all layers together, so what differs is where it points, not how far it
-goes. At another site the norm is matched relative to the states there; a clamp has no fixed norm,
-and what it moved by is reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from memgen.stats.auc import roc_auc
-from memgen.stats.intervals import bootstrap_by_key
+from memgen.stats.checks import refuse_not_finite
+from memgen.stats.intervals import NAN, bootstrap_by_key
 
 C_GRID = (0.001, 0.01, 0.1, 1.0, 10.0)  # inverse strength of the L2 penalty
 N_FOLDS = 5
-from memgen.stats.intervals import NAN
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Prompts of one split with their labels: what a probe is fitted on or scored on.
+
+    states: [n, L, d], or [n, d] of one layer; labels (1 = generalization, 0 = memorization) and keys:
+    [n]; scores: [n] each by name, single numbers per prompt such as the model's own margin.
+    """
+
+    states: np.ndarray
+    labels: np.ndarray
+    keys: np.ndarray
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def at(self, layer: int) -> Examples:
+        """The same prompts with the states of one layer (from 0)."""
+        return replace(self, states=self.states[:, layer])
 
 
 def probe_by_layer(
-    train_states: np.ndarray,
-    train_labels: np.ndarray,
-    train_keys: np.ndarray,
-    test_states: np.ndarray,
-    test_labels: np.ndarray,
-    test_keys: np.ndarray,
+    train: Examples,
+    test: Examples,
     *,
     seed: int,
-    c_grid: Sequence[float] = C_GRID,
     n_resamples: int = 1000,
-    confidence: float = 0.95,
     probes: Sequence[Probe] | None = None,
 ) -> pd.DataFrame:
     """A standardised, L2-penalised logistic regression per layer, fitted on train keys, scored on
     test keys.
 
-    states: [n, L, d]; labels, keys: [n]. C is the value of `c_grid` with the lowest log loss over
-    folds of train keys. `probes`: what `fit_probes` made of the same train set, where it was called
-    before. Columns: layer, accuracy, accuracy_low, accuracy_high, auc, auc_low, auc_high, n_test,
-    n_test_keys, n_train, positive_share (of the test labels), c, cv_auc.
+    C is the value of `C_GRID` with the lowest log loss over folds of train keys. `probes`: what
+    `fit_probes` made of the same train set, where it was called before. Columns: layer, accuracy,
+    accuracy_low, accuracy_high, auc, auc_low, auc_high, n_test, n_test_keys, n_train, c, cv_auc,
+    positive_share (of the test labels).
 
     `cv_auc` is the AUC over those folds. Choose a best layer by it: choosing by `auc` would choose
     on test keys. A train set of one class teaches nothing: the constant answer has an accuracy, its
@@ -63,45 +67,20 @@ def probe_by_layer(
     goes through, and shows its n. Raises ValueError for a key in both sets, for labels other than 0
     and 1, and for rows that do not match.
     """
-    import pandas as pd
-
-    train_labels, train_keys, test_labels, test_keys = checked_sets(
-        train_labels, train_keys, test_labels, test_keys
-    )
-    train_states = features("train_states", train_states, train_labels, ndim=3)
-    test_states = features("test_states", test_states, test_labels, ndim=3)
-
+    train, test = checked_sets(train, test, ndim=3)
     rows = []
-    for layer, probe in enumerate(
-        probes or fit_probes(train_states, train_labels, train_keys, seed=seed, c_grid=c_grid)
-    ):
-        scores = probe.log_odds(test_states[:, layer])
-        row = scored(
-            test_labels, test_keys, scores[None], scores[None] > 0, seed, n_resamples, confidence
-        )
-        rows.append(
-            {"layer": layer}
-            | row
-            | {"n_train": len(train_labels), "c": probe.c, "cv_auc": probe.cv_auc}
-        )
+    for layer, probe in enumerate(probes or fit_probes(train, seed=seed)):
+        scores = probe.log_odds(test.states[:, layer])[None]
+        row = {"layer": layer} | scored(test, scores, scores > 0, seed, n_resamples)
+        rows.append(row | {"n_train": len(train.labels), "c": probe.c, "cv_auc": probe.cv_auc})
     table = pd.DataFrame(rows).rename(columns={"n": "n_test", "n_keys": "n_test_keys"})
-    table["positive_share"] = float(test_labels.mean()) if len(test_labels) else NAN
+    table["positive_share"] = float(test.labels.mean()) if len(test.labels) else NAN
     return table
 
 
-def fit_probes(
-    states: np.ndarray,
-    labels: np.ndarray,
-    keys: np.ndarray,
-    *,
-    seed: int,
-    c_grid: Sequence[float] = C_GRID,
-) -> list[Probe]:
-    """The probe of every layer, fitted to train states [n, L, d], labels [n] and keys [n]."""
-    labels, keys = np.asarray(labels), np.asarray(keys)
-    return [
-        fit_probe(states[:, layer], labels, keys, c_grid, seed) for layer in range(states.shape[1])
-    ]
+def fit_probes(train: Examples, *, seed: int) -> list[Probe]:
+    """The probe of every layer, fitted to train states [n, L, d]."""
+    return [fit_probe(train.at(layer), seed) for layer in range(train.states.shape[1])]
 
 
 def probe_arrays(probes: Sequence[Probe], width: int) -> dict[str, np.ndarray]:
@@ -130,28 +109,21 @@ def probe_scores(
     """Log odds of generalization [m] for test [m, d], from the probe that `probe_by_layer` fits to
     train [n, d].
     """
-    return fit_probe(
-        train, np.asarray(train_labels), np.asarray(train_keys), C_GRID, seed, standardise
-    ).log_odds(test)
+    return fit_probe(Examples(train, train_labels, train_keys), seed, standardise).log_odds(test)
 
 
 def scored(
-    labels: np.ndarray,
-    keys: np.ndarray,
-    scores: np.ndarray,
-    answers: np.ndarray,
-    seed: int,
-    n_resamples: int,
-    confidence: float,
+    test: Examples, scores: np.ndarray, answers: np.ndarray, seed: int, n_resamples: int
 ) -> dict:
     """Accuracy of `answers` [draws, n] and AUC of `scores` [draws, n] with intervals, and what they
     rest on.
     """
     columns = ("accuracy", "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high")
-    row = dict.fromkeys(columns, NAN) | {"n": len(labels), "n_keys": len(np.unique(keys))}
-    if len(labels) == 0:
+    n_keys = len(np.unique(test.keys))
+    row = dict.fromkeys(columns, NAN) | {"n": len(test.labels), "n_keys": n_keys}
+    if len(test.labels) == 0:
         return row
-    correct = answers == (labels == 1)
+    correct = answers == (test.labels == 1)
 
     def accuracy(correct_rows, weights):  # rows first, as bootstrap_by_key passes them: [n, draws]
         return weights @ correct_rows / weights.sum(axis=1, keepdims=True)
@@ -159,20 +131,12 @@ def scored(
     def auc(score_rows, labels, weights):
         return np.stack([roc_auc(labels, draw, weights) for draw in score_rows.T], axis=1)
 
-    for name, statistic, arrays in (
-        ("accuracy", accuracy, [correct.T]),
-        ("auc", auc, [scores.T, labels]),
+    drawing = {"seed": seed, "n_resamples": n_resamples, "weighted": True}
+    for name, found in (
+        ("accuracy", bootstrap_by_key(accuracy, test.keys, correct.T, **drawing)),
+        ("auc", bootstrap_by_key(auc, test.keys, scores.T, test.labels, **drawing)),
     ):
-        result = bootstrap_by_key(
-            statistic,
-            keys,
-            *arrays,
-            seed=seed,
-            n_resamples=n_resamples,
-            confidence=confidence,
-            weighted=True,
-        )
-        row |= {name: result.estimate, f"{name}_low": result.low, f"{name}_high": result.high}
+        row |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
     return row
 
 
@@ -204,33 +168,25 @@ class Probe(NamedTuple):
         return weight, bias
 
 
-def fit_probe(
-    x: np.ndarray,
-    labels: np.ndarray,
-    keys: np.ndarray,
-    c_grid: Sequence[float],
-    seed: int,
-    standardise: bool = True,
-) -> Probe:
-    """Choose C by log loss over folds of keys, then fit on all of x [n, d]."""
+def fit_probe(train: Examples, seed: int, standardise: bool = True) -> Probe:
+    """Choose C by log loss over folds of keys, then fit on all of the states [n, d]."""
+    x, labels, keys = train.states, np.asarray(train.labels), np.asarray(train.keys)
     classes = np.unique(labels)
     if len(classes) == 1:
         return Probe(None, None, int(classes[0]), NAN, NAN)
-    grid = sorted(c_grid)
-    held_out = np.full(
-        (len(grid), len(labels)), np.nan
-    )  # log odds of every row while its key was left out
+    # log odds of every row while its key was left out
+    held_out = np.full((len(C_GRID), len(labels)), np.nan)
     for fit_rows, held_rows in _folds(labels, keys, seed):
-        for i, probe in enumerate(_path(x[fit_rows], labels[fit_rows], grid, standardise)):
+        for i, probe in enumerate(_path(x[fit_rows], labels[fit_rows], C_GRID, standardise)):
             held_out[i, held_rows] = probe.log_odds(x[held_rows])
 
     rows = ~np.isnan(held_out[0])
     if not rows.any():  # one key, or no fold with both classes: nothing to choose by
-        return next(_path(x, labels, [grid[len(grid) // 2]], standardise))
+        return next(_path(x, labels, C_GRID[len(C_GRID) // 2 :], standardise))
     wrong_way = np.where(labels[rows] == 1, -1.0, 1.0)
     log_loss = np.logaddexp(0, wrong_way * held_out[:, rows]).mean(axis=1)
     best = int(np.argmin(log_loss))
-    probe = next(_path(x, labels, [grid[best]], standardise))
+    probe = next(_path(x, labels, C_GRID[best:], standardise))
     return probe._replace(cv_auc=roc_auc(labels[rows], held_out[best, rows]))
 
 
@@ -242,9 +198,6 @@ def _path(
 
     The yielded probes share one model: use each before asking for the next.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
     x = x.astype(np.float64, copy=False)
     scaler = StandardScaler().fit(x) if standardise else None
     x = scaler.transform(x) if scaler else x
@@ -259,15 +212,13 @@ def _folds(
     """Row indices (fit, held out) of up to N_FOLDS folds of whole keys, without folds that leave
     one class to fit.
     """
-    from sklearn.model_selection import GroupKFold
-
     n_keys = len(np.unique(keys))
     if n_keys < 2:
         return
-    folds = GroupKFold(min(N_FOLDS, n_keys), shuffle=True, random_state=seed).split(
-        labels, labels, keys
-    )
-    yield from ((fit, held) for fit, held in folds if len(np.unique(labels[fit])) == 2)
+    split = GroupKFold(min(N_FOLDS, n_keys), shuffle=True, random_state=seed).split
+    for fit, held in split(labels, labels, keys):
+        if len(np.unique(labels[fit])) == 2:
+            yield fit, held
 
 
 def refuse_shared_keys(train_keys: np.ndarray, test_keys: np.ndarray) -> None:
@@ -281,13 +232,11 @@ def refuse_shared_keys(train_keys: np.ndarray, test_keys: np.ndarray) -> None:
         )
 
 
-def checked_sets(train_labels, train_keys, test_labels, test_keys) -> list[np.ndarray]:
+def checked_sets(train: Examples, test: Examples, ndim: int) -> tuple[Examples, Examples]:
+    """Both as arrays, their states of `ndim` dimensions; raises ValueError as `probe_by_layer` says."""
     checked = []
-    for name, labels, keys in (
-        ("train", train_labels, train_keys),
-        ("test", test_labels, test_keys),
-    ):
-        labels, keys = np.asarray(labels), np.asarray(keys)
+    for name, one in (("train", train), ("test", test)):
+        labels, keys = np.asarray(one.labels), np.asarray(one.keys)
         if labels.ndim != 1 or keys.shape != labels.shape:
             raise ValueError(
                 f"{name}: labels and keys must both be [n], got {labels.shape} and {keys.shape}"
@@ -296,37 +245,37 @@ def checked_sets(train_labels, train_keys, test_labels, test_keys) -> list[np.nd
             raise ValueError(
                 f"{name}: labels must be 0 (memorization) or 1 (generalization); drop 'other' first"
             )
-        checked += [labels.astype(int), keys]
-    if len(checked[0]) == 0:
+        states = _features(f"{name}_states", one.states, len(labels), ndim)
+        scores = {
+            score: _features(f"{name}_scores[{score!r}]", values, len(labels), ndim=1)
+            for score, values in one.scores.items()
+        }
+        checked.append(Examples(states, labels.astype(int), keys, scores))
+    if len(checked[0].labels) == 0:
         raise ValueError("train: there are no prompts to fit a probe on")
-    refuse_shared_keys(train_keys, test_keys)
-    return checked
+    refuse_shared_keys(train.keys, test.keys)
+    return checked[0], checked[1]
 
 
-def features(name: str, array: np.ndarray, labels: np.ndarray, ndim: int) -> np.ndarray:
+def _features(name: str, array: np.ndarray, n: int, ndim: int) -> np.ndarray:
     array = np.asarray(array)
-    if array.ndim != ndim or len(array) != len(labels):
-        raise ValueError(
-            f"{name}: {ndim} dimensions and {len(labels)} rows needed, got shape {array.shape}"
-        )
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, but holds nan or inf")
+    if array.ndim != ndim or len(array) != n:
+        raise ValueError(f"{name}: {ndim} dimensions and {n} rows needed, got shape {array.shape}")
+    refuse_not_finite(name, array)
     return array
 
 
 def probe_weights(memory: np.ndarray, rule: np.ndarray, keys: np.ndarray, seed: int) -> np.ndarray:
-    """Weights `[L, d]` of the prediction stage's probe (one a layer, 1 = rule) in the units of the
+    """Weights `[L, d]` of the prediction stage's probe (one per layer, 1 = rule) in the units of the
     states, fitted to the train pairs `[n, L, d]`.
     """
     labels, keys = np.repeat([0, 1], len(memory)), np.tile(keys, 2)
     n_layer, width = memory.shape[1:]
-    ends = np.concatenate(
-        [np.zeros((1, width)), np.eye(width)]
-    )  # the log odds are a straight line: a step along a neuron adds its weight
+    # the log odds are a straight line: a step along a neuron adds its weight
+    ends = np.concatenate([np.zeros((1, width)), np.eye(width)])
     weights = np.empty((n_layer, width))
     for layer in range(n_layer):
-        line = probe_scores(
-            np.concatenate([memory[:, layer], rule[:, layer]]), labels, keys, ends, seed=seed
-        )
+        states = np.concatenate([memory[:, layer], rule[:, layer]])
+        line = probe_scores(states, labels, keys, ends, seed=seed)
         weights[layer] = line[1:] - line[0]
     return weights

@@ -1,12 +1,4 @@
-"""Which neurons differ between memorization and generalization: differences, correlations, tests,
-shifts.
-
-Arrays in, arrays out. Throughout, `memory` and `rule` are hidden states [n, L, d] of n pairs at L
-layers of width d: row i of `memory` comes from a prompt answered from memory, row i of `rule` from
-a prompt of the same key answered by the rule. A neuron is one coordinate (layer, index) of the
-hidden state. Everything that is positive drives towards generalization. Sums run in float64, so
-float32 states lose nothing on the way.
-"""
+"""Which neurons count as the top ones: those with the largest scores over all layers together."""
 
 from __future__ import annotations
 
@@ -16,7 +8,7 @@ import numpy as np
 
 from memgen.stats.checks import refuse_not_finite
 
-TOP_SHARE = 0.05  # of all layer x neuron coordinates, where the top neurons of two maps or models are compared
+TOP_SHARE = 0.05  # of all neurons, where the top neurons of two maps or models are compared
 
 
 def select_top(score: np.ndarray, share: float) -> np.ndarray:

@@ -1,12 +1,4 @@
-"""Can the behaviour be told before the answer is written? Linear probes on hidden states, and what
-they must beat.
-
-Labels are 1 = generalization, 0 = memorization; the caller drops "other". Keys name what each
-prompt was built from. Everything that is fitted or chosen (weights, C, orientation, threshold) uses
-train keys only, and a key on both sides is refused. Intervals are a bootstrap over test keys with
-the probe held fixed: they say how far a score depends on these test keys, not how far it depends on
-training probe and model again (that is what seeds are for).
-"""
+"""The area under the ROC curve, weighted for a bootstrap, and the threshold that agrees best with labels."""
 
 from __future__ import annotations
 
@@ -29,9 +21,8 @@ def roc_auc(
     else:
         order = np.argsort(scores, kind="stable")
         labels, scores, w = labels[order], scores[order], w[:, order]
-        ties = np.flatnonzero(
-            np.concatenate([[True], scores[1:] != scores[:-1]])
-        )  # first row of every score
+        first_of_score = np.concatenate([[True], scores[1:] != scores[:-1]])
+        ties = np.flatnonzero(first_of_score)
         positive = np.add.reduceat(w * labels, ties, axis=1)  # [B, different scores]
         negative = np.add.reduceat(w * (1 - labels), ties, axis=1)
         negative_below = np.cumsum(negative, axis=1) - negative

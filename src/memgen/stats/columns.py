@@ -1,12 +1,4 @@
-"""What else could explain that a behaviour is foretold: the words, the answer itself, chance, the
-key.
-
-Five ways to be fooled, each measured on one model. Labels are 1 = generalization, 0 = memorization.
-Whatever is fitted or chosen uses train keys; whatever is reported comes from test keys, but for the
-comparison of two splits, which stays among train keys. Intervals are a bootstrap over keys. A
-number that does not exist (no such pair, one behaviour only) is nan in the tables and None in the
-result.
-"""
+"""Statistics with their intervals as columns of a table, and columns as numbers of a `result.json`."""
 
 from __future__ import annotations
 
@@ -25,9 +17,10 @@ def columns(**found: Bootstrap) -> dict[str, float]:
 
 
 def numbers(values) -> list[float | None]:
+    """What a `result.json` can hold: None where a number is undefined."""
     return [number(value) for value in values]
 
 
 def interval_pairs(table: pd.DataFrame, name: str) -> list[list[float | None]]:
-    """The intervals of a column, one a row."""
+    """The intervals of a column, one per row."""
     return [numbers(pair) for pair in zip(table[f"{name}_low"], table[f"{name}_high"])]

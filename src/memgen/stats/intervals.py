@@ -1,18 +1,8 @@
-"""How sure we are of a number: Wilson intervals for rates, a bootstrap over keys for everything
-else.
+"""How sure we are of a number: Wilson intervals for rates, a bootstrap over keys for everything else.
 
 Prompts that were built from one key resemble each other. Wherever such prompts are averaged, the
 independent units are the keys, so the bootstrap draws keys and takes along all rows of a drawn key
 (a cluster bootstrap).
-
-What else could explain that a behaviour is foretold: the words, the answer itself, chance, the
-key.
-
-Five ways to be fooled, each measured on one model. Labels are 1 = generalization, 0 = memorization.
-Whatever is fitted or chosen uses train keys; whatever is reported comes from test keys, but for the
-comparison of two splits, which stays among train keys. Intervals are a bootstrap over keys. A
-number that does not exist (no such pair, one behaviour only) is nan in the tables and None in the
-result.
 """
 
 from __future__ import annotations
@@ -26,9 +16,7 @@ NAN = float("nan")
 
 
 class Bootstrap(NamedTuple):
-    """A statistic with its percentile interval. `n_degenerate` resamples gave nan and were left
-    out.
-    """
+    """A statistic with its percentile interval. `n_degenerate` resamples gave nan and were left out."""
 
     estimate: float
     low: float
@@ -129,16 +117,12 @@ def bootstrap_by_key(
         )
 
     valid = draws[~np.isnan(draws)]
-    low, high = (
-        percentile_interval(valid, confidence) if n_keys > 1 else (float("nan"), float("nan"))
-    )
+    low, high = percentile_interval(valid, confidence) if n_keys > 1 else (NAN, NAN)
     return Bootstrap(estimate, low, high, n_keys, n_degenerate=len(draws) - len(valid))
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean [B] of values [n] under weights [B, n]: a statistic for `bootstrap_by_key(...,
-    weighted=True)`.
-    """
+    """Mean [B] of values [n] under weights [B, n]: a statistic for a weighted bootstrap."""
     return weights @ values / weights.sum(axis=1)
 
 
@@ -152,7 +136,7 @@ def percentile_interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[fl
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     if len(draws) == 0:
-        return float("nan"), float("nan")
+        return NAN, NAN
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)

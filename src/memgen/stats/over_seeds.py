@@ -19,10 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t
 
-from memgen.stats.intervals import percentile_interval
+from memgen.stats.intervals import NAN, percentile_interval
 
 N_RESAMPLES = 2000
-from memgen.stats.intervals import NAN
 
 
 class Effect(NamedTuple):
@@ -47,7 +46,7 @@ def resampled(
     """How often each unit is drawn, `[n_resamples, units]`: seeds with replacement, then each drawn
     seed's keys with replacement.
 
-    seeds, keys: [units], one row a key of a seed. Source: Davison & Hinkley (1997), Bootstrap
+    seeds, keys: [units], one row per key of a seed. Source: Davison & Hinkley (1997), Bootstrap
     Methods and their Application, 3.8.
     """
     names = np.unique(seeds)
@@ -88,10 +87,9 @@ def over_keys(
 
 
 def over_seeds(values: list[float | None], n: int = 0) -> Effect:
-    """Mean of one number a seed with Student's interval; no interval for a single seed. Undefined
+    """Mean of one number per seed with Student's interval; no interval for a single seed. Undefined
     numbers (None) are left out.
     """
-
     known = np.array([v for v in values if v is not None and not math.isnan(v)], dtype=float)
     if not len(known):
         return NOTHING

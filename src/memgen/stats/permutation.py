@@ -1,12 +1,4 @@
-"""Which neurons differ between memorization and generalization: differences, correlations, tests,
-shifts.
-
-Arrays in, arrays out. Throughout, `memory` and `rule` are hidden states [n, L, d] of n pairs at L
-layers of width d: row i of `memory` comes from a prompt answered from memory, row i of `rule` from
-a prompt of the same key answered by the rule. A neuron is one coordinate (layer, index) of the
-hidden state. Everything that is positive drives towards generalization. Sums run in float64, so
-float32 states lose nothing on the way.
-"""
+"""Which neurons differ: a permutation test that flips the signs of whole keys, and false discoveries."""
 
 from __future__ import annotations
 

@@ -1,28 +1,26 @@
-"""Open points of the reviewers: clusters and synergy, whether the flip is binary, why the
-directions differ, an instruction instead, hybrid prompts.
-
-The cell of each direction is the one that lab 06 chose on validation keys; nothing is chosen here,
-and everything that is reported comes from test keys. The *margin* is log p(first token of the
-rule's answer) - log p(first token of the memory's) at the decision position: positive leans to the
-rule. Prompts whose two answers begin with the same token have none and are left out wherever it is
-used.
-"""
+"""Shares and other statistics with interval and n, as a `result.json` reports them; None where undefined."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from memgen.stats.intervals import bootstrap_by_key, number, wilson
+from memgen.stats.intervals import Bootstrap, bootstrap_by_key, number, wilson
 
 
 def rate(hits: np.ndarray, name: str = "share") -> dict:
     """Share of true entries, Wilson's interval and n; None without any."""
     hits = np.asarray(hits).ravel()
     n = len(hits)
+    return known_rate(float(hits.mean()) if n else None, n, name)
+
+
+def known_rate(value: float | None, n: int, name: str = "share") -> dict:
+    """The same of a rate that was measured on n cases; None where there was none, or no rate."""
+    known = value is not None and n > 0
     return {
-        name: float(hits.mean()) if n else None,
-        "interval": list(wilson(int(hits.sum()), n)) if n else None,
-        "n": n,
+        name: float(value) if known else None,
+        "interval": list(wilson(round(value * n), n)) if known else None,
+        "n": n if known else 0,
     }
 
 
@@ -33,10 +31,25 @@ def by_key(statistic, keys: np.ndarray, *arrays: np.ndarray, seed: int) -> dict:
     if not len(keys):
         return {"value": None, "interval": None, "n": 0, "n_keys": 0}
     found = bootstrap_by_key(statistic, keys, *arrays, seed=seed, weighted=True)
-    interval = [number(found.low), number(found.high)]
+    interval = ends(found)
     return {
         "value": number(found.estimate),
         "interval": None if None in interval else interval,
         "n": len(keys),
         "n_keys": found.n_keys,
     }
+
+
+def ends(found: Bootstrap) -> list[float | None]:
+    """An interval as a `result.json` holds it."""
+    return [number(found.low), number(found.high)]
+
+
+def shown(value: float | None, form: str = ".2f", none: str = "undefined") -> str:
+    """A number in words."""
+    return none if value is None else format(value, form)
+
+
+def between(pair, form: str = ".2f", none: str = "undefined") -> str:
+    """An interval in words: `[0.10, 0.30]`; of None both ends are undefined."""
+    return "[" + ", ".join(shown(end, form, none) for end in pair or (None, None)) + "]"
