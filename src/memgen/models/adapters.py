@@ -11,16 +11,13 @@ it would add noise, so it is refused there.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from torch import nn
 
@@ -140,19 +137,3 @@ def load_adapter(model, folder: Path) -> PeftModel:
             f"{folder} holds no loadable adapter ({reason}); delete it and run lab 02_training"
             " again"
         ) from None
-
-
-@contextlib.contextmanager
-def scaled(model: nn.Module, factor: float) -> Iterator[None]:
-    """Inside, every adapter's contribution is multiplied by `factor`: 0 is the base alone, 1 the
-    adapter as trained.
-    """
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    before = [dict(layer.scaling) for layer in layers]
-    try:
-        for layer in layers:
-            layer.scaling.update({name: value * factor for name, value in layer.scaling.items()})
-        yield
-    finally:
-        for layer, old in zip(layers, before):
-            layer.scaling.update(old)

@@ -1,5 +1,6 @@
-"""Build, save and load the study's models: real transformers classes, ordinary Hugging Face
-folders, adapters on top of them.
+"""Load a run's model, or a pretrained one: ordinary Hugging Face folders, adapters on top of them.
+
+Nothing is fetched and nothing in a folder is executed.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from huggingface_hub import constants, snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
@@ -109,18 +111,15 @@ def find_base(base_model: str) -> Path:
     if name not in ARCHITECTURES:
         raise ArchitectureError(
             f"base_model={base_model!r} is a {name}; known architectures are"
-            f" {', '.join(ARCHITECTURES)} (a new one is a line in memgen.sites.ARCHITECTURES)"
+            f" {', '.join(ARCHITECTURES)} (a new one is a line in memgen.models.sites.ARCHITECTURES)"
         )
     return folder
 
 
 def _cached(name: str) -> Path:
     """The newest snapshot of a hub model in the local cache."""
-    from huggingface_hub import constants
-
-    home = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     try:
-        return home / "snapshots" / (home / "refs" / "main").read_text().strip()
+        return Path(snapshot_download(name, local_files_only=True))
     except (OSError, ValueError):
         raise ParameterError(
             f"base_model={name!r} is neither a folder nor in the hub's cache"

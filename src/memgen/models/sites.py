@@ -68,7 +68,7 @@ def architecture_of(model: nn.Module) -> Architecture:
     if name not in ARCHITECTURES:
         raise ArchitectureError(
             f"architecture {name} is unknown; known are {', '.join(ARCHITECTURES)} (a new one is a"
-            " line in memgen.sites.ARCHITECTURES)"
+            " line in memgen.models.sites.ARCHITECTURES)"
         )
     return ARCHITECTURES[name]
 

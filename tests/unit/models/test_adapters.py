@@ -9,11 +9,12 @@ import shutil
 import pytest
 import torch
 from peft import PeftModel
+from peft.helpers import rescale_adapter_scale
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memgen.config.training import TrainingParameters
 from memgen.errors import ArtifactError, ParameterError
-from memgen.models.adapters import attach, base_of, scaled, trainable_share
+from memgen.models.adapters import attach, base_of, trainable_share
 from memgen.models.build import build_model, save_model
 from memgen.models.generate import answer, tokenize_prompts
 from memgen.models.hooks import capture
@@ -167,9 +168,9 @@ def test_a_fresh_adapter_and_a_scale_of_zero_are_the_base(base, trained, data):
         )
         torch.testing.assert_close(fresh(ids, attention_mask=mask).logits, before)
         assert (changed - before).abs().max() > 1e-3
-        with scaled(adapted, 0.0):
+        with rescale_adapter_scale(adapted, 0.0):
             torch.testing.assert_close(adapted(ids, attention_mask=mask).logits, before)
-        with scaled(adapted, 1.0):
+        with rescale_adapter_scale(adapted, 1.0):
             torch.testing.assert_close(adapted(ids, attention_mask=mask).logits, changed)
         torch.testing.assert_close(adapted(ids, attention_mask=mask).logits, changed)  # and back
 

@@ -21,6 +21,7 @@ from memgen.errors import ParameterError
 from memgen.models.adapters import trainable_share
 from memgen.models.generate import answer
 from memgen.models.load import load_base, load_model, memory_estimate
+from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.pairs import answer_conflicts
 from memgen.steering.steering import Steering
 from memgen.tasks import TASKS, instances, make_task
@@ -168,7 +169,7 @@ def test_an_adapter_on_it_trains_and_is_steered(folder, data, tmp_path):
     )
     model, tokenizer = load_model(tmp_path / "model")
     answered = answer_conflicts(model, tokenizer, task, frame, 1)
-    steering = Steering(model, tokenizer, task, "resid_post", np.zeros((2, 16)), np.zeros((2, 16)))
+    steering = Steering(model, tokenizer, task, NeuronMaps("resid_post", *np.zeros((2, 2, 16))))
     rows = answered.head(12)
     nothing = steering.outcomes(np.zeros((1, 2, 16)), rows)[0]
     assert nothing.tolist() == behaviors(task, instances(rows), list(rows.answer)).tolist()
