@@ -1,0 +1,1 @@
+"""What is claimed, what it is computed from, and what the runs say: evidence, quantities, ledger."""

@@ -1,84 +1,85 @@
-"""Synthesis: what the runs of all tasks and seeds say: overview, headline, and what the ledger of
-claims is computed from.
-
-The ledger of claims: what is claimed, by whom, which test decides it, and what the runs say.
-
-Every claim is one line of `CLAIMS`: a quantity, measured task by task on test keys, and a
-threshold, fixed before any of these intervals was computed. On one task it is `supported` if the
-whole 95 % interval lies on the right side of the threshold, `contradicted` if the whole interval
-lies on the wrong side, and `inconclusive` otherwise, or where there is nothing to measure. Claims
-are meant for every task on which they can be tested, so over tasks a claim is supported only if it
-is on each of them, and contradicted if it is on any.
-"""
+"""What the claims are computed from: the tables of all runs of one track, summed by key."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from memgen.config.analyses import SynthesisParameters
+from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.selection import TOP_SHARE, select_top
-from memgen.store.files import read_json
-from memgen.store.folders import input_folders, run_folder
+from memgen.store.folders import input_folders
+from memgen.store.reader import FinishedRun, FinishedStage
+from memgen.terms import GENERALIZATION, MEMORIZATION, WHOLE
+
+
+@dataclass
+class Evidence:
+    """What the claims are computed from, over all tasks and seeds of one track.
+
+    `results[task][seed][stage]`: every `result.json`. Tables with one row per key of a seed:
+    `behaviors` (task, seed, key, memory, rule, n), `scores` (one row per prompt: task, seed, key,
+    label, probe, prompt_only), `outcomes` (task, seed, direction, kind, key, wins, n) and
+    `transfers` (task, seed, source, direction, kind, own, shared, key, wins, n, control_wins,
+    control_n). `later`: by task, one number per seed, the share of the top neurons in the later half
+    of the layers. `seed`: of the bootstrap's draws.
+    """
+
+    results: dict
+    behaviors: pd.DataFrame
+    scores: pd.DataFrame
+    outcomes: pd.DataFrame
+    transfers: pd.DataFrame
+    later: dict[str, list[float]]
+    track: str = "scratch"
+    seed: int = 0
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(self.results)
+
+    def stage(self, task: str, stage: str) -> list[dict]:
+        """A stage's results, one per seed; those seeds that have it."""
+        return [
+            stages[stage]
+            for seed, stages in self.results[task].items()
+            if seed != WHOLE and stage in stages
+        ]
 
 
 def read_results(p: SynthesisParameters) -> dict[str, dict[int | str, dict[str, dict]]]:
     """`results[task][seed][stage]`, and `results[task]["all"]["07_transfer"]`."""
     results: dict = {}
     for folder in input_folders("08_synthesis", p):
-        task, seed = folder.parent.parent.name, folder.parent.name
-        seed = seed if seed == "all" else int(seed.removeprefix("seed"))
-        results.setdefault(task, {}).setdefault(seed, {})[folder.name] = read_json(
-            folder / "result.json"
-        )
+        task, name = folder.parts[-3:-1]
+        seed = name if name == WHOLE else int(name.removeprefix("seed"))
+        stage = FinishedStage(folder)
+        results.setdefault(task, {}).setdefault(seed, {})[stage.name] = stage.result
     return results
 
 
-def read_evidence(p: SynthesisParameters, results: dict) -> Evidence:
-    """The tables behind the results, summed by key."""
-    parts: dict[str, list[pd.DataFrame]] = {
-        "behaviors": [],
-        "scores": [],
-        "outcomes": [],
-        "transfers": [],
-    }
-    later: dict[str, list[float]] = {}
+def read_evidence(p: SynthesisParameters) -> Evidence:
+    """The results of all runs and the tables behind them, summed by key. Only test keys are in it."""
+    results = read_results(p)
+    names = ("behaviors", "scores", "outcomes", "transfers")
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
+    later: dict[str, list[float]] = {task: [] for task in results}
     for task in results:
         for seed in p.seeds:
-            folder, named = (
-                run_folder(p.runs, p.preset, task, seed, track=p.track),
-                {
-                    "task": task,
-                    "seed": seed,
-                },
-            )
-            answered = pd.read_parquet(folder / "03_pairs" / "answered.parquet")
-            parts["behaviors"].append(behaviors_by_key(answered).assign(**named))
-            parts["scores"].append(
-                pd.read_parquet(folder / "05_prediction" / "scores.parquet").assign(**named)
-            )
-            outcomes = pd.read_parquet(folder / "06_intervention" / "outcomes.parquet")
-            parts["outcomes"].append(
-                outcomes.groupby(["direction", "kind", "key"], as_index=False)
-                .success.agg(wins="sum", n="size")
-                .assign(**named)
-            )
-            later.setdefault(task, []).append(later_share(folder / "04_differentiation"))
-        cells = pd.read_parquet(
-            run_folder(p.runs, p.preset, task, "all", track=p.track)
-            / "07_transfer"
-            / "cells.parquet"
-        )
+            run = FinishedRun.of(p, task, seed)
+            found = {
+                "behaviors": behaviors_by_key(run.answered()),
+                "scores": run["05_prediction"].table("scores"),
+                "outcomes": outcomes_by_key(run["06_intervention"].table("outcomes")),
+            }
+            for name, table in found.items():
+                parts[name].append(table.assign(task=task, seed=seed))
+            later[task].append(later_share(run["04_differentiation"]))
+        cells = FinishedRun.of(p, task, WHOLE)["07_transfer"].table("cells")
         parts["transfers"].append(transfers_by_key(cells).assign(task=task))
-    return Evidence(
-        results,
-        **{name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()},
-        later=later,
-        track=p.track,
-        seed=p.seed,
-    )
+    tables = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
+    return Evidence(results, **tables, later=later, track=p.track, seed=p.seed)
 
 
 def behaviors_by_key(answered: pd.DataFrame) -> pd.DataFrame:
@@ -87,26 +88,33 @@ def behaviors_by_key(answered: pd.DataFrame) -> pd.DataFrame:
     """
     asked = answered[(answered.rephrasing == 0) & (answered.split == "test")]
     return asked.groupby("key", as_index=False).behavior.agg(
-        memory=lambda b: (b == "memorization").sum(),
-        rule=lambda b: (b == "generalization").sum(),
+        memory=lambda b: (b == MEMORIZATION).sum(),
+        rule=lambda b: (b == GENERALIZATION).sum(),
         n="size",
     )
 
 
-def later_share(differentiation: Path) -> float:
+def outcomes_by_key(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """How many of each key's prompts changed sides: direction, kind (steered or a control), key,
+    wins, n.
+    """
+    by_key = outcomes.groupby(["direction", "kind", "key"], as_index=False)
+    return by_key.success.agg(wins="sum", n="size")
+
+
+def later_share(differentiation: FinishedStage) -> float:
     """Share of the top `TOP_SHARE` of the neurons by |rho| that lies in the later half of the
     layers (a middle layer counts half).
     """
-    from safetensors.numpy import load_file
-
-    site = read_json(differentiation / "result.json")["site"]
-    by_layer = select_top(
-        load_file(differentiation / "arrays.safetensors")[f"rho.{site}"], TOP_SHARE
-    ).sum(1)
+    site = differentiation.result["site"]
+    rho = NeuronMaps.of(differentiation.arrays("arrays"), site).rho
+    by_layer = select_top(rho, TOP_SHARE).sum(1)
     half, odd = divmod(len(by_layer), 2)
-    return float(
-        (by_layer[half + odd :].sum() + (by_layer[half] / 2 if odd else 0)) / by_layer.sum()
-    )
+    middle = by_layer[half] / 2 if odd else 0
+    return float((by_layer[half + odd :].sum() + middle) / by_layer.sum())
+
+
+COUNTS = ["key", "wins", "n", "control_wins", "control_n"]
 
 
 def transfers_by_key(cells: pd.DataFrame) -> pd.DataFrame:
@@ -124,53 +132,5 @@ def transfers_by_key(cells: pd.DataFrame) -> pd.DataFrame:
         for cell in cells.itertuples()
         for counts in cell.by_key
     ]
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "source",
-            "direction",
-            "kind",
-            "own",
-            "shared",
-            "seed",
-            "key",
-            "wins",
-            "n",
-            "control_wins",
-            "control_n",
-        ],
-    )
-
-
-@dataclass
-class Evidence:
-    """What the claims are computed from, over all tasks and seeds of one track.
-
-    `results[task][seed][stage]`: every `result.json`. Tables with one row a key of a seed:
-    `behaviors` (task, seed, key, memory, rule, n), `scores` (one row a prompt: task, seed, key,
-    label, probe, prompt_only), `outcomes` (task, seed, direction, kind, key, wins, n) and
-    `transfers` (task, seed, source, direction, kind, own, shared, key, wins, n, control_wins,
-    control_n). `later`: by task, one number a seed, the share of the top neurons in the later half
-    of the layers.
-    """
-
-    results: dict
-    behaviors: pd.DataFrame
-    scores: pd.DataFrame
-    outcomes: pd.DataFrame
-    transfers: pd.DataFrame
-    later: dict[str, list[float]]
-    track: str = "scratch"
-    seed: int = 0
-
-    @property
-    def tasks(self) -> list[str]:
-        return list(self.results)
-
-    def stage(self, task: str, stage: str) -> list[dict]:
-        """A stage's results, one a seed; those seeds that have it."""
-        return [
-            stages[stage]
-            for seed, stages in self.results[task].items()
-            if seed != "all" and stage in stages
-        ]
+    about = ["source", "direction", "kind", "own", "shared", "seed"]
+    return pd.DataFrame(rows, columns=[*about, *COUNTS])

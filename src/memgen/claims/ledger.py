@@ -27,7 +27,6 @@ from memgen.claims.quantities import (
     deeper,
     differ,
     dual,
-    families,
     format_gap,
     later,
     steers,
@@ -35,13 +34,14 @@ from memgen.claims.quantities import (
 )
 from memgen.stats.intervals import number
 from memgen.stats.over_seeds import Effect
+from memgen.tasks.families import families, one_format
 from memgen.terms import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 
 
 @dataclass(frozen=True)
 class Claim:
     """One claim. `measure(evidence, case)` gives the effect on a case (a task, unless `cases` says
-    otherwise).
+    otherwise); `decide` takes the place of the rule on intervals.
     """
 
     id: str
@@ -67,23 +67,15 @@ class Claim:
         return SUPPORTED if good else CONTRADICTED if bad else INCONCLUSIVE
 
 
+def in_gate(training: dict) -> bool:
+    """Does a model show both behaviours on test keys? `training`: the result of lab 02."""
+    return all(low <= training[name] <= high for name, (low, high) in GATE.items())
+
+
 def passes(evidence: Evidence, task: str) -> str:
     """The gate on test keys: in every seed, in none, or in some."""
-    held = [
-        all(low <= found[name] <= high for name, (low, high) in GATE.items())
-        for found in evidence.stage(task, "02_training")
-    ]
-    return (
-        INCONCLUSIVE
-        if not held or any(held) and not all(held)
-        else SUPPORTED
-        if all(held)
-        else CONTRADICTED
-    )
-
-
-def _one_format(evidence: Evidence) -> list[str]:
-    return [task for task in evidence.tasks if not task.endswith("-tagged")]
+    held = {in_gate(found) for found in evidence.stage(task, "02_training")}
+    return {(True,): SUPPORTED, (False,): CONTRADICTED}.get(tuple(held), INCONCLUSIVE)
 
 
 CLAIMS = (
@@ -196,7 +188,7 @@ CLAIMS = (
         "as steer_m2g, on the tasks whose two answers look alike",
         "09_confounds",
         lambda e, t: steers(e, t, "m2g"),
-        cases=_one_format,
+        cases=lambda e: [task for task in e.tasks if one_format(task)],
     ),
     Claim(
         "format",
@@ -281,14 +273,6 @@ def judge(claim: Claim, evidence: Evidence) -> dict:
                 "n_keys": effect.n_keys,
                 "n_seeds": effect.n_seeds,
             }
-    verdicts = [case["verdict"] for case in cases.values()]
-    overall = (
-        CONTRADICTED
-        if CONTRADICTED in verdicts
-        else SUPPORTED
-        if verdicts and set(verdicts) == {SUPPORTED}
-        else INCONCLUSIVE
-    )
     hardest = min(
         cases.values(),
         key=lambda case: (case["effect"] - claim.threshold) * (1 if claim.above else -1),
@@ -304,7 +288,7 @@ def judge(claim: Claim, evidence: Evidence) -> dict:
         "above": claim.above,
         "page": claim.page,
         "track": evidence.track,
-        "verdict": overall,
+        "verdict": over_cases([case["verdict"] for case in cases.values()]),
         "effect": hardest and hardest["effect"],
         "interval": hardest and hardest["interval"],
         "n": hardest["n"] if hardest else 0,
@@ -313,9 +297,22 @@ def judge(claim: Claim, evidence: Evidence) -> dict:
     }
 
 
+def over_cases(verdicts: list[str]) -> str:
+    """One verdict: supported if it is everywhere, contradicted if it is anywhere."""
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    return SUPPORTED if set(verdicts) == {SUPPORTED} else INCONCLUSIVE
+
+
 def judge_all(evidence: Evidence) -> list[dict]:
     """Every claim with its verdict."""
     return [judge(claim, evidence) for claim in CLAIMS]
+
+
+def verdict_on(claims: list[dict], claim: str, case: str) -> str | None:
+    """The verdict of one of the judged claims on a task or family; None where it was not tested."""
+    (found,) = [one for one in claims if one["id"] == claim]
+    return found["cases"].get(case, {}).get("verdict")
 
 
 def _sentence(cases: dict[str, dict]) -> str:

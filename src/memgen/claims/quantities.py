@@ -1,12 +1,4 @@
-"""The ledger of claims: what is claimed, by whom, which test decides it, and what the runs say.
-
-Every claim is one line of `CLAIMS`: a quantity, measured task by task on test keys, and a
-threshold, fixed before any of these intervals was computed. On one task it is `supported` if the
-whole 95 % interval lies on the right side of the threshold, `contradicted` if the whole interval
-lies on the wrong side, and `inconclusive` otherwise, or where there is nothing to measure. Claims
-are meant for every task on which they can be tested, so over tasks a claim is supported only if it
-is on each of them, and contradicted if it is on any.
-"""
+"""What the claims are about: one number per task with its interval, from the evidence."""
 
 from __future__ import annotations
 
@@ -17,6 +9,7 @@ from memgen.claims.evidence import Evidence
 from memgen.stats.auc import roc_auc
 from memgen.stats.intervals import number
 from memgen.stats.over_seeds import NOTHING, Effect, over_keys, over_seeds, rate
+from memgen.tasks.families import variants
 from memgen.terms import DIRECTIONS
 
 GATE = {
@@ -79,7 +72,8 @@ def auc(evidence: Evidence, task: str, against: str | None = None) -> Effect:
 
     def statistic(weights):
         found, weight = np.zeros(len(weights)), np.zeros(len(weights))
-        for seed in seeds:  # scores of two models are not on one scale: an AUC a seed, weighted by how often the seed was drawn
+        # scores of two models are not on one scale: an AUC per seed, weighted by how often it was drawn
+        for seed in seeds:
             of_seed = (rows.seed == seed).to_numpy()
             drawn = weights[:, unit[of_seed]]
             one = roc_auc(rows.label[of_seed], rows.probe[of_seed], drawn)
@@ -175,7 +169,7 @@ def asymmetry(evidence: Evidence, task: str) -> Effect:
     """Success of m2g less that of g2m."""
     rows = _of(evidence.outcomes, task)
     wide, n = _wide(rows[rows.kind == "steered"].assign(kind=rows.direction))
-    if not {"m2g", "g2m"} <= set(n):
+    if not set(DIRECTIONS) <= set(n):
         return NOTHING
     return over_keys(
         lambda w: rate(w, wide["m2g"], n["m2g"]) - rate(w, wide["g2m"], n["g2m"]),
@@ -227,13 +221,13 @@ def base_share(evidence: Evidence, task: str) -> Effect:
 
 def format_gap(evidence: Evidence, family: str) -> Effect:
     """Success of m2g with the tagged answers less that with matched ones: same seeds, same keys."""
-    variants = {f"{family}-tagged": "tagged", f"{family}-matched": "matched"}
+    formats = dict(zip(variants(family), ("tagged", "matched")))
     rows = evidence.outcomes[
         (evidence.outcomes.direction == "m2g")
         & (evidence.outcomes.kind == "steered")
-        & evidence.outcomes.task.isin(variants)
+        & evidence.outcomes.task.isin(formats)
     ]
-    wide, n = _wide(rows.assign(kind=rows.task.map(variants)))
+    wide, n = _wide(rows.assign(kind=rows.task.map(formats)))
     if not {"tagged", "matched"} <= set(n):
         return NOTHING
     return over_keys(
@@ -265,21 +259,12 @@ def beyond_instruction(evidence: Evidence, task: str) -> Effect:
     )
 
 
-def families(tasks: list[str]) -> list[str]:
-    """Families of which both variants are among the tasks, such as `cipher`."""
-    return [
-        t.removesuffix("-tagged")
-        for t in tasks
-        if t.endswith("-tagged") and t.replace("-tagged", "-matched") in tasks
-    ]
-
-
 def _of(table: pd.DataFrame, task: str) -> pd.DataFrame:
     return table[table.task == task].reset_index(drop=True)
 
 
 def _wide(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Successes, one row a key of a seed and one column a kind; and prompts, by kind, in the same
+    """Successes, one row per key of a seed and one column per kind; and prompts, by kind, in the same
     order.
     """
     sums = rows.groupby(["seed", "key", "kind"])[["wins", "n"]].sum().unstack(fill_value=0)

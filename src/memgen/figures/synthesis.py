@@ -1,11 +1,4 @@
-"""Figures: a table or arrays in, a matplotlib figure out. One style, one colour a behaviour,
-everywhere.
-
-The colours are Okabe and Ito's, which the colour-blind can tell apart; no figure relies on colour
-alone.
-
-The ledger of claims as one figure.
-"""
+"""Figures of lab 8: the main finding, the gate, the ledger of claims, the two formats."""
 
 from __future__ import annotations
 
@@ -13,33 +6,47 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from memgen.claims.pooled import describe, steered, strongest
 from memgen.figures.style import (
     COLOR,
     DIRECTION_COLOR,
     DIRECTION_NAME,
     PANEL_NAME,
     WIDTH,
+    Drawing,
     share_axis,
 )
+from memgen.tasks.families import variants
+from memgen.terms import CONTRADICTED, INCONCLUSIVE, SUPPORTED
+
+VERDICT_COLOR = {
+    SUPPORTED: COLOR["generalization"],
+    CONTRADICTED: COLOR["memorization"],
+    INCONCLUSIVE: COLOR["other"],
+}
+VERDICT_MARK = {SUPPORTED: "o", CONTRADICTED: "X", INCONCLUSIVE: "s"}
+GATE_TITLES = {"memory": "memory", "rule": "rule", "other": "other", "free": "free accuracy"}
+FORMAT_TITLES = {"m2g": "m2g success", "g2m": "g2m success", "auc": "AUC"}
+FORMAT_STYLE = {"tagged": (-0.13, "#0072B2", "o"), "matched": (0.13, "#E69F00", "s")}
 
 
-def main_finding(steering: pd.DataFrame, auc: pd.Series):
+def main_finding(steering: pd.DataFrame, auc: pd.Series) -> Drawing:
     """The study in one figure: success of steering beside its strongest control, per task and
     direction; the AUC of the best probe with the task.
+
+    `steering`: `pooled_steering`; `auc`: by task.
     """
     tasks = list(dict.fromkeys(steering.task))
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH + 0.6, 1.5 + 0.66 * len(tasks)), sharey=True)
     y = np.arange(len(tasks))[::-1]
     for ax, direction in zip(axes, DIRECTION_NAME):
-        rows = steering[steering.direction == direction]
-        steered = rows[rows.kind == "steered"].set_index("task").loc[tasks]
-        controls = rows[~rows.kind.isin(["steered", "rephrasing"])]
-        strongest = (
-            controls.loc[controls.groupby("task").rate.idxmax()].set_index("task").loc[tasks]
+        success, control = (
+            pd.DataFrame([row(steering, task, direction) for task in tasks]).infer_objects()
+            for row in (steered, strongest)
         )
         for part, offset, color in (
-            (steered, 0.19, DIRECTION_COLOR[direction]),
-            (strongest, -0.19, COLOR["null"]),
+            (success, 0.19, DIRECTION_COLOR[direction]),
+            (control, -0.19, COLOR["null"]),
         ):
             error = np.clip([part.rate - part.low, part.high - part.rate], 0, None)
             ax.barh(y + offset, part.rate, 0.36, xerr=error, color=color, error_kw={"lw": 1})
@@ -64,44 +71,49 @@ def main_finding(steering: pd.DataFrame, auc: pd.Series):
         loc="outside lower center",
         ncols=2,
     )
-    return fig
+    caption = (
+        "Steering on test keys beside the strongest control of each task, prompts pooled over seeds,"
+        " 95 % Wilson intervals; and the AUC of the best layer's probe, mean of seeds."
+    )
+    return Drawing(fig, describe(steering, auc), caption, "main-finding")
 
 
-def seed_dots(table: pd.DataFrame, columns: dict[str, str]):
-    """One panel a column of `table` (task, seed, ...): every seed a dot, the mean a bar."""
+def gate(table: pd.DataFrame) -> Drawing:
+    """Behaviour on test keys, one panel per rate: every seed a dot, the mean a bar.
+
+    `table`: `overview`.
+    """
     tasks = list(dict.fromkeys(table.task))
     fig, axes = plt.subplots(
-        1, len(columns), figsize=(WIDTH + 0.6, 0.9 + 0.5 * len(tasks)), sharey=True, squeeze=False
+        1, len(GATE_TITLES), figsize=(WIDTH + 0.6, 0.9 + 0.5 * len(tasks)), sharey=True
     )
     y = {task: i for i, task in enumerate(reversed(tasks))}
-    for ax, (column, title) in zip(axes[0], columns.items()):
-        ax.plot(
-            table[column], [y[t] for t in table.task], "o", color=COLOR["generalization"], alpha=0.7
-        )
+    for ax, (column, title) in zip(axes, GATE_TITLES.items()):
+        at = [y[t] for t in table.task]
+        ax.plot(table[column], at, "o", color=COLOR["generalization"], alpha=0.7)
         for task, rows in table.groupby("task"):
-            ax.plot(
-                [rows[column].mean()] * 2, [y[task] - 0.25, y[task] + 0.25], color="black", lw=2
-            )
+            ends = [y[task] - 0.25, y[task] + 0.25]
+            ax.plot([rows[column].mean()] * 2, ends, color="black", lw=2)
         ax.set(title=title)
         ax.set_xlim(-0.02, 1.02)
-    axes[0, 0].set_yticks(list(y.values()), list(y))
-    return fig
+    axes[0].set_yticks(list(y.values()), list(y))
+    alt = "Dots: behaviour on test conflict prompts of every task and seed: " + "; ".join(
+        f"{row.task} seed {row.seed}: memory {row.memory:.2f}, rule {row.rule:.2f}, other"
+        f" {row.other:.2f}, free {row.free:.2f}"
+        for row in table.itertuples()
+    )
+    return Drawing(fig, alt, "The gate on test keys: every seed a dot, the mean a bar.", "gate")
 
 
-VERDICT_COLOR = {
-    "supported": COLOR["generalization"],
-    "contradicted": COLOR["memorization"],
-    "inconclusive": COLOR["other"],
-}
-VERDICT_MARK = {"supported": "o", "contradicted": "X", "inconclusive": "s"}
-
-
-def forest(claims: list[dict]):
+def forest(claims: list[dict]) -> Drawing:
     """Every claim on every case: its effect with its interval, as distance from the threshold.
 
     Right of the line is the side that supports the claim. Claims that could not be tested have no
     row.
     """
+    alt = "Every claim on every task, effect less threshold with its 95 % interval: " + " ".join(
+        f"{claim['name']}: {claim['evidence']}" for claim in claims
+    )
     claims = [claim for claim in claims if claim["cases"]]
     rows = sum(len(claim["cases"]) for claim in claims)
     fig, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.14 * rows + 0.17 * len(claims)))
@@ -135,36 +147,32 @@ def forest(claims: list[dict]):
     for verdict, color in VERDICT_COLOR.items():
         ax.plot([], [], VERDICT_MARK[verdict], color=color, label=verdict)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return fig
-
-
-def formats(numbers: dict[str, dict], families: list[str]):
-    """Tagged against matched answers: steering both ways and the AUC of the probe, with intervals
-    over seeds and keys. `numbers`: `ledger.main_numbers`.
-    """
-    panels = {"m2g": "m2g success", "g2m": "g2m success", "auc": "AUC"}
-    fig, axes = plt.subplots(
-        1, len(panels), figsize=(WIDTH, 1.6 + 0.7 * len(families)), sharey=True
+    caption = (
+        "The ledger of claims. Each dot is a task, from top to bottom in the order of the tables (for"
+        " *format helps*, a family of tasks): its effect as distance from the threshold, with a 95 %"
+        " interval. Where both ends lie on one side, the verdict is clear."
     )
-    for ax, (name, title) in zip(axes, panels.items()):
+    return Drawing(fig, alt, caption, "ledger")
+
+
+def formats(numbers: dict[str, dict], families: list[str]) -> Drawing:
+    """Tagged against matched answers: steering both ways and the AUC of the probe, with intervals
+    over seeds and keys. `numbers`: `quantities.main_numbers`; at least one family.
+    """
+    fig, axes = plt.subplots(
+        1, len(FORMAT_TITLES), figsize=(WIDTH, 1.6 + 0.7 * len(families)), sharey=True
+    )
+    for ax, (name, title) in zip(axes, FORMAT_TITLES.items()):
         for row, family in enumerate(families):
-            for shift, variant, color, marker in (
-                (-0.13, "tagged", "#0072B2", "o"),
-                (0.13, "matched", "#E69F00", "s"),
-            ):
-                x = numbers[f"{family}-{variant}"][name]
+            for (variant, style), task in zip(FORMAT_STYLE.items(), variants(family)):
+                shift, color, marker = style
+                x = numbers[task][name]
                 if x["value"] is None:
                     continue
                 if x["low"] is not None:
                     ax.plot([x["low"], x["high"]], [row + shift] * 2, color=color, lw=2)
-                ax.plot(
-                    x["value"],
-                    row + shift,
-                    marker,
-                    color=color,
-                    ms=7,
-                    label=f"{variant} answers" if not row else None,
-                )
+                label = f"{variant} answers" if not row else None
+                ax.plot(x["value"], row + shift, marker, color=color, ms=7, label=label)
         if name == "auc":
             ax.axvline(0.5, color="#999999", lw=0.8, ls=":")
         ax.set(
@@ -176,4 +184,17 @@ def formats(numbers: dict[str, dict], families: list[str]):
             xticks=[0, 0.5, 1],
         )
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return fig
+    alt = "Tagged against matched answers: " + "; ".join(
+        f"{family} {name}: " + " against ".join(_said(numbers[t][name]) for t in variants(family))
+        for family in families
+        for name in FORMAT_TITLES
+    )
+    caption = (
+        "The same keys, prompts and recipe; only the format of the memory answer differs. 95 %"
+        " intervals over seeds and keys."
+    )
+    return Drawing(fig, alt, caption, "format")
+
+
+def _said(number: dict) -> str:
+    return "undefined" if number["value"] is None else f"{number['value']:.2f}"

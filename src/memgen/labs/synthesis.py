@@ -1,5 +1,6 @@
-"""Synthesis: what the runs of all tasks and seeds say: overview, headline, and what the ledger of
-claims is computed from.
+"""Lab 8: the runs of all tasks and seeds side by side, and the main finding in a sentence.
+
+Verdicts are made in `claims.ledger`; nothing here decides.
 """
 
 from __future__ import annotations
@@ -7,24 +8,25 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from memgen.stats.intervals import pooled
-from memgen.steering.controls import CONTROLS
-from memgen.terms import DIRECTION_WORDS
+from memgen.claims.evidence import Evidence
+from memgen.claims.ledger import verdict_on
+from memgen.claims.pooled import pooled_steering, steered, strongest
+from memgen.tasks.families import families, variants
+from memgen.terms import DIRECTIONS, SUPPORTED, WHOLE
+
+FIRST = "arithmetic-tagged"  # the task of the headline, if it is in the study
 
 
 def overview(results: dict) -> pd.DataFrame:
-    """One row a task and seed: the gate on test keys, best AUC, and both directions with their
-    strongest control.
+    """One row per task and seed: the gate on test keys, best AUC, and both directions with their
+    strongest control (of that seed). Undefined where only one behaviour occurred: nan.
     """
     rows = []
     for task, by_seed in results.items():
         for seed, stages in by_seed.items():
-            if seed == "all":
+            if seed == WHOLE:
                 continue
             training, prediction = stages["02_training"], stages["05_prediction"]
-            number = lambda value: (
-                np.nan if value is None else value
-            )  # undefined where only one behaviour occurred
             row = {
                 "task": task,
                 "seed": seed,
@@ -32,12 +34,12 @@ def overview(results: dict) -> pd.DataFrame:
                 "rule": training["rule_rate"],
                 "other": training["other_rate"],
                 "free": training["free_accuracy"],
-                "auc": number(prediction["best_auc"]),
-                "auc_low": number(prediction["best_auc_interval"][0]),
+                "auc": _or_nan(prediction["best_auc"]),
+                "auc_low": _or_nan(prediction["best_auc_interval"][0]),
                 "auc_layer": prediction["best_layer"],
-                "prompt_only_auc": number(prediction["prompt_only_auc"]),
+                "prompt_only_auc": _or_nan(prediction["prompt_only_auc"]),
             }
-            for direction in DIRECTION_WORDS:
+            for direction in DIRECTIONS:
                 found = stages["06_intervention"][direction]
                 control = max(found["controls"], key=lambda name: found["controls"][name])
                 row |= {
@@ -53,112 +55,68 @@ def overview(results: dict) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pooled_steering(results: dict) -> pd.DataFrame:
-    """One row a task and direction, prompts pooled over seeds: success and every control, each with
-    n and Wilson interval.
+def mean_auc(table: pd.DataFrame) -> pd.Series:
+    """AUC of the best layer's probe by task, mean of the seeds. `table`: `overview`."""
+    return table.groupby("task", sort=False).auc.mean()
+
+
+def headline(evidence: Evidence, claims: list[dict]) -> tuple[str, dict]:
+    """The finding in one paragraph and its number, built from numbers and verdicts alone.
+
+    `claims`: `ledger.judge_all` of the evidence; whether the format matters is its claim *format*.
     """
-    rows = []
-    for task, by_seed in results.items():
-        for direction in DIRECTION_WORDS:
-            found = [
-                stages["06_intervention"][direction]
-                for seed, stages in by_seed.items()
-                if seed != "all"
-            ]
-            rows.append(
-                {
-                    "task": task,
-                    "direction": direction,
-                    "kind": "steered",
-                    **_pool([(f["success"], f["n"]) for f in found]),
-                }
-            )
-            for name in CONTROLS:
-                present = [
-                    (f["controls"][name], f["control_n"][name])
-                    for f in found
-                    if name in f["controls"]
-                ]
-                if present:
-                    rows.append(
-                        {"task": task, "direction": direction, "kind": name, **_pool(present)}
-                    )
-            rows.append(
-                {
-                    "task": task,
-                    "direction": direction,
-                    "kind": "rephrasing",
-                    **_pool([(f["rephrase_floor"], f["rephrase_n"]) for f in found]),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _pool(rates: list[tuple[float, int]]) -> dict:
-    found = pooled(rates)
-    return {
-        "rate": found["success"],
-        "n": found["n"],
-        "low": found["low"],
-        "high": found["high"],
-        "worst": min(r for r, _ in rates),
-        "best": max(r for r, _ in rates),
-    }
-
-
-def describe(steering: pd.DataFrame, auc: pd.Series) -> str:
-    """The main figure in words."""
-    parts = []
-    for task, rows in steering.groupby("task", sort=False):
-        said = []
-        for direction, name in DIRECTION_WORDS.items():
-            one = rows[rows.direction == direction].set_index("kind").rate
-            said.append(
-                f"{name} {one['steered']:.0%} (strongest control"
-                f" {one.drop(['steered', 'rephrasing']).max():.0%})"
-            )
-        parts.append(f"{task}: {', '.join(said)}, AUC {auc[task]:.2f}")
-    return (
-        "Bars: steering success on test keys by task and direction, beside the strongest control,"
-        " and the AUC of the best probe. " + "; ".join(parts) + "."
-    )
-
-
-def headline(results: dict) -> tuple[str, dict]:
-    """The finding in one paragraph and its number, built from the numbers alone."""
-    steering = pooled_steering(results)
-    auc = overview(results).groupby("task", sort=False).auc.mean()
-    first = "arithmetic-tagged" if "arithmetic-tagged" in results else next(iter(results))
-    rows = steering[(steering.task == first) & (steering.direction == "m2g")].set_index("kind")
-    controls = rows.loc[[k for k in rows.index if k not in ("steered", "rephrasing")]]
+    steering, auc = pooled_steering(evidence.results), mean_auc(overview(evidence.results))
+    first = FIRST if FIRST in evidence.tasks else evidence.tasks[0]
+    success = steered(steering, first, "m2g")
+    control = strongest(steering, first, "m2g")
     number = {
         "task": first,
         "direction": "m2g",
-        **{k: rows.loc["steered", k] for k in ("rate", "low", "high", "n")},
-        "control": float(controls.rate.max()),
-        "control_name": str(controls.rate.idxmax()),
+        **{name: success[name] for name in ("rate", "low", "high", "n")},
+        "control": float(control.rate),
+        "control_name": str(control.kind),
     }
     text = (
-        f"On {first}, shifting a few hidden coordinates turns {number['rate']:.0%} of the answers"
+        f"On {first}, shifting a few hidden coordinates turns {success.rate:.0%} of the answers"
         " that came from memory into the rule's answer (strongest control:"
-        f" {number['control']:.0%}), and a probe tells which of the two will come before the first"
+        f" {control.rate:.0%}), and a probe tells which of the two will come before the first"
         f" answer token (AUC {auc[first]:.2f})."
     )
-    twin = first.replace("tagged", "matched")
-    if twin != first and twin in results:
-        other = steering[
-            (steering.task == twin) & (steering.direction == "m2g") & (steering.kind == "steered")
-        ].iloc[0]
-        rest = steering[
-            (steering.task == twin) & (steering.direction == "m2g") & steering.kind.isin(CONTROLS)
-        ]
-        text += (
-            f" Where both answers are written alike ({twin}) it is {other.rate:.0%} (strongest"
-            f" control {rest.rate.max():.0%}), AUC {auc[twin]:.2f}"
-            + (
-                ": much of the effect is the format of the answer."
-                if number["low"] > other.high
-                else "."
+    for family in families(evidence.tasks):
+        tagged, twin = variants(family)
+        if tagged == first:
+            helps = verdict_on(claims, "format", family) == SUPPORTED
+            text += (
+                f" Where both answers are written alike ({twin}) it is"
+                f" {steered(steering, twin, 'm2g').rate:.0%} (strongest control"
+                f" {strongest(steering, twin, 'm2g').rate:.0%}), AUC {auc[twin]:.2f}"
+                + (": much of the effect is the format of the answer." if helps else ".")
             )
-        )
     return text, {k: v.item() if hasattr(v, "item") else v for k, v in number.items()}
+
+
+def numbers_table(over_keys: dict[str, dict[str, dict]]) -> pd.DataFrame:
+    """`quantities.main_numbers` as a table, one row per task and quantity."""
+    return pd.DataFrame(
+        [
+            {"task": task, "quantity": name, **found}
+            for task, by_name in over_keys.items()
+            for name, found in by_name.items()
+        ]
+    )
+
+
+def claims_table(claims: list[dict]) -> pd.DataFrame:
+    """The judged claims to read: one row each."""
+    columns = {
+        "text": "claim",
+        "source": "source",
+        "test": "test",
+        "verdict": "verdict",
+        "evidence": "effect and interval by task",
+    }
+    return pd.DataFrame([[c[name] for name in columns] for c in claims], columns=columns.values())
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
