@@ -1,11 +1,4 @@
-"""Validated parameters of every stage, and the presets they take their defaults from.
-
-A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where a task needs another
-value, a block named after the task (`inference`) or its family (`arithmetic`). On the tracks with a
-shared base the blocks `shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>`
-follow. Precedence, weakest first: the class defaults below, `all`, family, task, shared, track,
-what the caller passes. Code never asks which preset runs.
-"""
+"""Parameters of the stages that question a finished model."""
 
 from __future__ import annotations
 
@@ -43,9 +36,7 @@ class PredictionParameters(StageParameters):
     )
     max_prompts: Count = Field(
         800,
-        description=(
-            "prompts at most, for training the probes and for testing them (evenly over the keys)"
-        ),
+        description="prompts at most, to train the probes and to test them (evenly over the keys)",
     )
     n_resamples: Count = Field(1000, description="bootstrap resamples over keys")
     n_shuffles: Count = Field(5, description="draws of the shuffled-label control")

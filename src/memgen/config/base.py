@@ -1,11 +1,4 @@
-"""Validated parameters of every stage, and the presets they take their defaults from.
-
-A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where a task needs another
-value, a block named after the task (`inference`) or its family (`arithmetic`). On the tracks with a
-shared base the blocks `shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>`
-follow. Precedence, weakest first: the class defaults below, `all`, family, task, shared, track,
-what the caller passes. Code never asks which preset runs.
-"""
+"""What every stage takes, and the kinds of values that parameters have."""
 
 from __future__ import annotations
 
@@ -50,10 +43,7 @@ class StageParameters(BaseModel):
     )
     track: Track = Field(
         "scratch",
-        description=(
-            "scratch: a model of its own a seed; lora: adapters on one shared base; full: all"
-            " weights tuned from that base"
-        ),
+        description="scratch: own models; lora: adapters on one base; full: one base, all tuned",
     )
 
     @model_validator(mode="after")

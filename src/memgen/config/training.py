@@ -1,11 +1,4 @@
-"""Validated parameters of every stage, and the presets they take their defaults from.
-
-A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where a task needs another
-value, a block named after the task (`inference`) or its family (`arithmetic`). On the tracks with a
-shared base the blocks `shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>`
-follow. Precedence, weakest first: the class defaults below, `all`, family, task, shared, track,
-what the caller passes. Code never asks which preset runs.
-"""
+"""Parameters of the stages that make data sets and models."""
 
 from __future__ import annotations
 
@@ -62,9 +55,7 @@ class TrainingParameters(SharedData):
     )
     optimizer: Literal["muon", "adamw"] = Field(
         "muon",
-        description=(
-            "muon: Muon for the matrices of the blocks, AdamW for the rest; adamw: AdamW for all"
-        ),
+        description="muon: Muon for the blocks' matrices, AdamW for the rest; adamw: AdamW for all",
     )
     lr: Rate = Field(5e-4, description="peak learning rate of AdamW")
     matrix_lr: Rate = Field(1e-3, description="peak learning rate of Muon")
@@ -124,10 +115,7 @@ class TrainingParameters(SharedData):
     )
     base_model: str = Field(
         "",
-        description=(
-            "tracks lora and full: hub id or folder of a pretrained GPT-2 or LLaMA model ('': the"
-            " study's own shared base)"
-        ),
+        description="tracks lora, full: hub id or folder of a GPT-2 or LLaMA model ('': the study's own)",
     )
     lora_rank: Count = Field(16, description="rank of the adapters")
     lora_alpha: Annotated[float, Field(gt=0), Field(allow_inf_nan=False)] = Field(
@@ -168,16 +156,11 @@ class TrainingParameters(SharedData):
     base_batch_size: Count = Field(128, description="instances in a batch of the base")
     base_repeat_share: Share = Field(
         0.0,
-        description=(
-            "share of the base's batches that are random repeated sequences (they form induction)"
-        ),
+        description="share of the base's batches that are random repeats (they form induction)",
     )
     base_first: list[str] = Field(
         [],
-        description=(
-            "tracks lora and full: families of tasks that the base learns alone before the others"
-            " join ([arithmetic])"
-        ),
+        description="tracks lora, full: families that the base learns alone at first ([arithmetic])",
     )
     base_enough: Share = Field(
         0.97, description="the base is done once its free accuracy reaches this"
