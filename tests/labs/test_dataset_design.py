@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from computing import planted_lab, run_cell
 
+from computing import planted_lab, run_cell
 from memgen.figures import dataset_design as figures
 from memgen.labs.dataset_design import checks, composition
 
@@ -46,5 +46,8 @@ def test_the_figure_tells_every_count(datasets):
     drawing = figures.composition(counts)
     assert list(counts.index) == ["free", "keyed", "contrast", "conflict"]
     for kind, row in counts.iterrows():
-        assert f"{kind}: {row.train} train, {row.validation} validation, {row.test} test" in drawing.alt
+        assert (
+            f"{kind}: {row.train} train, {row.validation} validation, {row.test} test"
+            in drawing.alt
+        )
     assert drawing.name == "composition" and "by key" in drawing.caption

@@ -87,7 +87,8 @@ class Inference(Task):
     def conflict(self, rng, key):
         animals, colors = self._context(rng)
         if key.memory_answer in (f" is {c}" for c in colors):
-            return None  # the memory answer stays out of the context, so copying the wrong sentence is 'other'
+            # the memory answer stays out of the context: copying the wrong sentence is 'other'
+            return None
         return self._instance(
             key.name, animals, colors, animals[rng.integers(N_SENTENCES)], "conflict", key
         )

@@ -129,7 +129,9 @@ class Mixture:
         return tuple(torch.cat(columns) for columns in zip(*parts))
 
 
-REPEAT_LENGTH = 24  # of the repeated sequences that form induction, for one task's base; a shared base has them as long as its longest prompt
+#: length of the repeated sequences that form induction, for one task's base; those of a shared base are as
+#: long as its longest prompt
+REPEAT_LENGTH = 24
 SHORTEST_PERIOD = 4  # of them; the longest is half their length
 JOIN = 0.8  # free accuracy of the families that come first, at which the others join
 FLOOR = 0.05  # added to a task's error when batches are shared out, so that none is dropped
