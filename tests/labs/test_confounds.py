@@ -10,19 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from planted import Planted, PlantedAlike
 
+from computing import planted_lab, run_cell
 from memgen.config.analyses import ConfoundsParameters
 from memgen.errors import ArchitectureError
-from memgen.figures.style import confounds as confounds_room
-from memgen.labs.confounds import flipping_and_stable, leakage, study
+from memgen.figures import confounds as figures
+from memgen.labs.confounds import answers, checks, flipping_and_stable, leakage
 from memgen.models.build import build_model
-from memgen.models.generate import sample_answers, tokenize_prompts
+from memgen.models.generate import Sampling, sample_answers, tokenize_prompts
 from memgen.neurons.lens import first_token_margins, lens_logits
 from memgen.neurons.movement import movement
-from memgen.neurons.probes import probe_by_layer
+from memgen.neurons.probes import Examples, probe_by_layer
 from memgen.neurons.splits import compare_splits, fold_numbers, held_out_scores
 from memgen.neurons.states import hidden_states
+from planted import Planted, PlantedAlike
 
 M, R, X = "memorization", "generalization", "other"
 N_KEYS, PER_KEY, WIDTH = 24, 10, 6
@@ -169,6 +170,12 @@ def test_an_unknown_architecture_is_named():
 
 
 # -- answer leakage --------------------------------------------------------------------------------
+def read(margins, states, words, labels, keys, **changes):
+    """`leakage` of these arrays, by split."""
+    train, test = (Examples(states[s], labels[s], keys[s]) for s in ("train", "test"))
+    return leakage(margins, words, train, test, parameters(readable=0.75, seed=0, **changes))
+
+
 def planted_reading(seed: int = 0, permuted: bool = False):
     """Three layers: the state tells the behaviour from the first on, the lens margin from the
     third; the words know nothing.
@@ -186,7 +193,7 @@ def planted_reading(seed: int = 0, permuted: bool = False):
 
 def test_a_behaviour_that_shows_before_the_answer_is_found():
     given = planted_reading()
-    result, table = leakage(*given, readable=0.75, seed=0, n_resamples=100)
+    result, table = read(*given, n_resamples=100)
     assert result["readable_layer"] == 3 and result["layer_before"] == 2
     assert result["auc"][2] > 0.95 and all(abs(auc - 0.5) < 0.1 for auc in result["auc"][:2])
     assert (
@@ -196,24 +203,16 @@ def test_a_behaviour_that_shows_before_the_answer_is_found():
     assert result["lead_before_interval"][0] > 0.2 and result["gain_before_interval"][0] > 0.2
     assert result["lead"] == pytest.approx(np.subtract(result["probe_auc"], result["auc"]))
     margins, states, words, labels, keys = given
-    reference = probe_by_layer(
-        states["train"],
-        labels["train"],
-        keys["train"],
-        states["test"],
-        labels["test"],
-        keys["test"],
-        seed=0,
-        n_resamples=100,
-    )
+    train, test = (Examples(states[s], labels[s], keys[s]) for s in ("train", "test"))
+    reference = probe_by_layer(train, test, seed=0, n_resamples=100)
     np.testing.assert_allclose(
         table[["probe", "probe_low", "probe_high"]], reference[["auc", "auc_low", "auc_high"]]
     )
-    assert leakage(*given, readable=0.75, seed=0, n_resamples=100)[0] == result
+    assert read(*given, n_resamples=100)[0] == result
 
 
 def test_shuffled_labels_leave_nothing_to_read():
-    result, _ = leakage(*planted_reading(permuted=True), readable=0.75, seed=0, n_resamples=20)
+    result, _ = read(*planted_reading(permuted=True), n_resamples=20)
     assert all(abs(auc - 0.5) < 0.1 for auc in result["auc"] + result["probe_auc"])
     assert (
         result["readable_layer"] is None
@@ -224,9 +223,7 @@ def test_shuffled_labels_leave_nothing_to_read():
 
 def test_where_the_first_layer_reads_the_answer_nothing_lies_before():
     margins, states, words, labels, keys = planted_reading()
-    result, _ = leakage(
-        margins[:, ::-1], states, words, labels, keys, readable=0.75, seed=0, n_resamples=20
-    )
+    result, _ = read(margins[:, ::-1], states, words, labels, keys, n_resamples=20)
     assert result["readable_layer"] == 1 and result["layer_before"] is None
     assert result["probe_auc_before"] is None and result["lead_before_interval"] == [None, None]
 
@@ -240,9 +237,7 @@ def test_reading_survives_a_missing_behaviour_and_a_missing_split(lost):
         margins, words = margins[kept], words[kept]
     for part in (states, labels, keys):
         part[split] = part[split][kept]
-    result, table = leakage(
-        margins, states, words, labels, keys, readable=0.75, seed=0, n_resamples=10
-    )
+    result, table = read(margins, states, words, labels, keys, n_resamples=10)
     assert result["probe_auc"] == [None] * 3 and result["n"] == len(margins) and len(table) == 3
     assert result["auc"] == [None] * 3 if split == "test" else result["readable_layer"] == 3
     json.dumps(result, allow_nan=False)
@@ -251,16 +246,8 @@ def test_reading_survives_a_missing_behaviour_and_a_missing_split(lost):
 def test_a_key_on_both_sides_is_refused():
     margins, states, words, labels, keys = planted_reading()
     with pytest.raises(ValueError, match="both train and test"):
-        leakage(
-            margins,
-            states,
-            words,
-            labels,
-            {"train": keys["train"], "test": keys["train"]},
-            0.75,
-            0,
-            10,
-        )
+        same = {"train": keys["train"], "test": keys["train"]}
+        read(margins, states, words, labels, same, n_resamples=10)
 
 
 # -- key identity ----------------------------------------------------------------------------------
@@ -282,19 +269,19 @@ def keyed_states(rng, leak: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_a_random_split_leaks_the_key_and_a_split_by_key_does_not():
     states, labels, keys = keyed_states(np.random.default_rng(0), leak=True)
-    result, table = compare_splits(states, labels, keys, seed=0, n_resamples=100)
+    result, table = compare_splits(Examples(states, labels, keys), seed=0, n_resamples=100)
     assert result["random_best"] > 0.75 and result["by_key_best"] < 0.65
     assert (
         result["leak"] == pytest.approx(result["random"][0] - result["by_key"][0])
         and result["leak_interval"][0] > 0.05
     )
     assert (table.n == len(labels)).all() and (table.n_keys == N_KEYS).all()
-    assert compare_splits(states, labels, keys, seed=0, n_resamples=100)[0] == result
+    assert compare_splits(Examples(states, labels, keys), seed=0, n_resamples=100)[0] == result
 
 
 def test_without_a_leak_both_splits_agree():
     result, _ = compare_splits(
-        *keyed_states(np.random.default_rng(0), leak=False), seed=0, n_resamples=100
+        Examples(*keyed_states(np.random.default_rng(0), leak=False)), seed=0, n_resamples=100
     )
     assert result["by_key_best"] > 0.85 and abs(result["leak"]) < 0.06
 
@@ -302,7 +289,9 @@ def test_without_a_leak_both_splits_agree():
 def test_shuffled_labels_leave_nothing_in_either_split():
     rng = np.random.default_rng(3)
     states, labels, keys = keyed_states(rng, leak=True)
-    result, _ = compare_splits(states, rng.permutation(labels), keys, seed=0, n_resamples=10)
+    result, _ = compare_splits(
+        Examples(states, rng.permutation(labels), keys), seed=0, n_resamples=10
+    )
     assert abs(result["random"][0] - 0.5) < 0.12 and abs(result["by_key"][0] - 0.5) < 0.12
 
 
@@ -330,9 +319,7 @@ def test_folds_hold_whole_keys_or_random_prompts_and_never_what_was_fitted():
 )
 def test_splits_survive_no_prompts_one_key_and_one_behaviour(labels, keys):
     result, _ = compare_splits(
-        np.zeros((len(labels), 2, 3)),
-        np.array(labels, dtype=int),
-        np.array(keys),
+        Examples(np.zeros((len(labels), 2, 3)), np.array(labels, dtype=int), np.array(keys)),
         seed=0,
         n_resamples=10,
     )
@@ -348,7 +335,7 @@ def test_splits_survive_no_prompts_one_key_and_one_behaviour(labels, keys):
 def test_cold_samples_are_the_greedy_answer_and_warm_ones_follow_the_probabilities(planted):
     model, tokenizer, _, _, answered = planted(PlantedAlike)
     rows = answered[:6]
-    cold = sample_answers(model, tokenizer, list(rows.prompt), 4, 1e-3, 2, seed=0)
+    cold = sample_answers(model, tokenizer, list(rows.prompt), 2, Sampling(4, 1e-3, 0))
     assert cold == [[text] * 4 for text in rows.answer]
     random = build_model(
         tokenizer, n_layer=1, n_embd=16, n_head=2, n_positions=16, initializer_range=0.5, seed=1
@@ -362,7 +349,7 @@ def test_cold_samples_are_the_greedy_answer_and_warm_ones_follow_the_probabiliti
             .softmax(-1)
             .numpy()
         )
-    warm = sample_answers(random, tokenizer, [rows.prompt.iloc[0]], 3000, 1.0, 1, seed=0)[0]
+    warm = sample_answers(random, tokenizer, [rows.prompt.iloc[0]], 1, Sampling(3000, 1.0, 0))[0]
     likely, rare = np.argsort(shares)[::-1][:5], np.argsort(shares)[::-1][5:40]
     for tokens in (*likely[:, None], rare):  # the whole vocabulary is drawn from, not its top only
         texts, expected = (
@@ -382,11 +369,11 @@ def test_samples_depend_on_the_seed_only_and_leave_the_stream_alone(planted):
     prompts = list(answered.prompt[:5])
     before = torch.random.get_rng_state()
     first, again, other = (
-        sample_answers(model, tokenizer, prompts, 8, 1.0, 2, seed=seed) for seed in (1, 1, 2)
+        sample_answers(model, tokenizer, prompts, 2, Sampling(8, 1.0, seed)) for seed in (1, 1, 2)
     )
     assert first == again != other and [len(texts) for texts in first] == [8] * 5
     assert torch.equal(before, torch.random.get_rng_state())
-    assert sample_answers(model, tokenizer, [], 8, 1.0, 2, seed=1) == []
+    assert sample_answers(model, tokenizer, [], 2, Sampling(8, 1.0, 1)) == []
 
 
 def test_prompts_that_flip_and_prompts_that_stay_are_told_apart():
@@ -439,12 +426,34 @@ def test_margins_are_those_of_the_model_and_missing_where_both_answers_begin_ali
 
 
 # -- the whole stage -------------------------------------------------------------------------------
-def test_the_stage_reports_what_was_planted(planted):
+TABLES = ("context", "reading", "guessing", "split")
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """`run(made, **parameters)`: the lab whose own computing cell has run on what `planted` made."""
+    runs = iter(range(9))
+
+    def run(made, **changes):
+        given = parameters(**changes).model_dump(include={"n_prompts", "n_samples", "n_resamples"})
+        lab = planted_lab("09_confounds", tmp_path / str(next(runs)), made, given | changes)
+        run_cell(lab)
+        return lab
+
+    return run
+
+
+def numbers_of(lab) -> dict:
+    return {name: value for name, value in lab.result.items() if name != "timings"}
+
+
+def test_the_stage_reports_what_was_planted(planted, stage):
     """The planted model decides by the prompt's last word: words, lens and probe all read it at
     once, rephrasings flip it, and keys say nothing.
     """
-    model, tokenizer, task, _, answered = planted(PlantedAlike)
-    result, tables, _ = study(model, tokenizer, task, answered, parameters())
+    made = planted(PlantedAlike)
+    lab = stage(made)
+    result = numbers_of(lab)
     assert (
         result["lens"]["is_the_models_own"]
         and result["lens"]["auc"] == [1.0, 1.0]
@@ -469,25 +478,26 @@ def test_the_stage_reports_what_was_planted(planted):
         )
     warm, cold = (
         result["guessing"]["flip"],
-        study(model, tokenizer, task, answered, parameters(temperature=1e-3))[0]["guessing"][
-            "flip"
-        ],
+        stage(made, temperature=1e-3).result["guessing"]["flip"],
     )
     assert (
         warm["n"] > 0 and warm["agreement"] < 0.5 and cold["agreement"] == 1.0
     )  # at temperature 1 its distribution is flat
     assert warm["agreement"] + warm["opposite"] + warm["other"] == pytest.approx(1.0)
-    assert study(model, tokenizer, task, answered, parameters())[0] == result
-    assert set(tables) == {"context", "reading", "guessing", "split"}
+    assert numbers_of(stage(made)) == result
+    assert {path.stem for path in lab.kept.folder.glob("*.parquet")} == set(TABLES)
     json.dumps(result, allow_nan=False)
+    assert [holds for _, holds in checks(result, lab.answered())] == [True, True]
+    answered = lab.answered().assign(split="test")
+    both = pd.concat([answered, answered.assign(split="train")])
+    assert checks(result, both)[0] == ("train and test keys are disjoint", False)
 
 
-def test_shuffled_behaviours_leave_every_auc_at_chance(planted):
-    model, tokenizer, task, _, answered = planted(PlantedAlike, 24)
+def test_shuffled_behaviours_leave_every_auc_at_chance(planted, stage):
+    model, tokenizer, task, frame, answered = planted(PlantedAlike, 24)
     shuffled = answered.assign(behavior=np.random.default_rng(0).permutation(answered.behavior))
-    result, *_ = study(
-        model, tokenizer, task, shuffled, parameters(n_prompts=400, n_samples=1, n_resamples=20)
-    )
+    made = (model, tokenizer, task, frame, shuffled)
+    result = stage(made, n_prompts=400, n_samples=1, n_resamples=20).result
     aucs = [
         result["prompt_only_auc"],
         *result["lens"]["auc"],
@@ -510,20 +520,21 @@ EMPTIED = {
 
 
 @pytest.mark.parametrize("what", EMPTIED)
-def test_the_stage_and_its_figures_survive_what_a_tiny_run_lacks(planted, what):
-    model, tokenizer, task, _, answered = planted(Planted)
-    result, tables, _ = study(
-        model, tokenizer, task, answered[EMPTIED[what]], parameters(n_samples=2, n_resamples=5)
-    )
+def test_the_stage_and_its_figures_survive_what_a_tiny_run_lacks(planted, stage, what):
+    model, tokenizer, task, frame, answered = planted(Planted)
+    made = (model, tokenizer, task, frame, answered[EMPTIED[what]])
+    lab = stage(made, n_samples=2, n_resamples=5)
+    result = lab.result
     json.dumps(result, allow_nan=False)
     assert result["lens"]["auc"] == [None, None] or what == "no train"
-    confounds_room.movement(tables["context"])
-    confounds_room.reading(
-        tables["reading"],
-        (result["prompt_only_auc"], result["prompt_only_interval"]),
-        0.75,
-        result["lens"]["readable_layer"],
-    )
-    confounds_room.guessing(tables["guessing"], result["guessing"])
-    confounds_room.splits(tables["split"], result["split"]["best_layer"])
-    confounds_room.plt.close("all")
+    drawings = [
+        figures.movement(lab.table("context"), result["context"]),
+        figures.reading(lab.table("reading"), result),
+        figures.guessing(lab.table("guessing"), result["guessing"]),
+        figures.splits(lab.table("split"), result["split"]),
+    ]
+    figures.plt.close("all")
+    assert [drawing.name for drawing in drawings] == ["context", "lens", "guessing", "split"]
+    said = " ".join([*answers(result), *(drawing.alt for drawing in drawings)])
+    assert "None" not in said and "nan" not in said
+    assert "undefined" in said

@@ -1,6 +1,4 @@
-"""Figures of lab 09: one for each thing that else could explain the prediction. Tables of
-`confounds` in, matplotlib figures out.
-"""
+"""Figures of lab 09: one for each thing that else could explain the prediction."""
 
 from __future__ import annotations
 
@@ -8,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from memgen.figures.style import COLOR, WIDTH, plt, share_axis
+from memgen.figures.style import COLOR, WIDTH, Drawing, plt, share_axis
+from memgen.stats.reported import shown
 
 PAIRS = {
     "flip": ("behaviour flips", "black", "o", "-"),
@@ -29,6 +28,10 @@ SAMPLES = {
     "other": ("neither", COLOR["null"], "black"),
 }
 KIND = {"flip": "prompts\nthat flip", "stable": "prompts\nthat do not"}
+
+
+def _listed(values) -> str:
+    return ", ".join(map(shown, values))
 
 
 def _curve(
@@ -60,9 +63,9 @@ def _layer_axis(ax, n_layer: int) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
 
-def movement(table: pd.DataFrame):
+def movement(table: pd.DataFrame, found: dict) -> Drawing:
     """Pairs of test keys along the NMD direction of the train keys: mean (left) and mean absolute
-    (right) projection by layer, one line a kind of pair.
+    (right) projection by layer, one line per kind of pair. `found`: the stage's `context` result.
     """
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.9))
     for ax, column, title in zip(axes, ("mean", "size"), ("net movement", "movement either way")):
@@ -76,20 +79,32 @@ def movement(table: pd.DataFrame):
     axes[0].set_ylabel("projection (1: train flips' mean)")
     axes[1].set_ylim(bottom=min(0, axes[1].get_ylim()[0]))
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return fig
+    means = "; ".join(
+        f"{name} (n={found[f'n_{kind}']}): {_listed(found[kind])}"
+        for kind, name in (("flip", "Flips"), ("memory", "memory stays"), ("rule", "rule stays"))
+    )
+    return Drawing(
+        fig,
+        alt=f"Projection of pairs of test keys on the NMD direction by layer. {means}. Absolute size:"
+        f" flips {_listed(found['flip_size'])}, behaviour stays {_listed(found['same_size'])}",
+        caption="Pairs of test keys along the direction that the train keys' flip pairs give, each layer"
+        " its own; 1 (dash-dotted): as far as those move on average. Left: mean. Pairs whose behaviour"
+        " stays have no sign of their own, so only a drift would show there. Right: mean of the"
+        " absolute movement, which shows how far the words alone push the state. Intervals by"
+        " bootstrap over keys.",
+        name="context",
+    )
 
 
-def reading(
-    table: pd.DataFrame,
-    prompt_only: tuple[float | None, list[float | None]],
-    readable: float,
-    readable_layer: int | None,
-):
+def reading(table: pd.DataFrame, result: dict) -> Drawing:
     """AUC for the behaviour by layer, of the logit lens and of the probe; what the prompt's words
-    alone give as a grey band (`prompt_only`: AUC, interval).
+    alone give as a grey band. `result`: the stage's.
     """
     fig, ax = plt.subplots(figsize=(WIDTH, 4.2))
-    n_layer, (auc, (low, high)) = table.layer.max(), prompt_only
+    lens, auc, (low, high) = (
+        result[k] for k in ("lens", "prompt_only_auc", "prompt_only_interval")
+    )
+    n_layer, readable, first = table.layer.max(), lens["readable"], lens["readable_layer"]
     if auc is not None:
         ax.axhline(auc, color=COLOR["control"], lw=1.5, ls=":", label="the prompt's words alone")
     if low is not None:
@@ -97,8 +112,8 @@ def reading(
     for offset, (name, look) in zip((-0.05, 0.05), CURVE.items()):
         _curve(ax, table, name, look, offset)
     ax.axhline(readable, color="#009E73", lw=0.8, label=f"readable: lens at {readable:g}")
-    if readable_layer is not None:
-        ax.axvspan(readable_layer - 0.5, n_layer + 0.5, color="#009E73", alpha=0.07, lw=0)
+    if first is not None:
+        ax.axvspan(first - 0.5, n_layer + 0.5, color="#009E73", alpha=0.07, lw=0)
     lowest = np.nanmin([0.42, *table.lens_low - 0.02, *table.probe_low - 0.02])
     ax.set(
         ylabel="AUC for the behaviour, test keys",
@@ -107,14 +122,23 @@ def reading(
     )
     _layer_axis(ax, n_layer)
     fig.legend(loc="outside lower center", ncols=2)
-    return fig
+    return Drawing(
+        fig,
+        alt=f"AUC for the behaviour by layer on test keys (n={lens['n']}). Logit lens:"
+        f" {_listed(lens['auc'])}; probe: {_listed(lens['probe_auc'])}; the prompt's words alone:"
+        f" {shown(auc)}. The answer is readable from layer {first or 'none'} on",
+        caption="The probe beside what the model's own output layer reads from the same states. Shaded:"
+        f" from the first layer on whose lens AUC reaches {readable:g}. Grey band: a classifier that"
+        " sees the prompt's words only. Intervals by bootstrap over keys.",
+        name="lens",
+    )
 
 
-def guessing(table: pd.DataFrame, found: dict):
+def guessing(table: pd.DataFrame, found: dict) -> Drawing:
     """Left: what sampled answers show beside the greedy one, by kind of prompt; right: the
     first-token margin of the same prompts.
 
-    `found`: the stage's `guessing` result, for n and the interval of the agreement.
+    `found`: the stage's `guessing` result.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3), sharey=True, width_ratios=[1.5, 1])
     for y, kind in zip((1, 0), KIND):
@@ -157,13 +181,32 @@ def guessing(table: pd.DataFrame, found: dict):
         loc="outside lower center",
         ncols=3,
     )
-    return fig
+    kinds = (("flip", "prompts that flip"), ("stable", "prompts that do not"))
+    return Drawing(
+        fig,
+        alt="Sampled answers beside the greedy one: "
+        + "; ".join(f"{name} {_samples(found[kind])}" for kind, name in kinds),
+        caption=f"Answers sampled at temperature {found['temperature']:g} to test prompts: what they"
+        " show beside the greedy answer (black bar: 95 % interval of the agreement, over keys), and"
+        " how far apart the log-probabilities of the two answers' first tokens are (box: quartiles).",
+        name="guessing",
+    )
 
 
-def splits(table: pd.DataFrame, best_layer: int | None):
+def _samples(x: dict) -> str:
+    same, opposite, other = (shown(x[name], ".0%") for name in SAMPLES)
+    margin = shown(x["margin_median"], ".1f")
+    return (
+        f"(n={x['n']}): same {same}, opposite {opposite}, neither {other}, median first-token margin"
+        f" {margin} nats"
+    )
+
+
+def splits(table: pd.DataFrame, found: dict) -> Drawing:
     """Cross-validated AUC among train prompts by layer, with folds of whole keys and with random
-    folds; what lies between them is the leak.
+    folds; what lies between them is the leak. `found`: the stage's `split` result.
     """
+    best_layer = found["best_layer"]
     fig, ax = plt.subplots(figsize=(WIDTH, 3.9))
     ax.fill_between(
         table.layer, table.by_key, table.random, color=SPLIT["random"][1], alpha=0.15, lw=0
@@ -183,4 +226,13 @@ def splits(table: pd.DataFrame, best_layer: int | None):
     )
     _layer_axis(ax, table.layer.max())
     fig.legend(loc="outside lower center", ncols=3)
-    return fig
+    return Drawing(
+        fig,
+        alt=f"Cross-validated AUC by layer among {found['n']} train prompts of {found['n_keys']} keys."
+        f" Folds of whole keys: {_listed(found['by_key'])}; random folds: {_listed(found['random'])};"
+        f" difference at the best layer {shown(found['leak'])}",
+        caption="What lies between the two lines is what a probe gains from having seen other prompts"
+        " of the same key. Same penalty, same number of folds; an AUC compares prompts of one fold."
+        " Intervals by bootstrap over keys.",
+        name="split",
+    )

@@ -1,184 +1,122 @@
-"""What else could explain that a behaviour is foretold: the words, the answer itself, chance, the
-key.
+"""What else could explain that a behaviour can be predicted: words, answer, chance, key.
 
-Five ways to be fooled, each measured on one model. Labels are 1 = generalization, 0 = memorization.
-Whatever is fitted or chosen uses train keys; whatever is reported comes from test keys, but for the
-comparison of two splits, which stays among train keys. Intervals are a bootstrap over keys. A
-number that does not exist (no such pair, one behaviour only) is nan in the tables and None in the
-result.
+Labels are 1 = generalization, 0 = memorization. Whatever is fitted or chosen uses train keys; whatever
+is reported comes from test keys, but for the comparison of two splits, which stays among train keys.
+Intervals are a bootstrap over keys. A number that does not exist (no such pair, one behaviour only) is
+nan in the tables and None in the result.
 """
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 import pandas as pd
 import torch
 
 from memgen.config.analyses import ConfoundsParameters
-from memgen.models.generate import sample_answers, tokenize_prompts
+from memgen.models.generate import Sampling, sample_answers, tokenize_prompts
 from memgen.models.sites import bare
 from memgen.neurons.baselines import prompt_scores
 from memgen.neurons.lens import first_token_margins, first_tokens, lens_error, lens_logits
-from memgen.neurons.movement import context
 from memgen.neurons.pairs import flips
-from memgen.neurons.probes import probe_scores, refuse_shared_keys
-from memgen.neurons.splits import compare_splits
-from memgen.neurons.states import hidden_states, is_rule, labelled
+from memgen.neurons.probes import Examples, probe_scores, refuse_shared_keys
+from memgen.neurons.states import LabelledStates, different_prompts, is_rule
 from memgen.stats.auc import roc_auc
 from memgen.stats.columns import columns, interval_pairs, numbers
-from memgen.stats.intervals import NAN, Bootstrap, interval, number, weighted_mean
+from memgen.stats.intervals import NAN, interval, number, weighted_mean
+from memgen.stats.reported import between, ends, shown
 from memgen.tasks import Task, instances
 from memgen.tasks.answers import behaviors
-from memgen.tasks.dataset import spread
-from memgen.terms import BEHAVIORS
+from memgen.terms import BEHAVIORS, OTHER, OTHER_CODE
 
-PROBE_COLUMNS = {
+KINDS = ("flip", "stable")
+PROBE_COLUMNS = {  # name in the result: column of the table
     "probe_auc": "probe",
     "lead": "lead",
     "gain": "gain",
-}  # name in the result: column of the table
-
-
-def study(
-    model, tokenizer, task: Task, answered: pd.DataFrame, p: ConfoundsParameters
-) -> tuple[dict, dict[str, pd.DataFrame], dict]:
-    """All five measurements: `(result, tables, seconds)` of the stage. Tables: `context`,
-    `reading`, `guessing`, `split`.
-    """
-    began = time.monotonic()
-    parts = {split: labelled(answered, split, p.n_prompts) for split in ("train", "test")}
-    states = {
-        split: hidden_states(model, tokenizer, part.prompt, p.site) for split, part in parts.items()
-    }
-    context_result, context_table = context(model, tokenizer, answered, p)
-    reading_result, reading_table = read_answers(model, tokenizer, parts, states, p)
-    guessing_result, guessing_table = guessing(model, tokenizer, task, answered, p)
-    split_result, split_table = compare_splits(
-        states["train"],
-        is_rule(parts["train"]),
-        parts["train"].key.to_numpy(),
-        p.seed,
-        p.n_resamples,
-    )
-    reading_result["lens"] |= at_layer(reading_table, split_result["best_layer"], "best")
-    result = {
-        "site": p.site,
-        "n_train": len(parts["train"]),
-        "n_test": len(parts["test"]),
-        "n_test_keys": int(parts["test"].key.nunique()),
-        "context": context_result,
-        **reading_result,
-        "guessing": guessing_result,
-        "split": split_result,
-    }
-    tables = {
-        "context": context_table,
-        "reading": reading_table,
-        "guessing": guessing_table,
-        "split": split_table,
-    }
-    return result, tables, {"seconds": round(time.monotonic() - began, 1)}
+}
 
 
 def read_answers(
-    model,
-    tokenizer,
-    parts: dict[str, pd.DataFrame],
-    states: dict[str, np.ndarray],
-    p: ConfoundsParameters,
+    model, tokenizer, train: LabelledStates, test: LabelledStates, p: ConfoundsParameters
 ) -> tuple[dict, pd.DataFrame]:
     """Logit lens, probe and prompt-only classifier on the prompts whose two answers differ in their
     first token, the only one this position writes.
     """
-    tokens = {split: first_tokens(tokenizer, part) for split, part in parts.items()}
-    differ = {split: pair[:, 0] != pair[:, 1] for split, pair in tokens.items()}
-    kept = {split: part[differ[split]].reset_index(drop=True) for split, part in parts.items()}
-    states, tokens = (
-        {split: arrays[split][differ[split]] for split in parts} for arrays in (states, tokens)
-    )
-    logits = lens_logits(model, states["test"], tokens["test"])
+    n_asked = len(test)
+    (train, _), (test, tokens) = (_told_apart(tokenizer, part) for part in (train, test))
+    logits = lens_logits(model, test.states, tokens)
     margins = logits[..., 1] - logits[..., 0]
-    labels, keys = (
-        {split: of(rows) for split, rows in kept.items()}
-        for of in (is_rule, lambda rows: rows.key.to_numpy())
-    )
-    words = word_scores(tokenizer, kept, p.seed)
-    result, table = leakage(margins, states, words, labels, keys, p.readable, p.seed, p.n_resamples)
-    error = lens_error(model, tokenizer, kept["test"], tokens["test"], margins[:, -1])
-    prompt = _auc_interval(labels["test"], keys["test"], words, p.seed, p.n_resamples)
+    words = word_scores(tokenizer, train.rows, test.rows, p.seed)
+    result, table = leakage(margins, words, train.examples, test.examples, p)
+    error = lens_error(model, tokenizer, test.rows, tokens, margins[:, -1])
+    prompt = _over_keys(p, roc_auc, test.examples.keys, test.examples.labels, words)
+    own = None if np.isnan(error) else error <= torch.finfo(bare(model).dtype).eps ** 0.5
     return {
         "lens": {
             **result,
-            "share_used": len(kept["test"]) / len(parts["test"]) if len(parts["test"]) else None,
+            "share_used": len(test) / n_asked if n_asked else None,
             "error": number(error),
-            "is_the_models_own": (
-                None if np.isnan(error) else error <= torch.finfo(bare(model).dtype).eps ** 0.5
-            ),
+            "is_the_models_own": own,
         },
         "prompt_only_auc": number(prompt.estimate),
-        "prompt_only_interval": [number(prompt.low), number(prompt.high)],
+        "prompt_only_interval": ends(prompt),
     }, table
+
+
+def _told_apart(tokenizer, part: LabelledStates) -> tuple[LabelledStates, np.ndarray]:
+    """The prompts whose answers differ in their first token, with these tokens `[n, 2]`."""
+    tokens = first_tokens(tokenizer, part.rows)
+    differ = tokens[:, 0] != tokens[:, 1]
+    return part[differ], tokens[differ]
 
 
 def leakage(
     margins: np.ndarray,
-    states: dict[str, np.ndarray],
     words: np.ndarray,
-    labels: dict[str, np.ndarray],
-    keys: dict[str, np.ndarray],
-    readable: float,
-    seed: int,
-    n_resamples: int,
+    train: Examples,
+    test: Examples,
+    p: ConfoundsParameters,
 ) -> tuple[dict, pd.DataFrame]:
     """AUC for the behaviour by layer, of the lens margin (rule answer over memory answer) and of a
     probe, on the same test prompts.
 
     Of test prompts: margins `[n, L]`, and words `[n]`, the score of a classifier that sees the
-    prompt only. By split (`train`, `test`): states `[n, L, d]`, labels and keys `[n]`. The probe is
-    that of `prediction.probe_by_layer`; nothing about the lens is fitted. The answer counts as
-    readable from the first layer on whose lens AUC reaches `readable` (here, on test keys: this
-    describes the lens, nothing is tuned by it); `before` is the layer just below it (the last layer
-    where none reaches it). `lead` is what the probe's AUC has over the lens's, `gain` what it has
-    over that of the words. Columns of the table: layer (from 1), lens, probe, lead and gain, each
-    with _low and _high, n, n_keys.
+    prompt only. The probe is that of lab 05, fitted on `train`; nothing about the lens is fitted. The
+    answer counts as readable from the first layer on whose lens AUC reaches `p.readable` (here, on
+    test keys: this describes the lens, nothing is tuned by it); `before` is the layer just below it
+    (the last layer where none reaches it). `lead` is what the probe's AUC has over the lens's, `gain`
+    what it has over that of the words. Columns of the table: layer (from 1), lens, probe, lead and
+    gain, each with _low and _high, n, n_keys.
     """
-    refuse_shared_keys(keys["train"], keys["test"])
-    truth, of, rows = labels["test"], keys["test"], []
+    refuse_shared_keys(train.keys, test.keys)
+    truth, keys, rows = test.labels, test.keys, []
     for layer in range(margins.shape[1]):
         scores = np.full(len(truth), np.nan)
-        if len(labels["train"]):
-            scores = probe_scores(
-                states["train"][:, layer],
-                labels["train"],
-                keys["train"],
-                states["test"][:, layer],
-                seed=seed,
-            )
+        if len(train.labels):
+            x, new = train.at(layer).states, test.at(layer).states
+            scores = probe_scores(x, train.labels, train.keys, new, seed=p.seed)
         lens, probe = (
-            _auc_interval(truth, of, values, seed, n_resamples)
-            for values in (margins[:, layer], scores)
+            _over_keys(p, roc_auc, keys, truth, values) for values in (margins[:, layer], scores)
         )
         lead, gain = (
-            interval(_auc_lead, of, truth, scores, other, seed=seed, n_resamples=n_resamples)
+            _over_keys(p, _auc_lead, keys, truth, scores, other)
             for other in (margins[:, layer], words)
         )
         rows.append(
-            {"layer": layer + 1, "n": len(truth), "n_keys": len(np.unique(of))}
+            {"layer": layer + 1, "n": len(truth), "n_keys": len(np.unique(keys))}
             | columns(lens=lens, probe=probe, lead=lead, gain=gain)
         )
     table = pd.DataFrame(rows)
-    reached = np.flatnonzero(table.lens >= readable)
+    reached = np.flatnonzero(table.lens >= p.readable)
     layer = int(reached[0]) + 1 if len(reached) else None
     before = len(table) if layer is None else layer - 1  # 0: there is no layer below the first
     result = {
         "auc": numbers(table.lens),
         "auc_interval": interval_pairs(table, "lens"),
         "n": len(truth),
-        "n_keys": len(np.unique(of)),
-        "n_train": len(labels["train"]),
-        "readable": readable,
+        "n_keys": len(np.unique(keys)),
+        "n_train": len(train.labels),
+        "readable": p.readable,
         "readable_layer": layer,
         "layer_before": before or None,
     }
@@ -199,25 +137,20 @@ def at_layer(table: pd.DataFrame, layer: int | None, name: str) -> dict:
     }
 
 
-def word_scores(tokenizer, parts: dict[str, pd.DataFrame], seed: int) -> np.ndarray:
+def word_scores(tokenizer, train: pd.DataFrame, test: pd.DataFrame, seed: int) -> np.ndarray:
     """Log odds of generalization `[n]` of the test prompts from which token stands where in the
     prompt, without the model.
     """
-    train, test = parts["train"], parts["test"]
     if train.empty or test.empty:
         return np.full(len(test), np.nan)
-    ids = tokenize_prompts(tokenizer, [*train.prompt, *test.prompt])[
-        0
-    ].numpy()  # together, so that a column is one place, counted from the end
-    return prompt_scores(
-        ids[: len(train)], is_rule(train), train.key.to_numpy(), ids[len(train) :], seed=seed
-    )
+    # tokenized together, so that a column is one place, counted from the end
+    ids = tokenize_prompts(tokenizer, [*train.prompt, *test.prompt])[0].numpy()
+    old, new = ids[: len(train)], ids[len(train) :]
+    return prompt_scores(old, is_rule(train), train.key.to_numpy(), new, seed=seed)
 
 
-def _auc_interval(
-    labels: np.ndarray, keys: np.ndarray, scores: np.ndarray, seed: int, n_resamples: int
-) -> Bootstrap:
-    return interval(roc_auc, keys, labels, scores, seed=seed, n_resamples=n_resamples)
+def _over_keys(p: ConfoundsParameters, statistic, keys: np.ndarray, *arrays: np.ndarray):
+    return interval(statistic, keys, *arrays, seed=p.seed, n_resamples=p.n_resamples)
 
 
 def _auc_lead(labels, first, second, weights):
@@ -236,20 +169,9 @@ def flipping_and_stable(answered: pd.DataFrame, limit: int) -> dict[str, pd.Data
     constant = kinds.index[(kinds["nunique"] == 1) & (kinds["size"] > 1)]
     flipping = test.loc[sorted({*pairs.memory, *pairs.rule})]
     stable = test[
-        test.group.isin(constant) & (test.behavior != "other") & ~test.prompt.isin(flipping.prompt)
+        test.group.isin(constant) & (test.behavior != OTHER) & ~test.prompt.isin(flipping.prompt)
     ]
-    found = {"flip": flipping, "stable": stable}
-    return {
-        kind: (
-            spread(
-                rows.sort_values(["key", "group", "rephrasing"], kind="stable").drop_duplicates(
-                    "prompt"
-                ),
-                limit,
-            ).reset_index(drop=True)
-        )
-        for kind, rows in found.items()
-    }
+    return {k: different_prompts(rows, limit) for k, rows in zip(KINDS, (flipping, stable))}
 
 
 def guessing(
@@ -258,84 +180,55 @@ def guessing(
     """Sampled behaviours beside the greedy one, and the first-token margin, of prompts that flip
     and of prompts that do not.
 
-    The table has one row a prompt: kind, key, behavior (greedy), the shares of samples that show
-    the same behaviour (`agreement`), the `opposite` one and neither (`other`), and `margin`, how
-    far apart the log-probabilities of the two answers' first tokens are (nan where that token is
-    one).
+    One row per prompt: kind, key, behavior (greedy), the shares of samples that show the same
+    behaviour (`agreement`), the `opposite` one and neither (`other`), and `margin`, how far apart the
+    log-probabilities of the two answers' first tokens are (nan where that token is one).
     """
-    tables = []
-    for which, (kind, rows) in enumerate(
-        flipping_and_stable(answered, max(1, p.n_prompts // 2)).items()
-    ):
+    asked, tables = flipping_and_stable(answered, max(1, p.n_prompts // 2)), {}
+    for which, (kind, rows) in enumerate(asked.items()):
         table = rows[["key", "behavior"]].assign(
             kind=kind, agreement=NAN, opposite=NAN, other=NAN, margin=NAN
         )
         if len(rows):
+            sampling = Sampling(p.n_samples, p.temperature, p.seed + which)
             texts = sample_answers(
-                model,
-                tokenizer,
-                list(rows.prompt),
-                p.n_samples,
-                p.temperature,
-                task.max_answer_tokens,
-                p.seed + which,
+                model, tokenizer, list(rows.prompt), task.max_answer_tokens, sampling
             )
             codes = np.stack(
-                [
-                    behaviors(task, [row] * p.n_samples, samples)
-                    for row, samples in zip(instances(rows), texts)
-                ]
+                [behaviors(task, [r] * len(ts), ts) for r, ts in zip(instances(rows), texts)]
             )  # [n, samples]
             greedy = rows.behavior.map(BEHAVIORS.index).to_numpy()[:, None]
             table = table.assign(
                 agreement=(codes == greedy).mean(1),
                 opposite=(codes == 1 - greedy).mean(1),
-                other=(codes == BEHAVIORS.index("other")).mean(1),
+                other=(codes == OTHER_CODE).mean(1),
                 margin=first_token_margins(model, tokenizer, rows),
             )
-        tables.append(table)
-    result = {
-        kind: summary(table, p.seed, p.n_resamples)
-        for kind, table in zip(("flip", "stable"), tables)
-    }
-    both = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
-    gap = interval(
-        _gap,
-        both.key.to_numpy(),
-        both.agreement.to_numpy(),
-        (both.kind == "stable").to_numpy(),
-        seed=p.seed,
-        n_resamples=p.n_resamples,
+        tables[kind] = table
+    both = pd.concat(
+        [table for table in tables.values() if len(table)] or list(tables.values()),
+        ignore_index=True,
     )
+    stays = (both.kind == "stable").to_numpy()
+    gap = _over_keys(p, _gap, both.key.to_numpy(), both.agreement.to_numpy(), stays)
     return {
         "n_samples": p.n_samples,
         "temperature": p.temperature,
-        **result,
+        **{kind: summary(table, p) for kind, table in tables.items()},
         "gap": number(gap.estimate),
-        "gap_interval": [number(gap.low), number(gap.high)],
+        "gap_interval": ends(gap),
     }, both
 
 
-def summary(table: pd.DataFrame, seed: int, n_resamples: int) -> dict:
+def summary(table: pd.DataFrame, p: ConfoundsParameters) -> dict:
     """Mean shares with intervals over keys, and the quartiles of the margins, of one kind of
     prompts in the table of `guessing`.
     """
     found: dict = {"n": len(table), "n_keys": int(table.key.nunique())}
     for name in ("agreement", "opposite", "other"):
-        share = interval(
-            weighted_mean,
-            table.key.to_numpy(),
-            table[name].to_numpy(),
-            seed=seed,
-            n_resamples=n_resamples,
-        )
-        found |= {
-            name: number(share.estimate),
-            "interval" if name == "agreement" else f"{name}_interval": [
-                number(share.low),
-                number(share.high),
-            ],
-        }
+        share = _over_keys(p, weighted_mean, table.key.to_numpy(), table[name].to_numpy())
+        label = "interval" if name == "agreement" else f"{name}_interval"
+        found |= {name: number(share.estimate), label: ends(share)}
     margins = table.margin.dropna()
     quartiles = numbers(margins.quantile([0.25, 0.5, 0.75])) if len(margins) else [None] * 3
     return found | {
@@ -357,3 +250,53 @@ def _gap(agreement, stable, weights):
         np.divide(part, n, out=np.full(len(weights), np.nan), where=n > 0) for part, n in totals
     )
     return stays - turns
+
+
+def checks(r: dict, answered: pd.DataFrame) -> list[tuple[str, bool | None]]:
+    """What has to hold, in words, and whether it does (None: not known)."""
+    train, test = (set(answered.key[answered.split == name]) for name in ("train", "test"))
+    error = shown(r["lens"]["error"], ".1e")
+    return [
+        ("train and test keys are disjoint", not train & test),
+        (
+            "at the last layer the lens is the model's own output"
+            f" (largest relative difference {error})",
+            r["lens"]["is_the_models_own"],
+        ),
+    ]
+
+
+def answers(r: dict) -> list[str]:
+    """What the five measurements say, a line each."""
+    c, x, g, s = r["context"], r["lens"], r["guessing"], r["split"]
+
+    def number_of(part: dict, name: str, form: str = ".2f", interval: str = "") -> str:
+        pair = part[interval or f"{name}_interval"]
+        return f"{shown(part[name], form)} {between(pair, form)}"
+
+    def agreement(kind: str) -> str:
+        return number_of(g[kind], "agreement", ".0%", "interval")
+
+    def last_layer(kind: str) -> str:
+        return f"{shown(c[kind][-1])} {between(c[f'{kind}_interval'][-1])}"
+
+    before = "no layer lies before it"
+    if x["layer_before"]:
+        before = (
+            f"at layer {x['layer_before']} the probe has AUC {number_of(x, 'probe_auc_before')}, over"
+            f" the lens {number_of(x, 'lead_before', '+.2f')}, over the words"
+            f" {number_of(x, 'gain_before', '+.2f')}"
+        )
+    best = s["best_layer"] or "none"
+    return [
+        f"context: in the last layer, flips move {last_layer('flip')} along the direction"
+        f" (n={c['n_flip']}), pairs whose behaviour stays {last_layer('same')} (n={c['n_same']})",
+        f"answer: readable from layer {x['readable_layer'] or 'none'} on; {before}",
+        f"words: AUC {number_of(r, 'prompt_only_auc', interval='prompt_only_interval')} without the"
+        f" model; the probe at layer {best} (best on train keys) {number_of(x, 'probe_auc_best')}"
+        f" (n={x['n']})",
+        f"guessing: {agreement('flip')} of the samples agree with the greedy answer where prompts flip"
+        f" (n={g['flip']['n']}), {agreement('stable')} where they do not (n={g['stable']['n']})",
+        f"key: a random split lifts the AUC by {number_of(s, 'leak', '+.2f')} at layer {best}"
+        f" (n={s['n']})",
+    ]

@@ -1,25 +1,11 @@
-"""What a model answers, and which behaviour that is.
+"""What a model writes: greedy answers, samples, first-token scores. The only caller of `generate`.
 
-What else could explain that a behaviour is foretold: the words, the answer itself, chance, the
-key.
-
-Five ways to be fooled, each measured on one model. Labels are 1 = generalization, 0 = memorization.
-Whatever is fitted or chosen uses train keys; whatever is reported comes from test keys, but for the
-comparison of two splits, which stays among train keys. Intervals are a bootstrap over keys. A
-number that does not exist (no such pair, one behaviour only) is nan in the tables and None in the
-result.
-
-Open points of the reviewers: clusters and synergy, whether the flip is binary, why the
-directions differ, an instruction instead, hybrid prompts.
-
-The cell of each direction is the one that lab 06 chose on validation keys; nothing is chosen here,
-and everything that is reported comes from test keys. The *margin* is log p(first token of the
-rule's answer) - log p(first token of the memory's) at the decision position: positive leans to the
-rule. Prompts whose two answers begin with the same token have none and are left out wherever it is
-used.
+Decoding is greedy (temperature 0) unless a name says otherwise.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -37,26 +23,34 @@ def tokenize_prompts(tokenizer, prompts: list[str]) -> tuple[torch.Tensor, torch
     return batch["input_ids"], batch["attention_mask"]
 
 
+def _continued(model, tokenizer, ids: torch.Tensor, mask: torch.Tensor, length: int, **sampling):
+    """The new tokens of every row, at most `length`."""
+    output = model.generate(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        max_new_tokens=length,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **sampling or {"do_sample": False},
+    )
+    return output[:, ids.shape[1] :]
+
+
+def _texts(tokenizer, tokens: torch.Tensor) -> list[str]:
+    """Every row of tokens as text, up to its end mark."""
+    end, rows = tokenizer.eos_token_id, tokens.tolist()
+    return [tokenizer.decode(row[: row.index(end)] if end in row else row) for row in rows]
+
+
 @torch.inference_mode()
 def answer(
     model, tokenizer, prompts: list[str], max_new_tokens: int, batch_size: int = 512
 ) -> list[str]:
-    """Greedy answers (temperature 0), without the end mark; a batch ends when all its answers have."""
+    """Greedy answers, without the end mark; a batch ends when all its answers have."""
     texts: list[str] = []
     for start in range(0, len(prompts), batch_size):
         ids, mask = tokenize_prompts(tokenizer, prompts[start : start + batch_size])
-        output = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-        for row in output[:, ids.shape[1] :].tolist():
-            if tokenizer.eos_token_id in row:
-                row = row[: row.index(tokenizer.eos_token_id)]
-            texts.append(tokenizer.decode(row))
+        texts += _texts(tokenizer, _continued(model, tokenizer, ids, mask, max_new_tokens))
     return texts
 
 
@@ -85,49 +79,44 @@ def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) 
     return logits[:, -1].float().log_softmax(-1).cpu()
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn: `n_samples` to each prompt, from the whole vocabulary at `temperature`,
+    by a random stream that depends on `seed` alone.
+    """
+
+    n_samples: int
+    temperature: float
+    seed: int
+
+
 @torch.inference_mode()
 def sample_answers(
     model,
     tokenizer,
     prompts: list[str],
-    n_samples: int,
-    temperature: float,
     max_new_tokens: int,
-    seed: int,
+    sampling: Sampling,
     batch_size: int = 512,
 ) -> list[list[str]]:
-    """`n_samples` answers to each prompt, drawn from the whole vocabulary at `temperature`, without
-    the end mark. `batch_size`: answers at a time.
+    """Sampled answers to each prompt, without the end mark. `batch_size`: answers at a time.
 
     The caller's stream of random numbers is left as it was.
     """
-    per_batch, texts = max(1, batch_size // n_samples), []
+    n, texts = sampling.n_samples, []
+    per_batch = max(1, batch_size // n)
+    how = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.manual_seed(sampling.seed)
         for start in range(0, len(prompts), per_batch):
             ids, mask = tokenize_prompts(tokenizer, prompts[start : start + per_batch])
-            output = model.generate(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                max_new_tokens=max_new_tokens,
-                do_sample=True,
-                temperature=temperature,
-                top_k=0,
-                top_p=1.0,
-                num_return_sequences=n_samples,
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
+            drawn = _texts(
+                tokenizer,
+                _continued(
+                    model, tokenizer, ids, mask, max_new_tokens, num_return_sequences=n, **how
+                ),
             )
-            rows = output[:, ids.shape[1] :].tolist()
-            decoded = [
-                tokenizer.decode(
-                    row[: row.index(tokenizer.eos_token_id)]
-                    if tokenizer.eos_token_id in row
-                    else row
-                )
-                for row in rows
-            ]
-            texts += [decoded[i : i + n_samples] for i in range(0, len(decoded), n_samples)]
+            texts += [drawn[i : i + n] for i in range(0, len(drawn), n)]
     return texts
 
 
@@ -138,14 +127,7 @@ def decode(
     """Greedy continuation of left-padded rows, `[rows, max_new_tokens]`, on the CPU; after its end
     token a row is -1.
     """
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )[:, ids.shape[1] :].cpu()
+    output = _continued(model, tokenizer, ids, mask, max_new_tokens).cpu()
     output = torch.nn.functional.pad(
         output, (0, max_new_tokens - output.shape[1]), value=tokenizer.eos_token_id
     )

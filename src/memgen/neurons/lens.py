@@ -1,12 +1,4 @@
-"""What else could explain that a behaviour is foretold: the words, the answer itself, chance, the
-key.
-
-Five ways to be fooled, each measured on one model. Labels are 1 = generalization, 0 = memorization.
-Whatever is fitted or chosen uses train keys; whatever is reported comes from test keys, but for the
-comparison of two splits, which stays among train keys. Intervals are a bootstrap over keys. A
-number that does not exist (no such pair, one behaviour only) is nan in the tables and None in the
-result.
-"""
+"""The logit lens: what each layer says of two answers, in the model's own output vocabulary."""
 
 from __future__ import annotations
 
@@ -39,7 +31,7 @@ def lens_logits(model, states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     if name not in FINAL_NORM:
         raise ArchitectureError(
             f"the final norm of {name} is unknown; known are those of {', '.join(FINAL_NORM)} (a"
-            " new one is a line in memgen.confounds.FINAL_NORM)"
+            " new one is a line in memgen.neurons.lens.FINAL_NORM)"
         )
     head, chosen = core.get_output_embeddings(), torch.as_tensor(tokens, device=core.device)
     normed = core.get_submodule(FINAL_NORM[name])(
@@ -64,6 +56,13 @@ def first_tokens(tokenizer, rows: pd.DataFrame) -> np.ndarray:
     return np.array(columns, dtype=np.int64).T.reshape(-1, 2)
 
 
+def answer_scores(model, tokenizer, rows: pd.DataFrame, tokens: np.ndarray) -> np.ndarray:
+    """The model's own log-probabilities of some first answer tokens, ids `[n, k]`: `[n, k]`."""
+    prompts = tokenize_prompts(tokenizer, list(rows.prompt))
+    log = first_token_log_probabilities(model, *prompts).numpy()
+    return np.take_along_axis(log, tokens, axis=1)
+
+
 def lens_error(
     model, tokenizer, rows: pd.DataFrame, tokens: np.ndarray, margins: np.ndarray
 ) -> float:
@@ -72,22 +71,15 @@ def lens_error(
     """
     if rows.empty:
         return NAN
-    pair = np.take_along_axis(
-        first_token_log_probabilities(
-            model, *tokenize_prompts(tokenizer, list(rows.prompt))
-        ).numpy(),
-        tokens,
-        axis=1,
-    )
+    pair = answer_scores(model, tokenizer, rows, tokens)
     own = pair[:, 1] - pair[:, 0]
     return float(np.abs(own - margins).max() / max(1.0, np.abs(own).max()))
 
 
 def first_token_margins(model, tokenizer, rows: pd.DataFrame) -> np.ndarray:
-    """|log P(rule answer's first token) - log P(memory answer's)| in nats, `[n]`; nan where they are the same token."""
+    """|log P(rule answer's first token) - log P(memory answer's)| in nats, `[n]`; nan where they are
+    the same token.
+    """
     tokens = first_tokens(tokenizer, rows)
-    log = first_token_log_probabilities(
-        model, *tokenize_prompts(tokenizer, list(rows.prompt))
-    ).numpy()
-    pair = np.take_along_axis(log, tokens, axis=1)
+    pair = answer_scores(model, tokenizer, rows, tokens)
     return np.where(tokens[:, 0] == tokens[:, 1], np.nan, np.abs(pair[:, 1] - pair[:, 0]))

@@ -1,12 +1,4 @@
-"""What else could explain that a behaviour is foretold: the words, the answer itself, chance, the
-key.
-
-Five ways to be fooled, each measured on one model. Labels are 1 = generalization, 0 = memorization.
-Whatever is fitted or chosen uses train keys; whatever is reported comes from test keys, but for the
-comparison of two splits, which stays among train keys. Intervals are a bootstrap over keys. A
-number that does not exist (no such pair, one behaviour only) is nan in the tables and None in the
-result.
-"""
+"""Does a state move along NMD because of the behaviour, or because the words change? (Lab 09.)"""
 
 from __future__ import annotations
 

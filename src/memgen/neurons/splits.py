@@ -1,38 +1,29 @@
-"""What else could explain that a behaviour is foretold: the words, the answer itself, chance, the
-key.
-
-Five ways to be fooled, each measured on one model. Labels are 1 = generalization, 0 = memorization.
-Whatever is fitted or chosen uses train keys; whatever is reported comes from test keys, but for the
-comparison of two splits, which stays among train keys. Intervals are a bootstrap over keys. A
-number that does not exist (no such pair, one behaviour only) is nan in the tables and None in the
-result.
-"""
+"""What a probe gains from having seen the same keys: random folds against folds of whole keys."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from memgen.neurons.probes import N_FOLDS
+from memgen.neurons.probes import N_FOLDS, Examples
 from memgen.stats.auc import roc_auc
 from memgen.stats.columns import columns, interval_pairs, numbers
 from memgen.stats.intervals import interval, number
 
-C = 0.1  # inverse strength of the L2 penalty where two splits are compared: fixed, so that nothing but the split differs
+C = 0.1  # inverse strength of the L2 penalty: fixed, so that nothing but the split differs
 
 
-def compare_splits(
-    states: np.ndarray, labels: np.ndarray, keys: np.ndarray, seed: int, n_resamples: int
-) -> tuple[dict, pd.DataFrame]:
+def compare_splits(train: Examples, seed: int, n_resamples: int) -> tuple[dict, pd.DataFrame]:
     """Cross-validated AUC of one probe among train prompts by layer, with folds of whole keys and
     with folds of random prompts.
 
-    states: `[n, L, d]`; labels, keys: `[n]`. Same penalty, same number of folds; only the split
+    Same penalty, same number of folds; only the split
     differs. An AUC compares prompts of the same fold only (each fold has a probe of its own, whose
     scores need no common zero). The best layer is the one with the highest AUC by key. Columns of
     the table: layer (from 1), by_key, random and leak (their difference), each with _low and _high,
     n, n_keys.
     """
+    states, labels, keys = train.states, train.labels, train.keys
     folds = {
         "by_key": fold_numbers(labels, keys, seed, by_key=True),
         "random": fold_numbers(labels, keys, seed, by_key=False),
@@ -68,7 +59,7 @@ def compare_splits(
         "n_keys": int(at.n_keys),
         "best_layer": best + 1 if np.isfinite(at.by_key) else None,
         "leak": number(at.leak),
-        "leak_interval": [number(at.leak_low), number(at.leak_high)],
+        "leak_interval": numbers([at.leak_low, at.leak_high]),
         "by_key_best": number(at.by_key),
         "random_best": number(at.random),
     }

@@ -1,23 +1,8 @@
-"""What else could explain that a behaviour is foretold: the words, the answer itself, chance, the
-key.
-
-Five ways to be fooled, each measured on one model. Labels are 1 = generalization, 0 = memorization.
-Whatever is fitted or chosen uses train keys; whatever is reported comes from test keys, but for the
-comparison of two splits, which stays among train keys. Intervals are a bootstrap over keys. A
-number that does not exist (no such pair, one behaviour only) is nan in the tables and None in the
-result.
-
-Which part of the recipe matters: the chosen shift with one ingredient exchanged at a time, at
-the same size, on the same test prompts.
-
-The shift under test is the cell that the intervention stage chose on validation keys; nothing is
-tuned here. Neurons, values and probes come from the train pairs. Every additive variant has the L2
-norm of that shift over all layers together, so what differs is where it points, not how far it
-goes. At another site the norm is matched relative to the states there; a clamp has no fixed norm,
-and what it moved by is reported.
-"""
+"""Reading a model's hidden states at the decision position, of labelled prompts and of train pairs."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -26,24 +11,54 @@ import torch
 from memgen.models.generate import tokenize_prompts
 from memgen.models.hooks import capture
 from memgen.neurons.pairs import flips
+from memgen.neurons.probes import Examples
 from memgen.tasks.dataset import spread
 from memgen.terms import SITES
+
+
+def different_prompts(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """At most `limit` different prompts of these answered ones, evenly over the keys."""
+    rows = rows.sort_values(["key", "group", "rephrasing"], kind="stable")
+    return spread(rows.drop_duplicates("prompt"), limit).reset_index(drop=True)
 
 
 def labelled(answered: pd.DataFrame, split: str, limit: int) -> pd.DataFrame:
     """At most `limit` different conflict prompts of a split that show one of the two behaviours,
     evenly over the keys.
     """
-    chosen = answered[(answered.split == split) & (answered.behavior != "other")]
-    chosen = chosen.sort_values(["key", "group", "rephrasing"], kind="stable").drop_duplicates(
-        "prompt"
+    return different_prompts(
+        answered[(answered.split == split) & (answered.behavior != "other")], limit
     )
-    return spread(chosen, limit).reset_index(drop=True)
 
 
 def is_rule(rows: pd.DataFrame) -> np.ndarray:
     """Labels `[n]`: 1 generalization, 0 memorization."""
     return (rows.behavior == "generalization").to_numpy().astype(int)
+
+
+@dataclass(frozen=True)
+class LabelledStates:
+    """Prompts that show one of the two behaviours, with their hidden states `[n, L, d]`."""
+
+    rows: pd.DataFrame
+    states: np.ndarray
+
+    @property
+    def examples(self) -> Examples:
+        """What probes take."""
+        return Examples(self.states, is_rule(self.rows), self.rows.key.to_numpy())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, chosen: np.ndarray) -> LabelledStates:
+        """Those where the mask `[n]` is true."""
+        return LabelledStates(self.rows[chosen].reset_index(drop=True), self.states[chosen])
+
+
+def read_labelled(model, tokenizer, rows: pd.DataFrame, site: str) -> LabelledStates:
+    """The prompts that `labelled` gives, with their states at a site."""
+    return LabelledStates(rows, hidden_states(model, tokenizer, rows.prompt, site))
 
 
 def hidden_states(model, tokenizer, prompts, site: str) -> np.ndarray:
