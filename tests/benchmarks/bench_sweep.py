@@ -14,7 +14,7 @@ medians are printed:
   new token
 * bare decode    the same and one cached pass per further token of the answer (what `generate` must
   at least do)
-* full, to the end   `run_cells(early_end=False)`: the same rows and tokens as `bare decode`
+* full, to the end   `run_cells` with `early_end=False`: the same rows and tokens as `bare decode`
 * full           `run_cells`: the full grid as the study runs it
 * race           `race`: the cell with most successes only
 * plain          hooks + `generate`, cell by cell (`--plain`; slow), whose answers must be those of
@@ -28,12 +28,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from dataclasses import replace
 
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from memgen.models.hooks import capture, shift
-from memgen.steering.engine import run_cells
+from memgen.steering.engine import Decoding, run_cells
 from memgen.steering.prompts import Prompts
 from memgen.steering.race import race
 from memgen.terms import POSITIONS, SITES
@@ -161,20 +162,14 @@ def main() -> None:
     else:
         model = random_gpt2(args)
     sets = scenario(model, args)
-    options = {
-        "site": args.site,
-        "positions": args.positions,
-        "rows_per_batch": args.rows,
-        "max_new_tokens": args.new,
-    }
+    decoding = Decoding(args.site, args.positions, args.new, rows_per_batch=args.rows)
+    to_the_end = replace(decoding, early_end=False)
     works = {
         "bare prompt": lambda: bare(model, sets, args, 1),
         "bare decode": lambda: bare(model, sets, args, args.new),
-        "full, to the end": lambda: [
-            run_cells(model, p, d, early_end=False, **options) for p, d, _ in sets
-        ],
-        "full": lambda: [run_cells(model, p, d, **options) for p, d, _ in sets],
-        "race": lambda: [race(model, p, d, target, **options) for p, d, target in sets],
+        "full, to the end": lambda: [run_cells(model, p, d, to_the_end) for p, d, _ in sets],
+        "full": lambda: [run_cells(model, p, d, decoding) for p, d, _ in sets],
+        "race": lambda: [race(model, p, d, target, decoding) for p, d, target in sets],
     }
     if args.plain:
         works["plain"] = lambda: plain(model, sets, args)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -42,9 +42,7 @@ from memgen.terms import MEMORY_CODE, OTHER_CODE, POSITIONS, RULE_CODE
 
 @dataclass
 class _Shared:
-    """The unsteered pass over prompts, by block: its output, and its keys and values `[P, heads, T,
-    d_head]`.
-    """
+    """The unsteered pass over prompts, by block: outputs, keys and values `[P, heads, T, d_head]`."""
 
     outputs: list
     keys: list[torch.Tensor]
@@ -63,12 +61,8 @@ def _skipped(blocks: Iterable[nn.Module], output: Callable[[], object]) -> Itera
 
 def _unsteered(model: nn.Module, prompts: Prompts, depth: int) -> _Shared:
     """Run prompts through the first `depth` blocks, without any shift."""
-    core, blocks, outputs, cache = (
-        bare(model),
-        site_modules(model, "resid_post"),
-        [],
-        DynamicCache(),
-    )
+    core, blocks = bare(model), site_modules(model, "resid_post")
+    outputs, cache = [], DynamicCache()
     if depth:
         keep = [lambda module, args, output: outputs.append(output)] * depth
         with hooked(blocks[:depth], keep), _skipped(blocks[depth:], lambda: outputs[-1]):
@@ -86,46 +80,83 @@ def _unsteered(model: nn.Module, prompts: Prompts, depth: int) -> _Shared:
 
 @dataclass(frozen=True)
 class Decoding:
-    """What is the same for all rows of one sweep."""
+    """How the rows of a sweep are shifted and decoded; None: what the model or the candidates say."""
 
-    site: str
-    positions: str
-    max_new_tokens: int
-    eos_token_id: int
-    early_end: bool
-    looked_for: tuple[
-        bool, bool
-    ]  # which of the two candidates matter: a row ends when it fits none of these
+    site: str = "resid_post"
+    positions: str = "all"
+    max_new_tokens: int | None = None  # by default as many as the longest candidate has
+    eos_token_id: int | None = None  # by default the model's
+    rows_per_batch: int = 512
+    early_end: bool = True  # False: every row goes on until all have ended, as in `generate`
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Cells and prompts where the model is, checked, with everything that their rows share."""
+
+    model: nn.Module
+    prompts: Prompts
+    deltas: torch.Tensor  # [C, n_layer, d_model]
+    decoding: Decoding
+    looked_for: tuple[bool, bool]  # which candidates matter: a row ends when it fits none of these
 
     @classmethod
     def of(
         cls,
-        model,
-        prompts,
-        site,
-        positions,
-        max_new_tokens,
-        eos_token_id,
-        early_end,
-        looked_for=(True, True),
-    ) -> Decoding:
-        """With the defaults that come from the model and the candidates filled in."""
-        if max_new_tokens is None:
-            max_new_tokens = prompts.candidates.shape[-1]
-        if eos_token_id is None:
-            eos_token_id = bare(model).config.eos_token_id
-        return cls(site, positions, max_new_tokens, eos_token_id, early_end, looked_for)
+        model: nn.Module,
+        prompts: Prompts,
+        deltas: torch.Tensor,
+        decoding: Decoding,
+        looked_for: tuple[bool, bool] = (True, True),
+    ) -> Sweep:
+        """Candidates at least as long as an answer, the defaults filled in; errors as in `run_cells`."""
+        core, longest = bare(model), prompts.candidates.shape[-1]
+        n_layer = len(site_modules(model, decoding.site))
+        if decoding.positions not in POSITIONS:
+            raise ValueError(
+                f"positions {decoding.positions!r} is unknown; choose one of {', '.join(POSITIONS)}"
+            )
+        if deltas.ndim != 3 or not len(deltas):
+            raise ValueError(f"deltas {list(deltas.shape)} is not [cells, n_layer, d_model]")
+        check_delta(deltas, n_layer, core.config.hidden_size)
+        end, new = decoding.eos_token_id, decoding.max_new_tokens
+        decoding = replace(
+            decoding,
+            eos_token_id=core.config.eos_token_id if end is None else end,
+            max_new_tokens=longest if new is None else new,
+        )
+        if decoding.eos_token_id is None:
+            raise ValueError("eos_token_id: the model's configuration has none, give it")
+        for name in ("rows_per_batch", "max_new_tokens"):
+            if (value := getattr(decoding, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        missing = max(0, decoding.max_new_tokens - longest)
+        candidates = torch.nn.functional.pad(prompts.candidates, (0, missing), value=-1)
+        tensors = (prompts.input_ids, prompts.attention_mask, candidates)
+        prompts = Prompts(*(tensor.to(core.device) for tensor in tensors))
+        deltas = deltas.to(device=core.device, dtype=core.dtype)
+        return cls(model, prompts, deltas, decoding, looked_for)
+
+
+def _beginning(sweep: Sweep, shared: _Shared, prompt: torch.Tensor, skip: int):
+    """How rows start: token ids, positions, key-value cache, and what the skipped blocks give."""
+    ids, positions = (
+        sweep.prompts.input_ids[prompt],
+        position_ids(sweep.prompts.attention_mask[prompt]),
+    )
+    cache = DynamicCache()
+    if sweep.decoding.positions == "decision":
+        for layer, (keys, values) in enumerate(zip(shared.keys, shared.values)):
+            cache.update(keys[prompt, :, :-1], values[prompt, :, :-1], layer)
+        ids, positions = ids[:, -1:], positions[:, -1:]
+    if not skip:
+        return ids, positions, cache, None
+    below = shared.outputs[skip - 1]
+    return ids, positions, cache, with_vector(below, vector_of(below)[prompt])
 
 
 def _answer_rows(
-    model: nn.Module,
-    prompts: Prompts,
-    shared: _Shared,
-    skip: int,
-    deltas: torch.Tensor,
-    cell: torch.Tensor,
-    prompt: torch.Tensor,
-    run: Decoding,
+    sweep: Sweep, shared: _Shared, skip: int, cell: torch.Tensor, prompt: torch.Tensor
 ) -> torch.Tensor:
     """Which candidates the greedy answers equal, `[rows, 2]`; row r is prompt `prompt[r]` under
     `deltas[cell[r]]`.
@@ -133,25 +164,17 @@ def _answer_rows(
     The first `skip` blocks of the prompt's pass come from `shared`; with `"decision"` it is instead
     every block's pass over all prompt tokens but the last.
     """
-    core, blocks, cache = bare(model), site_modules(model, "resid_post"), DynamicCache()
-    fits = torch.tensor(run.looked_for, device=core.device).repeat(len(cell), 1)
+    model, decoding, candidates = sweep.model, sweep.decoding, sweep.prompts.candidates
+    core, blocks = bare(model), site_modules(model, "resid_post")
+    fits = torch.tensor(sweep.looked_for, device=core.device).repeat(len(cell), 1)
     ended = torch.zeros(len(cell), dtype=torch.bool, device=core.device)
     live = torch.arange(len(cell), device=core.device)  # the rows still in the batch
-    ids, mask = prompts.input_ids[prompt], prompts.attention_mask[prompt]
-    positions = position_ids(mask)
-    if run.positions == "decision":
-        for layer, (keys, values) in enumerate(zip(shared.keys, shared.values)):
-            cache.update(keys[prompt, :, :-1], values[prompt, :, :-1], layer)
-        ids, positions = ids[:, -1:], positions[:, -1:]
-    resumed = (
-        with_vector(shared.outputs[skip - 1], vector_of(shared.outputs[skip - 1])[prompt])
-        if skip
-        else None
-    )
+    mask = sweep.prompts.attention_mask[prompt]
+    ids, positions, cache, resumed = _beginning(sweep, shared, prompt, skip)
 
-    for step in range(run.max_new_tokens):
+    for step in range(decoding.max_new_tokens):
         with (
-            shift(model, run.site, deltas[cell[live]]),
+            shift(model, decoding.site, sweep.deltas[cell[live]]),
             _skipped(blocks[:skip] if step == 0 else (), lambda: resumed),
         ):
             logits = core(
@@ -163,115 +186,71 @@ def _answer_rows(
                 logits_to_keep=1,
             ).logits
         chosen = logits[:, -1].argmax(-1)
-        token = chosen.masked_fill(
-            ended[live], -1
-        )  # after its end token an answer is padded like the candidates
-        fits[live] &= prompts.candidates[prompt[live], :, step] == token[:, None]
-        ended[live] |= token == run.eos_token_id
-        going_on = (
-            ~ended[live] & fits[live].any(-1) if run.early_end else ~ended.all().expand(len(live))
-        )
-        if step + 1 == run.max_new_tokens or not going_on.any():
+        token = chosen.masked_fill(ended[live], -1)  # after its end padded as the candidates are
+        fits[live] &= candidates[prompt[live], :, step] == token[:, None]
+        ended[live] |= token == decoding.eos_token_id
+        if decoding.early_end:
+            going_on = ~ended[live] & fits[live].any(-1)
+        else:
+            going_on = ~ended.all().expand(len(live))
+        if step + 1 == decoding.max_new_tokens or not going_on.any():
             break
         if not going_on.all():
             live, chosen, mask = live[going_on], chosen[going_on], mask[going_on]
             cache.batch_select_indices(going_on.nonzero()[:, 0])
-        if (
-            step == 0
-        ):  # the skipped blocks' keys and values are needed only now, and only for the rows that go on
+        if step == 0:  # the skipped blocks' keys and values are needed only now, by the rows left
+            rows = prompt[live]
             for layer in range(skip):
-                cache.update(
-                    shared.keys[layer][prompt[live]], shared.values[layer][prompt[live]], layer
-                )
+                cache.update(shared.keys[layer][rows], shared.values[layer][rows], layer)
         ids, mask = chosen[:, None], torch.nn.functional.pad(mask, (0, 1), value=1)
         positions = mask.sum(-1, keepdim=True) - 1
-    return fits & (prompts.candidates[prompt, :, run.max_new_tokens :] == -1).all(-1)
+    return fits & (candidates[prompt, :, decoding.max_new_tokens :] == -1).all(-1)
 
 
-def matched_candidates(
-    model: nn.Module, prompts: Prompts, deltas: torch.Tensor, rows_per_batch: int, run: Decoding
-) -> torch.Tensor:
+def matched_candidates(sweep: Sweep) -> torch.Tensor:
     """Which candidates the answers equal, `[C, P, 2]`, for all cells on all prompts."""
-    n_layer = deltas.shape[1]
+    deltas, decoding = sweep.deltas, sweep.decoding
+    n_layer, size = deltas.shape[1], decoding.rows_per_batch
     touched = deltas.any(-1)  # [C, n_layer]
     lowest = torch.where(touched.any(-1), touched.int().argmax(-1), n_layer)
-    if run.positions == "decision":
+    if decoding.positions == "decision":
         skips, depth = torch.zeros_like(lowest), n_layer
     else:
         # resid_post is edited after its block, so that block is still the same for all cells
-        skips = (lowest + (run.site == "resid_post")).clamp(max=n_layer)
+        skips = (lowest + (decoding.site == "resid_post")).clamp(max=n_layer)
         depth = int(skips.max())
-    matches = torch.zeros(len(deltas), len(prompts), 2, dtype=torch.bool, device=deltas.device)
-    everyone = torch.arange(len(prompts), device=deltas.device)
-    with evaluating(model):
-        for chunk in everyone.split(rows_per_batch):
-            part = prompts[chunk]
-            shared = _unsteered(model, part, depth)
+    matches = torch.zeros(
+        len(deltas), len(sweep.prompts), 2, dtype=torch.bool, device=deltas.device
+    )
+    everyone = torch.arange(len(sweep.prompts), device=deltas.device)
+    with evaluating(sweep.model):
+        for chunk in everyone.split(size):
+            part = replace(sweep, prompts=sweep.prompts[chunk])
+            shared = _unsteered(sweep.model, part.prompts, depth)
             for skip in skips.unique().tolist():
                 cells = (skips == skip).nonzero()[:, 0]
-                rows = torch.cartesian_prod(cells, everyone[: len(part)])
-                for cell, prompt in (batch.unbind(-1) for batch in rows.split(rows_per_batch)):
-                    matches[cell, chunk[prompt]] = _answer_rows(
-                        model, part, shared, skip, deltas, cell, prompt, run
-                    )
+                rows = torch.cartesian_prod(cells, everyone[: len(chunk)])
+                for cell, prompt in (batch.unbind(-1) for batch in rows.split(size)):
+                    found = _answer_rows(part, shared, skip, cell, prompt)
+                    matches[cell, chunk[prompt]] = found
     return matches
-
-
-def placed(
-    model: nn.Module, prompts: Prompts, deltas: torch.Tensor, rows_per_batch: int, run: Decoding
-) -> tuple[Prompts, torch.Tensor]:
-    """Prompts and deltas on the model's device, candidates at least as long as an answer; checks
-    everything first.
-    """
-    core = bare(model)
-    n_layer = len(site_modules(model, run.site))
-    if run.positions not in POSITIONS:
-        raise ValueError(
-            f"positions {run.positions!r} is unknown; choose one of {', '.join(POSITIONS)}"
-        )
-    if deltas.ndim != 3 or not len(deltas):
-        raise ValueError(f"deltas {list(deltas.shape)} is not [cells, n_layer, d_model]")
-    check_delta(deltas, n_layer, core.config.hidden_size)
-    if run.eos_token_id is None:
-        raise ValueError("eos_token_id: the model's configuration has none, give it")
-    for name, value in (("rows_per_batch", rows_per_batch), ("max_new_tokens", run.max_new_tokens)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
-    missing = max(0, run.max_new_tokens - prompts.candidates.shape[-1])
-    candidates = torch.nn.functional.pad(prompts.candidates, (0, missing), value=-1)
-    placed = (
-        tensor.to(core.device) for tensor in (prompts.input_ids, prompts.attention_mask, candidates)
-    )
-    return Prompts(*placed), deltas.to(device=core.device, dtype=core.dtype)
 
 
 @torch.inference_mode()
 def run_cells(
-    model: nn.Module,
-    prompts: Prompts,
-    deltas: torch.Tensor,
-    *,
-    site: str = "resid_post",
-    positions: str = "all",
-    rows_per_batch: int = 512,
-    early_end: bool = True,
-    max_new_tokens: int | None = None,
-    eos_token_id: int | None = None,
+    model: nn.Module, prompts: Prompts, deltas: torch.Tensor, decoding: Decoding = Decoding()
 ) -> torch.Tensor:
     """Behaviour of every cell on every prompt: int8 `[C, P]`, 0 memorization, 1 generalization, 2
     other.
 
-    `deltas`: `[C, n_layer, d_model]`, one shift per cell; `site` and `positions` as in
-    `memgen.hooks.shift`. An answer is greedy and ends with `eos_token_id` (the model's by default)
-    or after `max_new_tokens` (by default as many as the longest candidate has). It counts as a
-    behaviour if it equals that candidate, end token included (memorization, should both candidates
-    be the same). `early_end=False` lets every row go on until all have ended, as `generate` does:
-    the same codes for more work. Errors: `ValueError` for an unknown site, `positions` or
-    architecture, for deltas that are not finite or of another shape, and for sizes below 1.
+    `deltas`: `[C, n_layer, d_model]`, one shift per cell; site and positions as in `hooks.shift`. An
+    answer is greedy and ends with the end token or after `max_new_tokens`. It counts as a behaviour if
+    it equals that candidate, end token included (memorization, should both candidates be the same).
+    `early_end=False` gives the same codes for more work. Errors: `ValueError` for an unknown site,
+    `positions` or architecture, for deltas that are not finite or of another shape, and for sizes
+    below 1.
     """
-    run = Decoding.of(model, prompts, site, positions, max_new_tokens, eos_token_id, early_end)
-    prompts, deltas = placed(model, prompts, deltas, rows_per_batch, run)
-    memory, rule = matched_candidates(model, prompts, deltas, rows_per_batch, run).cpu().unbind(-1)
+    memory, rule = matched_candidates(Sweep.of(model, prompts, deltas, decoding)).cpu().unbind(-1)
     codes = torch.full(memory.shape, OTHER_CODE, dtype=torch.int8)
     codes[rule] = RULE_CODE
     codes[memory] = MEMORY_CODE

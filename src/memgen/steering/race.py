@@ -1,33 +1,29 @@
-"""The steering sweep: every cell (one shift of the hidden states) on every prompt, in few forward
-passes.
-
-Plain hooks + `generate` run one cell after another. Here a *row* is a cell and a prompt, rows of
-many cells share a batch with one shift per row, and work that cannot change the outcome is left
-out:
-
-* what lies before the first edit is computed once per prompt and shared by all cells: with
-  `positions="all"` the prompt's pass through the blocks below the edit, with `"decision"` the
-  prompt's tokens before the last one;
-* a row leaves the batch as soon as its answer is complete or fits none of the two answers that are
-  looked for;
-* in a `race`, cells that cannot become the best leave on a subset of the prompts.
-
-The answers are those of plain hooks + `generate` (`do_sample=False`). Everything is greedy and
-deterministic.
-"""
+"""The race: the cell with most successes, without running every cell on every prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from scipy.stats import binom, hypergeom
 from torch import nn
 
-from memgen.steering.engine import Decoding, matched_candidates, placed
+from memgen.steering.engine import Decoding, Sweep, matched_candidates
 from memgen.steering.prompts import Prompts
 from memgen.terms import MEMORY_CODE, RULE_CODE
+
+
+@dataclass(frozen=True)
+class Rules:
+    """`order`: which of equally good cells is preferred, a permutation of the cells (by default 0, 1,
+    ...). `risk`: bounds the chance, over orders of the prompts, of losing the cell that the full grid
+    would choose; 0: the result is certain. `seed`: of the order of the prompts.
+    """
+
+    order: Sequence[int] | None = None
+    risk: float = 0.05
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,22 +38,59 @@ class RaceResult:
     rows_run: int
 
 
+class _Standings:
+    """Who has won and been seen where, bool `[cells, prompts]`, and who can still win."""
+
+    def __init__(self, succeeds: Callable, order: list[int], n_prompts: int, level: float):
+        self.succeeds, self.level = succeeds, level
+        self.preference = {cell: -place for place, cell in enumerate(order)}
+        self.won, self.seen = torch.zeros(2, len(order), n_prompts, dtype=torch.bool)
+
+    def run(self, cells: list[int], prompts: torch.Tensor) -> None:
+        if len(prompts):
+            index = (torch.tensor(cells)[:, None], prompts)
+            self.won[index], self.seen[index] = self.succeeds(cells, prompts), True
+
+    def score(self, cell: int) -> tuple[int, int]:
+        return int(self.won[cell].sum()), self.preference[cell]
+
+    def finish(self, cell: int) -> None:
+        """Run it on all prompts that are left."""
+        self.run([cell], (~self.seen[cell]).nonzero()[:, 0])
+
+    def leads(self, cell: int, champion: int | None) -> bool:
+        """Is it ahead of the champion on the prompts that it was run on?"""
+        if champion is None:
+            return True
+        same = int((self.won[champion] & self.seen[cell]).sum())
+        return self.score(cell) > (same, self.preference[champion])
+
+    def can_win(self, cell: int, champion: int, tested: bool) -> bool:
+        won, seen = self.won, self.seen
+        successes, preference = self.score(cell)
+        if (successes + int((~seen[cell]).sum()), preference) < self.score(champion):
+            return False
+        if not tested:
+            return True
+        ahead = int((won[champion] & ~won[cell] & seen[cell]).sum())
+        behind = int((won[cell] & ~won[champion]).sum())
+        paired = binom.sf(ahead - 1, ahead + behind, 0.5)
+        total = hypergeom.cdf(
+            successes, won.shape[1], int(won[champion].sum()), int(seen[cell].sum())
+        )
+        return min(paired, total) > self.level
+
+
 def race_rows(
     succeeds: Callable[[list[int], torch.Tensor], torch.Tensor],
     n_cells: int,
     n_prompts: int,
-    *,
-    order: Sequence[int] | None = None,
-    risk: float = 0.05,
+    rules: Rules = Rules(),
     rows_per_batch: int = 512,
-    seed: int = 0,
 ) -> RaceResult:
-    """Find the cell with most successes without running every cell on every prompt.
+    """Find the cell with most successes. `succeeds(cells, prompts)` runs rows, bool `[cells, prompts]`.
 
-    `succeeds(cells, prompts)` runs rows, `[cells, prompts]` bool. Ties go to the cell that comes
-    first in `order` (a permutation of the cells, by default 0, 1, ...).
-
-    All cells run side by side, block by block, in an order of the prompts drawn from `seed`.
+    All cells run side by side, block by block, in an order of the prompts drawn from the seed.
     Whichever is ahead of the champion is at once run on all prompts, and becomes the champion if it
     ends with more successes. A cell is out
 
@@ -66,70 +99,43 @@ def race_rows(
     * up to half of the prompts, also when it is too unlikely to have as many successes on all
       prompts as the champion has: by an exact binomial test on the discordant prompts (one of the
       two succeeds), or by the hypergeometric probability of so few successes among the prompts
-      seen. The level of one test is `risk` / (2 x cells x looks): `risk` then bounds the chance,
-      over orders of the prompts, of losing the cell that the full grid would choose. `risk=0`
-      switches the tests off: the result is then certain.
+      seen. The level of one test is `risk` / (2 x cells x looks). `risk=0` switches the tests off.
 
     The second half of the prompts starts with those where the champion failed: other cells mostly
     fail there too, which uses up the failures they can afford.
     """
-    order = list(range(n_cells) if order is None else order)
+    order, risk = list(range(n_cells) if rules.order is None else rules.order), rules.risk
     if sorted(order) != list(range(n_cells)):
         raise ValueError(f"order is not a permutation of the {n_cells} cells")
     if not 0 <= risk < 1:
         raise ValueError(f"risk must be in [0, 1), not {risk}")
     if n_cells < 1 or n_prompts < 1:
         raise ValueError(f"nothing to race: {n_cells} cells, {n_prompts} prompts")
-    preference = {cell: -place for place, cell in enumerate(order)}
-    won, seen = torch.zeros(2, n_cells, n_prompts, dtype=torch.bool)
-    queue = torch.randperm(n_prompts, generator=torch.Generator().manual_seed(seed))
+    queue = torch.randperm(n_prompts, generator=torch.Generator().manual_seed(rules.seed))
     screened = (n_prompts + 1) // 2
-    largest_block = -(
-        -n_prompts // 8
-    )  # few cells left must not mean that all prompts are run before the next look
+    # few cells left must not mean that all prompts are run before the next look
+    largest_block = -(-n_prompts // 8)
     looks = -(-screened // max(1, min(largest_block, rows_per_batch // n_cells)))
-    level = risk / (2 * n_cells * looks)  # two tests
-
-    def run(cells: list[int], prompts: torch.Tensor) -> None:
-        if len(prompts):
-            index = (torch.tensor(cells)[:, None], prompts)
-            won[index], seen[index] = succeeds(cells, prompts), True
-
-    def score(cell: int, extra: int = 0) -> tuple[int, int]:
-        return int(won[cell].sum()) + extra, preference[cell]
-
-    def can_win(cell: int, champion: int, tested: bool) -> bool:
-        if score(cell, extra=int((~seen[cell]).sum())) < score(champion):
-            return False
-        if not tested:
-            return True
-        ahead = int((won[champion] & ~won[cell] & seen[cell]).sum())
-        behind = int((won[cell] & ~won[champion]).sum())
-        paired = binom.sf(ahead - 1, ahead + behind, 0.5)
-        total = hypergeom.cdf(
-            int(won[cell].sum()), n_prompts, int(won[champion].sum()), int(seen[cell].sum())
-        )
-        return min(paired, total) > level
+    now = _Standings(succeeds, order, n_prompts, level=risk / (2 * n_cells * looks))  # two tests
 
     champion, left = None, order
     for half in (0, 1):
         prompts = queue[screened:] if half else queue[:screened]
         if half:
-            prompts = prompts[won[champion, prompts].int().argsort(stable=True)]
+            prompts = prompts[now.won[champion, prompts].int().argsort(stable=True)]
         while left and len(prompts):
             size = max(1, min(largest_block, rows_per_batch // len(left)))
-            run(left, prompts[:size])
+            now.run(left, prompts[:size])
             prompts = prompts[size:]
-            first = max(left, key=score)
-            if champion is None or score(first) > (
-                int((won[champion] & seen[first]).sum()),
-                preference[champion],
-            ):
-                run([first], (~seen[first]).nonzero()[:, 0])
-                champion = first if champion is None else max(first, champion, key=score)
+            first = max(left, key=now.score)
+            if now.leads(first, champion):
+                now.finish(first)
+                champion = first if champion is None else max(first, champion, key=now.score)
                 left = [cell for cell in left if cell != first]
-            left = [cell for cell in left if can_win(cell, champion, tested=risk > 0 and not half)]
-    return RaceResult(champion, won.sum(-1).tolist(), seen.sum(-1).tolist(), int(seen.sum()))
+            tested = risk > 0 and not half
+            left = [cell for cell in left if now.can_win(cell, champion, tested)]
+    successes, evaluated = now.won.sum(-1).tolist(), now.seen.sum(-1).tolist()
+    return RaceResult(champion, successes, evaluated, int(now.seen.sum()))
 
 
 @torch.inference_mode()
@@ -138,46 +144,23 @@ def race(
     prompts: Prompts,
     deltas: torch.Tensor,
     target_code: int,
-    *,
-    order: Sequence[int] | None = None,
-    risk: float = 0.05,
-    seed: int = 0,
-    site: str = "resid_post",
-    positions: str = "all",
-    rows_per_batch: int = 512,
-    max_new_tokens: int | None = None,
-    eos_token_id: int | None = None,
+    decoding: Decoding = Decoding(),
+    rules: Rules = Rules(),
 ) -> RaceResult:
     """The cell under which most prompts are answered with behaviour `target_code` (0 or 1), as
-    `run_cells` would find.
-
-    Rows end as soon as they cannot become the target behaviour. `order`, `risk`, `seed` as in
-    `race_rows`, the rest and the errors as in `run_cells`.
+    `run_cells` would find; errors as there. Rows end as soon as they cannot become that behaviour.
     """
     if target_code not in (MEMORY_CODE, RULE_CODE):
         raise ValueError(f"target_code must be {MEMORY_CODE} or {RULE_CODE}, not {target_code}")
     looked_for = (target_code == MEMORY_CODE, target_code == RULE_CODE)
-    run = Decoding.of(
-        model, prompts, site, positions, max_new_tokens, eos_token_id, True, looked_for
-    )
-    prompts, deltas = placed(model, prompts, deltas, rows_per_batch, run)
+    sweep = Sweep.of(model, prompts, deltas, replace(decoding, early_end=True), looked_for)
+    memory, rule = sweep.prompts.candidates.unbind(1)
     # run_cells calls an answer that fits both candidates memorization
-    possible = ~(prompts.candidates[:, 0] == prompts.candidates[:, 1]).all(-1) | (
-        target_code == MEMORY_CODE
-    )
+    possible = ~(memory == rule).all(-1) | (target_code == MEMORY_CODE)
 
     def succeeds(cells: list[int], index: torch.Tensor) -> torch.Tensor:
-        matches = matched_candidates(
-            model, prompts[index.to(possible.device)], deltas[cells], rows_per_batch, run
-        )
-        return (matches[..., target_code] & possible[index.to(possible.device)]).cpu()
+        index = index.to(possible.device)
+        part = replace(sweep, prompts=sweep.prompts[index], deltas=sweep.deltas[cells])
+        return (matched_candidates(part)[..., target_code] & possible[index]).cpu()
 
-    return race_rows(
-        succeeds,
-        len(deltas),
-        len(prompts),
-        order=order,
-        risk=risk,
-        rows_per_batch=rows_per_batch,
-        seed=seed,
-    )
+    return race_rows(succeeds, len(deltas), len(prompts), rules, decoding.rows_per_batch)

@@ -16,7 +16,7 @@ from memgen.models.load import load_trained
 from memgen.neurons.nmd import NeuronMaps
 from memgen.stats.intervals import wilson
 from memgen.steering.cells import Cell, cell_shift
-from memgen.steering.engine import run_cells
+from memgen.steering.engine import Decoding, run_cells
 from memgen.steering.prompts import Prompts, make_prompts
 from memgen.steering.race import race
 from memgen.store.reader import FinishedRun
@@ -82,45 +82,36 @@ class Steering:
     def choose(self, cells: list[Cell], rows: pd.DataFrame, direction: str):
         """Race the cells on these (validation) prompts; `(chosen cell, table of the race)`."""
         shifts = SIGN[direction] * np.stack([self.shift(cell) for cell in cells])
-        outcome = race(
+        found = race(
             self.model,
             self.prompts(rows),
             self.tensor(shifts),
             TARGET[direction],
-            site=self.site,
-            positions=self.positions,
-            **self._decoding(),
+            self._decoding(self.positions),
         )
-        table = pd.DataFrame(
-            [(c.top_n, c.alpha) for c in cells], columns=["top_n", "alpha"]
-        ).assign(successes=np.asarray(outcome.successes), evaluated=np.asarray(outcome.evaluated))
-        return cells[outcome.best], table
+        columns = {
+            "top_n": [cell.top_n for cell in cells],
+            "alpha": [cell.alpha for cell in cells],
+            "successes": found.successes,
+            "evaluated": found.evaluated,
+        }
+        return cells[found.best], pd.DataFrame(columns)
 
     def outcomes(
         self, shifts: np.ndarray, rows: pd.DataFrame, positions: Positions | None = None
     ) -> np.ndarray:
         """Behaviour codes `[cells, prompts]` under each shift (already signed for its direction)."""
-        return np.asarray(
-            run_cells(
-                self.model,
-                self.prompts(rows),
-                self.tensor(shifts),
-                site=self.site,
-                positions=positions or self.positions,
-                **self._decoding(),
-            )
-        )
+        decoding = self._decoding(positions or self.positions)
+        return np.asarray(run_cells(self.model, self.prompts(rows), self.tensor(shifts), decoding))
 
     def tensor(self, shifts: np.ndarray) -> torch.Tensor:
         """Shifts as float32, where the model is."""
         values = np.ascontiguousarray(shifts, dtype=np.float32)
         return torch.from_numpy(values).to(self.model.device)
 
-    def _decoding(self) -> dict:
-        return {
-            "max_new_tokens": self.task.max_answer_tokens,
-            "eos_token_id": self.tokenizer.eos_token_id,
-        }
+    def _decoding(self, positions: Positions) -> Decoding:
+        longest, end = self.task.max_answer_tokens, self.tokenizer.eos_token_id
+        return Decoding(self.site, positions, longest, end)
 
 
 def summary(codes: np.ndarray, direction: str) -> dict:

@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from memgen.models.hooks import shift
-from memgen.steering.engine import run_cells
+from memgen.steering.engine import Decoding, run_cells
 from memgen.steering.prompts import Prompts, make_prompts
-from memgen.steering.race import race, race_rows
+from memgen.steering.race import Rules, race, race_rows
 from memgen.terms import SITES
 
 LAYERS, WIDTH, VOCABULARY, PAD, END, NEW = 2, 32, 12, 0, 1, 4
@@ -124,15 +124,8 @@ def test_run_cells_equals_plain_hooks_and_generate(site, positions):
         met |= set(expected.flatten().tolist())
         for early_end in (True, False):
             for rows in (5, 512):
-                codes = run_cells(
-                    model,
-                    prompts,
-                    deltas,
-                    site=site,
-                    positions=positions,
-                    early_end=early_end,
-                    rows_per_batch=rows,
-                )
+                decoding = Decoding(site, positions, early_end=early_end, rows_per_batch=rows)
+                codes = run_cells(model, prompts, deltas, decoding)
                 assert codes.dtype == torch.int8 and torch.equal(codes, expected)
         assert not any(
             "forward" in vars(module) or module._forward_hooks for module in model.modules()
@@ -146,9 +139,8 @@ def test_the_length_limit_is_that_of_generate(max_new_tokens):
     prompts, deltas = scenario(model, "resid_post", "all")
     expected = plain_codes(model, prompts, deltas, "resid_post", "all", max_new_tokens)
     for early_end in (True, False):
-        codes = run_cells(
-            model, prompts, deltas, max_new_tokens=max_new_tokens, early_end=early_end
-        )
+        decoding = Decoding(max_new_tokens=max_new_tokens, early_end=early_end)
+        codes = run_cells(model, prompts, deltas, decoding)
         assert torch.equal(codes, expected)
 
 
@@ -171,7 +163,7 @@ def test_early_ends_and_shared_blocks_do_less_work():
         handle = model.transformer.h[block].mlp.register_forward_hook(
             lambda module, args, output: seen.append(output.shape[0] * output.shape[1])
         )
-        run_cells(model, prompts, deltas, **settings)
+        run_cells(model, prompts, deltas, Decoding(**settings))
         handle.remove()
         return sum(seen)
 
@@ -225,9 +217,9 @@ def test_bad_input_is_named():
         ({"max_new_tokens": 0}, "max_new_tokens"),
     ):
         with pytest.raises(ValueError, match=message):
-            run_cells(model, prompts, deltas, **settings)
+            run_cells(model, prompts, deltas, Decoding(**settings))
         with pytest.raises(ValueError, match=message):
-            race(model, prompts, deltas, 1, **settings)
+            race(model, prompts, deltas, 1, Decoding(**settings))
     with pytest.raises(ValueError, match="delta is not finite"):
         run_cells(model, prompts, deltas / 0)
     with pytest.raises(ValueError, match=r"deltas \[2, 32\] is not \[cells"):
@@ -237,9 +229,9 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="target_code"):
         race(model, prompts, deltas, 2)
     with pytest.raises(ValueError, match="order"):
-        race(model, prompts, deltas, 1, order=[0, 0, 1, 2, 3, 4])
+        race(model, prompts, deltas, 1, rules=Rules([0, 0, 1, 2, 3, 4]))
     with pytest.raises(ValueError, match="risk"):
-        race(model, prompts, deltas, 1, risk=1.0)
+        race(model, prompts, deltas, 1, rules=Rules(risk=1.0))
     with pytest.raises(ValueError, match="candidates"):
         Prompts(prompts.input_ids, prompts.attention_mask, prompts.candidates[:, :1])
     with pytest.raises(ValueError, match="attention_mask: pad on the left"):
@@ -272,9 +264,8 @@ def test_the_race_chooses_as_the_full_grid(risk):
         result = race_rows(
             lambda cells, prompts: won[cells][:, prompts],
             *won.shape,
-            risk=risk,
+            Rules(risk=risk, seed=seed),
             rows_per_batch=80,
-            seed=seed,
         )
         assert result.best == full_grid_choice(won)
         assert sum(result.evaluated) == result.rows_run
@@ -292,7 +283,7 @@ def test_ties_go_to_the_cell_that_is_preferred():
         result = race_rows(
             lambda cells, prompts: won[cells][:, prompts],
             *won.shape,
-            order=order,
+            Rules(order),
             rows_per_batch=80,
         )
         assert result.best == full_grid_choice(won, order)
@@ -328,21 +319,14 @@ def planted(model, n_prompts=60, seed=5) -> tuple[Prompts, torch.Tensor]:
 def test_the_race_on_a_planted_model_chooses_as_the_full_grid(target_code):
     model = build()
     prompts, deltas = planted(model)
-    codes = run_cells(model, prompts, deltas, positions="decision")
+    codes = run_cells(model, prompts, deltas, Decoding(positions="decision"))
     assert torch.equal(codes, plain_codes(model, prompts, deltas, "resid_post", "decision"))
     assert (codes[0] == 0).all() and (
         codes[4] == 1
     ).float().mean() > 0.5  # the plant does flip behaviour
     for order in (None, list(range(len(deltas)))[::-1]):
-        result = race(
-            model,
-            prompts,
-            deltas,
-            target_code,
-            order=order,
-            positions="decision",
-            rows_per_batch=40,
-        )
+        decoding = Decoding(positions="decision", rows_per_batch=40)
+        result = race(model, prompts, deltas, target_code, decoding, Rules(order))
         assert result.best == full_grid_choice(codes == target_code, order)
         assert result.rows_run < codes.numel()
         assert result.successes[result.best] == (codes[result.best] == target_code).sum()
