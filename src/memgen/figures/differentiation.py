@@ -1,99 +1,103 @@
-"""Figures: a table or arrays in, a matplotlib figure out. One style, one colour a behaviour,
-everywhere.
-
-The colours are Okabe and Ito's, which the colour-blind can tell apart; no figure relies on colour
-alone.
-"""
+"""Lab 04: maps of the neurons, where they lie, and what an adapter inherits from its base."""
 
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 
-from memgen.figures.style import COLOR, WIDTH, share_axis
+from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
+from memgen.neurons.nmd import NeuronMaps
+from memgen.neurons.selection import select_top
+from memgen.stats.reported import shown
 
 
-def neuron_heatmaps(maps: dict[str, np.ndarray]):
-    """Layer x neuron maps, one panel each, neurons sorted by the last map's last layer so that
-    structure shows; symmetric colour scale.
+def neuron_heatmaps(maps: NeuronMaps) -> Drawing:
+    """NMD and rho, layer by neuron, neurons sorted by NMD in the last layer so that structure shows;
+    symmetric colour scale.
     """
-    order = np.argsort(list(maps.values())[0][-1])
-    fig, axes = plt.subplots(len(maps), 1, figsize=(WIDTH, 1.75 * len(maps) + 0.4), squeeze=False)
-    for ax, (name, values) in zip(axes[:, 0], maps.items()):
+    fig, axes = plt.subplots(2, 1, figsize=(WIDTH, 3.9))
+    order = np.argsort(maps.nmd[-1])
+    for ax, values, title in zip(axes, (maps.nmd, maps.rho), ("NMD (rule − memory)", "rho")):
         limit = float(np.abs(values).max()) or 1.0
-        image = ax.imshow(
+        sns.heatmap(
             values[:, order],
-            aspect="auto",
+            ax=ax,
             cmap="PuOr",
             vmin=-limit,
             vmax=limit,
-            interpolation="nearest",
-        )
-        ax.set(
-            title=name,
-            ylabel="layer",
-            yticks=range(len(values)),
+            xticklabels=False,
             yticklabels=range(1, len(values) + 1),
+            cbar_kws={"pad": 0.01},
+            rasterized=True,
         )
-        fig.colorbar(image, ax=ax, pad=0.01)
-    axes[-1, 0].set_xlabel(
+        ax.set(title=title, ylabel="layer")
+    axes[-1].set_xlabel(
         "neuron (coordinate of the hidden state), sorted by its NMD in the last layer"
     )
-    return fig
+    by_layer = ", ".join(f"{v:.2f}" for v in np.abs(maps.rho).max(1))
+    return Drawing(
+        fig,
+        alt=f"Two heatmaps, layer by neuron: NMD and rho. Largest |rho| by layer: {by_layer}",
+        caption=(
+            "Every neuron of every layer. Orange and purple: which behaviour goes with the larger value."
+        ),
+        name="nmd-heatmap",
+    )
 
 
-def layer_distributions(
-    nmd: np.ndarray, null: np.ndarray | None, share: np.ndarray, null_share: np.ndarray
-):
-    """Left: |NMD| of each layer's neurons, behaviour pairs beside same-behaviour pairs; right:
-    share of significant neurons.
+def layer_distributions(r: dict, arrays: dict[str, np.ndarray]) -> Drawing:
+    """Left: |NMD| of each layer's neurons, behaviour pairs beside same-behaviour pairs; right: share of
+    significant neurons. `r`, `arrays`: what the lab left.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
-    layers = np.arange(1, len(nmd) + 1)
-    width = 0.36 if null is not None else 0.6
-    sets = [(np.abs(nmd), -0.2 if null is not None else 0, COLOR["generalization"])]
-    if null is not None:
-        sets.append((np.abs(null), 0.2, COLOR["null"]))
-    for values, offset, color in sets:
-        box = left.boxplot(
-            list(values),
+    nmd, shares = NeuronMaps.of(arrays, r["site"]).nmd, r["significant_share"]
+    layers, null_shares = np.arange(1, len(nmd) + 1), r["null_significant_share"]
+    kinds = ((nmd, -0.2, COLOR["generalization"]), (arrays["null_nmd"], 0.2, COLOR["null"]))
+    for values, offset, color in kinds:
+        left.boxplot(
+            list(np.abs(values)),
             positions=layers + offset,
-            widths=width,
+            widths=0.36,
             showfliers=False,
             patch_artist=True,
             manage_ticks=False,
+            boxprops={"facecolor": color, "alpha": 0.8},
+            medianprops={"color": "black"},
         )
-        for patch in box["boxes"]:
-            patch.set(facecolor=color, alpha=0.8)
-        for line in box["medians"]:
-            line.set_color("black")
     left.set(
         title="size of the difference", xlabel="layer", ylabel="|NMD| of its neurons", xticks=layers
     )
-    right.plot(layers, share, marker="o", color=COLOR["generalization"], label="behaviour differs")
-    right.plot(
-        layers,
-        null_share,
-        marker="s",
-        ls="--",
-        color=COLOR["other"],
-        label="behaviour stays (null)",
-    )
+    blue, grey = COLOR["generalization"], COLOR["other"]
+    right.plot(layers, shares, marker="o", color=blue, label="behaviour differs")
+    right.plot(layers, null_shares, marker="s", ls="--", color=grey, label="behaviour stays (null)")
     right.set(title="significant neurons", xlabel="layer", xticks=layers)
     share_axis(right)
     fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return fig
+    found, null = (", ".join(f"{v:.0%}" for v in values) for values in (shares, null_shares))
+    return Drawing(
+        fig,
+        alt=(
+            "Left: distribution of |NMD| by layer for pairs with different and with the same behaviour."
+            f" Right: share of significant neurons by layer: {found}; null: {null}"
+        ),
+        caption=(
+            "Left: size of the difference when the behaviour changes (blue) and when only the prompt"
+            " changes (grey). Right: neurons that differ after false-discovery control."
+        ),
+        name="layers",
+    )
 
 
-def top_neuron_map(rho: np.ndarray, mask: np.ndarray):
-    """Where the top neurons lie: how many in each layer, and |rho| of all neurons in decreasing
-    order by layer.
+def top_neuron_map(rho: np.ndarray) -> Drawing:
+    """Where the top tenth lies: how many in each layer, and |rho| of all neurons in decreasing order by
+    layer.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.1))
-    layers = np.arange(1, len(rho) + 1)
-    bars = left.bar(layers, mask.sum(axis=1), color=COLOR["generalization"])
-    left.bar_label(bars)
+    mask, layers = select_top(rho, 0.1), np.arange(1, len(rho) + 1)
+    counts = mask.sum(axis=1)
+    left.bar_label(left.bar(layers, counts, color=COLOR["generalization"]))
     left.set(
         title=f"top {mask.mean():.0%} of all neurons",
         xlabel="layer",
@@ -110,12 +114,20 @@ def top_neuron_map(rho: np.ndarray, mask: np.ndarray):
         ylim=(0, 1),
     )
     right.legend(ncols=2)
-    return fig
+    return Drawing(
+        fig,
+        alt=(
+            f"Left: number of the top tenth of neurons in each layer: {', '.join(map(str, counts))}."
+            " Right: |rho| of each layer's neurons in decreasing order."
+        ),
+        caption="Where the tenth of all neurons with the highest |rho| lies.",
+        name="top-neurons",
+    )
 
 
-def inheritance(comparison: dict, curve: pd.DataFrame):
-    """Left: mean |NMD| by layer with the adapter on, off, and of the difference. Right: behaviour
-    along the adapter's scale.
+def inheritance(base: dict, curve: pd.DataFrame) -> Drawing:
+    """Left: mean |NMD| by layer with the adapter on, off, and of the difference. Right: behaviour along
+    the adapter's scale.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 4.2))
     styles = {
@@ -123,27 +135,16 @@ def inheritance(comparison: dict, curve: pd.DataFrame):
         "off": ("adapter off (base)", "black", "--"),
         "difference": ("difference", COLOR["control"], ":"),
     }
-    layers = np.arange(1, len(comparison["correlation"]) + 1)
+    sizes, layers = base["mean_abs_nmd"], np.arange(1, len(base["correlation"]) + 1)
     for name, (label, color, style) in styles.items():
-        left.plot(
-            layers, comparison["mean_abs_nmd"][name], color=color, ls=style, marker="o", label=label
-        )
+        left.plot(layers, sizes[name], color=color, ls=style, marker="o", label=label)
     left.set(title="same pairs", xlabel="layer", ylabel="mean |NMD|", xticks=layers)
     left.set_ylim(bottom=0)
-    for column, name in (
-        ("memory_rate", "memorization"),
-        ("rule_rate", "generalization"),
-        ("other_rate", "other"),
-    ):
+    rates = {"memory_rate": "memorization", "rule_rate": "generalization", "other_rate": "other"}
+    for column, name in rates.items():
         right.plot(curve.scale, curve[column], color=COLOR[name], marker="o", label=name)
-        right.fill_between(
-            curve.scale,
-            curve[f"{column}_low"],
-            curve[f"{column}_high"],
-            color=COLOR[name],
-            alpha=0.15,
-            lw=0,
-        )
+        low, high = curve[f"{column}_low"], curve[f"{column}_high"]
+        right.fill_between(curve.scale, low, high, color=COLOR[name], alpha=0.15, lw=0)
     right.axvline(1, color="black", lw=0.8, ls=":")
     right.set(
         title="adapter turned down and up",
@@ -154,4 +155,21 @@ def inheritance(comparison: dict, curve: pd.DataFrame):
     for ax in (left, right):
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.1))
         ax.set_title(ax.get_title(loc="left"), loc="left")
-    return fig
+    on, off = (", ".join(f"{v:.3f}" for v in sizes[name]) for name in ("on", "off"))
+    scales = (
+        f"scale {x.scale:g}: memory {x.memory_rate:.0%}, rule {x.rule_rate:.0%}, other {x.other_rate:.0%}"
+        for x in curve.itertuples()
+    )
+    return Drawing(
+        fig,
+        alt=(
+            f"Left: mean |NMD| by layer of the same pairs, adapter on: {on}; off: {off}. Correlation of"
+            f" the two maps by layer: {', '.join(map(shown, base['correlation']))}. Right: behaviour on"
+            f" test conflict prompts as the adapter is scaled: {'; '.join(scales)}"
+        ),
+        caption=(
+            "What the adapter adds to its base. Left: the base, which never saw a key, on the same pairs."
+            " Right: from the base alone (0) over the adapter as trained (1) to beyond."
+        ),
+        name="inheritance",
+    )

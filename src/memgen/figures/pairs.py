@@ -1,9 +1,4 @@
-"""Figures: a table or arrays in, a matplotlib figure out. One style, one colour a behaviour,
-everywhere.
-
-The colours are Okabe and Ito's, which the colour-blind can tell apart; no figure relies on colour
-alone.
-"""
+"""Lab 03: how often rephrasing alone flips the behaviour."""
 
 from __future__ import annotations
 
@@ -11,26 +6,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import DIRECTION_COLOR, DIRECTION_NAME, WIDTH, share_axis
+from memgen.figures.style import DIRECTION_COLOR, DIRECTION_NAME, WIDTH, Drawing, share_axis
+from memgen.stats.intervals import wilson
+from memgen.terms import DIRECTIONS
 
 
-def flip_bars(table: pd.DataFrame):
-    """How often rephrasing alone flips the behaviour, by split and direction, with n."""
+def flip_bars(flips: list[dict]) -> Drawing:
+    """Share of the rephrasings that flip, by split and direction, with n; `flips` of the lab's result."""
+    table = pd.DataFrame(flips)
+    table[["low", "high"]] = [wilson(k, n) for k, n in zip(table.flipped, table.n)]
     fig, ax = plt.subplots(figsize=(WIDTH, 3))
     splits = list(dict.fromkeys(table.split))
-    for offset, direction in ((-0.2, "m2g"), (0.2, "g2m")):
+    for offset, direction in zip((-0.2, 0.2), DIRECTIONS):
         rows = table[table.direction == direction].set_index("split").loc[splits]
         x = np.arange(len(splits)) + offset
         error = np.clip([rows.rate - rows.low, rows.high - rows.rate], 0, None)
-        ax.bar(
-            x,
-            rows.rate,
-            0.38,
-            yerr=error,
-            color=DIRECTION_COLOR[direction],
-            label=DIRECTION_NAME[direction],
-            error_kw={"lw": 1},
-        )
+        color, label = DIRECTION_COLOR[direction], DIRECTION_NAME[direction]
+        ax.bar(x, rows.rate, 0.38, yerr=error, color=color, label=label, error_kw={"lw": 1})
         for xi, top, n in zip(x, rows.high, rows.n):
             ax.text(xi, top + 0.02, f"n={n}", ha="center", fontsize=9)
     ax.set_xticks(range(len(splits)), splits)
@@ -38,4 +30,13 @@ def flip_bars(table: pd.DataFrame):
     share_axis(ax)
     ax.set_ylim(0, min(1.1, table.high.max() + 0.15))
     fig.legend(loc="outside upper center", ncols=2)
-    return fig
+    listed = (f"{row.split} {row.direction} {row.rate:.2f}" for row in table.itertuples())
+    return Drawing(
+        fig,
+        alt="Bars: share of rephrasings that flip, by split and direction: " + "; ".join(listed),
+        caption=(
+            "Rephrasings that turn the behaviour into the opposite one, with 95 % Wilson intervals. This"
+            " is the floor that steering has to beat."
+        ),
+        name="flips",
+    )

@@ -1,11 +1,12 @@
-"""Reading a model's hidden states: what the differentiation and the prediction stage compute, from
-its answered prompts.
+"""Lab 04: hidden states of the pairs of train keys, and what is computed of them.
 
-The statistics are in `differentiation` and `prediction` (arrays in, arrays out); here the arrays
-are made.
+Nothing here sees a validation or a test key: what is selected by NMD and rho can be tuned and scored
+on the others.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,95 +15,171 @@ from memgen.config.analyses import DifferentiationParameters
 from memgen.errors import StudyError
 from memgen.models.generate import tokenize_prompts
 from memgen.models.hooks import capture
-from memgen.neurons.nmd import correlation, effect_size, nmd, share_by_layer
+from memgen.neurons.inheritance import along_the_scale, base_maps, compare
+from memgen.neurons.nmd import NeuronMaps, effect_size, share_by_layer, top_neurons_table
 from memgen.neurons.nulls import same_behavior_nulls
 from memgen.neurons.pairs import flips, same_behavior
+from memgen.stats.over_seeds import neuron_intervals
 from memgen.stats.permutation import discoveries, sign_flip_test
+from memgen.stats.reported import shown
 from memgen.tasks.dataset import spread
-from memgen.terms import SITES
+from memgen.terms import GENERALIZATION, MEMORIZATION, SITES, Site
+
+__all__ = ["SITES", "NeuronMaps", "along_the_scale"]  # for the notebook
+TOP_COLUMNS = [
+    *("layer", "neuron", "nmd", "nmd_low", "nmd_high", "rho"),
+    *("effect_size", "effect_low", "effect_high", "p", "significant"),
+]
 
 
-def differentiate(
-    model, tokenizer, answered: pd.DataFrame, p: DifferentiationParameters
-) -> tuple[dict, dict[str, np.ndarray], pd.DataFrame]:
-    """NMD and rho at every site, the test and its nulls at `p.site`, from the flip pairs of train
-    keys.
+@dataclass(frozen=True)
+class TrainPairs:
+    """Pairs of prompts of train keys. Their columns `memory` and `rule` are rows of `answered`.
 
-    Returns the stage's result, its arrays (`nmd.<site>`, `rho.<site>`, `memory`, `rule`, `p`,
-    `effect_size`, `null_nmd`; float32) and the null's table.
+    flips: the behaviour differs; stays: by behaviour, both prompts show it.
     """
-    answered = answered[answered.split == "train"].reset_index(drop=True)
-    pairs = spread(flips(answered), p.max_pairs)
-    if len(pairs) < 2:
-        raise StudyError(
-            f"task {p.task}, seed {p.seed}: fewer than two flip pairs on train keys; raise"
-            " n_rephrasings or n_conflict_per_key, or train to a more balanced behaviour"
+
+    answered: pd.DataFrame
+    flips: pd.DataFrame
+    stays: dict[str, pd.DataFrame]
+
+    @classmethod
+    def of(cls, answered: pd.DataFrame, p: DifferentiationParameters) -> TrainPairs:
+        """At most `p.max_pairs` of each kind. Raises `StudyError` for fewer than two flip pairs."""
+        answered = answered[answered.split == "train"].reset_index(drop=True)
+        found = spread(flips(answered), p.max_pairs)
+        if len(found) < 2:
+            raise StudyError(
+                f"task {p.task}, seed {p.seed}: fewer than two flip pairs on train keys; raise"
+                " n_rephrasings or n_conflict_per_key, or train to a more balanced behaviour"
+            )
+        kinds = (MEMORIZATION, GENERALIZATION)
+        return cls(
+            answered, found, {b: spread(same_behavior(answered, b), p.max_pairs) for b in kinds}
         )
-    stays = {
-        b: spread(same_behavior(answered, b), p.max_pairs)
-        for b in ("memorization", "generalization")
+
+    @property
+    def keys(self) -> np.ndarray:
+        """Of the flip pairs, `[n]`."""
+        return self.flips.key.to_numpy()
+
+    def read(self, model, tokenizer, site: Site) -> PairStates:
+        """Hidden states of all these prompts at the decision position, each prompt read once."""
+        kinds = (self.flips, *self.stays.values())
+        sides = [
+            np.asarray(pairs[side], dtype=int) for pairs in kinds for side in ("memory", "rule")
+        ]
+        needed = np.unique(np.concatenate(sides))
+        ids, mask = tokenize_prompts(tokenizer, list(self.answered.prompt[needed]))
+        states = capture(model, ids, mask, site=site).numpy()
+        memory, rule, *others = (states[np.searchsorted(needed, rows)] for rows in sides)
+        differences = [second - first for first, second in zip(others[::2], others[1::2])]
+        return PairStates(site, memory, rule, dict(zip(self.stays, differences)))
+
+
+@dataclass(frozen=True)
+class PairStates:
+    """Hidden states at one site: `memory` and `rule` of the flip pairs, and by behaviour the differences
+    of the pairs whose behaviour stays, each `[n, n_layer, d_model]`.
+    """
+
+    site: Site
+    memory: np.ndarray
+    rule: np.ndarray
+    stays: dict[str, np.ndarray]
+
+    def maps(self) -> NeuronMaps:
+        return NeuronMaps.between(self.site, self.memory, self.rule)
+
+
+def tested(
+    states: PairStates, pairs: TrainPairs, p: DifferentiationParameters
+) -> dict[str, np.ndarray]:
+    """`memory`, `rule` [n, L, d]; effect sizes and p-values of all neurons [L, d] by sign flips of keys."""
+    p_values = sign_flip_test(states.rule - states.memory, pairs.keys, p.n_permutations, p.seed)
+    return {
+        "memory": states.memory,
+        "rule": states.rule,
+        "effect_size": effect_size(states.memory, states.rule),
+        "p": p_values,
     }
-    needed = np.unique(
-        np.concatenate(
-            [
-                np.asarray(part[side], dtype=int)
-                for part in (pairs, *stays.values())
-                for side in ("memory", "rule")
-            ]
-        )
+
+
+def nulls(
+    states: PairStates, pairs: TrainPairs, p: DifferentiationParameters
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """The same test on pairs whose behaviour stays, and a mean difference [L, d] of as many of them as
+    there are flip pairs.
+    """
+    n_pairs = len(pairs.flips)
+    table = same_behavior_nulls(
+        {b: (states.stays[b], kind.key.to_numpy()) for b, kind in pairs.stays.items()},
+        n_permutations=p.n_permutations,
+        seed=p.seed,
+        q=p.fdr,
+        max_pairs=n_pairs,
     )
-    ids, mask = tokenize_prompts(tokenizer, list(answered.prompt[needed]))
-    labels, arrays = np.repeat([0, 1], len(pairs)), {}
-    for site in SITES:
-        states = dict(zip(needed, capture(model, ids, mask, site=site).numpy()))
+    everything = np.concatenate(list(states.stays.values()))
+    drawn = np.random.default_rng(p.seed).permutation(len(everything))[:n_pairs]
+    flat = np.zeros(states.memory.shape[1:])
+    return table, everything[drawn].mean(0) if len(drawn) else flat
 
-        def of(rows) -> np.ndarray:
-            return (
-                np.stack([states[row] for row in rows])
-                if len(rows)
-                else np.empty((0, *next(iter(states.values())).shape), np.float32)
-            )
 
-        memory, rule = of(pairs.memory), of(pairs.rule)
-        arrays[f"nmd.{site}"] = nmd(memory, rule)
-        arrays[f"rho.{site}"] = correlation(np.concatenate([memory, rule]), labels)
-        if site == p.site:
-            arrays |= {
-                "memory": memory,
-                "rule": rule,
-                "effect_size": effect_size(memory, rule),
-                "p": sign_flip_test(rule - memory, pairs.key.to_numpy(), p.n_permutations, p.seed),
-            }
-            differences = {b: of(part.rule) - of(part.memory) for b, part in stays.items()}
-            keys = {b: part.key.to_numpy() for b, part in stays.items()}
-            null = same_behavior_nulls(
-                differences["memorization"],
-                keys["memorization"],
-                differences["generalization"],
-                keys["generalization"],
-                n_permutations=p.n_permutations,
-                seed=p.seed,
-                q=p.fdr,
-                max_pairs=len(pairs),
-            )
-            everything = np.concatenate(list(differences.values()))
-            drawn = np.random.default_rng(p.seed).permutation(len(everything))[: len(pairs)]
-            arrays["null_nmd"] = (
-                everything[drawn].mean(0) if len(drawn) else np.zeros(memory.shape[1:])
-            )
-    arrays = {
+def inherit(model, tokenizer, pairs: TrainPairs, on: NeuronMaps) -> dict:
+    """How much of these maps the base alone has: their comparison with those of the adapter off."""
+    prompts = [pairs.answered.prompt[pairs.flips[side]] for side in ("memory", "rule")]
+    return compare(on, base_maps(model, tokenizer, prompts, on.site), len(pairs.flips))
+
+
+def as_stored(found: dict[str, np.ndarray], maps: dict[Site, NeuronMaps]) -> dict[str, np.ndarray]:
+    """What later labs read, maps of every site included: float32 without nan and infinity."""
+    arrays = found | {name: v for of in maps.values() for name, v in of.arrays().items()}
+    return {
         name: np.nan_to_num(np.asarray(value), posinf=0, neginf=0).astype(np.float32)
         for name, value in arrays.items()
     }
-    both = null[null.behavior == "both"].sort_values("layer")
-    result = {
+
+
+def summary(
+    arrays: dict[str, np.ndarray],
+    null: pd.DataFrame,
+    pairs: TrainPairs,
+    p: DifferentiationParameters,
+) -> dict:
+    """`result.json` from the stored arrays; lists are by layer."""
+    maps, both = NeuronMaps.of(arrays, p.site), null[null.behavior == "both"].sort_values("layer")
+    return {
         "site": p.site,
-        "n_pairs": len(pairs),
-        "n_keys": int(pairs.key.nunique()),
-        "n_null_pairs": int(sum(map(len, stays.values()))),
-        "max_abs_rho": np.abs(arrays[f"rho.{p.site}"]).max(1).tolist(),
-        "mean_abs_nmd": np.abs(arrays[f"nmd.{p.site}"]).mean(1).tolist(),
+        "n_pairs": len(pairs.flips),
+        "n_keys": int(pairs.flips.key.nunique()),
+        "n_null_pairs": int(sum(map(len, pairs.stays.values()))),
+        "max_abs_rho": np.abs(maps.rho).max(1).tolist(),
+        "mean_abs_nmd": np.abs(maps.nmd).mean(1).tolist(),
         "significant_share": share_by_layer(discoveries(arrays["p"], p.fdr)).tolist(),
         "null_significant_share": [0.0 if pd.isna(v) else float(v) for v in both.significant_share],
     }
-    return result, arrays, null
+
+
+def top_neurons(
+    arrays: dict[str, np.ndarray], answered: pd.DataFrame, p: DifferentiationParameters
+) -> pd.DataFrame:
+    """The eight neurons with the largest |rho|, layers from 1, with intervals over keys. The neurons
+    were chosen for being large, so the intervals lean outwards.
+    """
+    maps, p_values = NeuronMaps.of(arrays, p.site), arrays["p"]
+    significant = discoveries(p_values, p.fdr)
+    top = top_neurons_table(maps.nmd, maps.rho, arrays["effect_size"], p_values, significant, k=8)
+    differences = (arrays["rule"] - arrays["memory"])[:, top.layer, top.neuron]
+    around = neuron_intervals(differences, TrainPairs.of(answered, p).keys, p.seed)
+    return top.assign(layer=top.layer + 1, **around)[TOP_COLUMNS]
+
+
+def base_in_words(base: dict) -> str:
+    """What the adapter's maps share with those of its base, as two lines."""
+    by_layer, share = ", ".join(map(shown, base["correlation"])), base["top_share"]
+    return (
+        f"correlation of NMD with the adapter on and off, by layer: {by_layer}; over all layers"
+        f" {shown(base['correlation_all'])}\n"
+        f"top {share:.0%} of the neurons by |rho| in common: {base['top_in_common']:.0%}"
+        f" (by chance {share:.0%})"
+    )

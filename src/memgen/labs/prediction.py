@@ -1,115 +1,96 @@
-"""Reading a model's hidden states: what the differentiation and the prediction stage compute, from
-its answered prompts.
-
-The statistics are in `differentiation` and `prediction` (arrays in, arrays out); here the arrays
-are made.
-"""
+"""Lab 05: probes and their baselines. Fitted and chosen on train keys, reported on test keys."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from memgen.config.analyses import PredictionParameters
 from memgen.models.generate import next_token_scores, tokenize_prompts
-from memgen.models.hooks import capture
 from memgen.neurons.baselines import baselines, prompt_scores
-from memgen.neurons.probes import fit_probes, probe_arrays, probe_by_layer
+from memgen.neurons.probes import Examples, fit_probes, probe_arrays, probe_by_layer
+from memgen.neurons.states import hidden_states, is_rule
+from memgen.stats.columns import interval_pairs, numbers
 from memgen.stats.intervals import number
+from memgen.stats.reported import shown
 from memgen.tasks.dataset import spread
+from memgen.terms import OTHER, Site
+
+__all__ = ["baselines", "fit_probes", "probe_arrays", "probe_by_layer"]  # for the notebook
 
 
-def predict(
-    model, tokenizer, answered: pd.DataFrame, p: PredictionParameters
-) -> tuple[dict, dict[str, pd.DataFrame], dict[str, np.ndarray]]:
-    """Probes per layer and site on test keys, beside their baselines: the stage's result, its
-    tables and the probes of the first site.
-
-    Tables: `probes`, `baselines`, and `scores`, one row a test prompt: its key, its behaviour
-    (`label`, 1: rule), the log odds of the best layer's probe and of the prompt's tokens alone.
-    Probes: `weight` [L, d] and `bias` [L], as `prediction.probe_arrays` writes them.
-
-    The best layer is the one with the highest cross-validated AUC on *train* keys.
+def prompts(answered: pd.DataFrame, split: str, limit: int) -> pd.DataFrame:
+    """At most `limit` different prompts of a split that show one of the two behaviours, evenly over the
+    keys.
     """
-    answered = answered[answered.behavior != "other"].drop_duplicates("prompt")
-    parts = {
-        split: spread(answered[answered.split == split], p.max_prompts).reset_index(drop=True)
-        for split in ("train", "test")
-    }
-    labels = {
-        split: (part.behavior == "generalization").to_numpy().astype(int)
-        for split, part in parts.items()
-    }
-    keys = {split: part.key.to_numpy() for split, part in parts.items()}
-    tokens = {
-        split: tokenize_prompts(tokenizer, list(part.prompt)) for split, part in parts.items()
-    }
-    train_of = (labels["train"], keys["train"])
-    tables, states, probes = [], {}, {}
-    for site in p.sites:
-        states[site] = {split: capture(model, *tokens[split], site=site).numpy() for split in parts}
-        probes[site] = fit_probes(states[site]["train"], *train_of, seed=p.seed)
-        tables.append(
-            probe_by_layer(
-                states[site]["train"],
-                *train_of,
-                states[site]["test"],
-                labels["test"],
-                keys["test"],
-                seed=p.seed,
-                n_resamples=p.n_resamples,
-                probes=probes[site],
-            ).assign(site=site)
-        )
-    main, first, fitted = tables[0], states[p.sites[0]], probes[p.sites[0]]
-    best = int(main.cv_auc.fillna(0).to_numpy().argmax())
-    scores = {split: next_token_scores(model, *tokens[split]) for split in parts}
-    prompt_only = prompt_scores(
-        tokens["train"][0].numpy(), *train_of, tokens["test"][0].numpy(), seed=p.seed
+    chosen = answered[answered.behavior != OTHER].drop_duplicates("prompt")
+    return spread(chosen[chosen.split == split], limit).reset_index(drop=True)
+
+
+def examples(model, tokenizer, rows: pd.DataFrame, site: Site) -> Examples:
+    """These prompts with their hidden states [n, L, d] at the decision position."""
+    states = hidden_states(model, tokenizer, rows.prompt, site)
+    return Examples(states, is_rule(rows), rows.key.to_numpy())
+
+
+def best_layer(probes: pd.DataFrame) -> int:
+    """The layer (from 0) with the highest cross-validated AUC on *train* keys."""
+    return int(probes.cv_auc.fillna(0).to_numpy().argmax())
+
+
+def from_the_words(tokenizer, train: pd.DataFrame, test: pd.DataFrame, seed: int) -> np.ndarray:
+    """Log odds of generalization [n] of the test prompts from their tokens alone."""
+    old, new = (tokenize_prompts(tokenizer, list(rows.prompt))[0].numpy() for rows in (train, test))
+    return prompt_scores(old, is_rule(train), train.key.to_numpy(), new, seed=seed)
+
+
+def with_own_scores(model, tokenizer, rows: pd.DataFrame, of: Examples) -> Examples:
+    """The examples with what the model's own first-token distribution gives away, as `scores`."""
+    tokens = tokenize_prompts(tokenizer, list(rows.prompt))
+    return replace(of, scores=next_token_scores(model, *tokens))
+
+
+def scores_table(test: pd.DataFrame, probe: np.ndarray, words: np.ndarray) -> pd.DataFrame:
+    """One row per test prompt: key, `label` (1: rule), log odds of the probe and of the words."""
+    return pd.DataFrame(
+        {"key": test.key, "label": is_rule(test), "probe": probe, "prompt_only": words}
     )
-    others = baselines(
-        *train_of,
-        labels["test"],
-        keys["test"],
-        train_states=first["train"][:, best],
-        test_states=first["test"][:, best],
-        prompt_only=prompt_only,
-        train_scores=scores["train"],
-        test_scores=scores["test"],
-        seed=p.seed,
-        n_shuffles=p.n_shuffles,
-        n_resamples=p.n_resamples,
-    )
-    of = others.set_index("name")
-    result = {
-        "site": p.sites[0],
+
+
+def summary(probes: pd.DataFrame, others: pd.DataFrame, site: Site, best: int) -> dict:
+    """`result.json` from the probes of the first site and the baselines; lists are by layer."""
+    of, pairs, at = others.set_index("name"), interval_pairs(probes, "auc"), probes.iloc[best]
+    return {
+        "site": site,
         "best_layer": best + 1,
-        "n_train": len(parts["train"]),
-        "n_test": len(parts["test"]),
-        "n_test_keys": len(set(keys["test"])),
-        "accuracy": [number(v) for v in main.accuracy],
-        "auc": [number(v) for v in main.auc],
-        "auc_interval": [
-            [number(low), number(high)] for low, high in zip(main.auc_low, main.auc_high)
-        ],
-        "best_auc": number(main.auc[best]),
-        "best_auc_interval": [number(main.auc_low[best]), number(main.auc_high[best])],
+        "n_train": int(at.n_train),
+        "n_test": int(at.n_test),
+        "n_test_keys": int(at.n_test_keys),
+        "accuracy": numbers(probes.accuracy),
+        "auc": numbers(probes.auc),
+        "auc_interval": pairs,
+        "best_auc": number(at.auc),
+        "best_auc_interval": pairs[best],
         "prompt_only_auc": number(of.auc["prompt_only"]),
         "shuffled_auc": number(of.auc["shuffled_labels"]),
         "margin_auc": number(of.auc["answer_margin"]),
         "entropy_auc": number(of.auc["entropy"]),
         "majority": number(of.accuracy["majority"]),
     }
-    scored = pd.DataFrame(
-        {
-            "key": keys["test"],
-            "label": labels["test"],
-            "probe": fitted[best].log_odds(first["test"][:, best]),
-            "prompt_only": prompt_only,
-        }
-    )
+
+
+def shared_keys(answered: pd.DataFrame) -> set[str]:
+    """Keys of both train and test prompts; there must be none."""
+    train, test = (set(answered.key[answered.split == split]) for split in ("train", "test"))
+    return train & test
+
+
+def in_words(r: dict) -> str:
+    """The answer of the lab: the best layer's probe beside two of its baselines."""
+    low, high = map(shown, r["best_auc_interval"])
     return (
-        result,
-        {"probes": pd.concat(tables), "baselines": others, "scores": scored},
-        probe_arrays(fitted, first["train"].shape[-1]),
+        f"AUC {shown(r['best_auc'])} [{low}, {high}] at layer {r['best_layer']} on {r['n_test']} prompts"
+        f" of {r['n_test_keys']} test keys; from the prompt's tokens alone {shown(r['prompt_only_auc'])},"
+        f" shuffled labels {shown(r['shuffled_auc'])}."
     )
