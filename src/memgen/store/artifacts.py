@@ -10,12 +10,11 @@ same parameters, inputs and code is not computed again.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import json
 import os
 import platform
-import resource
 import shutil
 import sys
 import time
@@ -29,7 +28,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from memgen.errors import ArtifactError
-from memgen.store.files import as_json, guard_disk, read_json, sha256, write_json
+from memgen.store.files import as_json, guard_disk, lock_file, read_json, sha256, write_json
 from memgen.store.fingerprint import code_fingerprint, function_fingerprint, processor, versions
 
 MANIFEST, RESULT = "manifest.json", "result.json"
@@ -94,11 +93,7 @@ class Stage:
         """Is there a finished, undamaged result of these parameters, these inputs and this code?"""
         if not (self.folder / MANIFEST).is_file():
             return False
-        current = {
-            "parameters": json.loads(json.dumps(self._identity(), default=as_json)),
-            "inputs": self.check_inputs(),
-            "code": self._code(),
-        }
+        current = self._identity()
         try:
             manifest = read_json(self.folder / MANIFEST)
             if any(manifest.get(name) != value for name, value in current.items()):
@@ -113,8 +108,13 @@ class Stage:
         return modules if self.compute is None else modules + function_fingerprint(self.compute)
 
     def _identity(self) -> dict:
-        """The parameters that the numbers depend on; where the runs are kept is not one of them."""
-        return {name: value for name, value in self.parameters.items() if name != "runs"}
+        """What the numbers depend on; where the runs are kept is not part of it."""
+        parameters = {name: value for name, value in self.parameters.items() if name != "runs"}
+        return {
+            "parameters": json.loads(json.dumps(parameters, default=as_json)),
+            "inputs": self.check_inputs(),
+            "code": self._code(),
+        }
 
     # -- writing ----------------------------------------------------------------------------------
     def begin(self, keep_partial: bool = False, wait: bool = False) -> Path:
@@ -124,11 +124,7 @@ class Stage:
         has the same parameters.
         `wait`: wait for another run in this folder instead of refusing.
         """
-        identity = {
-            "parameters": json.loads(json.dumps(self._identity(), default=as_json)),
-            "inputs": self.check_inputs(),
-            "code": self._code(),
-        }
+        identity = self._identity()
         with guard_disk(self.folder):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.lock(wait)
@@ -145,16 +141,12 @@ class Stage:
 
     def lock(self, wait: bool = False) -> None:
         """Hold this folder alone; the lock goes with the process, however it ends."""
-        path = self.folder.with_name(self.folder.name + ".lock")
-        self._lock = open(path, "w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            self._lock = None
+        self._lock = lock_file(self.folder.with_name(self.folder.name + ".lock"), wait)
+        if not self._lock:
             raise ArtifactError(
                 f"another run is working in {self.folder}; wait for it, stop it, or give this run"
                 " another folder with `runs`"
-            ) from None
+            )
 
     def finish(self, result: dict, timings: dict | None = None) -> None:
         """Write result and manifest, then put the folder in place in one rename."""
@@ -175,10 +167,7 @@ class Stage:
                 "cores": os.cpu_count(),
             },
             "wall_seconds": round(time.monotonic() - self._started, 2),
-            "peak_memory_bytes": (
-                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                * (1 if sys.platform == "darwin" else 1024)
-            ),
+            "peak_memory_bytes": _peak_memory(),
             "track": self.parameters.get("track", "scratch"),
         }
         write_json(self.partial / MANIFEST, manifest)
@@ -233,6 +222,16 @@ def result_digest(folder: Path) -> str:
     result.pop("timings", None)
     outputs[RESULT] = hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
+
+
+def _peak_memory() -> int | None:
+    """Of this process, in bytes; None on a system that does not count it."""
+    with contextlib.suppress(ImportError):
+        import resource  # there is none on Windows
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return None
 
 
 def _same_json(path: Path, value: dict) -> bool:

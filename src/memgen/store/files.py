@@ -1,12 +1,4 @@
-"""Where a stage reads and writes: one folder a stage, finished whole or not at all.
-
-    data/runs/<preset>/<task>/seed<k>/<NN_stage>/{manifest.json, result.json, tables and arrays}
-
-A stage is computed in `<NN_stage>.partial` and renamed when it is complete; what crashes leaves no
-finished folder. `manifest.json` holds the validated parameters, a fingerprint of the code, the
-SHA-256 of every input and output, versions, wall time and peak memory. A finished stage with the
-same parameters, inputs and code is not computed again.
-"""
+"""Files that are never half-written, locks that go with their process, a full disk said in a sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +8,9 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from filelock import lock_descriptor
 
 from memgen.errors import ArtifactError
 
@@ -58,6 +52,19 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+def lock_file(path: Path, wait: bool = False) -> TextIO | None:
+    """Hold `path` alone; None if another process holds it (`wait`: wait for that one instead).
+
+    The lock is held while the file returned, or a child's copy of its descriptor, is open: it goes with
+    the process, however that ends.
+    """
+    file = open(path, "w")
+    if lock_descriptor(file.fileno(), blocking=wait):
+        return file
+    file.close()
+    return None
+
+
 @contextlib.contextmanager
 def guard_disk(path: Path):
     """Turn 'no space left on device' into a sentence that names the folder."""
@@ -65,9 +72,8 @@ def guard_disk(path: Path):
         yield
     except Exception as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left on device" in str(
-            error
-        ):  # safetensors raises a class of its own, without errno
+        # safetensors raises a class of its own, without errno
+        if full or "No space left on device" in str(error):
             raise ArtifactError(
                 f"the disk is full: could not write {path}. Free some space and run the same"
                 " command again; finished stages are kept"

@@ -1,4 +1,4 @@
-"""Where a run lies."""
+"""The grammar of paths: where the runs of a study lie, where a lab writes, and what it reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from memgen.config.base import ROOT, StageParameters
 from memgen.stages import LABS
-from memgen.terms import WHOLE
+from memgen.terms import STUDY, WHOLE
 
 
 def study_folder(runs: str | Path, preset: str, track: str = "scratch") -> Path:
@@ -29,9 +29,8 @@ def run_folder(
     """`<study folder>/<task>/seed<k>`; retrains beside it as `seed<k>-retrain<r>`, what spans the
     seeds in `all`.
     """
-    name = (
-        seed if isinstance(seed, str) else f"seed{seed}" + (f"-retrain{retrain}" if retrain else "")
-    )
+    name = seed if isinstance(seed, str) else f"seed{seed}"
+    name += f"-retrain{retrain}" if retrain else ""
     return study_folder(runs, preset, track) / task / name
 
 
@@ -54,6 +53,23 @@ def base_folder(
     own folder.
     """
     return run_folder(runs, preset, base_name(task, track, architecture), seed) / "00_base"
+
+
+def stamp_of(folder: Path, home: Path) -> str:
+    """The small file beside a finished stage that holds the digest of its outputs, relative to the
+    study's folder `home`: what Snakemake compares.
+    """
+    return folder.relative_to(home).as_posix() + ".stamp"
+
+
+def stamp_pattern(name: str, retrain: bool = False) -> str:
+    """The stamps of a lab as Snakemake's wildcards: `{track}{task}/seed{seed}/02_training.stamp`, where
+    `{track}` is empty for the track from scratch and `lora/` for another.
+    """
+    level = LABS[name].level
+    task = STUDY if level == "study" else "{task}"
+    span = "seed{seed}" + ("-retrain{retrain}" if retrain else "") if level == "run" else WHOLE
+    return f"{{track}}{task}/{span}/{name}.stamp"
 
 
 def lab_folder(name: str, p: StageParameters) -> Path:
