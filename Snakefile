@@ -1,26 +1,70 @@
-# Which lab runs for which task and seed, and what it needs. The plan is made and checked by memgen.study, which also calls this.
-import os
-import shlex
-import sys
+# The study as Snakemake sees it: one rule per row of the table of labs (src/memgen/stages.py), and one for
+# the bases that training starts from. `memgen labs` checks the parameters and runs it; so does Snakemake:
+#
+#   snakemake --cores 2 --configfile data/runs/laptop/study.json --forcerun training
+#   snakemake --rulegraph --config preset=smoke tasks='[inference]' seeds='[0]' tracks='[scratch, lora]'
+#
+# A lab's stamp holds the digest of its outputs: a lab that ran again with the same outcome wakes no other.
+# Every job carries its own parameters, so the commands that Snakemake prints can be run by hand.
+from snakemake.logging import logger
 
-sys.path.insert(0, "src")
-from memgen.study import Job, Plan
+from memgen.pipeline.plan import TRAINING, Plan, urgency
+from memgen.pipeline.report import Report
+from memgen.pipeline.warm import RUN
+from memgen.store.folders import stamp_pattern
 
-plan = Plan.from_json(os.environ["MEMGEN_PLAN"])
-jobs = {str(plan.stamp(job)): job for job in plan.jobs()}
+plan = Plan.of(config)
+logger.addHandler(Report(plan.home))
+
+
+workdir: str(plan.home)
+
+
+wildcard_constraints:
+    track="lora/|full/|",
+    task="[^/]+",
+    seed=r"\d+",
+    retrain=r"\d+",
 
 
 rule all:
-    input: list(jobs)
+    input:
+        plan.targets(),
 
 
-for stamp, job in jobs.items():
-    # a lab's stamp holds the digest of its outputs: a lab that ran again with the same outcome wakes no other
-    rule:
-        name: "_".join([job.stage, job.task, job.run, job.track]).replace("-", "_")
-        input: [str(path) for path in [*plan.needs(job), *plan.sources(job)]]
-        output: stamp
-        params:
-            parameters=plan.parameters(job),
-            command=shlex.join(plan.command(job)),
-        shell: "{params.command}"
+rule base:
+    """What the variants of a task start from, for every seed."""
+    input:
+        plan.base_reads,
+    output:
+        "{base}/seed{seed}/00_base.stamp",
+    wildcard_constraints:
+        base=r"\w+-base",
+    log:
+        "{base}/seed{seed}/00_base.log",
+    params:
+        given=plan.base_given,
+    priority: urgency(TRAINING)
+    shell:
+        "{RUN} base {params.given:q} --runs {plan.runs:q} > {log:q} 2>&1"
+
+
+use rule base as shared_base with:
+    """What the runs of all tasks and seeds start from, on the tracks with a shared base."""
+    wildcard_constraints:
+        base=r"shared-base-\w+",
+
+
+for row in plan.rows:
+    retrains = [False, True] if "retrain" in row.parameters.model_fields else [False]
+    for retrain in retrains:
+        rule:
+            name: ("re" if retrain else "") + row.short
+            input: plan.reads(row.name)
+            output: stamp_pattern(row.name, retrain)
+            log: stamp_pattern(row.name, retrain).replace(".stamp", ".log")
+            params:
+                stage=row.name,
+                given=plan.given(row.name),
+            priority: urgency(row.name)
+            shell: "{RUN} lab {params.stage} {params.given:q} --runs {plan.runs:q} > {log:q} 2>&1"

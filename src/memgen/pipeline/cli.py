@@ -1,49 +1,48 @@
-"""The whole study as one command: check the parameters, run the labs that need it, build the book.
+"""The command line: check a study, run it, compare it with the reference; and what Snakemake calls per job.
 
-    python -m memgen.study book --preset laptop --tasks inference --seeds 0 1 --set n_embd=64
-    python -m memgen.study labs ...    the labs without the book
-
-Snakemake decides what has to run; this module tells it what there is, shows how far it is, and
-repeats a failing lab's own message instead of a traceback. `lab` and `base` run one job of the plan
-in the environment variable MEMGEN_PLAN; Snakemake calls them.
+memgen labs --preset laptop --tasks inference --seeds 0 1 --set n_embd=64
+memgen check ...                      the same arguments: check them, run nothing
+memgen verify check --preset laptop   does the finished study say what the committed one said?
+memgen scale run --seeds 6 7          the scale sweep; `memgen scale collect` writes its table
+memgen lab 02_training '{"task": "inference", "seed": 0}'    one job (`base`: one base)
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
+import json
 import sys
 import time
+import traceback
+from pathlib import Path
 
 import yaml
 
-from memgen.config.base import ROOT, SEEDS
+from memgen.config.base import SEEDS
 from memgen.errors import ParameterError, StudyError
-from memgen.pipeline.job import run_base, run_lab
-from memgen.pipeline.plan import Job, Plan
-from memgen.pipeline.runner import run_labs, tell
+from memgen.pipeline import reference, scale
+from memgen.pipeline.plan import Plan, read_value
+from memgen.pipeline.report import FAILED
+from memgen.pipeline.runner import run_labs
 from memgen.progress import duration
-from memgen.store.folders import study_folder
+from memgen.stages import LABS
 from memgen.tasks import TASK_NAMES
-from press.build import build_book
+
+INTERRUPTED = "interrupted; finished labs are kept, and the same command goes on"
 
 
-def _setting(text: str) -> tuple[str, object]:
+def setting(text: str) -> tuple[str, object]:
+    """`name=value` as a name and a number, a word or a list."""
     name, _, value = text.partition("=")
     if not name or not value:
         raise ParameterError(f"{text!r} is not a setting; write name=value, such as n_embd=64")
     try:
-        value = yaml.safe_load(value)
+        return name, read_value(value)
     except yaml.YAMLError:
         raise ParameterError(
             f"{text!r} is not a setting: the value is not readable; write a number, a word or a"
             " list such as [0.1, 0.3]"
         ) from None
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            value = float(value)  # YAML reads 1e-3 as text
-    return name, value
 
 
 def _count(text: str) -> int:
@@ -57,15 +56,19 @@ class _Parser(argparse.ArgumentParser):
         raise ParameterError(f"{message} (see `{self.prog} --help`)")
 
 
-def _arguments(argv: list[str] | None):
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="memgen", description="Run the study of memorization and generalization.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (
-        ("book", "run the labs and build the book"),
-        ("labs", "run the labs"),
-        ("check", "check the parameters only"),
-    ):
+
+    def command(name: str, does, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text)
+        sub.set_defaults(does=does)
+        return sub
+
+    for sub in (
+        command("labs", _labs, "run the labs that have to run"),
+        command("check", _check, "check the parameters, run nothing"),
+    ):
         sub.add_argument("--preset", default="laptop")
         sub.add_argument("--tasks", nargs="+", default=list(TASK_NAMES))
         sub.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
@@ -75,93 +78,104 @@ def _arguments(argv: list[str] | None):
         sub.add_argument(
             "--jobs", type=_count, default=2, help="labs side by side; each uses one thread"
         )
-        sub.add_argument("--out", default="_build", help="where the book is built")
-    lab = commands.add_parser("lab", help="run one lab")
-    lab.add_argument("stage")
-    base = commands.add_parser("base", help="train one base")
+    verify = command("verify", _verify, "compare a finished study with the committed reference")
+    verify.add_argument("what", choices=("record", "check"))
+    verify.add_argument("--preset", default="laptop")
+    verify.add_argument("--runs", default="data/runs")
+    sweep = command("scale", _scale, "differentiation, prediction and steering against model size")
+    sweep.add_argument("what", choices=("run", "collect"))
+    sweep.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    sweep.add_argument(
+        "--sizes", nargs="+", default=list(scale.SIZES_BY_NAME), help="such as 128x4"
+    )
+    sweep.add_argument("--runs", default="data/runs/scale")
+    sweep.add_argument("--preset", default="scale")
+    sweep.add_argument("--jobs", type=_count, default=2)
+    sweep.add_argument("--out", type=Path, default=scale.TARGET)
+    lab = command("lab", _job, "one lab with these parameters, as Snakemake runs it")
+    lab.add_argument("stage", choices=list(LABS))
+    base = command("base", _job, "the base that a run with these parameters starts from")
     for sub in (lab, base):
-        sub.add_argument("--task", required=True)
-        sub.add_argument("--run", required=True)
-        sub.add_argument("--track", default="scratch")
+        sub.add_argument("parameters", help="as JSON; what is not named has the preset's value")
+        sub.add_argument("--runs", default="data/runs")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    began = time.monotonic()
+    """Run one command; returns its exit status. Whatever the user can mend is said in one sentence."""
     try:
         arguments = _arguments(argv)
-        if arguments.command in ("lab", "base"):
-            return _one(arguments)
-        plan = Plan(
-            arguments.preset,
-            arguments.tasks,
-            arguments.seeds,
-            arguments.runs,
-            dict(map(_setting, arguments.settings)),
-            arguments.tracks,
-        )
-        if arguments.command == "check":
-            return 0
-        run_labs(plan, arguments.jobs)
-        if arguments.command == "book":
-            build_book(
-                study_folder(plan.runs, plan.preset),
-                ROOT / arguments.out,
-                tasks=plan.tasks,
-                seeds=plan.seeds,
-                tracks=plan.tracks,
-            )
-        print(f"finished in {duration(time.monotonic() - began)}", flush=True)
-        return 0
+        return arguments.does(arguments) or 0
     except StudyError as error:
-        print(f"\n{error}", file=sys.stderr, flush=True)
-        return 1
+        said, status = str(error), 1
     except OSError as error:
-        print(
-            f"\n{error.filename or 'a file'}: {error.strerror}; choose another folder with RUNS=..."
-            " or mend its permissions",
-            file=sys.stderr,
-        )
-        return 1
+        named = error.filename or "a file"
+        said = f"{named}: {error.strerror}; choose another folder with RUNS=... or mend its permissions"
+        status = 1
     except KeyboardInterrupt:
-        print(
-            "\ninterrupted; finished labs are kept, and the same command goes on", file=sys.stderr
-        )
-        return 130
+        said, status = INTERRUPTED, 130
+    print(f"\n{said}", file=sys.stderr, flush=True)
+    return status
 
 
-def _one(arguments) -> int:
-    if not os.environ.get("MEMGEN_PLAN"):
+def _check(arguments) -> None:
+    _planned(arguments)
+
+
+def _planned(arguments) -> Plan:
+    return Plan(
+        arguments.preset,
+        arguments.tasks,
+        arguments.seeds,
+        arguments.runs,
+        dict(map(setting, arguments.settings)),
+        arguments.tracks,
+    )
+
+
+def _labs(arguments) -> None:
+    began = time.monotonic()
+    run_labs(_planned(arguments), arguments.jobs)
+    print(f"finished in {duration(time.monotonic() - began)}", flush=True)
+
+
+def _verify(arguments) -> int:
+    does = {"record": reference.write, "check": reference.check}[arguments.what]
+    return does(arguments.preset, arguments.runs)
+
+
+def _scale(arguments) -> None:
+    if arguments.what == "collect":
+        scale.write(arguments.runs, arguments.preset, arguments.out)
+        return
+    sweep = scale.Sweep(arguments.sizes, arguments.seeds, arguments.runs, arguments.preset)
+    failed = sweep.run(arguments.jobs)
+    print(f"finished; {len(failed)} sizes with a run that did not pass")
+
+
+def _job(arguments) -> int:
+    """The message of what fails goes after `FAILED`, where the report finds it."""
+    from memgen.pipeline.job import run_base, run_lab  # it loads torch, no other command does
+
+    try:
+        given = json.loads(arguments.parameters)
+        given["runs"] = arguments.runs
+    except (ValueError, TypeError):
         raise ParameterError(
-            f"`{arguments.command}` is what Snakemake calls, with its plan in MEMGEN_PLAN; run one"
-            " lab alone with `make lab`"
-        )
-    plan, began = Plan.from_json(os.environ["MEMGEN_PLAN"]), time.monotonic()
-    if arguments.command == "lab":
-        job = Job(arguments.stage, arguments.task, arguments.run, arguments.track)
-    else:
-        job = plan.base(arguments.task, int(arguments.run.removeprefix("seed")), arguments.track)
-    message = None
+            f"{arguments.parameters!r} is not a JSON object of parameters; one lab alone is easier"
+            " with `make lab`"
+        ) from None
     try:
         if arguments.command == "lab":
-            run_lab(plan, job)
+            run_lab(arguments.stage, given)
         else:
-            run_base(plan, arguments.task, job.seed, arguments.track)
+            run_base(given)
         return 0
     except Exception as error:
-        message = str(error)
-        raise
-    finally:
-        tell(
-            plan,
-            job,
-            began,
-            (
-                message
-                if message is not None
-                else (None if sys.exc_info()[0] is None else "interrupted")
-            ),
-        )
+        if not isinstance(error, StudyError):
+            traceback.print_exc()
+        print(f"{FAILED}{error}", file=sys.stderr, flush=True)
+        return 1
 
 
 if __name__ == "__main__":

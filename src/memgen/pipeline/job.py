@@ -1,62 +1,58 @@
-"""The whole study as one command: check the parameters, run the labs that need it, build the book.
-
-    python -m memgen.study book --preset laptop --tasks inference --seeds 0 1 --set n_embd=64
-    python -m memgen.study labs ...    the labs without the book
-
-Snakemake decides what has to run; this module tells it what there is, shows how far it is, and
-repeats a failing lab's own message instead of a traceback. `lab` and `base` run one job of the plan
-in the environment variable MEMGEN_PLAN; Snakemake calls them.
-"""
+"""One job of a study: a lab or a base, run with the parameters that its command carries."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
 
 from memgen.config.base import ROOT
 from memgen.errors import StudyError
 from memgen.models.tokenizer import build_tokenizer
 from memgen.pipeline.notebook import Lab
-from memgen.pipeline.plan import Job, Plan
-from memgen.pipeline.runner import relative_to_root
+from memgen.pipeline.plan import TRAINING, base_of
 from memgen.presets import stage_parameters
 from memgen.store.artifacts import result_digest
 from memgen.store.files import guard_disk
-from memgen.store.folders import base_folder
+from memgen.store.folders import lab_folder
 from memgen.training.base import ensure_base, ensure_shared_base
 
 
-def run_lab(plan: Plan, job: Job) -> None:
-    """Execute one lab with papermill: the notebook and its stamp appear only if it succeeded; its
-    text goes to a log.
+def run_lab(name: str, given: dict[str, Any]) -> None:
+    """Execute one lab with papermill, its text on standard output; notebook and stamp appear only if it
+    succeeded.
+
+    Errors: `StudyError` with the lab's own message.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    target, log = plan.notebook(job), plan.stamp(job).with_suffix(".log")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    running = target.with_name(f".{job.stage}.running.ipynb")
-    with guard_disk(target), open(log, "w") as text:
+    folder = lab_folder(name, stage_parameters(name, given))
+    running, failed = (
+        folder.with_name(f".{name}.running.ipynb"),
+        folder.with_suffix(".failed.ipynb"),
+    )
+    with guard_disk(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             papermill.execute_notebook(
-                str(ROOT / "notebooks" / f"{job.stage}.ipynb"),
+                str(ROOT / "notebooks" / f"{name}.ipynb"),
                 str(running),
-                parameters=plan.parameters(job),
+                parameters=given,
                 cwd=str(ROOT),
                 kernel_name="python3",
                 progress_bar=False,
                 log_output=False,
-                stdout_file=text,
-                stderr_file=text,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stdout,
                 autosave_cell_every=0,
             )
         except PapermillExecutionError as error:
-            text.write(f"\n{error.ename}: {error.evalue}\n")
-            running.replace(log.with_suffix(".failed.ipynb"))
-            raise StudyError(
-                f"{job.stage}, {job.task},"
-                f" {job.run}{', ' + job.track if job.track != 'scratch' else ''}: {_message(error)}"
-                f" (log: {relative_to_root(log)})"
-            ) from None
-    running.replace(target)
-    write_stamp(plan, job)
+            running.replace(failed)
+            raise StudyError(_message(error)) from None
+        running.replace(folder.with_suffix(".ipynb"))
+    failed.unlink(missing_ok=True)
+    write_stamp(folder)
 
 
 def _message(error) -> str:
@@ -66,26 +62,20 @@ def _message(error) -> str:
     return f"{error.ename}: {error.evalue}"
 
 
-def write_stamp(plan: Plan, job: Job) -> None:
-    folder = plan.stamp(job).with_suffix("")
-    plan.stamp(job).write_text(result_digest(folder) + "\n")
+def write_stamp(folder: Path) -> None:
+    """Write the digest of a finished stage beside it; Snakemake compares it."""
+    folder.with_name(f"{folder.name}.stamp").write_text(result_digest(folder) + "\n")
 
 
-def run_base(plan: Plan, task: str, seed: int, track: str) -> None:
-    """Train the base that runs of this task start from."""
-
-    base = plan.base(task, seed, track)
-    p = stage_parameters(
-        "02_training", plan.parameters(Job("02_training", task, f"seed{seed}", track))
-    )
-    if track == "scratch":
-        lab = Lab("02_training", p)
-        ensure_base(
-            build_tokenizer(lab.task().vocabulary()),
-            lab.dataset(),
-            p,
-            base_folder(plan.runs, plan.preset, task, seed),
-        )
+def run_base(given: dict[str, Any]) -> None:
+    """Train the base that a run of training with these parameters starts from."""
+    p = stage_parameters(TRAINING, given)
+    folder = base_of(p)
+    if folder is None:
+        raise StudyError("a run with these parameters starts from no base of its own")
+    if p.track == "scratch":
+        lab = Lab(TRAINING, p)
+        ensure_base(build_tokenizer(lab.task().vocabulary()), lab.dataset(), p, folder)
     else:
         ensure_shared_base(p)
-    write_stamp(plan, base)
+    write_stamp(folder)

@@ -16,7 +16,6 @@ import pandas as pd
 
 from memgen.config.base import StageParameters
 from memgen.errors import ArtifactError, ParameterError
-from memgen.models.load import load_trained
 from memgen.presets import stage_parameters
 from memgen.stages import LABS
 from memgen.store.artifacts import Result, Stage, verify
@@ -138,6 +137,8 @@ class Lab:
 
     def model(self):
         """`(model, tokenizer)` of this run, where and in the format that it was trained in."""
+        from memgen.models.load import load_trained  # it loads torch, which some labs do without
+
         return load_trained(self.run["02_training"])
 
     def show_parameters(self):

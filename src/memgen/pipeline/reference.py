@@ -1,8 +1,9 @@
 """Does a run here say what the committed run said? Key numbers and verdicts of a study, recorded
 and compared.
 
-    python -m memgen.verify record --preset laptop     write data/reference/<preset>/ from the finished run
-    python -m memgen.verify check --preset laptop      compare the finished run with it; exit status 1 if something differs
+    memgen verify record --preset laptop    write data/reference/<preset>/ from the finished run
+    memgen verify check --preset laptop     compare the finished run with it; exit status 1 if something
+                                            differs
 
 On the machine of the reference the numbers are equal. On another processor the last bits of a sum
 differ, training amplifies them, and another checkpoint may be kept: what then has to agree are
@@ -11,14 +12,12 @@ means over seeds, within `TOLERANCE`, and the verdicts of the claims.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from memgen.config.base import ROOT
-from memgen.errors import ArtifactError, StudyError
+from memgen.errors import ArtifactError
 from memgen.store.files import read_json, write_json
 from memgen.store.folders import study_folder
 from memgen.terms import TRACKS
@@ -134,32 +133,22 @@ def _mean(values: list[float | None]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m memgen.verify",
-        description="Compare a finished study with the committed reference.",
-    )
-    parser.add_argument("command", choices=("record", "check"))
-    parser.add_argument("--preset", default="laptop")
-    parser.add_argument("--runs", default="data/runs")
-    arguments = parser.parse_args(argv)
-    try:
-        home, file = (
-            study_folder(arguments.runs, arguments.preset),
-            reference_file(arguments.preset),
-        )
-        if arguments.command == "record":
-            record(home, file)
-            print(f"wrote {file}")
-            return 0
-        found, reference = key_numbers(home), read_json(file)
-        shared = reference["tracks"].keys() & found.keys()
-        if not shared:
-            raise ArtifactError(f"{home} and {file} have no track in common")
-        numbers, verdicts = compare(reference, found)
-    except StudyError as error:
-        print(error, file=sys.stderr)
-        return 1
+def write(preset: str, runs: str) -> int:
+    """Record the finished study as the reference of its preset."""
+    file = reference_file(preset)
+    record(study_folder(runs, preset), file)
+    print(f"wrote {file}")
+    return 0
+
+
+def check(preset: str, runs: str) -> int:
+    """Print what differs from the reference; returns 1 if something does, else 0."""
+    home, file = study_folder(runs, preset), reference_file(preset)
+    found, reference = key_numbers(home), read_json(file)
+    shared = reference["tracks"].keys() & found.keys()
+    if not shared:
+        raise ArtifactError(f"{home} and {file} have no track in common")
+    numbers, verdicts = compare(reference, found)
     print(f"compared with {file}: tracks {', '.join(sorted(shared))}")
     for title, lines in (
         ("numbers outside the tolerance", numbers),
@@ -167,7 +156,3 @@ def main(argv: list[str] | None = None) -> int:
     ):
         print(f"{title}: {len(lines)}" + "".join(f"\n  {line}" for line in lines))
     return 1 if numbers or verdicts else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """The scale sweep: differentiation, prediction and steering against the size of the model.
 
-    python -m memgen.scale run --seeds 6 7       train and question every size, in data/runs/scale/<width>x<depth>
-    python -m memgen.scale collect               write data/reference/scale/results.csv from what has finished
+    memgen scale run --seeds 6 7    train and question every size, in data/runs/scale/<width>x<depth>
+    memgen scale collect            write data/reference/scale/results.csv from what has finished
 
 A size at which no checkpoint passes the gate is part of the result: its row says so, and the sweep
 goes on.
@@ -9,26 +9,27 @@ goes on.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from memgen.config.base import ROOT, SEEDS
+from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, StudyError
-from memgen.pipeline.plan import Plan
+from memgen.pipeline.plan import TRAINING, Plan
 from memgen.pipeline.reference import machine
 from memgen.pipeline.runner import run_labs
 from memgen.progress import duration
-from memgen.stages import BASE, LABS
+from memgen.stages import LABS
 from memgen.store.files import read_json, write_json
 from memgen.store.folders import study_folder
 
 #: width and depth, smallest first: 0.2, 0.4, 0.8, 1.8, 3.2, 6.3 and 10.6 million parameters in the
 #: blocks
 SIZES = ((64, 4), (128, 2), (128, 4), (192, 4), (256, 4), (256, 8), (384, 6))
+SIZES_BY_NAME = {f"{width}x{depth}": (width, depth) for width, depth in SIZES}
 TASKS = ["arithmetic-tagged", "arithmetic-matched"]
 HEAD = 32  # width of an attention head, at every size
 TARGET = ROOT / "data" / "reference" / "scale"
@@ -42,33 +43,47 @@ def plan_of(width: int, depth: int, seeds: list[int], runs: str, preset: str = "
         seeds,
         f"{runs}/{width}x{depth}",
         {"n_embd": width, "n_layer": depth, "n_head": width // HEAD},
-        stages=[BASE, *LABS["06_intervention"].reads, "05_prediction", "06_intervention"],
+        labs=[*LABS["06_intervention"].reads, "05_prediction", "06_intervention"],
     )
 
 
-def run(
-    sizes: list[tuple[int, int]], seeds: list[int], runs: str, jobs: int, preset: str = "scale"
-) -> list[str]:
-    """Run every size; returns the messages of those that failed in part."""
-    failed, began = [], time.monotonic()
-    for number, (width, depth) in enumerate(sizes, start=1):
-        print(
-            f"size {number} of {len(sizes)}: width {width}, depth {depth}"
-            f" ({duration(time.monotonic() - began)} so far)",
-            flush=True,
-        )
-        try:
-            run_labs(plan_of(width, depth, seeds, runs, preset), jobs)
-        except ArtifactError:
-            raise
-        except StudyError as error:
-            failed.append(f"{width}x{depth}: {error}")
-            print(error, file=sys.stderr, flush=True)
-    return failed
+@dataclass
+class Sweep:
+    """Which sizes (such as "128x4") with which seeds, and where. Errors: `StudyError` for an unknown size."""
+
+    sizes: list[str]
+    seeds: list[int]
+    runs: str
+    preset: str = "scale"
+
+    def __post_init__(self):
+        for size in self.sizes:
+            if size not in SIZES_BY_NAME:
+                raise StudyError(
+                    f"size {size!r} is unknown; choose from {', '.join(SIZES_BY_NAME)}"
+                )
+
+    def run(self, jobs: int) -> list[str]:
+        """Run every size; returns the messages of those that failed in part."""
+        failed, began = [], time.monotonic()
+        for number, (width, depth) in enumerate(map(SIZES_BY_NAME.get, self.sizes), start=1):
+            print(
+                f"size {number} of {len(self.sizes)}: width {width}, depth {depth}"
+                f" ({duration(time.monotonic() - began)} so far)",
+                flush=True,
+            )
+            try:
+                run_labs(plan_of(width, depth, self.seeds, self.runs, self.preset), jobs)
+            except ArtifactError:
+                raise
+            except StudyError as error:
+                failed.append(f"{width}x{depth}: {error}")
+                print(error, file=sys.stderr, flush=True)
+        return failed
 
 
 def collect(runs: str, preset: str = "scale") -> pd.DataFrame:
-    """One row a size, task and seed that has ended: its numbers, or `passed` False where training
+    """One row per size, task and seed that has ended: its numbers, or `passed` False where training
     failed (no checkpoint passed the gate).
     """
     rows = []
@@ -132,59 +147,14 @@ def _numbers(folder: Path) -> dict:
     return found
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m memgen.scale",
-        description="Differentiation, prediction and steering against model size.",
+def write(runs: str, preset: str, out: Path) -> None:
+    """Write the table of what has ended, and how it was made, to the folder `out`."""
+    table = collect(runs, preset)
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "results.csv", index=False, float_format="%.6g")
+    seeds = " ".join(map(str, sorted(table.seed.unique())))
+    about = {"command": f'make scale SEEDS="{seeds}"', **machine(ROOT / runs, TRAINING)}
+    write_json(out / "about.json", about)
+    print(
+        f"wrote {out / 'results.csv'}: {len(table)} runs, {int(table.passed.sum())} passed the gate"
     )
-    parser.add_argument("command", choices=("run", "collect"))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument(
-        "--sizes",
-        nargs="+",
-        default=[f"{w}x{d}" for w, d in SIZES],
-        help="width x depth, such as 128x4",
-    )
-    parser.add_argument("--runs", default="data/runs/scale")
-    parser.add_argument("--preset", default="scale")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=TARGET)
-    arguments = parser.parse_args(argv)
-    known = {f"{w}x{d}": (w, d) for w, d in SIZES}
-    try:
-        for size in arguments.sizes:
-            if size not in known:
-                raise StudyError(f"size {size!r} is unknown; choose from {', '.join(known)}")
-        if arguments.command == "run":
-            failed = run(
-                [known[size] for size in arguments.sizes],
-                arguments.seeds,
-                arguments.runs,
-                arguments.jobs,
-                arguments.preset,
-            )
-            print(f"finished; {len(failed)} sizes with a run that did not pass")
-            return 0
-        table = collect(arguments.runs, arguments.preset)
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(arguments.out / "results.csv", index=False, float_format="%.6g")
-        seeds = " ".join(map(str, sorted(table.seed.unique())))
-        write_json(
-            arguments.out / "about.json",
-            {
-                "command": f'make scale SEEDS="{seeds}"',
-                **machine(ROOT / arguments.runs, "02_training"),
-            },
-        )
-        print(
-            f"wrote {arguments.out / 'results.csv'}: {len(table)} runs, {int(table.passed.sum())}"
-            " passed the gate"
-        )
-        return 0
-    except StudyError as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

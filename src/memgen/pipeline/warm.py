@@ -4,8 +4,9 @@ A study starts two processes a lab, papermill and its kernel, and importing torc
 takes each of them several seconds. Here one server imports them once, and every further process is
 a fork of it:
 
-    python warm.py serve SOCKET          the server; it lives as long as its standard input is open
-    python warm.py MODULE ARGUMENTS...   like `python -m MODULE ARGUMENTS...`, forked from the server that MEMGEN_WARM names
+    python warm.py serve SOCKET MODULE...   the server; it lives as long as its standard input is open
+    python warm.py MODULE ARGUMENTS...      like `python -m MODULE ARGUMENTS...`, forked from the server
+                                            that MEMGEN_WARM names
 
 Without a server the second form *is* `python -m`. It is run by path and uses the standard library
 alone, so that it starts in a few milliseconds. A forked process has the caller's arguments, folder,
@@ -19,13 +20,19 @@ import contextlib
 import json
 import os
 import selectors
+import shlex
 import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterable, Sequence
 
 SOCKET = "MEMGEN_WARM"
-#: imported by the server. Not `memgen.study`: it is run as a program
+#: `python -m`, as a fork of the server where there is one
+FORK = (sys.executable, "-I", "-S", __file__)
+#: the same for the command that runs one job of a study, as a shell takes it
+RUN = shlex.join([*FORK, "memgen.pipeline.cli"])
+#: what every lab imports. Not `memgen.pipeline.cli`: it is run as a program
 PRELOADED = (
     "papermill",
     "ipykernel.kernelapp",
@@ -39,13 +46,11 @@ PRELOADED = (
     "sklearn.feature_extraction.text",
     "transformers.models.auto.modeling_auto",
     "transformers.models.gpt2.modeling_gpt2",
-    "memgen.lab",
-    "memgen.figures",
-    "memgen.readout",
-    "memgen.transfer",
-    "memgen.claims",
+    "memgen.pipeline.job",
+    "memgen.pipeline.notebook",
 )
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: signals that are passed on, as far as the system knows them
+FORWARDED = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
 
 def run(argv: list[str]) -> int:
@@ -55,9 +60,8 @@ def run(argv: list[str]) -> int:
         connection.connect(os.environ[SOCKET])
     except (KeyError, OSError):
         os.execv(sys.executable, [sys.executable, "-m", *argv])
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, FORWARDED
-    )  # what comes before there is somebody to pass it on to waits
+    # what comes before there is somebody to pass it on to waits
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     wanted = json.dumps({"argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}).encode()
     socket.send_fds(connection, [struct.pack("!I", len(wanted))], [0, 1, 2])
     connection.sendall(wanted)
@@ -87,21 +91,20 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def serve(path: str, preloaded: tuple[str, ...] = PRELOADED) -> None:
+def serve(path: str, preloaded: Sequence[str] = PRELOADED) -> None:
     """Import, listen, fork. Ends, and with it all that it forked, when standard input is closed."""
     import importlib
 
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a terminal's Ctrl-C reaches the callers, and they pass it on
+    # a terminal's Ctrl-C reaches the callers, and they pass it on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)
     server.listen(64)  # callers that come while the imports go on wait for them
-    os.environ.setdefault(
-        "MPLBACKEND", "module://matplotlib_inline.backend_inline"
-    )  # as a kernel has it, read when matplotlib is imported
+    # as a kernel has it, read when matplotlib is imported
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     for name in preloaded:
-        importlib.import_module(name)
+        with contextlib.suppress(Exception):  # a lab whose module is broken says so itself
+            importlib.import_module(name)
     waker, woken = socket.socketpair()
     woken.setblocking(False)
     waker.setblocking(False)
@@ -115,8 +118,7 @@ def serve(path: str, preloaded: tuple[str, ...] = PRELOADED) -> None:
             for key, _ in selector.select():
                 if key.fileobj is sys.stdin:
                     if not os.read(0, 1024):
-                        for pid in running:
-                            _signal(pid, signal.SIGKILL)
+                        _kill(running)
                         return
                 elif key.fileobj is server:
                     caller = server.accept()[0]
@@ -132,9 +134,12 @@ def serve(path: str, preloaded: tuple[str, ...] = PRELOADED) -> None:
                         with contextlib.suppress(OSError), caller:
                             caller.sendall(b"%d\n" % status)
                 else:  # the caller has gone
-                    for pid, caller in running.items():
-                        if caller is key.fileobj:
-                            _signal(pid, signal.SIGKILL)
+                    _kill([pid for pid, caller in running.items() if caller is key.fileobj])
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        _signal(pid, signal.SIGKILL)
 
 
 def _ended():
@@ -206,6 +211,6 @@ def _become(wanted: dict) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2])
+        serve(sys.argv[2], [*PRELOADED, *sys.argv[3:]])
     else:
         sys.exit(run(sys.argv[1:]))
