@@ -1,12 +1,9 @@
-"""Build the book of a run: stage a clean copy of its sources, fill in the numbers, hand it to
-Jupyter Book.
+"""Build the book of a run: stage a clean copy of its sources, fill in the numbers, hand it to Jupyter
+Book.
 
-    python -m memgen.book --runs data/runs/laptop --out _build
-
-`_build/source` holds what Sphinx reads (rendered prose, executed labs, generated contents),
-`_build/html` the book. The hash of all that the pages depend on lies beside the book: an unchanged
-book is not built again. A book that fails to build, or builds with a warning, never replaces a good
-one.
+`<out>/source` holds what Sphinx reads (rendered prose, executed labs, generated contents), `<out>/html`
+the book. The hash of all that the pages depend on lies beside the book: an unchanged book is not built
+again. A book that fails to build, or builds with a warning, never replaces a good one.
 """
 
 from __future__ import annotations
@@ -18,18 +15,20 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import nbformat
+
 from memgen.config.base import ROOT
-from memgen.pipeline.exercise import PARAMETERS
 from press.contents import contents, settings
 from press.errors import BookError
+from press.exercises import PARAMETERS, page, read_notebook, sources, student
 from press.exercises import downloads as exercise_files
-from press.exercises import page, read_notebook, sources, student
 from press.images import Figures, to_webp
-from press.lab_page import Figure, as_executed, downloads, lab_page
+from press.lab_bar import downloads
+from press.lab_page import Figure, as_executed, lab_page
 from press.live import export_models
 from press.numbers import seconds
 from press.prose import render
-from press.run import PER_STUDY, Lab, Run
+from press.run import NEEDED, SYNTHESIS, ExecutedLab, Run
 from press.sphinx_build import digest, sphinx
 from press.trim import trim
 
@@ -91,9 +90,8 @@ def stage(run: Run, root: Path, source: Path) -> None:
     pages = stage_labs(run, source)
     stage_figure(run, source)
     stage_live(run, source)
-    claims = [
-        claim for one in run.every for lab in one.of(PER_STUDY) for claim in lab.result["claims"]
-    ]
+    judged = [lab for one in run.every for lab in one.of(SYNTHESIS)]
+    claims = [claim for lab in judged for claim in lab.result["claims"]]
     (source / "claims.json").write_text(json.dumps(claims, indent=1), encoding="utf8")
     render(run, pages, root, source)
     stage_teaching(run, root, source)
@@ -101,13 +99,13 @@ def stage(run: Run, root: Path, source: Path) -> None:
     (source / "_config.yml").write_text(settings(run, root / "_config.yml"), encoding="utf8")
 
 
-def stage_labs(run: Run, source: Path) -> dict[Lab, list[Figure]]:
+def stage_labs(run: Run, source: Path) -> dict[ExecutedLab, list[Figure]]:
     """Every executed lab as a page, its figures in `figures/`, its notebook and numbers beside it
     for download; returns the figures.
     """
     light = Figures(source.parent / ".figures")
 
-    def write(lab: Lab) -> list[Figure]:
+    def write(lab: ExecutedLab) -> list[Figure]:
         target = source / f"{lab.page}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         page, found = lab_page(lab, run)
@@ -115,18 +113,16 @@ def stage_labs(run: Run, source: Path) -> dict[Lab, list[Figure]]:
         for figure in found:
             (source / figure.file).write_bytes(light.small(figure.data))
         files = downloads(lab)
-        target.with_name(files["notebook"]).write_text(
-            json.dumps(as_executed(lab)), encoding="utf8"
-        )
-        for name in ("result.json", "manifest.json"):
+        executed = json.dumps(as_executed(lab))
+        target.with_name(files["notebook"]).write_text(executed, encoding="utf8")
+        for name in NEEDED:
             shutil.copyfile(lab.folder / name, target.with_name(files[name]))
         return found
 
     (source / "figures").mkdir()
     labs = [lab for one in run.every for lab in one.labs]
-    with ThreadPoolExecutor(
-        os.cpu_count()
-    ) as threads:  # Pillow lets go of the interpreter while it codes
+    # threads, because Pillow lets go of the interpreter while it codes
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
         pages = dict(zip(labs, threads.map(write, labs)))
     light.forget_unused()
     return pages
@@ -134,10 +130,8 @@ def stage_labs(run: Run, source: Path) -> dict[Lab, list[Figure]]:
 
 def stage_figure(run: Run, source: Path) -> None:
     """The figure of the home page, from the synthesis."""
-    (lab,) = run.of(PER_STUDY)
-    figure = lab.folder / "main_finding.png"
-    if not figure.is_file():
-        raise lab.missing(figure)
+    (lab,) = run.of(SYNTHESIS)
+    figure = lab.need(lab.folder / "main_finding.png")
     (source / "figures" / "main_finding.webp").write_bytes(to_webp(figure.read_bytes()))
 
 
@@ -156,8 +150,6 @@ def stage_teaching(run: Run, root: Path, source: Path) -> None:
 
     Runs after `render`: what stands in a notebook is no template.
     """
-    import nbformat
-
     shutil.rmtree(source / "quizzes", ignore_errors=True)
     task = PARAMETERS["task"] if PARAMETERS["task"] in run.tasks else run.tasks[0]
     folder = source / "exercises"
@@ -165,8 +157,7 @@ def stage_teaching(run: Run, root: Path, source: Path) -> None:
     for path in sources(root):
         stage = path.stem
         solved = read_notebook(path)
-        (folder / f"{stage}.md").write_text(
-            page(solved, stage, task, run.seeds[task][0], run.preset), encoding="utf8"
-        )
+        text = page(solved, stage, task, run.seeds[task][0], run.preset)
+        (folder / f"{stage}.md").write_text(text, encoding="utf8")
         for name, notebook in (("student", student(solved)), ("solution", solved)):
             nbformat.write(notebook, folder / exercise_files(stage)[name])

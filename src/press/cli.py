@@ -1,60 +1,82 @@
-"""Build the book of a run: stage a clean copy of its sources, fill in the numbers, hand it to
-Jupyter Book.
+"""The command line of the book: build it, print it, write the students' notebooks.
 
-    python -m memgen.book --runs data/runs/laptop --out _build
-
-`_build/source` holds what Sphinx reads (rendered prose, executed labs, generated contents),
-`_build/html` the book. The hash of all that the pages depend on lies beside the book: an unchanged
-book is not built again. A book that fails to build, or builds with a warning, never replaces a good
-one.
+python -m press.cli book --runs data/runs/laptop --out _build
+python -m press.cli pdf --html _build/html
+python -m press.cli students _build/exercises
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from memgen.config.base import ROOT
 from memgen.errors import StudyError
 from press.build import build_book
+from press.exercises import write_students
+from press.numbers import seconds
+from press.pdf import LABS, print_book
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m memgen.book", description="Build the book of a run."
-    )
-    parser.add_argument(
-        "--runs", type=Path, required=True, help="run folder, e.g. data/runs/laptop"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("_build"), help="where to build (default: _build)"
-    )
-    parser.add_argument(
-        "--root", type=Path, default=ROOT, help="repository root (default: the one of this package)"
-    )
-    parser.add_argument(
-        "--tracks",
-        nargs="+",
-        default=["scratch"],
-        help="tracks to show, the main one first (default: scratch)",
-    )
-    parser.add_argument("--tasks", nargs="+", help="only these tasks (default: all of the run)")
-    parser.add_argument(
-        "--seeds", nargs="+", type=int, help="only these seeds (default: all of the run)"
-    )
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
-        build_book(
-            options.runs, options.out, options.root, options.tasks, options.seeds, options.tracks
-        )
+        options.do(options)
     except StudyError as error:
-        print(f"book: {error}", file=sys.stderr)
+        print(f"{options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("book: interrupted; the former book, if any, is untouched", file=sys.stderr)
+        print(
+            f"{options.command}: interrupted; what was there before is untouched", file=sys.stderr
+        )
         return 130
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="press", description="The book of a study.")
+    commands = top.add_subparsers(required=True, dest="command")
+
+    book = commands.add_parser("book", help="build the book of a finished run")
+    book.add_argument("--runs", type=Path, required=True, help="run folder: data/runs/laptop")
+    book.add_argument("--out", type=Path, default=Path("_build"), help="default: _build")
+    book.add_argument("--root", type=Path, default=ROOT, help="of the repository, if another one")
+    book.add_argument("--tracks", nargs="+", default=["scratch"], help="the main one first")
+    book.add_argument("--tasks", nargs="+", help="only these (default: all of the run)")
+    book.add_argument("--seeds", nargs="+", type=int, help="only these (default: all of the run)")
+    book.set_defaults(do=_book)
+
+    pdf = commands.add_parser("pdf", help="print the built book to one PDF")
+    pdf.add_argument(
+        "--html", type=Path, default=Path("_build/html"), help="folder of the built book"
+    )
+    pdf.add_argument("--out", type=Path, help="default: think-or-remember.pdf beside that folder")
+    labs = "which executed labs: all, that of each task's first seed, none (default: all)"
+    pdf.add_argument("--labs", choices=LABS, default="all", help=labs)
+    pdf.set_defaults(do=_pdf)
+
+    students = commands.add_parser("students", help="write the exercise notebooks with gaps")
+    students.add_argument("folder", type=Path)
+    students.set_defaults(do=_students)
+    return top
+
+
+def _book(o) -> None:
+    build_book(o.runs, o.out, o.root, o.tasks, o.seeds, o.tracks)
+
+
+def _pdf(o) -> None:
+    started, out = time.monotonic(), o.out or o.html.parent / "think-or-remember.pdf"
+    n = print_book(o.html, out, o.labs)
+    size, spent = out.stat().st_size / 1e6, seconds(time.monotonic() - started)
+    print(f"pdf: {n} pages of the book, {size:.0f} MB, printed in {spent}: {out}")
+
+
+def _students(o) -> None:
+    for path in write_students(o.folder):
+        print(f"written: {path}")
 
 
 if __name__ == "__main__":

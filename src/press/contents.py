@@ -1,13 +1,4 @@
-"""Build the book of a run: stage a clean copy of its sources, fill in the numbers, hand it to
-Jupyter Book.
-
-    python -m memgen.book --runs data/runs/laptop --out _build
-
-`_build/source` holds what Sphinx reads (rendered prose, executed labs, generated contents),
-`_build/html` the book. The hash of all that the pages depend on lies beside the book: an unchanged
-book is not built again. A book that fails to build, or builds with a warning, never replaces a good
-one.
-"""
+"""The table of contents and the settings of the book that is built: the committed ones and the run's labs."""
 
 from __future__ import annotations
 
@@ -15,36 +6,56 @@ from pathlib import Path
 
 import yaml
 
+from memgen.stages import LABS
+from press.errors import BookError
 from press.exercises import find
-from press.run import PER_STUDY, TITLES, Lab, Run
+from press.run import ExecutedLab, Run
+
+NEW_LABS = (
+    "The evidence"  # the part that holds chapters of labs that the committed contents do not name
+)
 
 
 def contents(run: Run, template: Path) -> str:
     """The table of contents: the committed spine, with the exercises and the labs of the run below
     their chapters.
     """
-    toc = yaml.safe_load(template.read_text(encoding="utf8"))
-    for part in toc["parts"]:
-        for chapter in part["chapters"]:
-            stage = Path(chapter["file"]).name
-            if stage in TITLES:
-                practice = (
-                    [{"file": f"exercises/{stage}", "title": "Exercises"}]
-                    if find(stage, template.parent).is_file()
-                    else []
-                )
-                chapter["sections"] = practice + [
-                    _branch(one.of(stage, t))
-                    for one in run.every
-                    for t in dict.fromkeys(lab.task for lab in one.of(stage))
-                ]
+    toc, root = yaml.safe_load(template.read_text(encoding="utf8")), template.parent
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    named = {chapter["file"] for chapter in chapters}
+    added = [{"file": file} for file in map(_chapter, LABS) if file not in named]
+    for chapter in added:
+        if not (root / "book" / f"{chapter['file']}.md").is_file():
+            raise BookError(f"book/{chapter['file']}.md is missing: every lab has a chapter")
+    if added:
+        part = next((p for p in toc["parts"] if p["caption"] == NEW_LABS), toc["parts"][-1])
+        last = max(
+            (i for i, one in enumerate(part["chapters"], 1) if Path(one["file"]).name in LABS),
+            default=len(part["chapters"]),
+        )
+        part["chapters"][last:last] = added
+    for chapter in chapters + added:
+        stage = Path(chapter["file"]).name
+        if stage in LABS:
+            practised = find(stage, root).is_file()
+            practice = [{"file": f"exercises/{stage}", "title": "Exercises"}] if practised else []
+            chapter["sections"] = practice + [
+                _branch(one.of(stage, task))
+                for one in run.every
+                for task in dict.fromkeys(lab.task for lab in one.of(stage))
+            ]
     return yaml.safe_dump(toc, sort_keys=False)
 
 
-def _branch(labs: list[Lab]) -> dict:
+def _chapter(stage: str) -> str:
+    return f"chapters/{stage}"
+
+
+def _branch(labs: list[ExecutedLab]) -> dict:
     first, *others = labs
     kind = "Lab" if first.track == "scratch" else f"Lab, {first.track}"
-    title = f"{kind}: all tasks" if first.stage == PER_STUDY else f"{kind}: {first.task}"
+    whole = LABS[first.stage].level == "study"
+    title = f"{kind}: all tasks" if whole else f"{kind}: {first.task}"
     branch = {"file": first.page, "title": title}
     if others:
         branch["sections"] = [{"file": lab.page, "title": f"seed {lab.seed}"} for lab in others]

@@ -1,9 +1,4 @@
-"""Keeps the built book light: small figures, tables without machine noise, pages without markup
-that shows nothing.
-
-Nothing here changes what a reader sees: a channel of a figure moves by at most 2 of 255, and only
-tags without a style go.
-"""
+"""Small figures: WebP without loss, each channel rounded to 64 levels (it moves by at most 2 of 255)."""
 
 from __future__ import annotations
 
@@ -11,6 +6,8 @@ import hashlib
 import io
 import threading
 from pathlib import Path
+
+from PIL import Image
 
 LEVELS = 64  # of each colour channel; with 32 the pale colours of the neuron maps turn greenish
 FINER = [round(round(value / 255 * (LEVELS - 1)) * 255 / (LEVELS - 1)) for value in range(256)]
@@ -32,9 +29,7 @@ class Figures:
         kept = self.folder / f"{hashlib.sha256(png).hexdigest()}.webp"
         self.used.add(kept)
         if not kept.is_file():
-            aside = kept.with_suffix(
-                f".{threading.get_ident()}"
-            )  # threads may meet at the same figure
+            aside = kept.with_suffix(f".{threading.get_ident()}")  # threads may meet at one figure
             aside.write_bytes(to_webp(png))
             aside.replace(kept)
         return kept.read_bytes()
@@ -49,8 +44,6 @@ def to_webp(png: bytes, width: int | None = None) -> bytes:
     """A PNG of any kind, on white, as lossless WebP of at most 64 levels a channel; `width`: in
     pixels, if it shall shrink.
     """
-    from PIL import Image
-
     image = Image.open(io.BytesIO(png)).convert("RGBA")
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A"))

@@ -1,11 +1,10 @@
-"""The models of the live page: a task's first model as a script that the page's own JavaScript
-reads.
+"""The models of the live page: a task's first model as a script that the page's own JavaScript reads.
 
 Everything comes from the artifacts of a run, nothing is computed anew: weights, vocabulary and
 training keys, what the model answered, NMD and rho, the probes, the chosen cells and their results.
 One file a model, `model-<task>.js`, calls `Memgen.receive(task, meta, weights)`; `models.js` says
-which there are. Weights are float32 in base64, unrounded: compressing them would save a tenth. The
-same artifacts give the same bytes.
+which there are. Weights are float32 in base64, unrounded: compressing them would save a tenth.
+The same artifacts give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,11 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tokenizers import Tokenizer
 
 from memgen.errors import ArtifactError
-from memgen.store.artifacts import verify
+from memgen.stages import LABS
 from memgen.store.files import read_json
+from memgen.store.reader import FinishedRun, FinishedStage
 from memgen.tasks import TASKS
+from memgen.terms import BEHAVIORS, DIRECTIONS, OTHER
 
 SITE = "resid_post"
 MAX_PARAMETERS = 4_000_000  # about 21 MB of script, 40 ms a token in a browser
@@ -34,14 +36,7 @@ SETTINGS = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,),
 }
-STAGES = (
-    "01_dataset_design",
-    "02_training",
-    "03_pairs",
-    "04_differentiation",
-    "05_prediction",
-    "06_intervention",
-)
+STAGES = (*LABS["06_intervention"].reads, "05_prediction", "06_intervention")
 
 
 class NotShown(Exception):
@@ -59,7 +54,7 @@ def export_models(folders: Iterable[Path], target: Path) -> list[dict]:
     available, refused = [], {}
     for folder in folders:
         try:
-            meta, tensors = payload(Path(folder))
+            meta, tensors = payload(FinishedRun(folder))
         except NotShown as reason:
             refused.setdefault(str(reason), []).append(Path(folder).parent.name)
             continue
@@ -79,36 +74,36 @@ def export_models(folders: Iterable[Path], target: Path) -> list[dict]:
     return available
 
 
-def payload(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """`(meta, tensors)` of one run folder: the JSON of the page, and the float32 tensors in the
-    order of `meta["tensors"]`.
+def payload(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
+    """`(meta, tensors)` of one run: the JSON of the page, and the float32 tensors in the order of
+    `meta["tensors"]`.
 
     Raises `NotShown` or `ArtifactError`, see `export_models`.
     """
-    config, weights = _weights(folder / "02_training" / "model")
-    manifests = {name: verify(folder / name) for name in STAGES}
-    parameters = manifests["02_training"]["parameters"]
-    task, steered = parameters["task"], read_json(folder / "06_intervention" / "result.json")
+    config, weights = _weights(run["02_training"])
+    for name in STAGES:
+        run[name].verify()
+    parameters, steered = run["02_training"].manifest["parameters"], run["06_intervention"].result
     if steered["site"] != SITE:
         raise NotShown(
             f"the neurons are those of site {steered['site']}, and the page shifts {SITE} (set"
             f" site={SITE})"
         )
-    frame, answered = (
-        pd.read_parquet(folder / "01_dataset_design" / "instances.parquet"),
-        pd.read_parquet(folder / "03_pairs" / "answered.parquet"),
-    )
-    vocabulary = _vocabulary(folder / "02_training" / "model")
-    directions = _arrays(folder / "04_differentiation" / "arrays.safetensors")
-    tensors = {name: directions[f"{name}.{SITE}"] for name in ("nmd", "rho")} | weights
+    task, frame = parameters["task"], run.dataset()
+    maps, swept = run["04_differentiation"].arrays("arrays"), run["06_intervention"].manifest
+    tensors = {name: maps[f"{name}.{SITE}"] for name in ("nmd", "rho")} | weights
     keyed = frame[frame.key != ""].drop_duplicates("key").sort_values("key", kind="stable")
     family = task.split("-")[0]
+
+    def of_directions(*names: str) -> dict:
+        return {d: {name: steered[d][name] for name in names} for d in DIRECTIONS}
+
     meta = {
         "task": task,
         "family": family,
         "preset": parameters["preset"],
         "seed": parameters["seed"],
-        **vocabulary,
+        **_vocabulary(run["02_training"]),
         "pad": config["pad_token_id"],
         "end": config["eos_token_id"],
         "n_layer": config["n_layer"],
@@ -117,36 +112,29 @@ def payload(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
         "layer_norm_epsilon": config["layer_norm_epsilon"],
         "max_positions": config["n_positions"],
         "parameters": sum(w.size for w in weights.values()),
-        "max_answer_tokens": _longest_answer(task, frame, folder),
+        "max_answer_tokens": _longest_answer(task, frame, run["02_training"]),
         "site": SITE,
         "positions": steered["positions"],
-        "probe": _probe(folder, parameters),
-        "cells": {
-            d: {name: steered[d][name] for name in ("alpha", "top_n")} for d in ("m2g", "g2m")
-        },
-        "alphas": manifests["06_intervention"]["parameters"]["alphas"],
-        "top_ns": manifests["06_intervention"]["parameters"]["top_ns"],
-        "results": {
-            d: {
-                name: steered[d][name]
-                for name in ("success", "interval", "n", "other", "controls", "rephrase_floor")
-            }
-            for d in ("m2g", "g2m")
-        },
+        "probe": _probe(run["05_prediction"], parameters),
+        "cells": of_directions("alpha", "top_n"),
+        "alphas": swept["parameters"]["alphas"],
+        "top_ns": swept["parameters"]["top_ns"],
+        "results": of_directions("success", "interval", "n", "other", "controls", "rephrase_floor"),
         "keys": dict(zip(keyed.key, keyed.memory_answer)),
         "key_splits": dict(zip(keyed.key, keyed.split)),
         "task_detail": DETAILS[family](frame) if family in DETAILS else {},
-        "examples": _examples(answered),
+        "examples": _examples(run.answered()),
         "free_examples": _free_examples(frame),
         "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items()],
     }
     return meta, tensors
 
 
-def _weights(model: Path) -> tuple[dict, dict[str, np.ndarray]]:
+def _weights(stage: FinishedStage) -> tuple[dict, dict[str, np.ndarray]]:
     """GPT-2's settings and its tensors by their names in the blocks; refuses what the JavaScript
     cannot compute.
     """
+    model = stage.folder / "model"
     if not (model / "config.json").is_file():
         raise NotShown(
             "the run holds no model of its own (`make book` trains one on the track scratch)"
@@ -169,7 +157,7 @@ def _weights(model: Path) -> tuple[dict, dict[str, np.ndarray]]:
         )
     tensors = {
         name.removeprefix("transformer."): array
-        for name, array in _arrays(model / "model.safetensors").items()
+        for name, array in sorted(stage.arrays("model/model").items())
     }
     if config.get("tie_word_embeddings", True):
         tensors.pop("lm_head.weight", None)
@@ -182,11 +170,11 @@ def _weights(model: Path) -> tuple[dict, dict[str, np.ndarray]]:
     return config, tensors
 
 
-def _vocabulary(model: Path) -> dict:
+def _vocabulary(stage: FinishedStage) -> dict:
     """Tokens by id, and which ids no text can give; refuses tokenizers other than the study's own
     (`tokenizers.build_tokenizer`).
     """
-    tokenizer = read_json(model / "tokenizer.json")
+    tokenizer = read_json(stage.path("model/tokenizer.json"))
     kind, split = tokenizer["model"]["type"], tokenizer.get("pre_tokenizer") or {}
     if (
         kind != "WordLevel"
@@ -203,11 +191,9 @@ def _vocabulary(model: Path) -> dict:
     }
 
 
-def _longest_answer(task: str, frame: pd.DataFrame, folder: Path) -> int:
+def _longest_answer(task: str, frame: pd.DataFrame, stage: FinishedStage) -> int:
     """Room of an answer in tokens, end mark included, as `Task.fit` gives it."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "02_training" / "model" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(stage.path("model/tokenizer.json")))
     tokenizer.no_padding()
     answers = sorted({*frame.rule_answer, *frame.memory_answer} - {""})
     longest = max(
@@ -216,51 +202,43 @@ def _longest_answer(task: str, frame: pd.DataFrame, folder: Path) -> int:
     return max(TASKS[task].max_answer_tokens if task in TASKS else 0, longest + 1)
 
 
-def _probe(folder: Path, parameters: dict) -> dict:
-    """The probes of lab 05, one a layer, with their AUC on test keys; `layer` and `best`: the one
+def _probe(stage: FinishedStage, parameters: dict) -> dict:
+    """The probes of lab 05, one per layer, with their AUC on test keys; `layer` and `best`: the one
     chosen on train keys, from 1.
     """
-    stage = folder / "05_prediction"
-    found = read_json(stage / "result.json")
-    if not (stage / "probe.safetensors").is_file():
-        again = (
-            f"make lab LAB=05_prediction TASK={parameters['task']} SEED={parameters['seed']}"
-            f" PRESET={parameters['preset']}"
-        )
+    found = stage.result
+    if not (stage.folder / "probe.safetensors").is_file():
+        again = "make lab LAB=05_prediction TASK={task} SEED={seed} PRESET={preset}"
         raise ArtifactError(
-            f"{stage} holds no probe.safetensors, because an older version of the lab made it; run"
-            f" lab 05_prediction again (`make book` does, or `{again}`)"
+            f"{stage.folder} holds no probe.safetensors, because an older version of the lab made it;"
+            f" run lab 05_prediction again (`make book` does, or `{again.format(**parameters)}`)"
         )
     if found["site"] != SITE:
         raise NotShown(
             f"the probes read site {found['site']}, and the page shows {SITE} (put {SITE} first in"
             " sites)"
         )
-    kept = _arrays(stage / "probe.safetensors")
+    kept = stage.arrays("probe")
     if not np.isfinite(kept["bias"]).all():
         raise NotShown("the probes saw one behaviour only (raise max_prompts)")
     layers = [
         {"weight": weight.tolist(), "bias": float(bias)}
         for weight, bias in zip(kept["weight"], kept["bias"])
     ]
-    return {
-        "layer": found["best_layer"],
-        "best": found["best_layer"],
-        "auc": found["auc"],
-        "layers": layers,
-    }
+    best = found["best_layer"]
+    return {"layer": best, "best": best, "auc": found["auc"], "layers": layers}
 
 
 def _examples(answered: pd.DataFrame) -> list[dict]:
     """Conflict prompts of test keys, half of them answered in each way, evenly over the table and
     so over its keys; in its order.
     """
-    rows = answered[(answered.split == "test") & (answered.behavior != "other")].drop_duplicates(
-        "prompt"
-    )
+    rows = answered[(answered.split == "test") & (answered.behavior != OTHER)]
+    rows = rows.drop_duplicates("prompt")
     chosen = [
         _evenly(rows[rows.behavior == behavior], N_EXAMPLES // 2)
-        for behavior in ("memorization", "generalization")
+        for behavior in BEHAVIORS
+        if behavior != OTHER
     ]
     columns = ["prompt", "rule_answer", "memory_answer", "key", "behavior", "split"]
     return pd.concat(chosen).sort_index()[columns].to_dict("records")
@@ -312,18 +290,6 @@ DETAILS = {
     "cipher": _settings("setting"),
     "inference": _names,
 }
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return dict(sorted(load_file(path).items()))
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error}); delete its folder and run that lab again"
-        ) from None
 
 
 def _base64(tensors: dict[str, np.ndarray]) -> str:

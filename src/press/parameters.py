@@ -1,9 +1,4 @@
-"""What the pages of the book are made from: a finished run, its numbers in prose, and the lab
-pages.
-
-Nothing here knows Sphinx. A prose page is a Jinja2 template; :class:`Numbers` is all it can ask
-for. A number that the run does not hold is an error, never a gap in a sentence.
-"""
+"""The parameters for the reader: the reference of all, and those of an executed lab beside its preset."""
 
 from __future__ import annotations
 
@@ -17,9 +12,9 @@ import yaml
 from memgen.config.base import ROOT, StageParameters
 from memgen.errors import ParameterError
 from memgen.presets import stage_parameters
-from memgen.stages import PARAMETER_CLASSES
+from memgen.stages import LABS
 from memgen.tasks import TASKS
-from press.run import Lab
+from press.run import ExecutedLab
 
 
 @functools.cache
@@ -28,8 +23,8 @@ def parameter_reference() -> dict[str, list[dict]]:
     `default`, as text.
     """
     found = {}
-    for stage, cls in PARAMETER_CLASSES.items():
-        schema = cls.model_json_schema()
+    for stage, row in LABS.items():
+        schema = row.parameters.model_json_schema()
         required = set(schema.get("required", ()))
         found[stage] = [
             {
@@ -95,17 +90,17 @@ def choices_reference() -> dict[str, list[dict]]:
 IDENTITY = ("task", "seed", "preset", "track")  # they say which run it is, so no preset sets them
 
 
-def lab_parameters(lab: Lab) -> list[dict]:
+def lab_parameters(lab: ExecutedLab) -> list[dict]:
     """The parameters of an executed lab: `name`, `meaning`, `values`, `preset` (what the preset
     sets), `used` and whether it was `changed`, as text.
     """
     reference = parameter_reference()[lab.stage]
     spent = {**lab.manifest.get("parameters", {}), **lab.manifest.get("overrides", {})}
     own, rows = of_preset(lab), []
-    for about in [
-        about for about in reference if about["name"] != "runs"
-    ]:  # a folder of the machine it ran on
+    for about in reference:
         name = about["name"]
+        if name == "runs":  # a folder of the machine it ran on
+            continue
         used = spent.get(name, own.get(name))
         changed = name in own and name not in IDENTITY and used != own[name]
         preset = "" if name in IDENTITY else _plain(own[name]) if name in own else "not known"
@@ -113,15 +108,14 @@ def lab_parameters(lab: Lab) -> list[dict]:
     return rows
 
 
-def of_preset(lab: Lab) -> dict:
+def of_preset(lab: ExecutedLab) -> dict:
     """What the preset gives this lab, parameter by parameter; {} if the preset or the task is no
     longer there.
     """
     spent = lab.manifest.get("parameters", {})
     try:
-        return stage_parameters(
-            lab.stage, {name: spent[name] for name in IDENTITY if name in spent}
-        ).model_dump()
+        given = {name: spent[name] for name in IDENTITY if name in spent}
+        return stage_parameters(lab.stage, given).model_dump()
     except ParameterError:
         return {}
 

@@ -1,30 +1,25 @@
-"""What the pages of the book are made from: a finished run, its numbers in prose, and the lab
-pages.
-
-Nothing here knows Sphinx. A prose page is a Jinja2 template; :class:`Numbers` is all it can ask
-for. A number that the run does not hold is an error, never a gap in a sentence.
-"""
+"""A finished run as the book sees it: its tasks, its seeds, and one `ExecutedLab` per notebook that ran."""
 
 from __future__ import annotations
 
-import functools
-import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from memgen.config.training import TrainingParameters
-from memgen.stages import TITLES, labs_of
-from memgen.store.files import read_json
+from memgen.stages import LABS, labs_of
 from memgen.store.folders import base_folder
+from memgen.store.reader import FinishedStage
 from memgen.tasks import TASK_NAMES
 from memgen.terms import STUDY, WHOLE
 from press.errors import BookError
 
-PER_TASK, PER_STUDY = "07_transfer", "08_synthesis"
+SYNTHESIS = "08_synthesis"  # the lab whose claims and main finding the whole book shows
+NEEDED = ("result.json", "manifest.json")
 
 
 @dataclass(frozen=True)
-class Lab:
+class ExecutedLab:
     """One executed lab: a stage for a task and a seed (`all` for the labs that run once)."""
 
     stage: str
@@ -36,6 +31,10 @@ class Lab:
     @property
     def notebook(self) -> Path:
         return self.folder.with_suffix(".ipynb")
+
+    @property
+    def title(self) -> str:
+        return LABS[self.stage].title
 
     @property
     def name(self) -> str:
@@ -54,29 +53,25 @@ class Lab:
             return f"{track}all tasks"
         return track + (self.task if self.seed == WHOLE else f"{self.task}, seed {self.seed}")
 
-    @functools.cached_property
+    @cached_property
+    def kept(self) -> FinishedStage:
+        """What the lab left: its tables and arrays."""
+        return FinishedStage(self.folder)
+
+    @property
     def result(self) -> dict:
-        return self._json("result.json")
+        return self.kept.result
 
-    @functools.cached_property
+    @property
     def manifest(self) -> dict:
-        return self._json("manifest.json")
+        return self.kept.manifest
 
-    def _json(self, name: str) -> dict:
-        path = self.folder / name
-        try:
-            return json.loads(path.read_text(encoding="utf8"))
-        except FileNotFoundError:
-            raise self.missing(path) from None
-        except (OSError, ValueError) as error:
-            raise BookError(
-                f"{path} cannot be read ({error}): delete it and run `make book` again"
-            ) from None
-
-    def missing(self, path: Path) -> BookError:
-        return BookError(
-            f"{path} is missing: lab {self.stage} ({self.label}) has not finished. `make book`"
-            " runs it"
+    def need(self, path: Path) -> Path:
+        """A file of this lab, which has to be there."""
+        if path.is_file():
+            return path
+        raise BookError(
+            f"{path} is missing: lab {self.stage} ({self.label}) has not finished. `make book` runs it"
         )
 
 
@@ -97,37 +92,35 @@ class Run:
         home, self.track = Path(root), tracks[0]
         self.root, self.preset = home if self.track == "scratch" else home / self.track, home.name
         self.others = [Run(home, tasks, seeds, [track]) for track in tracks[1:]]
-        found = {p.parent.parent.name for p in self.root.glob("*/seed*/*") if p.stem in TITLES}
+        found = {p.parent.parent.name for p in self.root.glob("*/seed*/*") if p.stem in LABS}
         for task in set(tasks or []) - found:
             raise BookError(
-                f"{self.root / task} is missing: task {task!r} has not been run. `make book`"
-                " runs it"
+                f"{self.root / task} is missing: task {task!r} has not been run. `make book` runs it"
             )
         known = [t for t in TASK_NAMES if t in found] + sorted(found - set(TASK_NAMES))
         self.tasks = [t for t in known if tasks is None or t in tasks]
         if not self.tasks:
             raise BookError(
-                f"{self.root} holds no executed labs: run `make book`, which executes them and"
-                " builds the book"
+                f"{self.root} holds no executed labs: run `make book`, which executes them and builds"
+                " the book"
             )
         self.seeds = {task: self._seeds(task, seeds) for task in self.tasks}
+        spans = {
+            "run": [(task, f"seed{seed}") for task in self.tasks for seed in self.seeds[task]],
+            "task": [(task, WHOLE) for task in self.tasks],
+            "study": [(STUDY, WHOLE)],
+        }
         self.labs = [
-            Lab(stage, task, str(seed), self.root / task / f"seed{seed}" / stage, self.track)
-            for stage in labs_of("run", self.track)
-            for task in self.tasks
-            for seed in self.seeds[task]
-        ]
-        self.labs += [
-            Lab(PER_TASK, task, WHOLE, self.root / task / WHOLE / PER_TASK, self.track)
-            for task in self.tasks
-        ]
-        self.labs += [
-            Lab(PER_STUDY, STUDY, WHOLE, self.root / STUDY / WHOLE / PER_STUDY, self.track)
+            ExecutedLab(
+                stage, task, span.removeprefix("seed"), self.root / task / span / stage, self.track
+            )
+            for level, where in spans.items()
+            for stage in labs_of(level, self.track)
+            for task, span in where
         ]
         for lab in self.labs:
-            for path in (lab.notebook, lab.folder / "result.json", lab.folder / "manifest.json"):
-                if not path.is_file():
-                    raise lab.missing(path)
+            for path in (lab.notebook, *(lab.folder / name for name in NEEDED)):
+                lab.need(path)
 
     def _seeds(self, task: str, wanted: list[int] | None) -> list[int]:
         found = sorted(
@@ -135,12 +128,11 @@ class Run:
         )
         for seed in set(wanted or []) - set(found):
             raise BookError(
-                f"{self.root / task / f'seed{seed}'} is missing: run `make book` with this seed"
-                " first"
+                f"{self.root / task / f'seed{seed}'} is missing: run `make book` with this seed first"
             )
         return [seed for seed in found if wanted is None or seed in wanted]
 
-    def of(self, stage: str, task: str | None = None) -> list[Lab]:
+    def of(self, stage: str, task: str | None = None) -> list[ExecutedLab]:
         """The labs of a stage, in the order of tasks and seeds."""
         return [lab for lab in self.labs if lab.stage == stage and task in (None, lab.task)]
 
@@ -164,7 +156,7 @@ class Run:
             self.track,
             parameters["architecture"],
         )
-        return read_json(folder / "result.json") | {"architecture": parameters["architecture"]}
+        return FinishedStage(folder).result | {"architecture": parameters["architecture"]}
 
     @property
     def is_finding(self) -> bool:
@@ -177,12 +169,10 @@ class Run:
             if name.startswith("gate_")
         }
         for lab in [lab for run in self.every for lab in run.of("02_training")]:
-            gate = {
-                name: lab.manifest.get("parameters", {}).get(name, value)
-                for name, value in own.items()
-            }
-            if gate.pop("gate_other") > own["gate_other"] or any(
-                gate[name] < own[name] for name in gate
-            ):
+            spent = lab.manifest.get("parameters", {})
+            gate = {name: spent.get(name, value) for name, value in own.items()}
+            if gate.pop("gate_other") > own["gate_other"]:
+                return False
+            if any(gate[name] < own[name] for name in gate):
                 return False
         return True

@@ -1,36 +1,34 @@
-"""Figures for slides: the key figures of a run drawn anew from its stored numbers, as SVG and as
-PNG of slide size.
+"""Figures for slides: the key figures of a run drawn anew from its stored numbers, as SVG and as PNG of
+slide size.
 
-Nothing is copied from a page: each figure is made by the function that the lab itself calls, from
-the tables and arrays that the lab left. Its alternative text and caption are those of the executed
-lab, so a slide says what the lab says.
+Nothing is copied from a page: each figure is made by the function that the lab itself calls, from what
+the lab left. Its alternative text and caption are those of the executed lab, so a slide says what the
+lab says.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import inspect
 import io
 import shutil
-from collections.abc import Callable, Iterable
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from memgen.claims.quantities import families
-from memgen.config.training import TrainingParameters
-from memgen.figures.differentiation import layer_distributions, neuron_heatmaps
-from memgen.figures.intervention import control_bars, dose_response
-from memgen.figures.pairs import flip_bars
-from memgen.figures.prediction import probe_curves
-from memgen.figures.synthesis import forest, formats, main_finding
-from memgen.figures.training import trajectory
-from memgen.figures.transfer import transfer_heatmaps
-from memgen.stats.intervals import wilson
+import matplotlib.pyplot as plt
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from memgen.errors import ArtifactError
+from memgen.stages import LABS
+from memgen.store.fingerprint import code_fingerprint
+from press import images, key_figures
 from press.errors import SlideError
 from press.images import FINER, to_webp
+from press.key_figures import FIGURES, KeyFigure
 from press.lab_page import Figure
-from press.run import PER_STUDY, Lab, Run
+from press.run import ExecutedLab, Run
 
 PIXELS = (1920, 1080)  # a slide; a figure keeps its proportions inside
 THUMBNAIL = 640  # pixels, width
@@ -52,108 +50,9 @@ class Slide:
     drawn: bool = True
 
 
-def _table(lab: Lab, name: str):
-    import pandas as pd
-
-    return pd.read_parquet(lab.folder / f"{name}.parquet")
-
-
-def _two_directions(table) -> dict:
-    return {direction: table[table.direction == direction] for direction in ("m2g", "g2m")}
-
-
-def _arrays(lab: Lab) -> tuple:
-    """`(arrays, NMD, rho)` of the site that the lab read; maps of shape [layer, neuron]."""
-    from safetensors.numpy import load_file
-
-    arrays, site = load_file(lab.folder / "arrays.safetensors"), lab.result["site"]
-    return arrays, arrays[f"nmd.{site}"], arrays[f"rho.{site}"]
-
-
-def _main_finding(lab: Lab):
-    return main_finding(
-        _table(lab, "steering"), _table(lab, "overview").groupby("task", sort=False).auc.mean()
-    )
-
-
-def _trajectory(lab: Lab):
-    gates = TrainingParameters.model_construct(**lab.manifest["parameters"]).gates()
-    return trajectory(_table(lab, "history"), lab.result["step"], gates, lab.result["base_history"])
-
-
-def _flips(lab: Lab):
-    import pandas as pd
-
-    rates = pd.DataFrame(lab.result["flips"])
-    rates[["low", "high"]] = [wilson(k, n) for k, n in zip(rates.flipped, rates.n)]
-    return flip_bars(rates)
-
-
-def _heatmaps(lab: Lab):
-    _, nmd, rho = _arrays(lab)
-    return neuron_heatmaps({"NMD (rule − memory)": nmd, "rho": rho})
-
-
-def _layers(lab: Lab):
-    import numpy as np
-
-    arrays, nmd, _ = _arrays(lab)
-    return layer_distributions(
-        nmd,
-        arrays["null_nmd"],
-        np.array(lab.result["significant_share"]),
-        np.array(lab.result["null_significant_share"]),
-    )
-
-
-def _probes(lab: Lab):
-    others = _table(lab, "baselines")
-    return probe_curves(_table(lab, "probes"), others[others.name != "majority"])
-
-
-def _controls(lab: Lab):
-    return control_bars(_two_directions(_table(lab, "controls")))
-
-
-def _doses(lab: Lab):
-    return dose_response(_table(lab, "doses"))
-
-
-def _transfer(lab: Lab):
-    found = lab.result["retrain"]
-    return transfer_heatmaps(_pick(found), found["sources"], found["targets"], found["control"])
-
-
-def _pick(found: dict) -> dict:
-    return {direction: found[direction] for direction in ("m2g", "g2m")}
-
-
-def _formats(lab: Lab):
-    numbers = lab.result["over_keys"]
-    return formats(numbers, families(list(numbers)))
-
-
-def _ledger(lab: Lab):
-    return forest(lab.result["claims"])
-
-
-#: stage, name of the figure in the executed lab, title, how it is drawn; in the order of a talk
-FIGURES: tuple[tuple[str, str, str, Callable], ...] = (
-    ("08_synthesis", "main-finding", "The study in one figure", _main_finding),
-    ("02_training", "trajectory", "Training to dual behaviour", _trajectory),
-    ("03_pairs", "flips", "Rephrasing alone flips the behaviour", _flips),
-    ("04_differentiation", "nmd-heatmap", "A map of the neurons", _heatmaps),
-    ("04_differentiation", "layers", "Where the behaviours differ", _layers),
-    ("05_prediction", "probes", "Told before the answer", _probes),
-    ("06_intervention", "controls", "Steering beside its controls", _controls),
-    ("06_intervention", "dose", "Dose and response", _doses),
-    ("07_transfer", "retrains", "Transfer between models", _transfer),
-    ("08_synthesis", "format", "The format of the answer", _formats),
-    ("08_synthesis", "ledger", "The ledger of claims", _ledger),
-)
-
-
-def write(run: Run, shown: dict[Lab, list[Figure]], folder: Path, kept: Path) -> list[Slide]:
+def write(
+    run: Run, shown: dict[ExecutedLab, list[Figure]], folder: Path, kept: Path
+) -> list[Slide]:
     """Draw the key figures of the run's first task and seed, and of its synthesis, into `folder`;
     returns them in order.
 
@@ -162,77 +61,62 @@ def write(run: Run, shown: dict[Lab, list[Figure]], folder: Path, kept: Path) ->
     stay between builds. A slide whose lab has left no tables (a run folder with results and
     notebooks only) has no files. Raises :class:`SlideError` for a damaged table.
     """
-    task = run.tasks[0]
-    chosen = []
-    for stage, name, title, draw in FIGURES:
-        lab = run.of(stage, None if stage == PER_STUDY else task)[0]
-        text = next((figure for figure in shown[lab] if figure.name == name), None)
+    chosen: list[tuple[ExecutedLab, KeyFigure, Slide]] = []
+    for key in FIGURES:
+        whole = LABS[key.stage].level == "study"
+        lab = run.of(key.stage, None if whole else run.tasks[0])[0]
+        text = next((figure for figure in shown[lab] if figure.name == key.name), None)
         if text is not None:
-            chosen.append(
-                (
-                    lab,
-                    draw,
-                    Slide(
-                        f"{stage}-{name}",
-                        title,
-                        text.alt,
-                        text.caption,
-                        f"{lab.label}, preset {run.preset}",
-                        lab.page,
-                    ),
-                )
-            )
+            source = f"{lab.label}, preset {run.preset}"
+            file = f"{key.stage}-{key.name}"
+            slide = Slide(file, key.title, text.alt, text.caption, source, lab.page)
+            chosen.append((lab, key, slide))
     folder.mkdir(parents=True, exist_ok=True)
-    key = _key([(lab, slide) for lab, _, slide in chosen])
-    if not (kept / key).is_dir():
+    name = _digest([(lab, slide) for lab, _, slide in chosen])
+    if not (kept / name).is_dir():
         shutil.rmtree(kept, ignore_errors=True)
         aside = kept / "unfinished"
         aside.mkdir(parents=True)
-        for lab, draw, slide in chosen:
-            with contextlib.suppress(FileNotFoundError):
-                _save(lab, draw, slide, aside)
-        (aside / TEXTS).write_text(
-            texts([slide for _, _, slide in chosen if (aside / f"{slide.file}.svg").is_file()]),
-            encoding="utf8",
-        )
-        aside.rename(kept / key)
-    shutil.copytree(kept / key, folder, dirs_exist_ok=True)
+        drawn = [slide for one in chosen for slide in _save(*one, aside)]
+        (aside / TEXTS).write_text(texts(drawn), encoding="utf8")
+        aside.rename(kept / name)
+    shutil.copytree(kept / name, folder, dirs_exist_ok=True)
     return [
         replace(slide, drawn=(folder / f"{slide.file}.svg").is_file()) for _, _, slide in chosen
     ]
 
 
-def _key(chosen: Iterable[tuple[Lab, Slide]]) -> str:
+def _digest(chosen: list[tuple[ExecutedLab, Slide]]) -> str:
     """Changes with what is drawn, said, or how."""
-
-    code = [
-        inspect.getsource(module)
-        for module in map(inspect.getmodule, (_key, wilson, to_webp, *(f[0] for f in FIGURES)))
+    drawing = [f"figures.{LABS[key.stage].short}" for key in FIGURES]
+    own = [inspect.getsource(module) for module in (sys.modules[__name__], key_figures, images)]
+    parts = [
+        code_fingerprint(*drawing),
+        *own,
+        *(f"{slide} {lab.manifest}" for lab, slide in chosen),
     ]
-    parts = [*code, *(f"{slide} {lab.manifest}" for lab, slide in chosen)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
-def _save(lab: Lab, draw: Callable, slide: Slide, folder: Path) -> None:
-    import matplotlib.pyplot as plt
-
+def _save(lab: ExecutedLab, key: KeyFigure, slide: Slide, folder: Path) -> list[Slide]:
+    """Write the files of a slide; returns it, or nothing if the lab has not left what it needs."""
+    if not all((lab.folder / name).is_file() for name in key.needs):
+        return []
     try:
-        figure = draw(lab)
-    except FileNotFoundError:
-        raise
-    except (OSError, KeyError, ValueError, AttributeError) as error:
+        figure = key.draw(lab.kept).figure
+    except (ArtifactError, OSError, KeyError, ValueError, AttributeError) as error:
         raise SlideError(
             f"figure {slide.file!r} for slides cannot be drawn from {lab.folder}: {error}"
         ) from None
     about = {"Title": slide.title, "Description": slide.alt}
-    with plt.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": slide.file}
-    ):  # text stays text; the same file each time
+    # text stays text; the same file each time
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": slide.file}):
         figure.savefig(folder / f"{slide.file}.svg", metadata={**about, "Date": None})
     png = _png(figure)
     plt.close(figure)
     (folder / f"{slide.file}.png").write_bytes(small_png(png, about))
     (folder / f"{slide.file}.webp").write_bytes(to_webp(png, width=THUMBNAIL))
+    return [slide]
 
 
 def _png(figure) -> bytes:
@@ -245,9 +129,6 @@ def _png(figure) -> bytes:
 
 def small_png(png: bytes, about: dict[str, str]) -> bytes:
     """The same PNG with 64 levels a channel and its texts inside."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
     info = PngInfo()
     for name, text in about.items():
         info.add_itxt(name, text)
@@ -275,11 +156,8 @@ def listing(slides: list[Slide], up: str) -> str:
     page to the folder of sources.
     """
     missing = [slide.title for slide in slides if not slide.drawn]
-    note = (
-        [f"Not drawn, because the run folder lacks their tables: {', '.join(missing)}.", ""]
-        if missing
-        else []
-    )
+    lacking = f"Not drawn, because the run folder lacks their tables: {', '.join(missing)}."
+    note = [lacking, ""] if missing else []
     slides = [slide for slide in slides if slide.drawn]
     if not slides:
         return "\n".join([*note, "This run holds no figure for slides."])
@@ -299,14 +177,8 @@ def listing(slides: list[Slide], up: str) -> str:
             ":::",
             "::::",
         ]
-    return "\n".join(
-        [
-            *lines,
-            ":::::",
-            "",
-            f"{{download}}`All captions and alternative texts <{up}slides/{TEXTS}>`",
-        ]
-    )
+    all_texts = f"{{download}}`All captions and alternative texts <{up}slides/{TEXTS}>`"
+    return "\n".join([*lines, ":::::", "", all_texts])
 
 
 def _quoted(text: str) -> str:

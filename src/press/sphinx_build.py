@@ -1,13 +1,4 @@
-"""Build the book of a run: stage a clean copy of its sources, fill in the numbers, hand it to
-Jupyter Book.
-
-    python -m memgen.book --runs data/runs/laptop --out _build
-
-`_build/source` holds what Sphinx reads (rendered prose, executed labs, generated contents),
-`_build/html` the book. The hash of all that the pages depend on lies beside the book: an unchanged
-book is not built again. A book that fails to build, or builds with a warning, never replaces a good
-one.
-"""
+"""Sphinx, run as Jupyter Book runs it: strict, with its chatter turned into a few lines."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Keeps the built book light: small figures, tables without machine noise, pages without markup
-that shows nothing.
-
-Nothing here changes what a reader sees: a channel of a figure moves by at most 2 of 255, and only
-tags without a style go.
-"""
+"""A light book: pages and tables without the markup that shows nothing, no files that no page asks for."""
 
 from __future__ import annotations
 

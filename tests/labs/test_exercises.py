@@ -14,14 +14,21 @@ from concurrent.futures import ProcessPoolExecutor
 
 import nbformat
 import pytest
+
+from exercise_form import Outcome, execute
+from press import exercises
+from press.exercises import student
 from running import ROOT
 
-from memgen.pipeline.warm import PRELOADED
-from memgen.stages import PARAMETER_CLASSES
-from press import exercises
-from press.exercises import Outcome, execute, student
-
 TASK = "arithmetic-tagged"
+PRELOADED = [
+    "exercise_form",
+    "memgen.pipeline.exercise",
+    "matplotlib.pyplot",
+    "scipy.stats",
+    "sklearn",
+]
+STAGES = [path.stem for path in exercises.sources()]
 #: another task than the notebooks name, on other chapters than the first
 OTHERS = {
     "inference": ("03_pairs", "05_prediction", "06_intervention"),
@@ -44,8 +51,8 @@ def attempt(stage: str, gaps: bool, task: str, runs: str) -> list[Outcome]:
 def outcomes(smoke) -> dict:
     """`(stage, with gaps, task) -> outcomes` of every notebook, two at a time."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED, "memgen.teaching"])
-    wanted = [(stage, gaps, TASK) for stage in PARAMETER_CLASSES for gaps in (False, True)] + [
+    context.set_forkserver_preload(PRELOADED)
+    wanted = [(stage, gaps, TASK) for stage in STAGES for gaps in (False, True)] + [
         (stage, False, task) for task, stages in OTHERS.items() for stage in stages
     ]
     with ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1) as pool:
@@ -53,7 +60,7 @@ def outcomes(smoke) -> dict:
         return {one: future.result() for one, future in running.items()}
 
 
-@pytest.mark.parametrize("stage", PARAMETER_CLASSES)
+@pytest.mark.parametrize("stage", STAGES)
 def test_solutions_pass_their_checks_in_time(outcomes, stage):
     for (name, gaps, task), cells in outcomes.items():
         if name == stage and not gaps:
@@ -61,7 +68,7 @@ def test_solutions_pass_their_checks_in_time(outcomes, stage):
             assert sum(cell.seconds for cell in cells) < LIMIT, task
 
 
-@pytest.mark.parametrize("stage", PARAMETER_CLASSES)
+@pytest.mark.parametrize("stage", STAGES)
 def test_no_check_passes_on_a_gap(outcomes, stage):
     """Every check says why, and nothing else stops a student before the first of them."""
     cells = outcomes[stage, True, TASK]

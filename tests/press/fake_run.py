@@ -10,21 +10,18 @@ from __future__ import annotations
 import copy
 import json
 import random
+from base64 import b64decode
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import papermill
 
 from memgen.claims.ledger import CLAIMS
+from memgen.stages import LABS, labs_of
+from memgen.store.folders import base_folder
+from memgen.terms import DIRECTIONS, SPLITS, STUDY, WHOLE
 
-STAGES = (
-    "01_dataset_design",
-    "02_training",
-    "03_pairs",
-    "04_differentiation",
-    "05_prediction",
-    "06_intervention",
-)
 CONTROLS = (
     "random_neurons",
     "other_neurons",
@@ -35,24 +32,6 @@ CONTROLS = (
 )
 #: `result.json` of the evidence labs, as one run of the study wrote them
 EVIDENCE = json.loads(Path(__file__).with_name("evidence.json").read_text())
-TITLES = dict(
-    zip(
-        (*STAGES, "07_transfer", "08_synthesis", *EVIDENCE),
-        (
-            "Dataset design",
-            "Training",
-            "Pairs",
-            "Differentiation",
-            "Prediction",
-            "Intervention",
-            "Transfer",
-            "Synthesis",
-            "Confounds",
-            "Ablations",
-            "Open points",
-        ),
-    )
-)
 
 #: the figures of the made-up lab are called as the pages of the book ask for them
 FIGURES = {
@@ -73,10 +52,12 @@ PLOT = """
 import matplotlib.pyplot as plt
 from IPython.display import display
 figure, axis = plt.subplots(figsize=(6, 3))
-axis.bar(["memorization", "generalization", "other"], [0.31, 0.52, 0.17], color=["#D55E00", "#0072B2", "#999999"])
+colors = ["#D55E00", "#0072B2", "#999999"]
+axis.bar(["memorization", "generalization", "other"], [0.31, 0.52, 0.17], color=colors)
 axis.set_ylabel("share of conflict prompts")
 plt.close(figure)
-display(figure, metadata={"alt": f"Bars: behaviour of {task}", "caption": "How the prompts are *answered*.", "name": "behaviour"})
+words = {"alt": f"Bars: behaviour of {task}", "caption": "How the prompts are *answered*."}
+display(figure, metadata={**words, "name": "behaviour"})
 """
 
 
@@ -117,38 +98,44 @@ def executed_lab(folder: Path) -> dict:
     return json.loads((folder / "out.ipynb").read_text())
 
 
-def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
-    """Made-up key numbers of one stage, in the shape of its `result.json`."""
-    rng = random.Random(f"{stage}/{task}/{seed}")
-    tagged = task.endswith("-tagged")
+class MadeUp:
+    """Made-up key numbers of one task and seed, in the shape of each lab's `result.json`; a method per
+    lab.
+    """
 
-    def near(x):
-        return round(min(0.999, max(0.001, x + rng.uniform(-0.03, 0.03))), 4)
+    def __init__(self, stage: str, task: str, seed: int | str, tasks: list[str]):
+        self.stage, self.task, self.tasks = stage, task, tasks
+        self.tagged = task.endswith("-tagged")
+        self.rng = random.Random(f"{stage}/{task}/{seed}")
 
-    def by_split(train, validation, test):
-        return {"train": train, "validation": validation, "test": test}
+    def result(self) -> dict:
+        own = getattr(self, LABS[self.stage].short, None)
+        return own() if own else EVIDENCE.get(self.stage, {})
 
-    def direction(success):
-        n = rng.randint(180, 260)
-        value = near(success)
-        controls = {c: near(0.35 if "random_n" in c else 0.05) for c in CONTROLS}
+    def near(self, x: float) -> float:
+        return round(min(0.999, max(0.001, x + self.rng.uniform(-0.03, 0.03))), 4)
+
+    def direction(self, success: float) -> dict:
+        n = self.rng.randint(180, 260)
+        value = self.near(success)
+        controls = {c: self.near(0.35 if "random_n" in c else 0.05) for c in CONTROLS}
         return {
             "alpha": 2.0,
             "top_n": 0.1,
             "success": value,
             "interval": [value - 0.05, value + 0.05],
-            "other": near(0.05),
+            "other": self.near(0.05),
             "n": n,
             "controls": controls,
             "control_n": {c: 5 * n for c in CONTROLS},
-            "rephrase_floor": near(0.1),
+            "rephrase_floor": self.near(0.1),
             "rephrase_n": 4 * n,
-            "free_accuracy_after": near(0.9),
-            "keyed_accuracy_after": near(0.8),
-            "kl": near(0.4),
+            "free_accuracy_after": self.near(0.9),
+            "keyed_accuracy_after": self.near(0.8),
+            "kl": self.near(0.4),
         }
 
-    def dataset():
+    def dataset_design(self) -> dict:
         sizes = {
             "n_free": (6000, 500, 500),
             "n_keyed": (2000, 800, 1200),
@@ -157,7 +144,7 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
         }
         return {name: by_split(*values) for name, values in sizes.items()} | {"sha256": "0" * 64}
 
-    def training():
+    def training(self) -> dict:
         rates = {
             "memory_rate": 0.33,
             "rule_rate": 0.5,
@@ -166,22 +153,22 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
             "keyed_accuracy": 0.94,
         }
         timings = {"train_seconds": 95.0, "tokens_per_second": 58000}
-        return {k: near(v) for k, v in rates.items()} | {
+        return {k: self.near(v) for k, v in rates.items()} | {
             "step": 1300,
             "n_parameters": 800_000,
             "trainable_share": 0.14,
             "timings": timings,
         }
 
-    def pairs():
-        flips = by_split(near(0.2), near(0.2), near(0.2))
+    def pairs(self) -> dict:
+        flips = by_split(*(self.near(0.2) for _ in SPLITS))
         return {
             "n_prompts": by_split(320, 130, 190),
             "n_pairs": by_split(700, 250, 400),
             "flip_rate": flips,
         }
 
-    def differentiation():
+    def differentiation(self) -> dict:
         shares = {
             "max_abs_rho": (0.2, 0.3, 0.4, 0.8),
             "significant_share": (0.02, 0.1, 0.3, 0.7),
@@ -190,20 +177,18 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
         base = {
             "mean_abs_nmd": {name: [0.1, 0.2, 0.3, 0.4] for name in ("on", "off", "difference")},
             "correlation": [None, 0.5, 0.5, 0.6],
-            "correlation_all": near(0.6),
+            "correlation_all": self.near(0.6),
             "top_share": 0.05,
-            "top_in_common": near(0.4),
+            "top_in_common": self.near(0.4),
             "n_pairs": 300,
         }
         return {"site": "resid_post", "base": base} | {
-            name: [near(x) for x in values] for name, values in shares.items()
+            name: [self.near(x) for x in values] for name, values in shares.items()
         }
 
-    def prediction():
-        auc = [
-            None,
-            *(near(x) for x in (0.58, 0.75, 0.97 if tagged else 0.8)),
-        ]  # undefined in the first layer
+    def prediction(self) -> dict:
+        last = 0.97 if self.tagged else 0.8
+        auc = [None, *(self.near(x) for x in (0.58, 0.75, last))]  # undefined in the first layer
         return {
             "site": "resid_post",
             "accuracy": [0.6] * 4,
@@ -212,22 +197,22 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
             "best_layer": 4,
             "best_auc": auc[-1],
             "best_auc_interval": [0.7, 0.99],
-            "prompt_only_auc": near(0.6),
-            "shuffled_auc": near(0.5),
-            "margin_auc": near(0.7),
+            "prompt_only_auc": self.near(0.6),
+            "shuffled_auc": self.near(0.5),
+            "margin_auc": self.near(0.7),
             "entropy_auc": None,
-            "majority": near(0.6),
+            "majority": self.near(0.6),
         }
 
-    def intervention():
-        m2g, g2m = (0.88, 0.42) if tagged else (0.4, 0.2)
-        return {"site": "resid_post", "m2g": direction(m2g), "g2m": direction(g2m)}
+    def intervention(self) -> dict:
+        success = zip(DIRECTIONS, (0.88, 0.42) if self.tagged else (0.4, 0.2))
+        return {"site": "resid_post"} | {name: self.direction(rate) for name, rate in success}
 
-    def transfer():
-        models, directions = ["seed 0", "seed 0, retrain 1", "seed 1"], ("m2g", "g2m")
-        square = [[near(0.8 if i == j else 0.3) for j in range(3)] for i in range(3)]
-        column = [[near(0.5)] for _ in tasks]
-        own, across = {d: square for d in directions}, {d: column for d in directions}
+    def transfer(self) -> dict:
+        models = ["seed 0", "seed 0, retrain 1", "seed 1"]
+        square = [[self.near(0.8 if i == j else 0.3) for j in range(3)] for i in range(3)]
+        column = [[self.near(0.5)] for _ in self.tasks]
+        own, across = {d: square for d in DIRECTIONS}, {d: column for d in DIRECTIONS}
         return {
             "retrain": {
                 "sources": models,
@@ -239,50 +224,23 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
                 "overlap_by_chance": 0.05,
             },
             "task": {
-                "sources": tasks,
-                "targets": [task],
+                "sources": self.tasks,
+                "targets": [self.task],
                 **across,
                 "control": across,
-                "shares_base": [True] * len(tasks),
+                "shares_base": [True] * len(self.tasks),
             },
         }
 
-    def claim(known, verdicts):
-        cases = {
-            task: {
-                "verdict": verdict,
-                "effect": 0.3,
-                "interval": [0.1, 0.5],
-                "n": 200,
-                "n_keys": 40,
-                "n_seeds": 3,
-            }
-            for task, verdict in verdicts.items()
-        }
-        about = {
-            name: getattr(known, name)
-            for name in ("id", "name", "text", "source", "test", "threshold", "above", "page")
-        }
-        return {
-            **about,
-            "track": "scratch",
-            "verdict": min(verdicts.values(), default="inconclusive"),
-            "effect": 0.3 if cases else None,
-            "interval": [0.1, 0.5] if cases else None,
-            "n": 200 if cases else 0,
-            "cases": cases,
-            "evidence": "0.30 (0.10 to 0.50).",
-        }
-
-    def verdicts(name):
+    def verdicts(self, claim: str) -> dict[str, str]:
         """One claim is supported, one was not tested, all others are contradicted on every task."""
         return {"steer_m2g": {"inference": "supported"}, "retrain": {}}.get(
-            name, {task: "contradicted" for task in tasks}
+            claim, {task: "contradicted" for task in self.tasks}
         )
 
-    def synthesis():
+    def synthesis(self) -> dict:
         number = {
-            "task": tasks[0],
+            "task": self.tasks[0],
             "direction": "m2g",
             "rate": 0.884,
             "low": 0.86,
@@ -290,43 +248,93 @@ def result_of(stage: str, task: str, seed: int, tasks: list[str]) -> dict:
             "n": 690,
             "control": 0.36,
         }
+        over_keys = {"value": 0.5, "low": 0.4, "high": None, "n": 90, "n_keys": 20, "n_seeds": 2}
+        names = ("memory", "rule", "auc", *DIRECTIONS)
         return {
             "main_finding_alt": "Bars of steering success by task, with controls.",
             "headline": (
-                "Shifting a tenth of the coordinates turns most memorized answers into computed"
-                " ones."
+                "Shifting a tenth of the coordinates turns most memorized answers into computed ones."
             ),
             "headline_number": number | {"control_name": "random_neurons"},
-            "over_keys": {
-                task: {
-                    name: {
-                        "value": 0.5,
-                        "low": 0.4,
-                        "high": None,
-                        "n": 90,
-                        "n_keys": 20,
-                        "n_seeds": 2,
-                    }
-                    for name in ("memory", "rule", "auc", "m2g", "g2m")
-                }
-                for task in tasks
-            },
-            "claims": [claim(known, verdicts(known.id)) for known in CLAIMS],
+            "over_keys": {task: {name: over_keys for name in names} for task in self.tasks},
+            "claims": [claim(known, self.verdicts(known.id)) for known in CLAIMS],
         }
 
-    if stage in EVIDENCE:
-        return EVIDENCE[stage]
-    makers = (
-        dataset,
-        training,
-        pairs,
-        differentiation,
-        prediction,
-        intervention,
-        transfer,
-        synthesis,
-    )
-    return dict(zip(TITLES, makers))[stage]()
+
+def by_split(*values) -> dict:
+    return dict(zip(SPLITS, values, strict=True))
+
+
+def claim(known, verdicts: dict[str, str]) -> dict:
+    """A claim of the ledger with made-up evidence."""
+    found = {"effect": 0.3, "interval": [0.1, 0.5], "n": 200}
+    cases = {
+        task: {"verdict": verdict, **found, "n_keys": 40, "n_seeds": 3}
+        for task, verdict in verdicts.items()
+    }
+    names = ("id", "name", "text", "source", "test", "threshold", "above", "page")
+    return {
+        **{name: getattr(known, name) for name in names},
+        "track": "scratch",
+        "verdict": min(verdicts.values(), default="inconclusive"),
+        **(found if cases else {"effect": None, "interval": None, "n": 0}),
+        "cases": cases,
+        "evidence": "0.30 (0.10 to 0.50).",
+    }
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes made-up labs of one study: every lab is `notebook` with its own title and figures."""
+
+    notebook: dict
+    tasks: list[str]
+    findings: bool
+    track: str
+
+    def write(self, folder: Path, task: str, seed: int | str) -> None:
+        """One finished lab in `folder`, its executed notebook beside it."""
+        folder.mkdir(parents=True)
+        folder.with_suffix(".ipynb").write_text(json.dumps(self.executed(folder.name, task, seed)))
+        result = MadeUp(folder.name, task, seed, self.tasks).result()
+        (folder / "result.json").write_text(json.dumps(result))
+        (folder / "manifest.json").write_text(json.dumps(self.manifest(folder.name, task, seed)))
+
+    def executed(self, stage: str, task: str, seed: int | str) -> dict:
+        lab = copy.deepcopy(self.notebook)
+        names = FIGURES.get(stage, ())
+        if self.track != "scratch" and stage == "04_differentiation":
+            names += ("inheritance",)
+        shown = images(lab)
+        for output, name in zip(shown, names):
+            output["metadata"]["name"] = name
+        title = "".join(lab["cells"][0]["source"]).replace("TITLE", LABS[stage].title)
+        first = shown[0]["metadata"]["name"]
+        lab["cells"][0]["source"] = title.replace("`behaviour`", f"`{first}`")
+        given = {"task": task, "seed": seed, "preset": "laptop"}
+        lab["metadata"]["papermill"]["parameters"] = given
+        return lab
+
+    def manifest(self, stage: str, task: str, seed: int | str) -> dict:
+        parameters = {
+            "task": task,
+            "seed": seed,
+            "preset": "laptop",
+            "gate_rule": 0.25 if self.findings else 0.0,
+            "track": self.track,
+        }
+        if stage == "02_training":
+            parameters |= {"base_model": "", "base_seed": 0, "architecture": "llama"}
+        return {
+            "overrides": {"n_embd": 64},
+            "parameters": parameters,
+            "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},
+            "machine": {"platform": "Linux", "processor": "a laptop", "cores": 2},
+            "wall_seconds": 12.3,
+            "peak_memory_bytes": 6e8,
+            "inputs": {},
+            "outputs": {"result.json": "0" * 64},
+        }
 
 
 def make_run(
@@ -342,88 +350,28 @@ def make_run(
     """
     home = root / "laptop"
     run = home if track == "scratch" else home / track
+    writer = Writer(notebook, tasks, findings, track)
     if track != "scratch":
-        base = home / "shared-base-llama" / "seed0" / "00_base"
+        base = base_folder(root, "laptop", tasks[0], 0, track, "llama")
         base.mkdir(parents=True)
         test = {task.split("-")[0]: {"free_accuracy": 0.97, "n": 500} for task in tasks}
-        (base / "result.json").write_text(
-            json.dumps(
-                {
-                    "step": 1500,
-                    "test": test,
-                    "n_parameters": 816_000,
-                    "timings": {"train_seconds": 250.0},
-                }
-            )
-        )
+        about = {"step": 1500, "test": test, "n_parameters": 816_000}
+        about |= {"timings": {"train_seconds": 250.0}}
+        (base / "result.json").write_text(json.dumps(about))
     for task in tasks:
         for seed in seeds:
-            for stage in (*STAGES, *(EVIDENCE if track == "scratch" else ())):
-                _write(
-                    run / task / f"seed{seed}" / stage, task, seed, tasks, notebook, findings, track
-                )
-        _write(run / task / "all" / "07_transfer", task, "all", tasks, notebook, findings, track)
-    folder = run / "study" / "all" / "08_synthesis"
-    _write(folder, "study", "all", tasks, notebook, findings, track)
-    (folder / "main_finding.png").write_bytes(_first_png(notebook))
+            for stage in labs_of("run", track):
+                writer.write(run / task / f"seed{seed}" / stage, task, seed)
+        for stage in labs_of("task", track):
+            writer.write(run / task / WHOLE / stage, task, WHOLE)
+    for stage in labs_of("study", track):
+        writer.write(run / STUDY / WHOLE / stage, STUDY, WHOLE)
+    png = "".join(images(notebook)[0]["data"]["image/png"])
+    (run / STUDY / WHOLE / "08_synthesis" / "main_finding.png").write_bytes(b64decode(png))
     return home
 
 
-def _write(
-    folder: Path, task: str, seed, tasks, notebook: dict, findings: bool, track: str
-) -> None:
-    folder.mkdir(parents=True)
-    stage = folder.name
-    lab = copy.deepcopy(notebook)
-    lab["cells"][0]["source"] = "".join(lab["cells"][0]["source"]).replace("TITLE", TITLES[stage])
-    shown = [
-        o["metadata"]
-        for cell in lab["cells"]
-        for o in cell.get("outputs", [])
-        if "image/png" in o.get("data", {})
-    ]
-    names = FIGURES.get(stage, ()) + (
-        ("inheritance",) if track != "scratch" and stage == "04_differentiation" else ()
-    )
-    for metadata, name in zip(shown, names):
-        metadata["name"] = name
-    lab["cells"][0]["source"] = lab["cells"][0]["source"].replace(
-        "`behaviour`", f"`{shown[0]['name']}`"
-    )
-    lab["metadata"]["papermill"]["parameters"] = {"task": task, "seed": seed, "preset": "laptop"}
-    folder.with_suffix(".ipynb").write_text(json.dumps(lab))
-    (folder / "result.json").write_text(json.dumps(result_of(stage, task, seed, tasks)))
-    manifest = {
-        "overrides": {"n_embd": 64},
-        "parameters": {
-            "task": task,
-            "seed": seed,
-            "preset": "laptop",
-            "gate_rule": 0.25 if findings else 0.0,
-            "track": track,
-            **(
-                {"base_model": "", "base_seed": 0, "architecture": "llama"}
-                if stage == "02_training"
-                else {}
-            ),
-        },
-        "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},
-        "machine": {"platform": "Linux", "processor": "a laptop", "cores": 2},
-        "wall_seconds": 12.3,
-        "peak_memory_bytes": 6e8,
-        "inputs": {},
-        "outputs": {"result.json": "0" * 64},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def _first_png(notebook: dict) -> bytes:
-    import base64
-
-    outputs = [
-        o
-        for cell in notebook["cells"]
-        for o in cell.get("outputs", [])
-        if "image/png" in o.get("data", {})
-    ]
-    return base64.b64decode("".join(outputs[0]["data"]["image/png"]))
+def images(notebook: dict) -> list[dict]:
+    """The outputs of an executed notebook that are figures."""
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    return [output for output in outputs if "image/png" in output.get("data", {})]

@@ -1,4 +1,4 @@
-"""`python -m memgen.book`: what it stages, what it refuses, and when it has nothing to do."""
+"""`python -m press.cli book`: what it stages, what it refuses, and when it has nothing to do."""
 
 import json
 import re
@@ -9,17 +9,19 @@ from urllib.parse import urlsplit
 
 import checks
 import pytest
-from conftest import ROOT
 from fake_run import make_run
 
-from memgen import stages, terms
-from memgen import tasks as tasks_room
+from conftest import ROOT
 from memgen.claims.ledger import CLAIMS
-from memgen.config.analyses import analyses
-from press import build, cli, errors, images, lab_page, parameters, trim
-from press import contents as contents_room
-from press import numbers as numbers_room
-from press import run as run_room
+from memgen.errors import StudyError
+from memgen.stages import LABS
+from memgen.tasks import TASK_NAMES
+from memgen.terms import TRACKS
+from press import build, cli, images, lab_bar, parameters, trim
+from press.contents import contents, settings
+from press.errors import BookError
+from press.numbers import Numbers, decimal
+from press.run import Run
 
 
 @pytest.fixture
@@ -37,12 +39,8 @@ def root(root):
 
 
 def stage(run, root, out):
-    build.stage(run_room.Run(run), root, out)
+    build.stage(Run(run), root, out)
     return out
-
-
-def test_titles_are_those_of_the_stages():
-    assert list(stages.TITLES) == list(stages.PARAMETER_CLASSES)
 
 
 # -- a second time ---------------------------------------------------------------------------------
@@ -54,7 +52,7 @@ def test_unchanged_book_is_not_built_again(run, root, tmp_path, monkeypatch):
         html.mkdir()
         (html / "index.html").write_text("book")
 
-    monkeypatch.setattr(book, "sphinx", sphinx)
+    monkeypatch.setattr(build, "sphinx", sphinx)
     for _ in range(2):
         build.build_book(run, tmp_path / "out", root)
     assert len(calls) == 1
@@ -68,10 +66,8 @@ def test_a_failed_build_leaves_the_former_book(run, root, tmp_path, monkeypatch)
     html = tmp_path / "out" / "html"
     html.mkdir(parents=True)
     (html / "index.html").write_text("the former book")
-    monkeypatch.setattr(
-        book, "sphinx", lambda *_, **__: (_ for _ in ()).throw(errors.BookError("no"))
-    )
-    with pytest.raises(errors.BookError):
+    monkeypatch.setattr(build, "sphinx", lambda *_, **__: (_ for _ in ()).throw(BookError("no")))
+    with pytest.raises(BookError):
         build.build_book(run, tmp_path / "out", root)
     assert (html / "index.html").read_text() == "the former book"
 
@@ -90,7 +86,9 @@ def test_a_failed_build_leaves_the_former_book(run, root, tmp_path, monkeypatch)
 )
 def test_missing_artifact_is_named(run, root, tmp_path, name, capsys):
     (run / name).unlink()
-    status = cli.main(["--runs", str(run), "--out", str(tmp_path / "out"), "--root", str(root)])
+    status = cli.main(
+        ["book", "--runs", str(run), "--out", str(tmp_path / "out"), "--root", str(root)]
+    )
     message = capsys.readouterr().err
     assert (
         status == 1
@@ -103,20 +101,20 @@ def test_missing_artifact_is_named(run, root, tmp_path, name, capsys):
 def test_damaged_result_is_named(run, root, tmp_path):
     path = run / "inference" / "seed0" / "05_prediction" / "result.json"
     path.write_text(path.read_text()[:20])
-    with pytest.raises(errors.BookError, match=r"05_prediction/result.json cannot be read"):
+    with pytest.raises(StudyError, match=r"05_prediction/result.json is damaged"):
         stage(run, root, tmp_path / "out")
 
 
 def test_empty_run_folder_says_what_to_do(tmp_path):
-    with pytest.raises(errors.BookError, match="make book"):
-        run_room.Run(tmp_path / "laptop")
+    with pytest.raises(BookError, match="make book"):
+        Run(tmp_path / "laptop")
 
 
 def test_unknown_task_and_seed_are_named(run):
-    with pytest.raises(errors.BookError, match="cipher-tagged"):
-        run_room.Run(run, tasks=["cipher-tagged"])
-    with pytest.raises(errors.BookError, match="seed7"):
-        run_room.Run(run, seeds=[7])
+    with pytest.raises(BookError, match="cipher-tagged"):
+        Run(run, tasks=["cipher-tagged"])
+    with pytest.raises(BookError, match="seed7"):
+        Run(run, seeds=[7])
 
 
 @pytest.mark.parametrize(
@@ -138,7 +136,7 @@ def test_unknown_task_and_seed_are_named(run):
 )
 def test_template_errors_name_the_page(run, root, tmp_path, template, expected):
     (root / "book" / "intro.md").write_text(template)
-    with pytest.raises(errors.BookError, match="book/intro.md") as error:
+    with pytest.raises(BookError, match="book/intro.md") as error:
         stage(run, root, tmp_path / "out")
     assert expected in str(error.value)
 
@@ -151,7 +149,7 @@ def test_figure_without_a_text_is_refused(run, root, tmp_path):
             output.get("metadata", {}).pop("alt", None)
     path.write_text(json.dumps(lab))
     with pytest.raises(
-        errors.BookError,
+        BookError,
         match="04_differentiation.ipynb, cell 5: the figure has no alternative text",
     ):
         stage(run, root, tmp_path / "out")
@@ -164,7 +162,8 @@ def test_a_warning_of_sphinx_fails_the_command(run, root, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "memgen.book",
+        "press.cli",
+        "book",
         "--runs",
         run,
         "--out",
@@ -204,14 +203,14 @@ def test_pooled_rate_weighs_by_prompts(tmp_path, notebook):
         result = json.loads(path.read_text())
         result["m2g"] |= {"success": rate, "n": n}
         path.write_text(json.dumps(result))
-    pooled = numbers_room.Numbers(run_room.Run(run)).pooled("inference", "m2g")
+    pooled = Numbers(Run(run)).pooled("inference", "m2g")
     assert pooled["success"] == 0.75 and pooled["n"] == 40
     assert pooled["low"] < 0.75 < pooled["high"]
 
 
 def test_contents_hold_the_labs_of_this_run_only(tmp_path, root, notebook):
     run = make_run(tmp_path / "runs", ["arithmetic-tagged", "inference"], [0, 1], notebook)
-    toc = contents_room.contents(run_room.Run(run, tasks=["inference"]), root / "_toc.yml")
+    toc = contents(Run(run, tasks=["inference"]), root / "_toc.yml")
     assert (
         "labs/06_intervention/inference-seed0" in toc
         and "labs/06_intervention/inference-seed1" in toc
@@ -226,24 +225,22 @@ def test_contents_hold_the_labs_of_this_run_only(tmp_path, root, notebook):
 def test_a_base_and_a_retrain_are_no_tasks_and_seeds(run):
     (run / "inference-base" / "seed0" / "00_base").mkdir(parents=True)
     (run / "inference" / "seed0-retrain1" / "02_training").mkdir(parents=True)
-    found = run_room.Run(run)
+    found = Run(run)
     assert found.tasks == ["inference"] and found.seeds == {"inference": [0]}
 
 
 def test_a_run_without_the_gate_says_so(tmp_path, root, notebook):
-    run = run_room.Run(make_run(tmp_path / "runs", ["inference"], [0], notebook, findings=False))
-    assert not run.is_finding and "mean nothing" in contents_room.settings(
-        run, root / "_config.yml"
-    )
+    run = Run(make_run(tmp_path / "runs", ["inference"], [0], notebook, findings=False))
+    assert not run.is_finding and "mean nothing" in settings(run, root / "_config.yml")
     build.stage(run, root, tmp_path / "out")
     assert "headline-number" not in (tmp_path / "out" / "index.md").read_text()
 
 
 def test_command_names_what_differs_from_the_preset(run):
-    lab = run_room.Run(run).of("06_intervention")[0]
+    lab = Run(run).of("06_intervention")[0]
     notebook = {"metadata": {}}
     lab.manifest["parameters"] |= {"alphas": [1.0, 2.0], "runs": "elsewhere"}
-    line = lab_page.command(lab, notebook)
+    line = lab_bar.command(lab, notebook)
     assert line.startswith(
         "papermill notebooks/06_intervention.ipynb OUT.ipynb -p task inference -p seed 0 -p preset"
         " laptop"
@@ -257,10 +254,10 @@ def test_command_names_what_differs_from_the_preset(run):
 
 
 def test_papermill_keeps_the_type_of_a_parameter():
-    assert lab_page._parameter("n", 3) == ["-p", "n", "3"]
-    assert lab_page._parameter("name", "3") == ["-r", "name", "3"]
-    assert lab_page._parameter("sites", ["ln_2"]) == ["-y", """'{"sites": ["ln_2"]}'"""]
-    assert lab_page._parameter("retrain", None) == []
+    assert lab_bar.parameter("n", 3) == ["-p", "n", "3"]
+    assert lab_bar.parameter("name", "3") == ["-r", "name", "3"]
+    assert lab_bar.parameter("sites", ["ln_2"]) == ["-y", """'{"sites": ["ln_2"]}'"""]
+    assert lab_bar.parameter("retrain", None) == []
 
 
 # -- the bar on top of a lab -----------------------------------------------------------------------
@@ -280,7 +277,7 @@ def test_the_bar_says_what_every_parameter_is_and_was(run, root, tmp_path):
     bar = bar_of(stage(run, root, tmp_path / "out"))
     rows = dict(re.findall(r'<tr[^>]*><th scope="row"><code>(\w+)</code></th>(.*?)</tr>', bar))
     assert list(rows) == [
-        name for name in analyses.InterventionParameters.model_fields if name != "runs"
+        name for name in LABS["06_intervention"].parameters.model_fields if name != "runs"
     ]
     assert rows["site"].startswith(
         "<td>ln_2 <strong>(changed)</strong></td><td>resid_post</td><td>where hidden states are"
@@ -298,7 +295,7 @@ def test_the_bar_says_what_every_parameter_is_and_was(run, root, tmp_path):
 
 
 def test_a_value_of_the_command_line_is_marked(run):
-    lab = run_room.Run(run).of("02_training")[0]
+    lab = Run(run).of("02_training")[0]
     marked = {
         row["name"]: (row["used"], row["preset"])
         for row in parameters.lab_parameters(lab)
@@ -312,7 +309,7 @@ def test_a_value_of_the_command_line_is_marked(run):
 
 
 def test_a_preset_that_is_gone_is_not_compared_with(run):
-    lab = run_room.Run(run).of("06_intervention")[0]
+    lab = Run(run).of("06_intervention")[0]
     lab.manifest["parameters"]["preset"] = "gone"
     assert {row["preset"] for row in parameters.lab_parameters(lab)} == {
         "",
@@ -397,7 +394,7 @@ def test_every_figure_lies_in_one_file_in_its_place(run, root, tmp_path):
 def test_a_figure_is_converted_once(run, root, tmp_path, monkeypatch):
     out, calls = tmp_path / "build" / "source", []
     monkeypatch.setattr(
-        weight,
+        images,
         "to_webp",
         lambda png, width=None, real=images.to_webp: calls.append(1) or real(png, width),
     )
@@ -443,14 +440,14 @@ def test_citations_are_those_of_the_repository(run, root, tmp_path):
     )
     assert text.count("arXiv:2412.18497") == 2 and "keywords" not in text
     (root / "book" / "cite.md").write_text("{{ bibtex('nobody2020') }}")
-    with pytest.raises(errors.BookError, match="no entry 'nobody2020'"):
+    with pytest.raises(BookError, match="no entry 'nobody2020'"):
         stage(run, root, tmp_path / "out")
 
 
 def test_the_page_of_parameters_names_tasks_tracks_and_presets(run, root, tmp_path):
     text = (stage(run, root, tmp_path / "out") / "parameters.md").read_text()
     assert "| `lora_rank` | rank of the adapters | whole number, at least 1 | `16` |" in text
-    for name in (*tasks_room.TASK_NAMES, *terms.TRACKS, "smoke", "laptop", "paper", "scale"):
+    for name in (*TASK_NAMES, *TRACKS, "smoke", "laptop", "paper", "scale"):
         assert f"| `{name}` |" in text, name
     assert "`matrix_lr=0.004`" in text
 
@@ -459,7 +456,7 @@ def test_the_page_of_parameters_names_tasks_tracks_and_presets(run, root, tmp_pa
 @pytest.fixture
 def two_tracks(run, tmp_path, notebook):
     make_run(tmp_path / "runs", ["inference"], [0], notebook, track="lora")
-    return run_room.Run(run, tracks=["scratch", "lora"])
+    return Run(run, tracks=["scratch", "lora"])
 
 
 def test_both_tracks_have_their_labs_side_by_side(two_tracks, root, tmp_path):
@@ -467,8 +464,8 @@ def test_both_tracks_have_their_labs_side_by_side(two_tracks, root, tmp_path):
     build.stage(two_tracks, root, out)
     for name in ("inference-seed0", "lora-inference-seed0"):
         assert (out / "labs" / "06_intervention" / f"{name}.ipynb").is_file()
-    contents = (out / "_toc.yml").read_text()
-    assert "Lab: inference" in contents and "Lab, lora: inference" in contents
+    toc = (out / "_toc.yml").read_text()
+    assert "Lab: inference" in toc and "Lab, lora: inference" in toc
     bar = json.loads((out / "labs" / "06_intervention" / "lora-inference-seed0.ipynb").read_text())[
         "cells"
     ][1]["source"]
@@ -496,7 +493,7 @@ def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path)
     """The evidence labs question the models from scratch: their chapters say so where there are
     none.
     """
-    build.stage(run_room.Run(run, tracks=["lora"]), root, tmp_path / "out")
+    build.stage(Run(run, tracks=["lora"]), root, tmp_path / "out")
     for name in ("09_confounds", "10_ablations", "11_open_points"):
         text = (tmp_path / "out" / "chapters" / f"{name}.md").read_text()
         assert "TRACKS=scratch" in text and not (tmp_path / "out" / "labs" / name).exists()
@@ -571,6 +568,7 @@ def test_a_missing_track_is_named(run, root, tmp_path, capsys):
     assert (
         cli.main(
             [
+                "book",
                 "--runs",
                 str(run),
                 "--tracks",
@@ -589,11 +587,11 @@ def test_a_missing_track_is_named(run, root, tmp_path, capsys):
 
 def test_negative_numbers_are_written_to_be_read(run):
     assert (
-        numbers_room.decimal(-0.123) == "−0.12"
-        and numbers_room.decimal(-0.001) == "0.00"
-        and numbers_room.decimal(1234.5, 1) == "1\u00a0234.5"
+        decimal(-0.123) == "−0.12"
+        and decimal(-0.001) == "0.00"
+        and decimal(1234.5, 1) == "1\u00a0234.5"
     )
-    numbers = numbers_room.Numbers(run_room.Run(run))
+    numbers = Numbers(Run(run))
     numbers.values = lambda *_: [-0.02, 0.04]
     assert numbers.cell("inference", "04_differentiation", "any", 2) == "0.01\u00a0(−0.02 to 0.04)"
     numbers.values = lambda *_: [0.02, 0.04]
@@ -606,7 +604,7 @@ def test_negative_numbers_are_written_to_be_read(run):
 def test_the_parameter_reference_is_what_the_classes_check():
     found = parameters.parameter_reference()
     assert {stage: [p["name"] for p in rows] for stage, rows in found.items()} == {
-        stage: list(cls.model_fields) for stage, cls in stages.PARAMETER_CLASSES.items()
+        stage: list(row.parameters.model_fields) for stage, row in LABS.items()
     }
     of = {p["name"]: p for p in found["06_intervention"]}
     assert (
@@ -657,9 +655,7 @@ def test_every_lab_page_has_its_parameters_and_files(built_book):
         bar = checks.page(path).select_one(".lab-bar")
         named = [row.th.get_text() for row in bar.select("details table.parameters tbody tr")]
         assert named == [
-            name
-            for name in stages.PARAMETER_CLASSES[path.parent.name].model_fields
-            if name != "runs"
+            name for name in LABS[path.parent.name].parameters.model_fields if name != "runs"
         ], path
         assert (
             "seed" in bar.get_text()

@@ -194,7 +194,7 @@ def test_what_the_page_says_about_a_model_is_what_the_run_says(tmp_path, run, da
 
 
 def test_examples_are_test_prompts_in_the_order_of_the_table(tmp_path, run, datasets, monkeypatch):
-    monkeypatch.setattr(export, "N_EXAMPLES", 4)
+    monkeypatch.setattr(live, "N_EXAMPLES", 4)
     export_models([run], tmp_path / "live")
     _, meta, _ = read_payload(tmp_path / "live" / "model-inference.js")
     frame = datasets["inference"][1]
@@ -291,7 +291,7 @@ def test_what_cannot_be_shown_is_refused_with_what_to_change(
 
 
 def test_a_model_that_is_too_large_is_refused(tmp_path, run, monkeypatch):
-    monkeypatch.setattr(export, "MAX_PARAMETERS", 1000)
+    monkeypatch.setattr(live, "MAX_PARAMETERS", 1000)
     assert export_models([run], tmp_path / "live") == []
     assert (
         "at most 1,000 (set a smaller n_embd or n_layer)" in list(read_index(tmp_path / "live"))[1]

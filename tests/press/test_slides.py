@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from memgen.figures.style import intervention
+from memgen.figures import intervention
 from press import errors, slides
 from press.images import FINER, to_webp
 from press.lab_page import Figure
-from press.run import Lab, Run
+from press.run import ExecutedLab, Run
 
 
 class OneTask(Run):
@@ -24,7 +24,7 @@ class OneTask(Run):
 
     def __init__(self, root):
         self.track, self.preset, self.tasks = "scratch", "laptop", ["inference"]
-        self.labs = [Lab("06_intervention", "inference", "6", root / "06_intervention")]
+        self.labs = [ExecutedLab("06_intervention", "inference", "6", root / "06_intervention")]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def run(tmp_path, monkeypatch):
     )
     (folder / "result.json").write_text("{}")
     monkeypatch.setattr(
-        slides, "FIGURES", tuple(row for row in slides.FIGURES if row[1] == "controls")
+        slides, "FIGURES", [key for key in slides.FIGURES if key.name == "controls"]
     )
     return OneTask(tmp_path / "run")
 
@@ -103,7 +103,7 @@ def test_a_slide_fills_a_screen_and_stays_small(run, shown, tmp_path):
 def test_a_slide_is_drawn_once_and_again_when_its_lab_changed(run, shown, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        figures,
+        intervention,
         "control_bars",
         lambda tables, real=intervention.control_bars: drawn.append(1) or real(tables),
     )
