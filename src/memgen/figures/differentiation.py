@@ -5,7 +5,6 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
 from memgen.neurons.nmd import NeuronMaps
@@ -21,18 +20,11 @@ def neuron_heatmaps(maps: NeuronMaps) -> Drawing:
     order = np.argsort(maps.nmd[-1])
     for ax, values, title in zip(axes, (maps.nmd, maps.rho), ("NMD (rule − memory)", "rho")):
         limit = float(np.abs(values).max()) or 1.0
-        sns.heatmap(
-            values[:, order],
-            ax=ax,
-            cmap="PuOr",
-            vmin=-limit,
-            vmax=limit,
-            xticklabels=False,
-            yticklabels=range(1, len(values) + 1),
-            cbar_kws={"pad": 0.01},
-            rasterized=True,
-        )
-        ax.set(title=title, ylabel="layer")
+        scale = {"cmap": "PuOr", "vmin": -limit, "vmax": limit}
+        image = ax.imshow(values[:, order], aspect="auto", interpolation="nearest", **scale)
+        layers = range(len(values))
+        ax.set(title=title, ylabel="layer", yticks=layers, yticklabels=[n + 1 for n in layers])
+        fig.colorbar(image, ax=ax, pad=0.01)
     axes[-1].set_xlabel(
         "neuron (coordinate of the hidden state), sorted by its NMD in the last layer"
     )
