@@ -1,5 +1,3 @@
-from memgen.labs import transfer
-
 """Transfer: a model's own shift on itself is exactly its own result; matrices have the shape they
 say.
 """
@@ -11,55 +9,44 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from planted import Planted, PlantedAlike
-from safetensors.numpy import save_file
 
+from computing import run_cell, write_stage
 from memgen import tasks
-from memgen.config.analyses import TransferParameters
 from memgen.errors import StudyError
+from memgen.figures import transfer as figures
 from memgen.labs.transfer import (
+    Source,
+    answers,
     apply_sources,
-    input_folders,
     matrix,
     model_names,
     pooled,
-    read_direction,
-    retrain_direction,
+    retrain_source,
 )
 from memgen.models.build import save_model
+from memgen.neurons.nmd import NeuronMaps
+from memgen.pipeline.notebook import Lab
+from memgen.presets import stage_parameters
 from memgen.steering.cells import Cell, cell_shift
 from memgen.steering.steering import Steering, steering_prompts, summary
-from memgen.store.files import write_json
+from memgen.store.artifacts import Result
+from memgen.store.reader import FinishedRun, FinishedStage
 from memgen.terms import DIRECTIONS, SIGN
+from planted import Planted, PlantedAlike
 
 ONE = 1 / 16
 
 
-def source(arrays, sign=1.0, alpha=1.0, chosen_on=()) -> dict:
-    return {
-        "nmd": sign * arrays["nmd.resid_post"],
-        "rho": sign * arrays["rho.resid_post"],
-        "site": "resid_post",
-        "chosen_on": frozenset(chosen_on),
-        "cells": {direction: Cell(ONE, alpha) for direction in DIRECTIONS},
-    }
+def source(arrays, sign=1.0, alpha=1.0, chosen_on=()) -> Source:
+    maps = NeuronMaps.of({name: sign * values for name, values in arrays.items()}, "resid_post")
+    return Source(maps, dict.fromkeys(DIRECTIONS, Cell(ONE, alpha)), frozenset(chosen_on))
 
 
 @pytest.fixture
 def target(planted, planted_direction):
     """`(steering, answered)` of the planted model whose test keys are like the others."""
     model, tokenizer, task, _, answered = planted(PlantedAlike)
-    return (
-        Steering(
-            model,
-            tokenizer,
-            task,
-            "resid_post",
-            planted_direction["nmd.resid_post"],
-            planted_direction["rho.resid_post"],
-        ),
-        answered,
-    )
+    return Steering(model, tokenizer, task, source(planted_direction).maps), answered
 
 
 def test_on_the_same_model_it_is_exactly_its_own_result(target, planted_direction):
@@ -138,18 +125,17 @@ def test_nothing_to_steer_is_an_empty_table_with_its_columns(target, planted_dir
     assert matrix(table.assign(target="x"), ["itself"], ["x"], "m2g", "success") == [[None]]
 
 
-def test_a_retrains_own_direction_comes_from_its_train_keys(planted):
+def test_a_retrains_own_direction_comes_from_its_train_keys(planted, planted_direction):
     model, tokenizer, _, _, answered = planted(Planted)
-    cells = {direction: Cell(ONE, 1.0) for direction in DIRECTIONS}
-    found = retrain_direction(model, tokenizer, answered, "resid_post", cells)
-    assert found["nmd"].shape == found["rho"].shape == (2, 8) and found["cells"] == cells
+    parent = source(planted_direction)
+    found = retrain_source(model, tokenizer, answered, parent)
+    assert found.maps.nmd.shape == found.maps.rho.shape == (2, 8) and found.cells == parent.cells
+    assert found.chosen_on == set(answered.key[answered.split != "test"])
     # train keys are `near`: 0 where memory answers, 1 where the rule does; the test keys' -3 and 2
     # would give 5
-    np.testing.assert_allclose(found["nmd"], np.array([[1.0] + [0.0] * 7] * 2), atol=1e-6)
+    np.testing.assert_allclose(found.maps.nmd, np.array([[1.0] + [0.0] * 7] * 2), atol=1e-6)
     with pytest.raises(StudyError, match="no flip pair on train keys"):
-        retrain_direction(
-            model, tokenizer, answered[answered.split != "train"], "resid_post", cells
-        )
+        retrain_source(model, tokenizer, answered[answered.split != "train"], parent)
 
 
 CELLS = pd.DataFrame(
@@ -169,34 +155,9 @@ def test_the_matrix_is_source_by_target():
 
 
 def test_pooling_sums_prompts_not_rates():
-    rows = pd.DataFrame(
-        [
-            {
-                "source": "a",
-                "target": "t",
-                "direction": "m2g",
-                "success": 1.0,
-                "n": 10,
-                "control": 0.0,
-            },
-            {
-                "source": "a",
-                "target": "t",
-                "direction": "m2g",
-                "success": 0.0,
-                "n": 30,
-                "control": 0.4,
-            },
-            {
-                "source": "a",
-                "target": "t",
-                "direction": "g2m",
-                "success": 0.5,
-                "n": 4,
-                "control": 0.5,
-            },
-        ]
-    )
+    values = [("m2g", 1.0, 10, 0.0), ("m2g", 0.0, 30, 0.4), ("g2m", 0.5, 4, 0.5)]
+    rows = pd.DataFrame(values, columns=["direction", "success", "n", "control"])
+    rows = rows.assign(source="a", target="t")
     found = pooled(rows).set_index("direction")
     assert (found.n["m2g"], found.success["m2g"], found.control["m2g"]) == (
         40,
@@ -211,68 +172,55 @@ class PlantedTwin(PlantedAlike):
     name = "planted-twin"
 
 
+RUNS = [  # task, seed, retrain, base
+    ("planted", 0, 0, "one"),
+    ("planted", 1, 0, "two"),
+    ("planted", 0, 1, "one"),
+    ("planted-twin", 0, 0, "one"),
+    ("planted-twin", 1, 0, None),
+]
+
+
 @pytest.fixture
-def runs(tmp_path, planted, planted_direction, monkeypatch):
-    """The folders that seeds 0 and 1 of two tasks and one retrain leave: one base for all of seed
+def lab(tmp_path, planted, planted_direction, monkeypatch) -> Lab:
+    """The lab over what seeds 0 and 1 of two tasks and one retrain leave: one base for all of seed
     0, another for seed 1's `planted`.
     """
     monkeypatch.setitem(tasks.TASKS, "planted", PlantedAlike)
     monkeypatch.setitem(tasks.TASKS, "planted-twin", PlantedTwin)
-    model, tokenizer, task, frame, answered = planted(PlantedAlike)
+    model, tokenizer, _, frame, answered = planted(PlantedAlike)
     chosen = {"alpha": 1.0, "top_n": ONE}
-    for name, run, base in [
-        ("planted", "seed0", "one"),
-        ("planted", "seed1", "two"),
-        ("planted", "seed0-retrain1", "one"),
-        ("planted-twin", "seed0", "one"),
-        ("planted-twin", "seed1", None),
-    ]:
-        home = tmp_path / "smoke" / name / run
-        for stage in (
-            "01_dataset_design",
-            "02_training",
-            "03_pairs",
-            "04_differentiation",
-            "06_intervention",
-        ):
-            (home / stage).mkdir(parents=True)
-        write_json(
-            home / "01_dataset_design" / "manifest.json",
-            {"parameters": {"task": "planted", "seed": int(home.name[4]), "n_keys": 10}},
+    for task, seed, retrain, base in RUNS:
+        who = {"task": task, "seed": seed, "preset": "smoke", "runs": str(tmp_path)}
+        left = {
+            "01_dataset_design": Result({}, {"instances": frame}),
+            "03_pairs": Result({}, {"answered": answered}),
+            "04_differentiation": Result({}, arrays={"arrays": planted_direction}),
+            "06_intervention": Result({"site": "resid_post", "m2g": chosen, "g2m": chosen}),
+        }
+        for stage, result in left.items() if not retrain else ():
+            more = {"01_dataset_design": {"n_keys": 10}, "03_pairs": {"n_rephrasings": 2}}
+            write_stage(stage, who | more.get(stage, {}), result)
+        trained = Result(
+            {"base": base}, files={"model": lambda path: save_model(path, model, tokenizer)}
         )
-        frame.to_parquet(home / "01_dataset_design" / "instances.parquet")
-        save_model(home / "02_training" / "model", model, tokenizer)
-        write_json(home / "02_training" / "result.json", {"base": base})
-        write_json(
-            home / "02_training" / "manifest.json",
-            {"parameters": {"task": "planted", "dtype": "float32", "device": "cpu"}},
-        )
-        write_json(home / "03_pairs" / "manifest.json", {"parameters": {"n_rephrasings": 2}})
-        answered.to_parquet(home / "03_pairs" / "answered.parquet")
-        save_file(planted_direction, home / "04_differentiation" / "arrays.safetensors")
-        write_json(
-            home / "06_intervention" / "result.json",
-            {"site": "resid_post", "m2g": chosen, "g2m": chosen},
-        )
-    return tmp_path
+        write_stage("02_training", who | {"retrain": retrain}, trained)
+    given = {
+        "task": "planted",
+        "preset": "smoke",
+        "runs": str(tmp_path),
+        "seeds": [0, 1],
+        "n_retrains": 1,
+        "tasks": ["planted", "planted-twin"],
+        "n_prompts": 15,
+        "n_control_draws": 2,
+    }
+    return Lab("07_transfer", stage_parameters("07_transfer", given))
 
 
-@pytest.fixture
-def parameters(runs) -> TransferParameters:
-    return TransferParameters(
-        task="planted",
-        preset="smoke",
-        runs=str(runs),
-        seeds=[0, 1],
-        n_retrains=1,
-        tasks=["planted", "planted-twin"],
-        n_prompts=15,
-        n_control_draws=2,
-    )
-
-
-def test_the_whole_stage(parameters):
-    result, table = transfer.study(parameters)
+def test_the_whole_stage(lab):
+    run_cell(lab)
+    result, table = lab.result, lab.table("cells")
     names = ["seed 0", "seed 1", "seed 0, retrain 1"]
     retrain, task = result["retrain"], result["task"]
     assert retrain["sources"] == retrain["targets"] == names and retrain["base"] == [
@@ -291,38 +239,56 @@ def test_the_whole_stage(parameters):
             )
     shared = table[table.kind == "retrain"].set_index(["source", "target", "direction"]).shared_base
     assert shared["seed 0", "seed 0, retrain 1", "m2g"] and not shared["seed 0", "seed 1", "m2g"]
-    pd.testing.assert_frame_equal(table, transfer.study(parameters)[1])
+    again = run_cell(lab)["compute"]().tables["cells"]
+    written = ["by_key", "interval", "control_interval"]  # a file has arrays where these are lists
+    pd.testing.assert_frame_equal(table.drop(columns=written), again.drop(columns=written))
+    assert table.by_key.map(list).tolist() == again.by_key.tolist()
     json.dumps(result, allow_nan=False)
+    assert [line.partition(" (")[0] for line in answers(table)] == [
+        f"{d}: own neurons 100%; same base 100%" for d in DIRECTIONS
+    ]
+    drawings = [
+        figures.retrains(retrain, "scratch"),
+        figures.tasks(task),
+        figures.overlap(retrain, task),
+    ]
+    assert [drawing.name for drawing in drawings] == ["retrains", "tasks", "overlap"]
+    assert "seed 0 to seed 1: 100% / 100%" in drawings[0].alt
+    assert drawings[1].caption.endswith("Tasks that share a base: planted, planted-twin.")
+    assert "seed 0 and seed 1: 100%" in drawings[2].alt and "planted: 100%" in drawings[2].alt
+    assert "All share one base" in figures.retrains(retrain, "lora").caption
+    figures.plt.close("all")
 
 
-def test_what_a_run_hands_over(runs, planted_direction):
-    found = read_direction(runs / "smoke" / "planted" / "seed0")
-    assert found["site"] == "resid_post" and found["cells"]["g2m"] == Cell(ONE, 1.0)
-    answered = pd.read_parquet(
-        runs / "smoke" / "planted" / "seed0" / "03_pairs" / "answered.parquet"
-    )
-    assert found["chosen_on"] == set(answered.key) - set(answered.key[answered.split == "test"])
-    np.testing.assert_array_equal(found["nmd"], planted_direction["nmd.resid_post"])
+def test_what_a_run_hands_over(lab, planted_direction):
+    run = FinishedRun.of(lab.parameters, seed=0)
+    found, answered = Source.of(run), run.answered()
+    assert found.maps.site == "resid_post" and found.cells["g2m"] == Cell(ONE, 1.0)
+    assert found.chosen_on == set(answered.key) - set(answered.key[answered.split == "test"])
+    np.testing.assert_array_equal(found.maps.nmd, planted_direction["nmd.resid_post"])
 
 
-def test_every_folder_that_is_read_is_an_input(parameters, runs, monkeypatch):
-    """Take away any one of the inputs, and the stage cannot be made."""
-    assert [name for name, *_ in model_names(parameters)] == [
+def test_every_folder_that_is_read_is_an_input(lab, monkeypatch):
+    """Nothing is read that the manifest does not name."""
+    assert [name for name, *_ in model_names(lab.parameters)] == [
         "seed 0",
         "seed 1",
         "seed 0, retrain 1",
     ]
-    inputs = {folder.relative_to(runs / "smoke").as_posix() for folder in input_folders(parameters)}
+    study = lab.stage.folder.parents[2]
+    inputs = {folder.relative_to(study).as_posix() for folder in lab.stage.input_folders}
     assert {
         "planted/seed0/06_intervention",
         "planted/seed1/03_pairs",
         "planted/seed0-retrain1/02_training",
         "planted-twin/seed1/04_differentiation",
     } <= inputs
-    read = set()
-    for name in ("read_json", "load_trained"):
-        real = getattr(transfer, name)
-        monkeypatch.setattr(transfer, name, lambda path, real=real: (read.add(path), real(path))[1])
-    transfer.study(parameters)
-    stages = {path if path.name[:2].isdigit() else path.parent for path in read}
-    assert {path.relative_to(runs / "smoke").as_posix() for path in stages} <= inputs
+    read, real = set(), FinishedStage.__init__
+    monkeypatch.setattr(
+        FinishedStage,
+        "__init__",
+        lambda stage, folder: (read.add(folder), real(stage, folder))[1],
+    )
+    run_cell(lab)
+    found = {folder.relative_to(study).as_posix() for folder in read - {lab.stage.folder}}
+    assert found <= inputs and "planted/seed0-retrain1/02_training" in found

@@ -1,16 +1,79 @@
-"""Figures: a table or arrays in, a matplotlib figure out. One style, one colour a behaviour,
-everywhere.
-
-The colours are Okabe and Ito's, which the colour-blind can tell apart; no figure relies on colour
-alone.
-"""
+"""Figures of lab 07: whose neurons steer whom, and which neurons two models have in common."""
 
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from memgen.figures.style import PANEL_NAME, WIDTH
+from memgen.figures.style import PANEL_NAME, WIDTH, Drawing
+from memgen.stats.reported import shown
+from memgen.terms import DIRECTIONS
+
+
+def _percent(part: dict, source: int, target: int) -> str:
+    """Success in both directions, in words."""
+    return " / ".join(shown(part[d][source][target], ".0%", "none") for d in DIRECTIONS)
+
+
+def _heatmaps(part: dict):
+    both = {direction: part[direction] for direction in DIRECTIONS}
+    return transfer_heatmaps(both, part["sources"], part["targets"], part["control"])
+
+
+def retrains(part: dict, track: str) -> Drawing:
+    """Between models of one task; `part`: the stage's `retrain` result."""
+    cells = "; ".join(
+        f"{s} to {t}: {_percent(part, i, j)}"
+        for i, s in enumerate(part["sources"])
+        for j, t in enumerate(part["targets"])
+    )
+    shared = "Models share a base if they have the same seed"
+    if track != "scratch":
+        shared = "All share one base"
+    return Drawing(
+        _heatmaps(part),
+        alt="Matrices of steering success, neurons from (rows) applied to (columns), both directions,"
+        f" random control in brackets: {cells}",
+        caption=f"Between models of this task. {shared}; in brackets: random neurons of the same norm.",
+        name="retrains",
+    )
+
+
+def tasks(part: dict) -> Drawing:
+    """From every task to this one; `part`: the stage's `task` result."""
+    cells = "; ".join(f"{s}: {_percent(part, i, 0)}" for i, s in enumerate(part["sources"]))
+    sharing = [s for s, shared in zip(part["sources"], part["shares_base"]) if shared]
+    return Drawing(
+        _heatmaps(part),
+        alt="Steering success on this task with the neurons of each task, both directions, random"
+        f" control in brackets: {cells}",
+        caption="From each task of the study to this one, same seed, prompts pooled over seeds. Tasks"
+        f" that share a base: {', '.join(sharing)}.",
+        name="tasks",
+    )
+
+
+def overlap(between: dict, task: dict) -> Drawing:
+    """Top neurons in common; `between` and `task`: the stage's `retrain` and `task` results."""
+    parts = {"between models": between, "with other tasks": task}
+    chance = between["overlap_by_chance"]
+    models = "; ".join(
+        f"{s} and {t}: {between['overlap'][i][j]:.0%}"
+        for i, s in enumerate(between["sources"])
+        for j, t in enumerate(between["targets"])
+        if i < j
+    )
+    others = "; ".join(f"{s}: {v[0]:.0%}" for s, v in zip(task["sources"], task["overlap"]))
+    return Drawing(
+        overlap_heatmaps(
+            {name: (x["overlap"], x["sources"], x["targets"]) for name, x in parts.items()}, chance
+        ),
+        alt=f"Share of the top {chance:.0%} of the neurons by |rho| that two models have in common:"
+        f" {models}; with other tasks: {others}",
+        caption="Are the top neurons the same ones? Share of the top twentieth by |rho| that two models"
+        " have in common.",
+        name="overlap",
+    )
 
 
 def transfer_heatmaps(
@@ -19,7 +82,7 @@ def transfer_heatmaps(
     targets: list[str],
     controls: dict[str, list],
 ):
-    """Source x target success, one panel a direction, the random control in brackets in each cell."""
+    """Source x target success, one panel per direction, the random control in brackets in each cell."""
     fig, axes = plt.subplots(
         1, len(matrices), figsize=(WIDTH, 1.5 + 0.55 * len(sources)), sharey=True, squeeze=False
     )
@@ -54,7 +117,7 @@ def transfer_heatmaps(
 def overlap_heatmaps(
     overlaps: dict[str, tuple[list[list[float]], list[str], list[str]]], chance: float
 ):
-    """Share of the top neurons in common, one panel a matrix `(values, rows, columns)`; chance is
+    """Share of the top neurons in common, one panel per matrix `(values, rows, columns)`; chance is
     named in the title.
     """
     shapes = [np.array(values).shape for values, _, _ in overlaps.values()]

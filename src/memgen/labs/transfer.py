@@ -8,27 +8,24 @@ do not.
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from memgen.config.analyses import TransferParameters
-from memgen.config.training import DatasetParameters
 from memgen.errors import StudyError
 from memgen.models.generate import tokenize_prompts
 from memgen.models.hooks import capture
 from memgen.models.load import load_trained
-from memgen.neurons.nmd import correlation, nmd
+from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.pairs import answer_conflicts, flips
 from memgen.neurons.selection import TOP_SHARE, select_top
 from memgen.stats.intervals import wilson
 from memgen.steering.cells import Cell, cell_shift, random_shift
 from memgen.steering.steering import Steering, steering_prompts, summary
-from memgen.store.files import read_json
 from memgen.store.folders import run_folder
-from memgen.store.reader import FinishedStage
-from memgen.tasks import make_task
+from memgen.store.reader import FinishedRun
 from memgen.terms import DIRECTIONS, SIGN, TARGET
 
 APPLIED = [
@@ -45,40 +42,27 @@ APPLIED = [
 POOLED = ["source", "target", "direction", "n", "success", "interval", "control"]
 
 
-def model_names(p: TransferParameters) -> list[tuple[str, int, int]]:
-    """`(name, seed, retrain)` of every model of this task: the seeds, then the retrains of the
-    first seed.
-
-    On a shared base the seeds are retrains of each other, and there are no others.
+@dataclass(frozen=True)
+class Source:
+    """What a model hands over: its maps (train keys), its chosen cell of each direction (validation
+    keys), and the keys that any of it was chosen on.
     """
-    named = [(f"seed {seed}", seed, 0) for seed in p.seeds]
-    if p.track != "scratch":
-        return named
-    return named + [
-        (f"seed {p.seeds[0]}, retrain {r}", p.seeds[0], r) for r in range(1, p.n_retrains + 1)
-    ]
 
+    maps: NeuronMaps
+    cells: dict[str, Cell]
+    chosen_on: frozenset[str]
 
-def _folder(p: TransferParameters, task: str, seed: int, retrain: int = 0) -> Path:
-    return run_folder(p.runs, p.preset, task, seed, retrain, p.track)
+    @classmethod
+    def of(cls, run: FinishedRun) -> Source:
+        """Of a run that labs 04 and 06 have been through."""
+        steered = run["06_intervention"].result
+        arrays = run["04_differentiation"].arrays("arrays")
+        cells = {d: Cell(steered[d]["top_n"], steered[d]["alpha"]) for d in DIRECTIONS}
+        return cls(NeuronMaps.of(arrays, steered["site"]), cells, chosen_on(run.answered()))
 
-
-def read_direction(folder: Path) -> dict:
-    """What a run would hand over: `nmd`, `rho`, its site and, per direction, its chosen cell;
-    `chosen_on`: the keys that any of it was chosen on.
-    """
-    from safetensors.numpy import load_file
-
-    steering = read_json(folder / "06_intervention" / "result.json")
-    arrays = load_file(folder / "04_differentiation" / "arrays.safetensors")
-    site = steering["site"]
-    return {
-        "nmd": arrays[f"nmd.{site}"],
-        "rho": arrays[f"rho.{site}"],
-        "site": site,
-        "chosen_on": chosen_on(pd.read_parquet(folder / "03_pairs" / "answered.parquet")),
-        "cells": {d: Cell(steering[d]["top_n"], steering[d]["alpha"]) for d in DIRECTIONS},
-    }
+    def shift(self, direction: str) -> np.ndarray:
+        """Its chosen shift `[n_layer, d_model]`, towards generalization."""
+        return cell_shift(self.cells[direction], self.maps.nmd, self.maps.rho)
 
 
 def chosen_on(answered: pd.DataFrame) -> frozenset[str]:
@@ -86,9 +70,7 @@ def chosen_on(answered: pd.DataFrame) -> frozenset[str]:
     return frozenset(answered.key[answered.split != "test"])
 
 
-def retrain_direction(
-    model, tokenizer, answered: pd.DataFrame, site: str, cells: dict[str, Cell]
-) -> dict:
+def retrain_source(model, tokenizer, answered: pd.DataFrame, parent: Source) -> Source:
     """A retrain's own NMD and rho from the flips of its train keys; N and alpha are its parent's,
     so nothing is tuned on it.
     """
@@ -98,26 +80,71 @@ def retrain_direction(
         raise StudyError(
             "this retrain has no flip pair on train keys; raise n_rephrasings or n_conflict_per_key"
         )
-    rows = answered.reset_index(drop=True)
-    states = [
-        capture(
-            model, *tokenize_prompts(tokenizer, list(rows.prompt[pairs[side]])), site=site
-        ).numpy()
+    site, prompts = parent.maps.site, answered.reset_index(drop=True).prompt
+    memory, rule = (
+        capture(model, *tokenize_prompts(tokenizer, list(prompts[pairs[side]])), site=site).numpy()
         for side in ("memory", "rule")
-    ]
-    labels = np.repeat([0, 1], len(pairs))
-    return {
-        "nmd": nmd(*states),
-        "rho": correlation(np.concatenate(states), labels),
-        "site": site,
-        "chosen_on": chosen_on(answered),
-        "cells": cells,
-    }
+    )
+    return Source(NeuronMaps.between(site, memory, rule), parent.cells, chosen_on(answered))
+
+
+@dataclass(frozen=True)
+class TransferModel:
+    """One model of this task as a source and as a target. `base` names the basis that it shares with
+    others; `answered`: its conflict prompts with what it answers.
+    """
+
+    name: str
+    seed: int
+    retrain: int
+    base: str
+    answered: pd.DataFrame
+    source: Source
+    steering: Steering
+
+    @classmethod
+    def of(cls, p: TransferParameters, name: str, seed: int, retrain: int = 0) -> TransferModel:
+        parent, run = _run(p, p.task, seed), _run(p, p.task, seed, retrain)
+        source, answered = Source.of(parent), parent.answered()
+        model, tokenizer = load_trained(run["02_training"])
+        task = run.task(tokenizer)
+        if retrain:
+            n_rephrasings = parent["03_pairs"].parameters.n_rephrasings
+            answered = answer_conflicts(model, tokenizer, task, run.dataset(), n_rephrasings)
+            source = retrain_source(model, tokenizer, answered, source)
+        steering = Steering(model, tokenizer, task, source.maps)
+        return cls(name, seed, retrain, _base(run), answered, source, steering)
+
+
+def _run(p: TransferParameters, task: str, seed: int, retrain: int = 0) -> FinishedRun:
+    return FinishedRun(run_folder(p.runs, p.preset, task, seed, retrain, p.track))
+
+
+def _base(run: FinishedRun) -> str:
+    """What identifies the basis of a run: its base's weights, or, from scratch, the run itself."""
+    return run["02_training"].result["base"] or run.folder.name
+
+
+def model_names(p: TransferParameters) -> list[tuple[str, int, int]]:
+    """`(name, seed, retrain)` of every model of this task: the seeds, then the retrains of the
+    first seed.
+
+    On a shared base the seeds are retrains of each other, and there are no others.
+    """
+    named, first = [(f"seed {seed}", seed, 0) for seed in p.seeds], p.seeds[0]
+    if p.track != "scratch":
+        return named
+    return named + [(f"seed {first}, retrain {r}", first, r) for r in range(1, p.n_retrains + 1)]
+
+
+def read_models(p: TransferParameters) -> dict[str, TransferModel]:
+    """Every model of this task, by name."""
+    return {which[0]: TransferModel.of(p, *which) for which in model_names(p)}
 
 
 def apply_sources(
     steering: Steering,
-    sources: dict[str, dict],
+    sources: dict[str, Source],
     answered: pd.DataFrame,
     n_prompts: int,
     n_draws: int,
@@ -126,7 +153,7 @@ def apply_sources(
     """Every source's chosen shift on the target's test prompts, both directions, with its random
     control.
 
-    One row a source and direction: success, interval, other, n, `control` (mean of the draws) with
+    One row per source and direction: success, interval, other, n, `control` (mean of the draws) with
     its interval, and `by_key`: the counts behind both, key by key. All sources and controls of a
     direction are one batch of cells. A test key of the target that the source was chosen on does
     not count.
@@ -136,19 +163,16 @@ def apply_sources(
         rows = steering_prompts(answered, "test", direction, n_prompts)
         if rows.empty:
             continue
-        references = [
-            cell_shift(s["cells"][direction], s["nmd"], s["rho"]) for s in sources.values()
-        ]
         stack = [
             shift
-            for reference in references
+            for reference in [source.shift(direction) for source in sources.values()]
             for shift in [reference, *(random_shift(reference, rng) for _ in range(n_draws))]
         ]
         codes = steering.outcomes(SIGN[direction] * np.stack(stack), rows).reshape(
             len(sources), 1 + n_draws, -1
         )
         for (name, source), outcome in zip(sources.items(), codes):
-            counted = ~rows.key.isin(source["chosen_on"]).to_numpy()
+            counted = ~rows.key.isin(source.chosen_on).to_numpy()
             outcome = outcome[:, counted]
             if not outcome.size:
                 continue
@@ -182,11 +206,47 @@ def _by_key(wins: np.ndarray, keys: pd.Series) -> list[dict]:
     return counts.groupby("key", as_index=False).sum().to_dict("records")
 
 
-def overlaps(sources: dict[str, dict], share: float = TOP_SHARE) -> list[list[float]]:
+def between_models(
+    target: TransferModel,
+    models: dict[str, TransferModel],
+    p: TransferParameters,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """The neurons of every model of this task on the test prompts of one: `apply_sources`, and who
+    the target is.
+    """
+    sources = {name: model.source for name, model in models.items()}
+    found = apply_sources(
+        target.steering, sources, target.answered, p.n_prompts, p.n_control_draws, rng
+    )
+    shared = [models[name].base == target.base for name in found.source]
+    return found.assign(target=target.name, kind="retrain", seed=target.seed, shared_base=shared)
+
+
+def from_tasks(
+    target: TransferModel, p: TransferParameters, rng: np.random.Generator
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """The same of the models of every task with its seed, where they are of one shape; and the share
+    of its top neurons that each has in common with it.
+    """
+    runs = {task: _run(p, task, target.seed) for task in p.tasks}
+    others = {task: Source.of(run) for task, run in runs.items()}
+    shape = target.source.maps.nmd.shape
+    fitting = {task: one for task, one in others.items() if one.maps.nmd.shape == shape}
+    rhos = [source.maps.rho for source in (target.source, *fitting.values())]
+    found = apply_sources(
+        target.steering, fitting, target.answered, p.n_prompts, p.n_control_draws, rng
+    )
+    shared = [_base(runs[task]) == target.base for task in found.source]
+    found = found.assign(target=p.task, kind="task", seed=target.seed, shared_base=shared)
+    return found, dict(zip(fitting, overlaps(rhos)[0][1:]))
+
+
+def overlaps(rhos: list[np.ndarray], share: float = TOP_SHARE) -> list[list[float]]:
     """Share of the top neurons by |rho| that two models have in common, for every pair; by chance
     it is `share` itself.
     """
-    tops = np.stack([select_top(s["rho"], share).ravel() for s in sources.values()]).astype(float)
+    tops = np.stack([select_top(rho, share).ravel() for rho in rhos]).astype(float)
     return (tops @ tops.T / tops.sum(1)).tolist()
 
 
@@ -226,76 +286,37 @@ def pooled(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, columns=POOLED)
 
 
-def study(p: TransferParameters) -> tuple[dict, pd.DataFrame]:
-    """Every source on every target: the stage's result, and its cells as one table (kind `retrain`
-    or `task`).
+def transfer_matrices(
+    models: dict[str, TransferModel],
+    table: pd.DataFrame,
+    common: list[dict[str, float]],
+    p: TransferParameters,
+) -> dict:
+    """The stage's result: source x target matrices between models (`retrain`) and from tasks to this
+    one (`task`). `common`: the second part of `from_tasks`, of every seed.
     """
-    models, data = {}, {}
-    for name, seed, retrain in model_names(p):
-        own = _folder(p, p.task, seed)
-        models[name] = _Model(p, name, seed, retrain, own)
-        data[name] = models[name].direction
-    cells, overlap = [], []
-    for name, target in models.items():
-        rng = np.random.default_rng([p.seed, target.seed, target.retrain])
-        found = apply_sources(
-            target.steering, data, target.answered, p.n_prompts, p.n_control_draws, rng
-        )
-        cells.append(
-            found.assign(
-                target=name,
-                kind="retrain",
-                seed=target.seed,
-                shared_base=[models[s].base == target.base for s in found.source],
-            )
-        )
-        if target.retrain:
-            continue
-        others = {task: read_direction(_folder(p, task, target.seed)) for task in p.tasks}
-        fitting = {
-            task: one
-            for task, one in others.items()
-            if one["nmd"].shape == target.direction["nmd"].shape
-        }
-        overlap += [dict(zip(fitting, overlaps({"": target.direction, **fitting})[0][1:]))]
-        found = apply_sources(
-            target.steering, fitting, target.answered, p.n_prompts, p.n_control_draws, rng
-        )
-        bases = {task: _base(_folder(p, task, target.seed)) for task in fitting}
-        cells.append(
-            found.assign(
-                target=p.task,
-                kind="task",
-                seed=target.seed,
-                shared_base=[bases[s] == target.base for s in found.source],
-            )
-        )
-    table = pd.concat(cells, ignore_index=True)
-    names, tasks = (
-        list(models),
-        [task for task in p.tasks if task in set(table[table.kind == "task"].source)],
-    )
-    between, across = table[table.kind == "retrain"], pooled(table[table.kind == "task"])
-    shares = table[table.kind == "task"].drop_duplicates("source").set_index("source").shared_base
-    result = {
+    between, of_tasks = (table[table.kind == kind] for kind in ("retrain", "task"))
+    names = list(models)
+    shares = of_tasks.drop_duplicates("source").set_index("source").shared_base
+    tasks = [task for task in p.tasks if task in shares.index]
+    return {
         "retrain": (
             _matrices(between, names, names)
             | {
-                "base": [models[name].base for name in names],
-                "overlap": overlaps(data),
+                "base": [model.base for model in models.values()],
+                "overlap": overlaps([model.source.maps.rho for model in models.values()]),
                 "overlap_by_chance": TOP_SHARE,
             }
         ),
         "task": (
-            _matrices(across, tasks, [p.task])
+            _matrices(pooled(of_tasks), tasks, [p.task])
             | {
                 "shares_base": [bool(shares[task]) for task in tasks],
-                "overlap": _task_overlap(overlap, tasks),
+                "overlap": _task_overlap(common, tasks),
                 "overlap_by_chance": TOP_SHARE,
             }
         ),
     }
-    return result, table
 
 
 def _task_overlap(found: list[dict[str, float]], tasks: list[str]) -> list[list[float]]:
@@ -315,40 +336,18 @@ def _matrices(table: pd.DataFrame, sources: list[str], targets: list[str]) -> di
     }
 
 
-def _base(folder: Path) -> str:
-    """What identifies the basis of a run: its base's weights, or, from scratch, the run itself."""
-    return read_json(folder / "02_training" / "result.json")["base"] or str(folder.name)
-
-
-class _Model:
-    """One model of this task as a source and a target: its direction, its answered conflict
-    prompts, and how to steer it.
-    """
-
-    def __init__(self, p: TransferParameters, name: str, seed: int, retrain: int, own: Path):
-        self.name, self.seed, self.retrain = name, seed, retrain
-        folder = _folder(p, p.task, seed, retrain)
-        self.base = _base(folder)
-        model, tokenizer = load_trained(FinishedStage(folder / "02_training"))
-        d = DatasetParameters(
-            **read_json(own / "01_dataset_design" / "manifest.json")["parameters"]
-        )
-        task = make_task(p.task, d.n_keys, d.data_seed).fit(
-            tokenizer, pd.read_parquet(own / "01_dataset_design" / "instances.parquet")
-        )
-        parent = read_direction(own)
-        if retrain:
-            n_rephrasings = read_json(own / "03_pairs" / "manifest.json")["parameters"][
-                "n_rephrasings"
-            ]
-            frame = pd.read_parquet(own / "01_dataset_design" / "instances.parquet")
-            self.answered = answer_conflicts(model, tokenizer, task, frame, n_rephrasings)
-            self.direction = retrain_direction(
-                model, tokenizer, self.answered, parent["site"], parent["cells"]
-            )
-        else:
-            self.answered = pd.read_parquet(own / "03_pairs" / "answered.parquet")
-            self.direction = parent
-        self.steering = Steering(
-            model, tokenizer, task, parent["site"], self.direction["nmd"], self.direction["rho"]
-        )
+def answers(cells: pd.DataFrame) -> list[str]:
+    """What steers whom, a line per direction, from the stage's table."""
+    cells, lines = cells[cells.kind == "retrain"], []
+    for direction in DIRECTIONS:
+        rows = cells[cells.direction == direction]
+        own, others = rows[rows.source == rows.target], rows[rows.source != rows.target]
+        parts = [f"{direction}: own neurons {own.success.mean():.0%}"]
+        for shared, name in ((True, "same base"), (False, "another random start")):
+            part = others[others.shared_base == shared]
+            if len(part):
+                parts.append(
+                    f"{name} {part.success.mean():.0%} (random neurons {part.control.mean():.0%})"
+                )
+        lines.append("; ".join(parts))
+    return lines
