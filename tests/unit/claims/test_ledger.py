@@ -24,7 +24,7 @@ from memgen.config.analyses import (
 from memgen.labs.differentiation import differentiate
 from memgen.labs.intervention import study
 from memgen.labs.prediction import predict
-from memgen.labs.transfer import apply_sources
+from memgen.labs.transfer import Source, apply_sources
 from memgen.steering.cells import Cell
 from memgen.steering.steering import Steering
 from memgen.terms import CONTRADICTED, DIRECTIONS, INCONCLUSIVE, SUPPORTED
@@ -365,13 +365,8 @@ def run_the_study(planted, shuffled: bool) -> Evidence:
             "05_prediction": predicted,
             "06_intervention": steered,
         }
-        source = {
-            "nmd": steering.nmd,
-            "rho": steering.rho,
-            "site": "resid_post",
-            "chosen_on": frozenset(),
-            "cells": dict.fromkeys(DIRECTIONS, Cell(1 / 16, 1.0)),
-        }
+        cells = dict.fromkeys(DIRECTIONS, Cell(1 / 16, 1.0))
+        source = Source(steering.maps, cells, frozenset())
         cells = apply_sources(
             steering, {"retrain": source}, known, 40, 2, np.random.default_rng(seed)
         )
