@@ -3,7 +3,7 @@
 #   make book                                        the study, preset laptop, and its book
 #   make book TASKS="inference" SEEDS="6 7"          another study
 #   make book TRACKS=scratch                         without the adapters on one base: half the time
-#   make book SET="n_embd=64 site=ln_2"              other parameters (src/memgen/config.py lists them)
+#   make book SET="n_embd=64 site=ln_2"              other parameters (src/memgen/config/ lists them)
 
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -22,35 +22,45 @@ SEED    ?= $(firstword $(SEEDS))
 TRACK   ?= $(firstword $(TRACKS))
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
-STUDY   := --preset $(PRESET) --tasks $(TASKS) --seeds $(SEEDS) --tracks $(TRACKS) --runs $(RUNS) --jobs $(JOBS) --out $(OUT) $(if $(SET),--set $(SET))
+PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+MEMGEN  := $(BIN)/python -m memgen.pipeline.cli
+PRESS   := $(BIN)/python -m press.cli
+PICTURE := book/_static/figures/rulegraph.svg
+STUDY   := --preset $(PRESET) --tasks $(TASKS) --seeds $(SEEDS) --tracks $(TRACKS) --runs $(RUNS) \
+           --jobs $(JOBS) $(if $(SET),--set $(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf labs lab check test verify scale bench browser lint exercises clean clean-runs
+.PHONY: help setup book pdf labs lab check test quick mutation verify scale bench rulegraph lock browser exercises \
+        clean clean-runs
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  settings: PRESET=$(PRESET) TASKS=\"...\" SEEDS=\"$(SEEDS)\" TRACKS=\"$(TRACKS)\" SET=\"name=value ...\" RUNS=$(RUNS) JOBS=$(JOBS)"
 
-$(READY): requirements.txt pyproject.toml
+# torch: PyTorch's build for processors alone if pip finds it, else the one with CUDA's libraries
+$(READY): requirements.txt requirements-cpu.txt requirements-cuda.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@echo "set-up: virtual environment in $(VENV) and pinned requirements, about 2 min once"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@$(PIP) --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu -r requirements-cpu.txt \
+	  2>/dev/null || $(PIP) --no-deps -r requirements-cuda.txt
+	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps -e .
 	@touch $@
 
 setup: $(READY) ## virtual environment and requirements
 
-book: $(READY) ## run the study and build the book: _build/html/index.html
-	@$(BIN)/python -m memgen.study book $(STUDY)
+book: labs ## run the study and build the book: _build/html/index.html
+	@$(PRESS) book --runs $(RUNS)/$(PRESET) --out $(OUT) --tasks $(TASKS) --seeds $(SEEDS) --tracks $(TRACKS)
 
 pdf: $(READY) browser ## print the built book to _build/think-or-remember.pdf; LABS=first or none: without most labs
-	@$(BIN)/python -m memgen.pdf --html $(OUT)/html --labs $(LABS)
+	@$(PRESS) pdf --html $(OUT)/html --labs $(LABS)
 
 labs: $(READY) ## run the study without the book
-	@$(BIN)/python -m memgen.study labs $(STUDY)
+	@$(MEMGEN) labs $(STUDY)
 
 check: $(READY) ## check the parameters, run nothing
-	@$(BIN)/python -m memgen.study check $(STUDY) && echo "parameters are fine"
+	@$(MEMGEN) check $(STUDY) && echo "parameters are fine"
 
 lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inference SEED=6 SET="site=ln_2"
 	@$(BIN)/papermill notebooks/$(LAB).ipynb $(OUT)/$(LAB).ipynb --cwd . --no-progress-bar \
@@ -60,12 +70,25 @@ lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inferen
 test: $(READY) browser ## every test, all labs in preset smoke and that book included
 	@$(BIN)/python -m pytest
 
+quick: $(READY) ## the tests of a minute: no lab runs
+	@$(BIN)/python -m pytest -m "not slow"
+
+mutation: $(READY) ## change the code here and there: do the tests of stats, neurons and steering notice? hours
+	@$(BIN)/mutmut run
+	@$(BIN)/mutmut results
+
 verify: labs ## run the study and compare its key numbers and verdicts with data/reference/
-	@$(BIN)/python -m memgen.verify check --preset $(PRESET) --runs $(RUNS)
+	@$(MEMGEN) verify check --preset $(PRESET) --runs $(RUNS)
 
 scale: $(READY) ## the scale sweep, hours: SEEDS="6 7"; ends with data/reference/scale/results.csv
-	@$(BIN)/python -m memgen.scale run --seeds $(SEEDS) --jobs $(JOBS)
-	@$(BIN)/python -m memgen.scale collect
+	@$(MEMGEN) scale run --seeds $(SEEDS) --jobs $(JOBS)
+	@$(MEMGEN) scale collect
+
+rulegraph: $(READY) ## draw the study as Snakemake plans it: the picture on the page Re-execute (needs graphviz)
+	@$(BIN)/snakemake --quiet all --rulegraph --directory $(OUT) --config tracks='[scratch, lora]' | tred | dot -Tsvg -o $(PICTURE)
+
+lock: $(READY) ## compile requirements.txt and its two companions from pyproject.toml
+	@$(BIN)/python .ci/lock
 
 bench: $(READY) ## time capture and sweep against plain forward passes
 	@$(BIN)/python tests/benchmarks/bench_capture.py
@@ -78,7 +101,7 @@ browser: # a headless Chromium, for the tests of the book and to print it
 	  echo "no Chromium: the browser tests will be skipped, and the book cannot be printed; install it"
 
 exercises: $(READY) ## the students' notebooks, with gaps: _build/exercises/
-	@$(BIN)/python -m memgen.teaching students $(OUT)/exercises
+	@$(PRESS) students $(OUT)/exercises
 
 clean: ## remove the built book
 	@rm -rf $(OUT)
