@@ -22,6 +22,7 @@ SEED    ?= $(firstword $(SEEDS))
 TRACK   ?= $(firstword $(TRACKS))
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
+PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MEMGEN  := $(BIN)/python -m memgen.pipeline.cli
 PRESS   := $(BIN)/python -m press.cli
@@ -68,7 +69,16 @@ lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inferen
 	@echo "executed: $(OUT)/$(LAB).ipynb"
 
 test: $(READY) browser ## every test, all labs in preset smoke and that book included
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --cov
+
+quick: $(READY) ## the tests of a minute: no study, no book, nothing slow
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) -m "not slow" tests/unit tests/test_house.py
+
+mutation: $(READY) ## break stats, neurons and steering on purpose: do the tests notice? An hour or more
+	@$(BIN)/python -m mutmut run --max-children $(JOBS); $(BIN)/python tests/mutation/survivors.py
+
+lock: $(READY) ## compile requirements*.txt from pyproject.toml
+	@$(BIN)/python .ci/lock
 
 quick: $(READY) ## the tests of a minute: no lab runs
 	@$(BIN)/python -m pytest -m "not slow"
