@@ -23,7 +23,6 @@ TRACK   ?= $(firstword $(TRACKS))
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
-PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MEMGEN  := $(BIN)/python -m memgen.pipeline.cli
 PRESS   := $(BIN)/python -m press.cli
 PICTURE := book/_static/figures/rulegraph.svg
@@ -43,10 +42,9 @@ $(READY): requirements.txt requirements-cpu.txt requirements-cuda.txt pyproject.
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@echo "set-up: virtual environment in $(VENV) and pinned requirements, about 2 min once"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu -r requirements-cpu.txt \
-	  2>/dev/null || $(PIP) --no-deps -r requirements-cuda.txt
-	@$(PIP) -r requirements.txt
-	@$(PIP) --no-deps -e .
+	@$(PIP) --require-hashes -r requirements-cpu.txt 2>/dev/null || $(PIP) --require-hashes -r requirements-cuda.txt
+	@$(PIP) --require-hashes -r requirements.txt && $(PIP) --no-build-isolation -e .
+	@$(BIN)/python -m pip check
 	@touch $@
 
 setup: $(READY) ## virtual environment and requirements
@@ -76,16 +74,6 @@ quick: $(READY) ## the tests of a minute: no study, no book, nothing slow
 
 mutation: $(READY) ## break stats, neurons and steering on purpose: do the tests notice? An hour or more
 	@$(BIN)/python -m mutmut run --max-children $(JOBS); $(BIN)/python tests/mutation/survivors.py
-
-lock: $(READY) ## compile requirements*.txt from pyproject.toml
-	@$(BIN)/python .ci/lock
-
-quick: $(READY) ## the tests of a minute: no lab runs
-	@$(BIN)/python -m pytest -m "not slow"
-
-mutation: $(READY) ## change the code here and there: do the tests of stats, neurons and steering notice? hours
-	@$(BIN)/mutmut run
-	@$(BIN)/mutmut results
 
 verify: labs ## run the study and compare its key numbers and verdicts with data/reference/
 	@$(MEMGEN) verify check --preset $(PRESET) --runs $(RUNS)
