@@ -1,22 +1,25 @@
-"""What the pages of the book are made from: a finished run, its numbers in prose, and the lab
-pages.
+"""The numbers of a finished run as prose asks for them, and how they are written.
 
-Nothing here knows Sphinx. A prose page is a Jinja2 template; :class:`Numbers` is all it can ask
-for. A number that the run does not hold is an error, never a gap in a sentence.
+A page is a template; :class:`Numbers` reads the run for it. A number that the run does not hold is an
+error, never a gap in a sentence. What counts or compares is in `press.sentences`.
 """
 
 from __future__ import annotations
 
-from memgen.claims.quantities import families
-from memgen.stats.intervals import pooled
+from collections.abc import Callable, Iterable
+from functools import cached_property
+
+import pandas as pd
+
+from memgen.claims.pooled import STEERED, pooled_steering, steered, strongest
+from memgen.stages import TITLES
+from memgen.tasks.families import families, variants
 from memgen.terms import STUDY
 from press.errors import BookError
-from press.run import PER_TASK, TITLES, Lab, Run
+from press.run import ExecutedLab, Run
 
 SPACE, JOIN = "\u00a0", "\u2060"  # a number and its unit, a range and its dash stay on one line
-NOTHING = (  # a number that is not defined in a run, such as an AUC where only one behaviour occurred
-    "n/a"
-)
+NOTHING = "n/a"  # not defined in a run, such as an AUC where only one behaviour occurred
 
 
 def percent(x: float | None, digits: int = 0) -> str:
@@ -27,9 +30,8 @@ def decimal(x: float | None, digits: int = 2) -> str:
     if x is None:
         return NOTHING
     text = f"{x:,.{digits}f}".replace(",", SPACE)
-    return (
-        text.replace("-", "−") if float(f"{x:.{digits}f}") else text.lstrip("-")
-    )  # a true minus, and none before zero
+    # a true minus, and none before zero
+    return text.replace("-", "−") if float(f"{x:.{digits}f}") else text.lstrip("-")
 
 
 def seconds(x: float) -> str:
@@ -37,9 +39,33 @@ def seconds(x: float) -> str:
     x = round(x)
     if x < 120:
         return f"{x} s"
-    return (
-        f"{x // 60} min {x % 60:02d} s" if x < 7200 else f"{x // 3600} h {x % 3600 // 60:02d} min"
-    )
+    if x < 7200:
+        return f"{x // 60} min {x % 60:02d} s"
+    return f"{x // 3600} h {x % 3600 // 60:02d} min"
+
+
+def agree(n: int, one: str, many: str) -> str:
+    """The form of a word that goes with a number, such as `holds` or `hold`."""
+    return one if n == 1 else many
+
+
+def plural(n: int, one: str, many: str = "") -> str:
+    """`1 task`, `5 tasks`. `many`: where it is not `one` with an s."""
+    return f"{n} {agree(n, one, many or one + 's')}"
+
+
+def listed(names: list[str]) -> str:
+    """Names in brackets to follow their number: ` (cipher-tagged, inference)`; nothing for none."""
+    return f" ({', '.join(names)})" if names else ""
+
+
+def span(values: Iterable[float | None], write: Callable = percent) -> str:
+    """The lowest to the highest of some numbers: `21 % to 88 %`; one of them if they read alike."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return NOTHING
+    low, high = write(min(known)), write(max(known))
+    return low if low == high else f"{low} to {high}"
 
 
 class Numbers:
@@ -47,14 +73,29 @@ class Numbers:
     `m2g.controls.low_rho`.
 
     A path element may be an index (`auc.0`) or, on a list, `max`, `min`, `first` or `last`
-    (`auc.max`). A number that the run left undefined (null) is None; the mean is over the seeds
-    where it is defined.
+    (`auc.max`), `length`, and `sum` on a list or dictionary of counts. A number that the run left undefined
+    (null) is None; the mean is over the seeds where it is defined.
     """
 
-    AGGREGATES = {"max": max, "min": min, "first": lambda xs: xs[0], "last": lambda xs: xs[-1]}
+    AGGREGATES = {
+        "max": max,
+        "min": min,
+        "sum": sum,
+        "length": len,
+        "first": lambda xs: xs[0],
+        "last": lambda xs: xs[-1],
+    }
 
     def __init__(self, run: Run):
         self.run, self.tasks = run, run.tasks
+
+    @cached_property
+    def steering(self) -> pd.DataFrame:
+        """Success of steering and of every control, pooled over the seeds."""
+        stage = "06_intervention"
+        return pooled_steering(
+            {t: dict(enumerate({stage: r} for r in self.results(t, stage))) for t in self.tasks}
+        )
 
     def has(self, *tasks: str) -> bool:
         """Are all these tasks part of the run?"""
@@ -64,8 +105,12 @@ class Numbers:
         """The whole `result.json` of a lab that runs once."""
         return self._labs(task, stage)[0].result
 
+    def results(self, task: str, stage: str) -> list[dict]:
+        """`result.json` of every seed, in the order of the seeds."""
+        return [lab.result for lab in self._labs(task, stage)]
+
     def values(self, task: str, stage: str, key: str) -> list:
-        """One value a seed, in the order of the seeds."""
+        """One value per seed, in the order of the seeds."""
         return [self._follow(lab, key) for lab in self._labs(task, stage)]
 
     def mean(self, task: str, stage: str, key: str) -> float | None:
@@ -74,6 +119,18 @@ class Numbers:
 
     def total(self, task: str, stage: str, key: str) -> int:
         return sum(self.values(task, stage, key))
+
+    def overall(self, stage: str, key: str) -> int:
+        """The total over all tasks."""
+        return sum(self.total(task, stage, key) for task in self.tasks)
+
+    def first_seeds(self, stage: str, key: str) -> int:
+        """The total over all tasks, the first seed of each."""
+        return sum(self.values(task, stage, key)[0] for task in self.tasks)
+
+    def means(self, stage: str, key: str) -> list[float | None]:
+        """The mean of every task."""
+        return [self.mean(task, stage, key) for task in self.tasks]
 
     def rate(self, task: str, stage: str, key: str) -> str:
         """Mean over seeds with the range, for a sentence: `88 % (85 to 90 % over 3 seeds)`."""
@@ -103,26 +160,38 @@ class Numbers:
         )
 
     def pooled(self, task: str, direction: str) -> dict:
-        """Steering success over the prompts of all seeds: `success`, `low`, `high` (Wilson), `n`,
-        `seeds`.
-        """
-        rates = self.values(task, "06_intervention", f"{direction}.success")
-        return pooled(list(zip(rates, self.values(task, "06_intervention", f"{direction}.n"))))
+        """Success over the prompts of all seeds: `success`, `low`, `high` (Wilson), `n`."""
+        return _rates(steered(self.steering, task, direction))
 
     def controls(self, task: str, direction: str) -> dict[str, dict]:
-        """The same for every control, and for rephrasing alone, in the order of the result. `n`
-        counts prompts times draws.
+        """The same for every control, and for rephrasing alone. `n` counts prompts times draws."""
+        rows = self.steering[
+            (self.steering.task == task) & (self.steering.direction == direction)
+        ].set_index("kind")
+        return {kind: _rates(row) for kind, row in rows.iterrows() if kind != STEERED}
+
+    def strongest(self, task: str, direction: str) -> dict:
+        """The strongest control, after pooling over the seeds, rephrasing apart: as `pooled`, with its
+        `name`.
         """
-        found = self.values(task, "06_intervention", direction)
-        pools = {}
-        for name in self.values(task, "06_intervention", f"{direction}.controls")[0]:
-            pools[name] = pooled(
-                [(f["controls"][name], f.get("control_n", {}).get(name, f["n"])) for f in found]
-            )
-        pools["rephrasing"] = pooled(
-            [(f["rephrase_floor"], f.get("rephrase_n", f["n"])) for f in found]
-        )
-        return pools
+        row = strongest(self.steering, task, direction)
+        return {"name": row.kind, **_rates(row)}
+
+    def successes(self, direction: str) -> list[float]:
+        """Pooled success on every task."""
+        return [self.pooled(task, direction)["success"] for task in self.tasks]
+
+    def overlap(self, task: str) -> dict[str, float | None]:
+        """Share of the top neurons that two models have in common, mean over pairs of models: those on
+        one base (`shared`) and those from another start (`stranger`). None where there is no pair.
+        """
+        (found,) = self.values(task, "07_transfer", "retrain")
+        pairs: dict[bool, list[float]] = {True: [], False: []}
+        for i, base in enumerate(found["base"]):
+            for j in range(i):
+                pairs[base == found["base"][j]].append(found["overlap"][i][j])
+        shared, stranger = (sum(v) / len(v) if v else None for v in pairs.values())
+        return {"shared": shared, "stranger": stranger}
 
     def transfer(self, task: str, kind: str, direction: str) -> dict[str, dict | None]:
         """Mean success and random control of the cells of a transfer matrix: `own` model, `shared`
@@ -131,7 +200,7 @@ class Numbers:
         `kind`: `retrain` or `task`. None where the run has no such cell. A source shares the
         target's base if the result says so.
         """
-        (found,) = self.values(task, PER_TASK, kind)
+        (found,) = self.values(task, "07_transfer", kind)
         groups: dict[str, list] = {"own": [], "shared": [], "stranger": []}
         base = found.get("base")
         for i, source in enumerate(found["sources"]):
@@ -159,12 +228,16 @@ class Numbers:
         """`(family, tagged task, matched task)` for every family of which both variants are in the
         run.
         """
-        return [(f, f"{f}-tagged", f"{f}-matched") for f in families(self.tasks)]
+        return [(family, *variants(family)) for family in families(self.tasks)]
+
+    def twin(self, task: str) -> str | None:
+        """The task with the same keys whose two answers look alike, if the run has it."""
+        return next((matched for _, tagged, matched in self.families() if tagged == task), None)
 
     def _defined(self, task: str, stage: str, key: str) -> list:
         return [value for value in self.values(task, stage, key) if value is not None]
 
-    def _labs(self, task: str, stage: str) -> list[Lab]:
+    def _labs(self, task: str, stage: str) -> list[ExecutedLab]:
         if stage not in TITLES:
             raise BookError(f"stage {stage!r} is unknown; choose one of {', '.join(TITLES)}")
         labs = self.run.of(stage, task)
@@ -186,7 +259,7 @@ class Numbers:
             f"{mean} ({write(min(values))} to {write(max(values))}{unit} over {len(values)} seeds)"
         )
 
-    def _follow(self, lab: Lab, key: str):
+    def _follow(self, lab: ExecutedLab, key: str):
         value = lab.result
         for part in key.split("."):
             if isinstance(value, dict) and part in value:
@@ -194,6 +267,8 @@ class Numbers:
             elif isinstance(value, list) and part in self.AGGREGATES and value:
                 defined = [x for x in value if x is not None]
                 value = self.AGGREGATES[part](defined) if defined else None
+            elif isinstance(value, dict) and part == "sum":
+                value = sum(value.values())
             elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
                 value = value[int(part)]
             else:
@@ -202,3 +277,7 @@ class Numbers:
                     f"{lab.folder / 'result.json'} has no key {key!r}: at {part!r} it holds {there}"
                 )
         return value
+
+
+def _rates(row: pd.Series) -> dict:
+    return {"success": row.rate, "low": row.low, "high": row.high, "n": row.n}

@@ -1,112 +1,52 @@
-"""Build the book of a run: stage a clean copy of its sources, fill in the numbers, hand it to
-Jupyter Book.
+"""Prose pages: Jinja2 templates that are filled in with the numbers and verdicts of a run.
 
-    python -m memgen.book --runs data/runs/laptop --out _build
-
-`_build/source` holds what Sphinx reads (rendered prose, executed labs, generated contents),
-`_build/html` the book. The hash of all that the pages depend on lies beside the book: an unchanged
-book is not built again. A book that fails to build, or builds with a warning, never replaces a good
-one.
+A template writes values and lists rows. What counts, compares or chooses is a helper, from
+`press.numbers`, `press.sentences` or here, each with a test; a test reads the templates for it.
 """
 
 from __future__ import annotations
 
 import csv
-import functools
-import json
 import re
+from functools import cache
 from pathlib import Path
 
+import jinja2
 import yaml
 
 from memgen.config.base import ROOT
 from memgen.errors import StudyError
-from memgen.figures.scale import against_size, describe
-from memgen.pipeline.scale import SIZES
+from memgen.stages import TITLES
 from press import slides
 from press.errors import BookError
-from press.exercises import check_source, downloads, find, read_notebook
+from press.exercises import Source, downloads, find, read_notebook
 from press.lab_page import Figure
-from press.numbers import Numbers, decimal, percent, seconds
+from press.machine import Made, of_seed
+from press.numbers import Numbers, agree, decimal, listed, percent, plural, seconds, span
 from press.parameters import choices_reference, parameter_reference
 from press.quizzes import quiz
-from press.run import PER_STUDY, TITLES, Lab, Run
+from press.run import SYNTHESIS, ExecutedLab, Run
+from press.scale import sweep
+from press.sentences import Counts, Ledger, between, effect, most_first, thresholds
+
+#: what a template may ask of a run's numbers and counts by their own names
+ASKED = (
+    "has result values mean means total overall first_seeds rate score cell pooled controls strongest"
+    " successes transfer overlap families twin"
+).split()
+COUNTED = "beyond against as_good halved in_gate marked".split()
 
 
-def render(run: Run, pages: dict[Lab, list[Figure]], root: Path, source: Path) -> None:
+def render(run: Run, pages: dict[ExecutedLab, list[Figure]], root: Path, source: Path) -> None:
     """Fill in the prose pages in place. An unknown name or number is an error that names the page."""
-    import jinja2
-
-    numbers, drawn = (
-        Numbers(run),
-        functools.cache(
-            lambda: slides.write(run, pages, source / "slides", source.parent / ".slides")
-        ),
-    )
-    tracks = {one.track: Numbers(one) for one in run.every}
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        loader=jinja2.FileSystemLoader(source),
-        extensions=["jinja2.ext.do"],
-    )
-    helpers = (
-        "has",
-        "result",
-        "values",
-        "mean",
-        "total",
-        "rate",
-        "score",
-        "cell",
-        "pooled",
-        "controls",
-        "transfer",
-        "families",
-    )
-    environment.globals.update(
-        {name: getattr(numbers, name) for name in helpers},
-        run=run,
-        tracks=tracks,
-        tasks=run.tasks,
-        seeds=run.seeds,
-        preset=run.preset,
-        stages=TITLES,
-        is_finding=run.is_finding,
-        percent=percent,
-        decimal=decimal,
-        seconds=seconds,
-        sum=sum,
-        len=len,
-        max=max,
-        min=min,
-        zip=zip,
-        citation=lambda: citation(root),
-        bibtex=lambda key: bibtex(source, key),
-        paper=lambda: paper_results(root),
-        scale=lambda: scale_results(root, source),
-        parameters=parameter_reference,
-        choices=choices_reference,
-        has_paper_runs=(root / "data" / "reference" / "paper").is_dir(),
-        synthesis=run.of(PER_STUDY)[0].result,
-    )
+    environment = templates(source)
+    environment.globals.update(helpers(run, root, source))
+    drawn = cache(lambda: slides.write(run, pages, source / "slides", source.parent / ".slides"))
     for path in sorted(source.rglob("*.md")):
         page = path.relative_to(source).as_posix()
         up = "../" * page.count("/")
-        environment.globals.update(
-            labs=lambda stage: "\n\n".join(
-                lab_links(one, stage, up) for one in run.every if one.of(stage)
-            ),
-            lab_figure=lambda stage, task=None, name=None, track=run.track: lab_figure(
-                tracks[track].run, pages, stage, task, name, up
-            ),
-            chapter_of=lambda name: chapter_of(name, up),
-            slides=lambda: slides.listing(drawn(), up),
-            quiz=lambda stage: quiz(source / "quizzes" / f"{stage}.yaml"),
-            exercises=lambda stage: exercises(root, stage, up),
-        )
+        environment.globals.update(links(run, pages, root, source, up))
+        environment.globals["slides"] = lambda up=up: slides.listing(drawn(), up)
         try:
             path.write_text(environment.get_template(page).render(), encoding="utf8")
         except (StudyError, jinja2.UndefinedError) as error:
@@ -117,9 +57,85 @@ def render(run: Run, pages: dict[Lab, list[Figure]], root: Path, source: Path) -
             raise BookError(f"book/{page}: a number could not be written: {error!r}") from error
 
 
+def templates(folder: Path) -> jinja2.Environment:
+    """The environment in which the pages in `folder` are templates; an unknown name is an error."""
+    return jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        loader=jinja2.FileSystemLoader(folder),
+    )
+
+
+def helpers(run: Run, root: Path, source: Path) -> dict:
+    """What every page may ask, by name. `run`: all tracks; what is asked without naming a track is
+    asked of its first.
+    """
+    tracks = {one.track: Numbers(one) for one in run.every}
+    ledgers = {name: Ledger(one.result(SYNTHESIS)["claims"]) for name, one in tracks.items()}
+    numbers = tracks[run.track]
+    counts = Counts(numbers)
+    return (
+        {name: getattr(numbers, name) for name in ASKED}
+        | {name: getattr(counts, name) for name in COUNTED}
+        | {
+            "run": run,
+            "made": Made(run),
+            "took": lambda task, seed: of_seed(run, task, seed),
+            "tracks": tracks,
+            "tasks": run.tasks,
+            "seeds": run.seeds,
+            "n_tasks": len(run.tasks),
+            "all_seeds": sorted({seed for seeds in run.seeds.values() for seed in seeds}),
+            "several_tracks": len(tracks) > 1,
+            "preset": run.preset,
+            "stages": TITLES,
+            "is_finding": run.is_finding,
+            "synthesis": run.of(SYNTHESIS)[0].result,
+            "ledger": lambda track=run.track: ledgers[track],
+            "claim": lambda name, track=run.track: ledgers[track][name],
+            "has_paper_runs": (root / "data" / "reference" / "paper").is_dir(),
+        }
+        | {one.__name__: one for one in (percent, decimal, seconds, agree, plural, listed, span)}
+        | {one.__name__: one for one in (between, effect, most_first, thresholds)}
+        | {
+            "parameters": parameter_reference,
+            "choices": choices_reference,
+            "citation": lambda: citation(root),
+            "bibtex": lambda key: bibtex(source, key),
+            "paper": lambda: paper_results(root),
+            "scale": lambda: sweep(root, source),
+        }
+    )
+
+
+def links(
+    run: Run, pages: dict[ExecutedLab, list[Figure]], root: Path, source: Path, up: str
+) -> dict:
+    """What depends on where a page lies. `up`: the way from it to the folder of sources."""
+    every = {one.track: one for one in run.every}
+
+    def figure(stage: str, task: str | None = None, name: str | None = None, track=run.track):
+        return lab_figure(every[track], pages, stage, task, name, up)
+
+    return {
+        "labs": lambda stage: "\n\n".join(
+            lab_links(one, stage, up) for one in run.every if one.of(stage)
+        ),
+        "lab_figure": figure,
+        "chapter_of": lambda name: chapter_of(name, up),
+        "quiz": lambda stage: quiz(source / "quizzes" / f"{stage}.yaml"),
+        "exercises": lambda stage: exercises(root, stage, up),
+    }
+
+
 def exercises(root: Path, stage: str, up: str) -> str:
     """One sentence that leads to the exercises of a chapter."""
-    source = check_source(read_notebook(find(stage, root)), f"the exercises of {stage}")
+    path = find(stage, root)
+    if not path.is_file():
+        return "no exercises yet"
+    source = Source(read_notebook(path), f"the exercises of {stage}")
     return (
         f"[{len(source.parts)} exercises with hints, self-checks and"
         f" solutions]({up}exercises/{stage}.md), about {source.minutes} minutes in all;"
@@ -180,15 +196,17 @@ def chapter_of(name: str, up: str) -> str:
 
 
 def paper_results(root: Path) -> list[dict]:
-    """The paper's own numbers, from `data/reference/paper_results.csv`."""
+    """The paper's own numbers, from `data/reference/paper_results.csv`; `value`: number or range."""
     path = root / "data" / "reference" / "paper_results.csv"
     try:
-        with path.open(encoding="utf8", newline="") as file:
-            return list(csv.DictReader(file))
+        rows = list(csv.DictReader(path.read_text(encoding="utf8").splitlines()))
     except OSError:
         raise BookError(
             f"{path} is missing: it is part of the repository, restore it with git"
         ) from None
+    for row in rows:
+        row["value"] = row["low"] + (f" to {row['high']}" if row["high"] != row["low"] else "")
+    return rows
 
 
 def citation(root: Path) -> str:
@@ -234,45 +252,3 @@ def bibtex(source: Path, key: str) -> str:
     if not found:
         raise BookError(f"references.bib has no entry {key!r}")
     return re.sub(r"\n\s*keywords\s*=.*", "", found[0])
-
-
-def scale_results(root: Path, source: Path) -> dict:
-    """The committed scale sweep: one row a task and size (means over the seeds that passed), its
-    figure staged, command and machine; no rows before it was run.
-    """
-    path = root / "data" / "reference" / "scale" / "results.csv"
-    if not path.is_file():
-        return {"rows": []}
-    import pandas as pd
-
-    table, about = (
-        pd.read_csv(path),
-        json.loads(path.with_name("about.json").read_text(encoding="utf8")),
-    )
-    against_size(table).savefig(source / "figures" / "scale.png")
-    rows = []
-    for (task, width, depth), runs in table.groupby(["task", "width", "depth"], sort=False):
-        known = runs[runs.passed]
-        means = {
-            name: float(value) if value == value else None
-            for name, value in known.mean(numeric_only=True).items()
-        }
-        rows.append(
-            means
-            | {
-                "task": task,
-                "width": width,
-                "depth": depth,
-                "passed": len(known),
-                "seeds": len(runs),
-                **{f"{d}_n": int(known[f"{d}_n"].sum()) for d in ("m2g", "g2m")},
-            }
-        )
-    shown = set(zip(table.width, table.depth))
-    return {
-        "rows": rows,
-        "alt": describe(table),
-        "missing": [f"{w} × {d}" for w, d in SIZES if (w, d) not in shown],
-        "command": about["command"],
-        "machine": f"{about['machine']['cores']} cores of {about['machine']['processor']}",
-    }

@@ -1,4 +1,4 @@
-"""The scale sweep as a figure."""
+"""The figure of the scale sweep: four quantities against the size of the model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import NullLocator
 
-from memgen.figures.style import WIDTH
+from memgen.figures.style import WIDTH, Drawing
 
 PANELS = {
     "max_abs_rho": "largest |rho|",
@@ -20,9 +20,11 @@ STYLE = {
 }
 
 
-def against_size(table: pd.DataFrame):
-    """Four quantities against the number of parameters; a dot a seed, a line through the means,
-    dashed the strongest control of steering.
+def against_size(table: pd.DataFrame) -> Drawing:
+    """Four quantities against the number of parameters; a dot per seed, a line through the means,
+    dashed the strongest control of steering (of each run; mean of the seeds).
+
+    `table`: one row per run, as `data/reference/scale/results.csv` holds it.
     """
     passed = table[table.passed]
     fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.2), sharex=True)
@@ -47,7 +49,11 @@ def against_size(table: pd.DataFrame):
         ax.set_xlabel("million parameters")
     axes[0, 0].plot([], [], "--", color="#777777", lw=1, label="strongest control")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return fig
+    caption = (
+        "A dot is a seed, a line the mean of those that passed the gate. Dashed: the strongest control"
+        " of steering. The number of parameters includes the embeddings."
+    )
+    return Drawing(fig, describe(table), caption, "scale")
 
 
 def describe(table: pd.DataFrame) -> str:

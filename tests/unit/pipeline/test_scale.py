@@ -104,7 +104,7 @@ def test_the_command_writes_the_table_and_how_it_was_made(runs, capsys):
     assert len(table) == 2 and 'SEEDS=\\"6 7\\"' in (runs / "out" / "about.json").read_text()
     assert "2 runs, 1 passed" in capsys.readouterr().out
     assert "tagged, width 64, depth 4: largest |rho| 0.60" in describe(table)
-    against_size(table).savefig(runs / "scale.png")
+    against_size(table).figure.savefig(runs / "scale.png")
     assert (
         main(["run", "--sizes", "1x1"]) == 1
         and "size '1x1' is unknown; choose from 64x4" in capsys.readouterr().err

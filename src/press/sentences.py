@@ -1,0 +1,248 @@
+"""Sentences that count or compare: small functions here, so that no template decides anything.
+
+Claims are decided by one rule, the ledger's (`memgen.claims.ledger`); pages say its verdicts. What is
+counted beside them, such as the intervals of single labs, describes and is called so on its page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from memgen.claims.ledger import CLAIMS, in_gate
+from memgen.terms import CONTRADICTED, DIRECTIONS, INCONCLUSIVE, SUPPORTED
+from press.numbers import Numbers, decimal, plural
+
+BY_RULE_OF_ITS_OWN = {claim.id for claim in CLAIMS if claim.decide}
+
+
+class Share(NamedTuple):
+    """`k` of `n`, which is how it is written."""
+
+    k: int
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.k} of {self.n}"
+
+    def of(self, one: str, many: str = "") -> str:
+        """`3 of 5 tasks`, `1 of 1 task`."""
+        return f"{self.k} of {plural(self.n, one, many)}"
+
+
+class Tally(NamedTuple):
+    """How many intervals lie above a limit, below it, and on both sides of it."""
+
+    above: int
+    below: int
+    open: int
+
+    @property
+    def n(self) -> int:
+        return sum(self)
+
+    @property
+    def lower(self) -> Share:
+        return Share(self.below, self.n)
+
+    @property
+    def higher(self) -> Share:
+        return Share(self.above, self.n)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim of the ledger with its verdicts, as `result.json` of lab 8 holds it."""
+
+    id: str
+    name: str
+    text: str
+    source: str
+    test: str
+    threshold: float
+    above: bool
+    page: str
+    track: str
+    verdict: str
+    effect: float | None
+    interval: list[float | None] | None
+    n: int
+    cases: dict[str, dict]
+    evidence: str
+
+    def where(self, verdict: str = SUPPORTED) -> list[str]:
+        """The tasks (or families) on which it has this verdict."""
+        return [name for name, case in self.cases.items() if case["verdict"] == verdict]
+
+    def share(self, verdict: str = SUPPORTED) -> Share:
+        """On how many of the tasks on which it could be tested it has this verdict."""
+        return Share(len(self.where(verdict)), len(self.cases))
+
+    def on(self, case: str) -> str:
+        """Its verdict on one task (or family)."""
+        return self.cases[case]["verdict"] if case in self.cases else "not tested"
+
+    @property
+    def hardest(self) -> str:
+        """Its effect, with interval, on the task that is hardest on it: `0.30 (0.10 to 0.50)`."""
+        return effect(self) if self.cases else "not tested"
+
+
+class Standing(NamedTuple):
+    """How many claims could be tested, and how many of these have each verdict over all tasks."""
+
+    tested: int
+    supported: int
+    contradicted: int
+    open: int
+
+
+class Ledger:
+    """The judged claims of one track: `ledger["steer_m2g"]`, or one after the other."""
+
+    def __init__(self, claims: list[dict]):
+        self.claims = {claim["id"]: Judged(**claim) for claim in claims}
+
+    def __getitem__(self, claim: str) -> Judged:
+        return self.claims[claim]
+
+    def __iter__(self) -> Iterator[Judged]:
+        return iter(self.claims.values())
+
+    @property
+    def tested(self) -> list[Judged]:
+        """The claims that the run can test on some task."""
+        return [claim for claim in self if claim.cases]
+
+    @property
+    def standing(self) -> Standing:
+        found = [claim.verdict for claim in self.tested]
+        counts = [found.count(verdict) for verdict in (SUPPORTED, CONTRADICTED, INCONCLUSIVE)]
+        return Standing(len(found), *counts)
+
+    @property
+    def single(self) -> Share:
+        """Task by task: how many of all tests support their claim."""
+        shares = [claim.share() for claim in self]
+        return Share(sum(share.k for share in shares), sum(share.n for share in shares))
+
+    def named(self, verdict: str) -> str:
+        """The names of the tested claims with this verdict, or `none`."""
+        return "; ".join(claim.name for claim in self.tested if claim.verdict == verdict) or "none"
+
+
+def effect(found: Judged | dict, write=decimal) -> str:
+    """An effect with its interval, if it has one: `0.30 (0.10 to 0.50)`."""
+    if isinstance(found, Judged):
+        found = {"effect": found.effect, "interval": found.interval}
+    value, (low, _) = write(found["effect"]), found["interval"]
+    return value if low is None else f"{value} ({between(found['interval'], write)})"
+
+
+def between(interval: list[float | None], write=decimal) -> str:
+    """`0.10 to 0.50`, or `none`."""
+    return "none" if interval[0] is None else f"{write(interval[0])} to {write(interval[1])}"
+
+
+class Thresholds(NamedTuple):
+    """In words: our threshold, and those that would make a claim supported on every task, or
+    contradicted on one, with the intervals as they are.
+    """
+
+    ours: str
+    supported: str
+    contradicted: str
+
+
+def thresholds(claim: Judged) -> Thresholds:
+    """For which thresholds a tested claim would have which verdict."""
+    if claim.id in BY_RULE_OF_ITS_OWN:
+        return Thresholds("the gate", "decided by the gate", "decided by the gate")
+    intervals = [case["interval"] for case in claim.cases.values()]
+    known = [interval for interval in intervals if interval[0] is not None]
+    right, wrong = ("above", "below") if claim.above else ("below", "above")
+    ours = f"{right} {decimal(claim.threshold)}"
+    if not known:
+        return Thresholds(ours, "none: no interval", "none: no interval")
+    lows, highs = zip(*known)
+    support, contradict = (min(lows), min(highs)) if claim.above else (max(highs), max(lows))
+    missing = len(known) < len(intervals)
+    return Thresholds(
+        ours,
+        "none: an interval is missing" if missing else f"{wrong} {decimal(support)}",
+        f"{right} {decimal(contradict)}",
+    )
+
+
+def most_first(shares: dict[str, Share]) -> str:
+    """`one neuron (12 of 30), another ranking (0 of 30)`, the largest share first."""
+    order = sorted(shares.items(), key=lambda one: -one[1].k / max(one[1].n, 1))
+    return ", ".join(f"{name} ({share})" for name, share in order)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts over the labs of a run: descriptions of single models, not verdicts.
+
+    A `key` is one of :class:`Numbers`; a star in it stands for both directions. A *case* is then one
+    task, seed and direction.
+    """
+
+    numbers: Numbers
+
+    def beyond(self, stage: str, key: str, limit: float, task: str | None = None) -> Share:
+        """How many numbers lie above the limit, of those that are defined."""
+        known = [value for value in self._values(stage, key, task) if value is not None]
+        return Share(sum(value > limit for value in known), len(known))
+
+    def against(self, stage: str, key: str, limit: float = 0.0) -> Tally:
+        """On which side of the limit the defined intervals lie, as wholes."""
+        tally = [0, 0, 0]
+        for interval in self._values(stage, key):
+            if interval is not None:
+                tally[_side(interval, limit)] += 1
+        return Tally(*tally)
+
+    def as_good(self, stage: str, key: str, other: str, without: tuple[str, ...] = ()) -> Share:
+        """How often the rate `key` is at least the rate `other`, where that is above 0."""
+        rates = [
+            (rate, reference)
+            for task in self.numbers.tasks
+            if task not in without
+            for rate, reference in zip(
+                self._values(stage, key, task), self._values(stage, other, task)
+            )
+            if reference and rate is not None
+        ]
+        return Share(sum(rate >= reference for rate, reference in rates), len(rates))
+
+    def halved(self, stage: str, *keys: str) -> Share:
+        """How often an accuracy falls below half of that of the same prompts alone."""
+        found = [x for key in keys for x in self._values(stage, key) if x["n"]]
+        return Share(sum(x["accuracy"] < x["alone"]["accuracy"] / 2 for x in found), len(found))
+
+    def in_gate(self) -> Share:
+        """How many models show both behaviours on test keys, by the ledger's gate."""
+        found = self._values("02_training")
+        return Share(sum(in_gate(training) for training in found), len(found))
+
+    def marked(self, task: str, stage: str, key: str, name: str) -> str:
+        """One dagger for each seed whose list at `key` holds the name, behind a space."""
+        seeds = sum(name in names for names in self.numbers.values(task, stage, key))
+        return f" {'†' * seeds}" if seeds else ""
+
+    def _values(self, stage: str, key: str = "", task: str | None = None) -> list:
+        tasks = self.numbers.tasks if task is None else [task]
+        keys = [key.replace("*", d) for d in DIRECTIONS] if "*" in key else [key]
+        if not key:
+            return [found for t in tasks for found in self.numbers.results(t, stage)]
+        return [x for t in tasks for k in keys for x in self.numbers.values(t, stage, k)]
+
+
+def _side(interval: list[float | None], limit: float) -> int:
+    """0 above the limit, 1 below it, 2 on both sides or undefined."""
+    low, high = interval
+    if low is None or high is None:
+        return 2
+    return 0 if low > limit else 1 if high < limit else 2

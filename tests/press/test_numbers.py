@@ -1,0 +1,129 @@
+"""Numbers of a run in prose: how they are written, pooled and compared with controls."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fake_run import make_run
+
+from press.errors import BookError
+from press.numbers import (
+    NOTHING,
+    SPACE,
+    Numbers,
+    agree,
+    decimal,
+    listed,
+    percent,
+    plural,
+    seconds,
+    span,
+)
+from press.run import Run
+
+
+def test_numbers_are_written_for_readers():
+    assert percent(0.256) == f"26{SPACE}%" and percent(None) == NOTHING
+    assert decimal(-0.5) == "−0.50" and decimal(-0.001) == "0.00"
+    assert decimal(1234567.0, 0) == f"1{SPACE}234{SPACE}567"
+    assert (seconds(48), seconds(125), seconds(7380)) == ("48 s", "2 min 05 s", "2 h 03 min")
+
+
+def test_words_follow_their_numbers():
+    assert plural(1, "task") == "1 task" and plural(0, "task") == "0 tasks"
+    assert plural(2, "holds", "hold") == "2 hold" and agree(1, "meets", "meet") == "meets"
+    assert listed(["a", "b"]) == " (a, b)" and listed([]) == ""
+
+
+def test_a_span_is_one_number_where_both_ends_read_alike():
+    assert span([0.3, None, 0.1]) == f"10{SPACE}% to 30{SPACE}%"
+    assert span([0.301, 0.304]) == f"30{SPACE}%" and span([None]) == NOTHING
+    assert span([0.5, 0.75], decimal) == "0.50 to 0.75"
+
+
+@pytest.fixture
+def changed(tmp_path, notebook):
+    """`change(stage, **by_seed)` edits results of a made-up run of two seeds; its `Numbers`."""
+    folder = make_run(tmp_path, ["cipher-tagged", "cipher-matched"], [0, 1], notebook)
+
+    def change(stage: str, change) -> Numbers:
+        for seed in (0, 1):
+            path = folder / "cipher-tagged" / f"seed{seed}" / stage / "result.json"
+            result = json.loads(path.read_text())
+            change(seed, result)
+            path.write_text(json.dumps(result))
+        return Numbers(Run(folder))
+
+    return change
+
+
+def test_the_strongest_control_is_the_one_that_is_strongest_after_pooling(changed):
+    """In each seed another control is the strongest; rephrasing, stronger than all, is none."""
+
+    def plant(seed, result):
+        rates = {"low_rho": (0.6, 0.0), "permuted": (0.0, 0.5), "random_sign": (0.4, 0.4)}
+        found = result["m2g"]
+        found["controls"] = {name: by_seed[seed] for name, by_seed in rates.items()}
+        found["control_n"] = dict.fromkeys(rates, 100)
+        found |= {"rephrase_floor": 0.9, "rephrase_n": 100}
+
+    numbers = changed("06_intervention", plant)
+    found = numbers.strongest("cipher-tagged", "m2g")
+    assert (found["name"], found["success"], found["n"]) == ("random_sign", 0.4, 200)
+    assert found["low"] < 0.4 < found["high"]
+    everything = numbers.controls("cipher-tagged", "m2g")
+    assert list(everything)[-1] == "rephrasing" and everything["rephrasing"]["success"] == 0.9
+    assert everything["random_sign"] == {k: v for k, v in found.items() if k != "name"}
+
+
+def test_success_is_pooled_by_prompts(changed):
+    rates = ((1.0, 30), (0.0, 10))
+    numbers = changed(
+        "06_intervention",
+        lambda seed, result: result["m2g"].update(success=rates[seed][0], n=rates[seed][1]),
+    )
+    pooled = numbers.pooled("cipher-tagged", "m2g")
+    assert pooled["success"] == 0.75 and pooled["n"] == 40 and pooled["low"] < 0.75 < pooled["high"]
+    assert numbers.successes("m2g")[0] == 0.75
+
+
+def test_counts_add_up_over_seeds_and_tasks(changed):
+    def plant(seed, result):
+        result["n_conflict"]["test"] = 10 + seed
+        result["n_free"] = {"train": 1, "validation": 2, "test": 3 + seed}
+
+    numbers = changed("01_dataset_design", plant)
+    asked = ("01_dataset_design", "n_conflict.test")
+    assert numbers.total("cipher-tagged", *asked) == 21
+    assert numbers.overall(*asked) == 21 + 2 * 190 and numbers.first_seeds(*asked) == 10 + 190
+    assert numbers.values("cipher-tagged", "01_dataset_design", "n_free.sum") == [6, 7]
+
+
+def test_models_on_one_base_are_told_from_strangers(changed, tmp_path):
+    numbers = changed("03_pairs", lambda seed, result: None)
+    path = tmp_path / "laptop" / "cipher-tagged" / "all" / "07_transfer" / "result.json"
+    result = json.loads(path.read_text())
+    overlap = [[1.0, 0.4, 0.2], [0.4, 1.0, 0.1], [0.2, 0.1, 1.0]]
+    result["retrain"] |= {"base": ["a", "a", "b"], "overlap": overlap}
+    path.write_text(json.dumps(result))
+    assert numbers.overlap("cipher-tagged") == pytest.approx({"shared": 0.4, "stranger": 0.15})
+    result["retrain"] |= {"base": ["a"], "overlap": [[1.0]]}
+    path.write_text(json.dumps(result))
+    again = Numbers(Run(tmp_path / "laptop"))
+    assert again.overlap("cipher-tagged") == {"shared": None, "stranger": None}
+
+
+def test_a_tagged_task_has_a_twin(changed):
+    numbers = changed("03_pairs", lambda seed, result: None)
+    assert numbers.twin("cipher-tagged") == "cipher-matched"
+    assert numbers.twin("cipher-matched") is None and numbers.twin("inference") is None
+    assert numbers.families() == [("cipher", "cipher-tagged", "cipher-matched")]
+
+
+def test_what_the_run_does_not_hold_is_an_error(changed):
+    numbers = changed("03_pairs", lambda seed, result: None)
+    with pytest.raises(BookError, match="no key 'm2g.sucess'"):
+        numbers.mean("cipher-tagged", "06_intervention", "m2g.sucess")
+    with pytest.raises(BookError, match="is not part of this run"):
+        numbers.mean("inference", "06_intervention", "m2g.success")

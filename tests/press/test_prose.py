@@ -1,0 +1,211 @@
+"""Prose decides nothing: templates are read for decisions, and pages say what the ledger says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+from fake_run import make_run
+from jinja2 import nodes
+
+from conftest import ROOT
+from press import prose
+from press.machine import Made, of_seed
+from press.run import Run
+from press.scale import Sweep, sweep
+
+PAGES = sorted(p.relative_to(ROOT / "book").as_posix() for p in (ROOT / "book").rglob("*.md"))
+
+# -- no decision in a template ---------------------------------------------------------------------
+ORDER = {"lt", "lteq", "gt", "gteq"}
+#: they count, choose or compare; `plural`, `span`, `share`... of `press` do it with a test
+DECIDING = set("max min sum len length count namespace select reject selectattr rejectattr".split())
+
+
+def decisions(template: str) -> list[str]:
+    """What a template decides by itself: comparisons of numbers, counters, extremes, choices."""
+    tree = prose.templates(ROOT / "book").parse(template)
+    found = []
+    for node in tree.find_all(nodes.Compare):
+        numeric = any(
+            isinstance(one, nodes.Const) and isinstance(one.value, (int, float))
+            for one in (node.expr, *(operand.expr for operand in node.ops))
+        )
+        found += [one.op for one in node.ops if one.op in ORDER or numeric]
+    found += [one.name for one in tree.find_all(nodes.Filter) if one.name in DECIDING]
+    found += [one.name for one in tree.find_all(nodes.Name) if one.name in DECIDING]
+    found += [one.attr for one in tree.find_all(nodes.Getattr) if one.attr in DECIDING]
+    found += [type(one).__name__ for one in tree.find_all((nodes.Add, nodes.Sub, nodes.NSRef))]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_template_decides_anything(page):
+    """Sentences that count or compare call a helper of `press`; templates write values and rows."""
+    assert decisions((ROOT / "book" / page).read_text(encoding="utf8")) == []
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if m.low > sm %}above{% endif %}",
+        "{{ 'is' if x <= 0.2 else 'is not' }}",
+        "{{ verdicts.count('supported') }}",
+        "{% set n = namespace(won=0) %}",
+        "{% for c in x %}{% set n.won = 1 %}{% endfor %}",
+        "{{ controls | map(attribute='success') | max }}",
+        "{{ min(rates) }}",
+        "{{ len(tasks) }} tasks",
+        "{{ tasks | length }}",
+        "{{ 'task' if n == 1 else 'tasks' }}",
+        "{{ cases | selectattr('verdict', 'equalto', 'supported') | list }}",
+        "{{ far + 1 }}",
+        "{% macro most(a) %}{{ 'yes' if 2 * a >= b }}{% endmacro %}",
+    ],
+)
+def test_a_decision_in_a_template_is_found(template):
+    assert decisions(template)
+
+
+# -- what pages say --------------------------------------------------------------------------------
+@pytest.fixture
+def rendered(tmp_path, monkeypatch):
+    """`rendered(run folder, *tracks)`: all pages of a made-up run without figures, by name."""
+    monkeypatch.setattr(prose, "lab_figure", lambda *_: "FIGURE")
+    monkeypatch.setattr(prose.slides, "write", lambda *_: [])
+    monkeypatch.setattr(prose.slides, "listing", lambda *_: "SLIDES")
+
+    def render(folder, *tracks) -> dict[str, str]:
+        source = tmp_path / "source"
+        shutil.copytree(ROOT / "book", source)
+        (source / "figures").mkdir()
+        prose.render(Run(folder, tracks=tracks or ("scratch",)), {}, ROOT, source)
+        return {page: (source / page).read_text(encoding="utf8") for page in PAGES}
+
+    return render
+
+
+def change(folder, path, **changes) -> None:
+    """Overwrite entries of a stage's `result.json`."""
+    path = folder / path / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_every_page_of_both_tracks_can_be_written(tmp_path, notebook, rendered):
+    tasks = ["arithmetic-tagged", "arithmetic-matched", "inference"]
+    for track in ("scratch", "lora"):
+        folder = make_run(tmp_path / "runs", tasks, [0, 1], notebook, track=track)
+    for page, text in rendered(folder, "scratch", "lora").items():
+        assert page == "cite.md" or "{{" not in text and "{%" not in text, (
+            page
+        )  # BibTeX has {{...}}
+        assert "<press." not in text and "Undefined" not in text, page
+        prose_of, _, _ = text.partition("## Check yourself")
+        assert "None" not in prose_of or page in ("parameters.md", "reexecute.md"), page
+        assert not re.search(r"\b1 (tasks|claims|models|cases|seeds|hold|are)\b", text), page
+
+
+def test_the_strongest_control_is_the_same_on_every_page(tmp_path, notebook, rendered):
+    tasks = ["arithmetic-tagged", "arithmetic-matched"]
+    folder = make_run(tmp_path / "runs", tasks, [0], notebook)
+    path = folder / "arithmetic-matched" / "seed0" / "06_intervention" / "result.json"
+    result = json.loads(path.read_text())
+    result["m2g"] |= {"rephrase_floor": 0.34, "rephrase_n": 300}  # rephrasing is no control
+    result["m2g"]["controls"] |= {"low_rho": 0.26, "random_neurons": 0.1}
+    path.write_text(json.dumps(result))
+    pages = rendered(folder)
+    assert "strongest control\n26\u00a0%." in pages["index.md"]
+    row = next(
+        line
+        for line in pages["chapters/06_intervention.md"].splitlines()
+        if line.startswith("| arithmetic-matched | 26")
+    )
+    assert "26\u00a0% (low rho)" in row
+
+
+@pytest.mark.parametrize("verdict", ["supported", "contradicted", "inconclusive"])
+def test_chapter_6_says_what_the_ledger_says_whatever_the_rates(
+    tmp_path, notebook, rendered, verdict
+):
+    tasks = ["cipher-tagged", "cipher-matched"]
+    folder = make_run(tmp_path / "runs", tasks, [0], notebook)
+    claims = json.loads((folder / "study/all/08_synthesis/result.json").read_text())["claims"]
+    case = {"effect": 0.1, "interval": [0.0, 0.2], "n": 9, "n_keys": 3, "n_seeds": 1}
+    for claim in claims:
+        on = {"format": ["cipher"], "steer_m2g": tasks, "steer_g2m": tasks[:1]}
+        if claim["id"] in on:
+            claim["cases"] = {name: case | {"verdict": verdict} for name in on[claim["id"]]}
+            claim["verdict"] = verdict
+    change(folder, "study/all/08_synthesis", claims=claims)
+    page = rendered(folder)["chapters/06_intervention.md"]
+    rows = [line for line in page.splitlines() if "(random neurons)" in line]
+    assert [row.count(f"`{verdict}`") for row in rows] == [2, 1]
+    assert rows[1].endswith("| not tested |")
+    said = {
+        "supported": "Much of that success is then the output's format.",
+        "contradicted": "The matched variant is the easier one",
+        "inconclusive": "the format is not shown to be the cause",
+    }
+    assert f"over seeds and keys, {verdict}.\n" in page
+    assert [text in page for text in said.values()] == [one == verdict for one in said]
+    share = "2 of 2 tasks" if verdict == "supported" else "0 of 2 tasks"
+    assert f"From memory to rule, the shift beats every control on {share}" in page
+
+
+def test_home_and_chapter_8_count_the_claims_that_could_be_tested(tmp_path, notebook, rendered):
+    folder = make_run(tmp_path / "runs", ["inference"], [0], notebook)
+    claims = json.loads((folder / "study/all/08_synthesis/result.json").read_text())["claims"]
+    tested = sum(bool(claim["cases"]) for claim in claims)
+    assert tested < len(claims)
+    pages = rendered(folder)
+    counted = f"{tested} claims that this run can test, 1 holds on every task, {tested - 1} are"
+    for page in ("index.md", "chapters/08_synthesis.md", "ledger.md"):
+        flat = " ".join(pages[page].split()).replace(" in the [ledger](ledger.md)", "")
+        flat = re.sub(r" \([^()]*\)", "", flat)
+        assert counted in flat, page
+
+
+# -- what a page is told about machines and sizes --------------------------------------------------
+def test_time_and_memory_are_added_up_by_lab(tmp_path, notebook):
+    folder = make_run(tmp_path, ["inference"], [0, 1], notebook)
+    path = folder / "inference" / "seed1" / "02_training" / "manifest.json"
+    manifest = json.loads(path.read_text()) | {"wall_seconds": 20.3, "peak_memory_bytes": 9e8}
+    path.write_text(json.dumps(manifest))
+    run = Run(folder)
+    made = Made(run)
+    training = made.by_lab["02_training"]
+    assert (training.runs, training.longest, training.peak) == (2, 20.3, 9e8)
+    assert training.mean == pytest.approx(16.3) and made.spent.peak == 9e8
+    assert made.spent.runs == len(run.labs) == sum(one.runs for one in made.by_lab.values())
+    assert of_seed(run, "inference", 1).total == pytest.approx(8 * 12.3 + 20.3)
+    assert made.machine["cores"] == 2 and made.versions["python"] == "3.11.7"
+
+
+def test_the_sweep_counts_rows_and_sizes():
+    def row(width, m2g, control, passed=2):
+        known = {"n_parameters": 1000 * width, "m2g": m2g, "m2g_control": control, "auc": 0.9}
+        found = known if passed else {}
+        return found | {
+            "task": "t",
+            "width": width,
+            "depth": 2,
+            "passed": passed,
+            "seeds": 2,
+        }
+
+    found = Sweep([row(64, 0.5, 0.4), row(32, 0.4, 0.4), row(16, 0.1, None), row(8, 0, 0, 0)])
+    assert found.n_sizes == 4 and found.seeds == 2 and [r["width"] for r in found.failed] == [8]
+    assert [r["width"] for r in found.known] == [16, 32, 64]
+    assert str(found.leads("m2g")) == "1 of 3"
+    assert found.by_task() == {"t": {"auc": [0.9] * 3, "m2g": [0.1, 0.4, 0.5]}}
+    assert "128 × 4" in found.missing and Sweep().rows == []
+
+
+def test_the_committed_sweep_has_a_figure_and_a_row_per_size(tmp_path):
+    (tmp_path / "figures").mkdir()
+    found = sweep(ROOT, tmp_path)
+    assert (tmp_path / "figures" / "scale.png").is_file() and found.alt and found.caption
+    assert len(found.rows) == 2 * found.n_sizes and found.command.startswith("make scale")
+    assert sweep(tmp_path, tmp_path).rows == []

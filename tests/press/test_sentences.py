@@ -1,0 +1,185 @@
+"""Sentences that count or compare: each helper on planted claims and numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from memgen.claims.ledger import CLAIMS
+from memgen.stages import LABS
+from memgen.terms import CONTRADICTED, INCONCLUSIVE, SUPPORTED
+from press.sentences import (
+    Counts,
+    Judged,
+    Ledger,
+    Share,
+    Tally,
+    between,
+    effect,
+    most_first,
+    thresholds,
+)
+
+
+def judged(claim: str = "steer_m2g", **cases) -> dict:
+    """A claim of the ledger; each case is `(low, high, verdict)`."""
+    known = next(one for one in CLAIMS if one.id == claim)
+    names = ("id", "name", "text", "source", "test", "threshold", "above", "page")
+    found = {
+        task.replace("_", "-"): {"verdict": verdict, "effect": 0.3, "interval": [low, high]}
+        for task, (low, high, verdict) in cases.items()
+    }
+    overall = {case["verdict"] for case in found.values()}
+    return {name: getattr(known, name) for name in names} | {
+        "track": "scratch",
+        "verdict": overall.pop() if len(overall) == 1 else INCONCLUSIVE,
+        "effect": 0.3 if cases else None,
+        "interval": next(iter(found.values()))["interval"] if cases else None,
+        "n": 10,
+        "cases": found,
+        "evidence": "",
+    }
+
+
+GOOD, BAD, OPEN = (0.1, 0.5, SUPPORTED), (-0.5, -0.1, CONTRADICTED), (-0.1, 0.5, INCONCLUSIVE)
+
+
+def test_a_share_is_written_with_its_noun():
+    assert str(Share(1, 3)) == "1 of 3" and Share(2, 5).of("task") == "2 of 5 tasks"
+    assert Share(1, 1).of("task") == "1 of 1 task" and Share(0, 2).of("family", "families") == (
+        "0 of 2 families"
+    )
+
+
+def test_a_claim_says_where_it_has_which_verdict():
+    claim = Judged(**judged(inference=GOOD, cipher_tagged=BAD, cipher_matched=OPEN))
+    assert claim.where() == ["inference"] and claim.where(CONTRADICTED) == ["cipher-tagged"]
+    assert claim.share() == Share(1, 3) == claim.share(INCONCLUSIVE)
+    assert claim.on("cipher-tagged") == CONTRADICTED and claim.on("arithmetic") == "not tested"
+    assert claim.hardest == "0.30 (0.10 to 0.50)"
+    assert Judged(**judged()).hardest == "not tested"
+
+
+def test_what_could_not_be_tested_is_not_counted_as_open():
+    ledger = Ledger(
+        [
+            judged("steer_m2g", a=GOOD, b=GOOD),
+            judged("steer_g2m", a=BAD),
+            judged("asymmetry", a=OPEN, b=GOOD),
+            judged("retrain"),
+        ]
+    )
+    assert ledger.standing == (3, 1, 1, 1) and [claim.id for claim in ledger.tested] == [
+        "steer_m2g",
+        "steer_g2m",
+        "asymmetry",
+    ]
+    assert ledger.single == Share(3, 5)
+    assert ledger.named(SUPPORTED) == "steering, m2g" and ledger["retrain"].cases == {}
+    assert Ledger([judged("retrain")]).named(SUPPORTED) == "none"
+
+
+def test_effects_and_intervals_are_written_as_far_as_they_are_known():
+    assert effect({"effect": 0.5, "interval": [None, None]}) == "0.50"
+    assert between([None, None]) == "none" and between([-0.1, 0.2]) == "−0.10 to 0.20"
+
+
+@pytest.mark.parametrize(
+    "claim, cases, wanted",
+    [
+        ("dual", {"a": GOOD}, ("the gate", "decided by the gate", "decided by the gate")),
+        (
+            "steer_m2g",
+            {"a": (0.1, 0.5, SUPPORTED), "b": (0.2, 0.3, SUPPORTED)},
+            ("above 0.00", "below 0.10", "above 0.30"),
+        ),
+        (
+            "stranger",
+            {"a": (0.0, 0.05, SUPPORTED), "b": (0.02, 0.2, INCONCLUSIVE)},
+            ("below 0.10", "above 0.20", "below 0.02"),
+        ),
+        (
+            "deeper",
+            {"a": (None, None, INCONCLUSIVE)},
+            ("above 0.00", "none: no interval", "none: no interval"),
+        ),
+        (
+            "deeper",
+            {"a": (None, None, INCONCLUSIVE), "b": (0.1, 0.4, SUPPORTED)},
+            ("above 0.00", "none: an interval is missing", "above 0.40"),
+        ),
+    ],
+)
+def test_which_thresholds_would_change_a_verdict(claim, cases, wanted):
+    assert thresholds(Judged(**judged(claim, **cases))) == wanted
+
+
+def test_the_most_frequent_comes_first():
+    shares = {"a": Share(1, 10), "b": Share(3, 10), "c": Share(0, 0), "d": Share(2, 4)}
+    assert most_first(shares) == "d (2 of 4), b (3 of 10), a (1 of 10), c (0 of 0)"
+
+
+# -- counts over the labs of a run -----------------------------------------------------------------
+class Planted:
+    """Numbers of two tasks, one value per seed; keys as dotted paths are plain names here."""
+
+    tasks = ("one", "two")
+
+    def __init__(self, **values):
+        self.given = values
+
+    def values(self, task, stage, key):
+        assert stage in LABS
+        return self.given[key.replace(".", "_")][task]
+
+    def results(self, task, stage):
+        return self.given["results"][task]
+
+
+def counts(**values) -> Counts:
+    return Counts(Planted(**values))
+
+
+def test_numbers_beyond_a_limit_are_counted_where_they_are_defined():
+    found = counts(low={"one": [0.6, 0.5, None], "two": [0.4, 0.9, 0.51]})
+    assert found.beyond("09_confounds", "low", 0.5) == Share(3, 5)
+    assert found.beyond("09_confounds", "low", 0.5, "one") == Share(1, 2)
+
+
+def test_intervals_count_on_the_side_on_which_they_lie_whole():
+    intervals = {"one": [[0.1, 0.3], [-0.2, -0.1], None], "two": [[-0.1, 0.1], [0.0, 0.2]]}
+    found = counts(m2g_x=intervals, g2m_x={"one": [[None, None]], "two": [[0.2, 0.3]]})
+    tally = found.against("10_ablations", "*.x")
+    assert tally == Tally(above=2, below=1, open=3) and tally.n == 6
+    assert tally.lower == Share(1, 6) and tally.higher == Share(2, 6)
+    assert counts(x=intervals).against("10_ablations", "x", 0.25) == (0, 3, 1)
+
+
+def test_released_and_held_are_compared_where_there_is_any_success():
+    found = counts(
+        free={"one": [0.5, 0.2, 0.3], "two": [1.0]}, held={"one": [0.5, 0.4, 0.0], "two": [0.1]}
+    )
+    assert found.as_good("11_open_points", "free", "held") == Share(2, 3)
+    assert found.as_good("11_open_points", "free", "held", ("two",)) == Share(1, 2)
+
+
+def test_texts_that_lose_half_are_counted_where_there_are_any():
+    def text(accuracy, alone, n=10):
+        return {"accuracy": accuracy, "alone": {"accuracy": alone}, "n": n}
+
+    found = counts(
+        a={"one": [text(0.4, 0.9)], "two": [text(0.5, 0.9)]},
+        b={"one": [text(0.0, 1.0)], "two": [{"n": 0}]},
+    )
+    assert found.halved("11_open_points", "a", "b") == Share(2, 3)
+
+
+def test_the_gate_is_the_ledgers():
+    good = {"memory_rate": 0.25, "rule_rate": 0.5, "other_rate": 0.2, "free_accuracy": 0.9}
+    found = counts(results={"one": [good, good | {"other_rate": 0.21}], "two": [good]})
+    assert found.in_gate() == Share(2, 3)
+
+
+def test_a_seed_that_names_a_variant_gives_a_dagger():
+    found = counts(m2g_matters={"one": [["ln_2"], [], ["ln_2", "mlp_out"]]})
+    asked = ("one", "10_ablations", "m2g.matters")
+    assert found.marked(*asked, "ln_2") == " ††" and found.marked(*asked, "resid_post") == ""
