@@ -11,18 +11,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from planted import PlantedAlike
 
-from memgen.config.analyses import OpenPointsParameters
-from memgen.config.training import TrainingParameters
+from computing import planted_lab, run_cell
 from memgen.errors import StudyError
+from memgen.figures import open_points as figures
 from memgen.labs.hybrid import COMBINATIONS, hybrid
-from memgen.labs.open_points import along_alpha, asymmetry, commitment, performance, study
+from memgen.labs.open_points import (
+    accuracy_table,
+    along_alpha,
+    answers,
+    asymmetry,
+    checks,
+    commitment,
+    directions_table,
+    performance,
+)
 from memgen.models.build import build_model
 from memgen.models.generate import first_token_log_probabilities
 from memgen.models.hooks import position_ids, shift
 from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.clusters import cluster, coactivation, top_neurons
+from memgen.neurons.nmd import NeuronMaps
 from memgen.stats.reported import by_key, rate
 from memgen.steering.answers import beginnings, behaviors_of, written
 from memgen.steering.case import open_case
@@ -38,7 +47,9 @@ from memgen.steering.groups import (
 from memgen.steering.margins import margins
 from memgen.steering.prompts import make_prompts
 from memgen.steering.steering import Steering
+from memgen.store.artifacts import Result
 from memgen.terms import CODE, DIRECTIONS, SIGN
+from planted import PlantedAlike
 
 ONE = 1 / 16  # share that is one neuron of 2 layers x 8
 N = 20  # test prompts a direction
@@ -54,18 +65,15 @@ RELEVANT, IDLE = (
 )  # coordinate 0 decides; these four change no logit
 
 
-def parameters(**changes) -> OpenPointsParameters:
-    given = {
-        "task": "inference",
-        "n_prompts": N,
-        "n_top": 6,
-        "n_clusters": 3,
-        "n_pairwise": 3,
-        "alphas": [1.0, 4.0],
-        "instruction_steps": 0,
-        "n_hybrid": 12,
-    }
-    return OpenPointsParameters(**given | changes)
+SMALL = {
+    "n_prompts": N,
+    "n_top": 6,
+    "n_clusters": 3,
+    "n_pairwise": 3,
+    "alphas": [1.0, 4.0],
+    "instruction_steps": 0,
+    "n_hybrid": 12,
+}
 
 
 def intervened() -> dict:
@@ -80,18 +88,7 @@ def intervened() -> dict:
         "rephrase_floor": 0.5,
         "rephrase_n": 8,
     }
-    return {"site": "resid_post", "m2g": dict(one), "g2m": dict(one)}
-
-
-def earlier() -> dict:
-    trained = {"base_history": [], "free_accuracy": 1.0, "keyed_accuracy": 1.0}
-    return {
-        "trained": trained,
-        "intervened": intervened(),
-        "differentiated": {"site": "resid_post"},
-        "n_side_effect_prompts": 10,
-        "training_parameters": TrainingParameters(task="inference").model_dump(),
-    }
+    return {"site": "resid_post", "positions": "all", "m2g": dict(one), "g2m": dict(one)}
 
 
 @pytest.fixture
@@ -100,18 +97,8 @@ def alike(planted, planted_direction):
     answer.
     """
     model, tokenizer, task, frame, answered = planted(PlantedAlike)
-    return (
-        Steering(
-            model,
-            tokenizer,
-            task,
-            "resid_post",
-            planted_direction["nmd.resid_post"],
-            planted_direction["rho.resid_post"],
-        ),
-        frame,
-        answered,
-    )
+    maps = NeuronMaps.of(planted_direction, "resid_post")
+    return Steering(model, tokenizer, task, maps), frame, answered
 
 
 def case_of(alike, direction, **changes):
@@ -312,9 +299,7 @@ def test_written_answers_are_those_of_a_plain_loop_without_cache(phase, position
         model,
         tokenizer,
         SimpleNamespace(max_answer_tokens=4),
-        "resid_post",
-        np.zeros((2, 16)),
-        np.zeros((2, 16)),
+        NeuronMaps("resid_post", np.zeros((2, 16)), np.zeros((2, 16))),
         positions,
     )
     rng = np.random.default_rng(0)
@@ -549,9 +534,31 @@ def test_hybrids_that_do_not_fit_are_left_out_and_counted(alike, monkeypatch):
 
 
 # -- the whole stage -------------------------------------------------------------------------------
-def test_the_stage_reports_what_was_planted_again_and_from_test_keys_only(alike, planted_direction):
-    steering, frame, answered = alike
-    result, tables, _ = study(steering, parameters(), answered, frame, planted_direction, earlier())
+@pytest.fixture
+def stage(tmp_path, planted, planted_direction):
+    """`run(made, arrays, site, **parameters)`: the lab whose own computing cell has run."""
+    runs = iter(range(9))
+
+    def run(made=None, arrays=planted_direction, site="resid_post", **changes):
+        left = {
+            "04_differentiation": Result({"site": site}, arrays={"arrays": arrays}),
+            "06_intervention": Result(intervened()),
+        }
+        made, folder = made or planted(PlantedAlike), tmp_path / str(next(runs))
+        lab = planted_lab("11_open_points", folder, made, SMALL | changes, left)
+        run_cell(lab)
+        return lab
+
+    return run
+
+
+def numbers_of(lab) -> dict:
+    return {name: value for name, value in lab.result.items() if name != "timings"}
+
+
+def test_the_stage_reports_what_was_planted_again_and_from_test_keys_only(stage, planted):
+    lab = stage()
+    result, tables = numbers_of(lab), [path.stem for path in lab.kept.folder.glob("*.parquet")]
     assert set(result) == {
         "clusters",
         "synergy",
@@ -576,26 +583,20 @@ def test_the_stage_reports_what_was_planted_again_and_from_test_keys_only(alike,
         and sum(result["clusters"]["layers"]) == 6
     )
     json.dumps(result, allow_nan=False)
-    again, tables_again, _ = study(
-        steering,
-        parameters(),
-        answered[answered.split == "test"],
-        frame,
-        planted_direction,
-        earlier(),
-    )
-    assert again == result
+    *model, frame, answered = planted(PlantedAlike)
+    again = stage((*model, frame, answered[answered.split == "test"]))
+    assert numbers_of(again) == result
     for name in tables:
-        pd.testing.assert_frame_equal(tables[name], tables_again[name])
+        pd.testing.assert_frame_equal(lab.table(name), again.table(name))
+    assert [holds for _, holds in checks(result)] == [True, True]
 
 
-def test_a_shift_that_does_nothing_is_found_to_do_nothing(alike, planted_direction):
-    steering, frame, answered = alike
-    nmd, rho = (
-        np.roll(array, 5, axis=1) for array in (steering.nmd, steering.rho)
-    )  # the top neuron is now an idle one
-    other = Steering(steering.model, steering.tokenizer, steering.task, "resid_post", nmd, rho)
-    result, _, _ = study(other, parameters(), answered, frame, planted_direction, earlier())
+def test_a_shift_that_does_nothing_is_found_to_do_nothing(stage, planted_direction):
+    rolled = {  # the top neuron is now an idle one
+        name: array if name in ("memory", "rule") else np.roll(array, 5, axis=1)
+        for name, array in planted_direction.items()
+    }
+    result = stage(arrays=rolled).result
     for direction in DIRECTIONS:
         assert (
             result["clusters"][direction]["chosen"]["success"] == 0.0
@@ -604,14 +605,40 @@ def test_a_shift_that_does_nothing_is_found_to_do_nothing(alike, planted_directi
         assert result["binary"][direction]["sign_changes"]["never"]["share"] == 1.0
 
 
-def test_states_of_another_site_are_refused(alike, planted_direction):
-    steering, frame, answered = alike
+def test_states_of_another_site_are_refused(stage):
     with pytest.raises(StudyError, match="mlp_out.*resid_post"):
-        study(
-            steering,
-            parameters(),
-            answered,
-            frame,
-            planted_direction,
-            earlier() | {"differentiated": {"site": "mlp_out"}},
-        )
+        stage(site="mlp_out")
+
+
+def test_figures_and_answers_say_what_the_stage_found(stage):
+    lab = stage(instruction_steps=1, instruction_batch_size=6)
+    r = lab.result
+    drawings = [
+        figures.cluster_dots(lab.table("clusters"), r["clusters"]),
+        figures.synergy_heatmaps(r["synergy"]),
+        figures.margin_bands(lab.table("binary")),
+        figures.commitment_bars(lab.table("commitment")),
+        figures.instruction_bars(r["instruction"]),
+        figures.hybrid_bars(r["hybrid"]),
+    ]
+    figures.plt.close("all")
+    assert [drawing.name for drawing in drawings] == [
+        "clusters",
+        "synergy",
+        "margins",
+        "commitment",
+        "instruction",
+        "hybrid",
+    ]
+    assert "m2g throughout: 100% change sides, 0% stay, 0% other." in drawings[3].alt
+    assert "steering 100%" in drawings[4].alt and "rephrasing 50%" in drawings[4].alt
+    said = answers(r)
+    assert said[0].startswith("from memory to rule: chosen shift 100%, all 6 top neurons 100%")
+    assert said[2].endswith("steering 100%") and said[-1].startswith("m2g minus g2m: +0% [")
+    without = answers(r | {"instruction": None})
+    assert len(said) == len(without) + 2 == 7
+    assert list(directions_table(r["asymmetry"]).index) == list(DIRECTIONS)
+    accuracies = accuracy_table(r["performance"]).set_index("model")
+    assert accuracies["keyed accuracy"]["m2g"] == 0.25 and accuracies["free n"]["dual"] == 10
+    broken = r | {"commitment": {d: {"throughout": {"success": 0.5}} for d in DIRECTIONS}}
+    assert [holds for _, holds in checks(broken)] == [False, True]

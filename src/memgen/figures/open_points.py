@@ -1,15 +1,16 @@
-"""Figures of lab 11: tables and parts of its result in, matplotlib figures out, in the style of
-`figures`.
-"""
+"""Figures of lab 11: one or two for each open point."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import COLOR, DIRECTION_COLOR, PANEL_NAME, WIDTH, share_axis
-from memgen.terms import DIRECTIONS
+from memgen.figures.style import COLOR, DIRECTION_COLOR, PANEL_NAME, WIDTH, Drawing, share_axis
+from memgen.stats.reported import shown
+from memgen.terms import DIRECTIONS, GENERALIZATION, MEMORIZATION, OTHER
 
 PHASE_NAME = {
     "throughout": "steered throughout",
@@ -37,17 +38,43 @@ def _error(value, low, high) -> np.ndarray:
     return np.nan_to_num(np.clip([value - low, high - value], 0, None))
 
 
+def _of_each(numbers: Callable[[str], str]) -> str:
+    """A sentence per direction."""
+    return " ".join(f"{direction}: {numbers(direction)}." for direction in DIRECTIONS)
+
+
+def _share(value: float | None, form: str = ".0%") -> str:
+    return shown(value, form, "n/a")
+
+
+def _spans(parts: list[dict], name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`(value, low, high)` of rates with intervals, nan where there is none."""
+    value, low, high = (
+        np.array([np.nan if x is None else x for x in column], dtype=float)
+        for column in zip(*([part[name], *(part["interval"] or (None, None))] for part in parts))
+    )
+    return value, low, high
+
+
 def _apart(fig) -> None:
     """Room between two panels, so that 100 % of one and 0 % of the next are not read as one number."""
     fig.get_layout_engine().set(wspace=0.07)
 
 
-def cluster_dots(table: pd.DataFrame):
+def _legend_below(fig, handles: list, labels: list[str]) -> None:
+    fig.legend(handles, labels, loc="outside lower center", ncols=2)
+
+
+def _patch(color: str, **looks):
+    return plt.Rectangle((0, 0), 1, 1, color=color, **looks)
+
+
+def cluster_dots(table: pd.DataFrame, result: dict) -> Drawing:
     """Success of the chosen shift, of all top neurons, of every cluster beside random groups of its
-    size, and of single neurons, one panel a direction.
+    size, and of single neurons, one panel per direction.
 
     Columns: direction, kind ('chosen', 'together', 'cluster', 'random', 'single'), name, success,
-    low, high, n.
+    low, high, n. `result`: the stage's `clusters`.
     """
     names = list(dict.fromkeys(table.name))
     y = dict(zip(names, np.arange(len(names))[::-1]))
@@ -83,18 +110,30 @@ def cluster_dots(table: pd.DataFrame):
         plt.Line2D([], [], marker="o", ls="", color="black"),
         plt.Line2D([], [], marker="D", ls="", color=COLOR["control"], markerfacecolor="white"),
     ]
-    fig.legend(
-        handles,
-        ["these neurons", "as many random ones of the top neurons"],
-        loc="outside lower center",
-        ncols=2,
+    _legend_below(fig, handles, ["these neurons", "as many random ones of the top neurons"])
+
+    def numbers(direction: str) -> str:
+        rows = table[table.direction == direction].itertuples(index=False)
+        return ", ".join(
+            f"{row.name}{' (random)' if row.kind == 'random' else ''} {row.success:.0%}"
+            for row in rows
+        )
+
+    return Drawing(
+        fig,
+        alt="Share of test prompts that change sides, everything at the norm of the chosen shift. "
+        + _of_each(numbers),
+        caption=f"The {result['n_neurons']} top neurons by |rho|, clustered by co-activation within a"
+        " behaviour (sizes in brackets). Each cluster alone, as many random ones of the same top"
+        f" neurons ({result['n_draws']} draws), and the first neurons one by one, all at the norm of"
+        " the shift that lab 06 chose. 95 % Wilson intervals.",
+        name="clusters",
     )
-    return fig
 
 
-def synergy_heatmaps(parts: dict[str, dict]):
+def synergy_heatmaps(parts: dict[str, dict]) -> Drawing:
     """What two neurons do together beyond the sum of what each does alone, in nats of margin
-    towards the target; one panel a direction.
+    towards the target; one panel per direction.
 
     `parts`: by direction `neurons` (layer, index) and `matrix` with None on the diagonal. One
     colour scale for both.
@@ -125,30 +164,36 @@ def synergy_heatmaps(parts: dict[str, dict]):
         ax.spines[:].set_visible(False)
     axes[0, 0].set_ylabel("neuron (layer·number)")
     fig.colorbar(image, ax=axes, pad=0.01, shrink=0.8, label="synergy (nats)")
-    return fig
+    return Drawing(
+        fig,
+        alt="Heatmaps of pairwise synergy of the top neurons. "
+        + _of_each(
+            lambda d: (
+                f"mean over pairs {_share(parts[d]['mean']['value'], '.3f')} nats, mean effect of one"
+                f" neuron {_share(parts[d]['single_mean'], '.3f')} nats"
+            )
+        ),
+        caption="What two neurons shifted together do to the margin beyond the sum of what each does"
+        " alone, in nats towards the target. Negative: the second adds less than it would alone. The"
+        " diagonal is empty; mind the scale.",
+        name="synergy",
+    )
 
 
-def margin_bands(table: pd.DataFrame):
+def margin_bands(table: pd.DataFrame) -> Drawing:
     """The margin along alpha: median, and bands with the middle half and the middle 90 % of the
-    prompts, one panel a direction.
+    prompts, one panel per direction.
 
     Columns: direction, alpha, q05, q25, q50, q75, q95, chosen (the alpha of lab 06), n.
     """
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.9), sharey=True)
     for ax, direction in zip(axes, DIRECTIONS):
         rows, color = table[table.direction == direction], DIRECTION_COLOR[direction]
-        ax.fill_between(
-            rows.alpha,
-            rows.q05,
-            rows.q95,
-            color=color,
-            alpha=0.2,
-            lw=0,
-            label="middle 90 % of the prompts",
-        )
-        ax.fill_between(
-            rows.alpha, rows.q25, rows.q75, color=color, alpha=0.4, lw=0, label="middle half"
-        )
+        for low, high, shade, label in (
+            (rows.q05, rows.q95, 0.2, "middle 90 % of the prompts"),
+            (rows.q25, rows.q75, 0.4, "middle half"),
+        ):
+            ax.fill_between(rows.alpha, low, high, color=color, alpha=shade, lw=0, label=label)
         ax.plot(rows.alpha, rows.q50, color=color, marker=".", label="median")
         ax.axhline(0, color="black", lw=0.8)
         ax.axvline(rows.chosen.iloc[0], color="black", ls=":", lw=1.2, label="alpha of lab 06")
@@ -157,21 +202,25 @@ def margin_bands(table: pd.DataFrame):
         )
     axes[0].set_ylabel("margin (nats)\n← memory    rule →")
     handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(
-        [
-            plt.Rectangle((0, 0), 1, 1, color="#555555", alpha=0.25),
-            plt.Rectangle((0, 0), 1, 1, color="#555555", alpha=0.55),
-            plt.Line2D([], [], color="#555555", marker="."),
-            handles[3],
-        ],
-        labels,
-        loc="outside lower center",
-        ncols=2,
+    bands = [_patch("#555555", alpha=shade) for shade in (0.25, 0.55)]
+    median = plt.Line2D([], [], color="#555555", marker=".")
+    _legend_below(fig, [*bands, median, handles[3]], labels)
+
+    def medians(direction: str) -> str:
+        rows = table[table.direction == direction].itertuples(index=False)
+        return "median " + ", ".join(f"{row.q50:.1f} at {row.alpha:g}" for row in rows)
+
+    return Drawing(
+        fig,
+        alt="Margin between the first tokens of the two answers against alpha. "
+        + _of_each(medians),
+        caption="The margin along the strength of the shift, at the top-N of lab 06: median, middle half"
+        " and middle 90 % of the test prompts. Above zero the rule's first token is the likelier one.",
+        name="margins",
     )
-    return fig
 
 
-def commitment_bars(table: pd.DataFrame):
+def commitment_bars(table: pd.DataFrame) -> Drawing:
     """What the answer is when only its first token, or only the rest, is steered: stacked shares,
     the interval on the share that changes sides.
 
@@ -195,16 +244,8 @@ def commitment_bars(table: pd.DataFrame):
         left = np.zeros(len(rows))
         places = [y[phase] for phase in rows.phase]
         for name, (color, hatch) in fill.items():
-            ax.barh(
-                places,
-                rows[name],
-                0.62,
-                left=left,
-                color=color,
-                hatch=hatch,
-                edgecolor="white",
-                lw=0.4,
-            )
+            looks = {"color": color, "hatch": hatch, "edgecolor": "white", "lw": 0.4}
+            ax.barh(places, rows[name], 0.62, left=left, **looks)
             left += rows[name].to_numpy()
         ax.errorbar(
             rows.success,
@@ -224,39 +265,36 @@ def commitment_bars(table: pd.DataFrame):
         )
         share_axis(ax, "x")
     axes[0].set_yticks(list(y.values()), [PHASE_NAME[phase] for phase in y])
-    handles = [
-        plt.Rectangle((0, 0), 1, 1, color=COLOR["generalization"]),
-        plt.Rectangle((0, 0), 1, 1, color=COLOR["memorization"]),
-        plt.Rectangle((0, 0), 1, 1, facecolor=COLOR["null"], hatch="////", edgecolor="white"),
-        plt.Rectangle((0, 0), 1, 1, color=COLOR["other"]),
-    ]
-    fig.legend(
-        handles,
-        ["by rule", "from memory", "begun as one, continued as the other", "else neither"],
-        loc="outside lower center",
-        ncols=2,
+    mixed = plt.Rectangle((0, 0), 1, 1, facecolor=COLOR["null"], hatch="////", edgecolor="white")
+    rule, memory, other = (_patch(COLOR[name]) for name in (GENERALIZATION, MEMORIZATION, OTHER))
+    names = ["by rule", "from memory", "begun as one, continued as the other", "else neither"]
+    _legend_below(fig, [rule, memory, mixed, other], names)
+    numbers = " ".join(
+        f"{row.direction} {row.phase.replace('_', ' ')}: {row.success:.0%} change sides,"
+        f" {row.stays:.0%} stay, {row.other:.0%} other."
+        for row in table.itertuples(index=False)
     )
-    return fig
+    return Drawing(
+        fig,
+        alt="Stacked bars: answers when steering is on throughout, released after the first answer"
+        f" token, or on only after it. {numbers}",
+        caption="The chosen shift, switched off after the first answer token, or switched on only then."
+        " Nothing but the text is carried over. The number and the interval (95 %, Wilson) are of the"
+        " answers that change sides.",
+        name="commitment",
+    )
 
 
-def instruction_bars(instruction: dict):
+def instruction_bars(instruction: dict) -> Drawing:
     """Share of test prompts that change sides under steering, a trained instruction and its
-    controls, with Wilson intervals; one panel a direction.
+    controls, with Wilson intervals; one panel per direction.
     """
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.6), sharey=True)
     _apart(fig)
     y = np.arange(len(INSTRUCTION_NAME))[::-1]
     for ax, direction in zip(axes, DIRECTIONS):
         rows = [instruction[direction][name] for name in INSTRUCTION_NAME]
-        value = np.array(
-            [np.nan if x["success"] is None else x["success"] for x in rows], dtype=float
-        )
-        low, high = (
-            np.array(
-                [np.nan if x["interval"] is None else x["interval"][end] for x in rows], dtype=float
-            )
-            for end in (0, 1)
-        )
+        value, low, high = _spans(rows, "success")
         colors = [
             DIRECTION_COLOR[direction] if name in ("steering", "instruction") else COLOR["null"]
             for name in INSTRUCTION_NAME
@@ -281,10 +319,22 @@ def instruction_bars(instruction: dict):
         ax.set(title=PANEL_NAME[direction], xlabel="change sides", ylim=(-0.5, len(rows) - 0.35))
         share_axis(ax, "x")
     axes[0].set_yticks(y, list(INSTRUCTION_NAME.values()))
-    return fig
+
+    def shares(direction: str) -> str:
+        found = instruction[direction]
+        return ", ".join(f"{name} {_share(found[name]['success'])}" for name in INSTRUCTION_NAME)
+
+    return Drawing(
+        fig,
+        alt="Bars: share of test prompts that change sides. " + _of_each(shares),
+        caption="Steering beside a trained instruction token in front of the prompt, on test prompts"
+        " that the original model answers the other way. The model that was taught the tokens is also"
+        " asked without one and with the opposite one. 95 % Wilson intervals.",
+        name="instruction",
+    )
 
 
-def hybrid_bars(hybrid: dict):
+def hybrid_bars(hybrid: dict) -> Drawing:
     """Accuracy of the second of two prompts in one text, beside the same prompt alone, with Wilson
     intervals and n.
     """
@@ -295,16 +345,7 @@ def hybrid_bars(hybrid: dict):
         (-0.2, "#009E73", "second prompt of a text", second),
         (0.2, COLOR["null"], "the same prompt alone", [part["alone"] for part in second]),
     ):
-        value = np.array(
-            [np.nan if p["accuracy"] is None else p["accuracy"] for p in parts], dtype=float
-        )
-        low, high = (
-            np.array(
-                [np.nan if p["interval"] is None else p["interval"][end] for p in parts],
-                dtype=float,
-            )
-            for end in (0, 1)
-        )
+        value, low, high = _spans(parts, "accuracy")
         ax.bar(
             x + offset,
             np.nan_to_num(value),
@@ -331,4 +372,17 @@ def hybrid_bars(hybrid: dict):
     ax.set_ylim(0, 1.22)
     ax.set_yticks(np.linspace(0, 1, 6))
     fig.legend(loc="outside upper center", ncols=2)
-    return fig
+    numbers = "; ".join(
+        f"{name.replace('_', ' ')} {_share(of['accuracy'])}, alone {_share(of['alone']['accuracy'])}"
+        f" (n={of['n']})"
+        for name, of in hybrid.items()
+    )
+    return Drawing(
+        fig,
+        alt="Bars: accuracy on the second of two prompts in one text, and on the same prompt alone."
+        f" {numbers}",
+        caption="Two prompts in one text, the first with its right answer. No such text was ever trained"
+        " on; the two on the right ask for one behaviour only, and show what the mere concatenation"
+        " does. 95 % Wilson intervals.",
+        name="hybrid",
+    )

@@ -1,42 +1,28 @@
-"""The prompt-level alternative to steering: the kept model is taught two instructions, `<recall>`
-and `<rule>`, as tokens before the prompt.
-
-What it is taught: after `<recall>` keyed prompts are answered from memory (keys of all splits,
-their associations are memorized anyway); after `<rule>` free prompts, contrast prompts and keyed
-prompts are answered by the rule, the last two of train and validation keys only, so that the token
-decides and not the setting. A third of every batch has no instruction and is drawn as in the
-original training, so that the model keeps its own behaviour. No conflict prompt is ever trained on,
-and no test key is ever seen with `<rule>`: what the instructions do there is generalization.
-"""
+"""An instruction instead of steering: what a model that was taught two of them answers (lab 11)."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from memgen.config.analyses import OpenPointsParameters
-from memgen.config.training import TrainingParameters
 from memgen.models.generate import answer
-from memgen.stats.intervals import wilson
+from memgen.stats.reported import known_rate
 from memgen.steering.steering import summary
 from memgen.tasks import Task, instances
 from memgen.tasks.answers import accuracy, behaviors
 from memgen.tasks.dataset import spread
 from memgen.terms import DIRECTIONS
-from memgen.training.instructions import INSTRUCTION, OPPOSITE, teach
+from memgen.training.instructions import INSTRUCTION, OPPOSITE, Syllabus, teach
 
-N_ACCURACY = (
-    200  # free and keyed prompts, at most, that the taught model's own accuracy is measured on
-)
+N_ACCURACY = 200  # free and keyed prompts, at most, that the taught model is scored on
 
 
 def instruct(
     model,
     tokenizer,
     task: Task,
-    frame: pd.DataFrame,
-    answered: pd.DataFrame,
+    syllabus: Syllabus,
     tested: dict[str, pd.DataFrame],
-    trained: TrainingParameters,
     p: OpenPointsParameters,
 ) -> dict | None:
     """Teach the instructions and ask the test prompts with the right one, none, and the opposite
@@ -48,7 +34,7 @@ def instruct(
     """
     if not p.instruction_steps:
         return None
-    taught, tokenizer, loss = teach(model, tokenizer, frame, set(answered.prompt), trained, p)
+    taught, tokenizer, loss = teach(model, tokenizer, syllabus, p)
     found = {"steps": p.instruction_steps, "loss": loss}
     for direction in DIRECTIONS:
         rows = instances(tested[direction])
@@ -61,6 +47,7 @@ def instruct(
         )
         codes = behaviors(task, rows * len(asked), texts).reshape(len(asked), len(rows))
         found[direction] = {name: summary(one, direction) for name, one in zip(asked, codes)}
+    frame = syllabus.frame
     parts = {
         "free": frame[(frame.kind == "free") & (frame.split == "test")],
         "keyed": frame[frame.kind == "keyed"],
@@ -68,7 +55,6 @@ def instruct(
     for name, part in parts.items():
         rows = instances(spread(part, N_ACCURACY))
         texts = answer(taught, tokenizer, [r.prompt for r in rows], task.max_answer_tokens)
-        right = accuracy(rows, texts) if rows else None
-        interval = list(wilson(round(right * len(rows)), len(rows))) if rows else None
-        found |= {f"{name}_accuracy": right, f"{name}_interval": interval, f"{name}_n": len(rows)}
+        right = known_rate(accuracy(rows, texts) if rows else None, len(rows), "accuracy")
+        found |= {f"{name}_{key}": value for key, value in right.items()}
     return found

@@ -1,39 +1,88 @@
-"""Open points of the reviewers: clusters and synergy, whether the flip is binary, why the
-directions differ, an instruction instead, hybrid prompts.
+"""Open points of the reviewers: do neurons act in groups, is the flip binary, why do directions differ,
+would an instruction do as well, can a model do both at once?
 
 The cell of each direction is the one that lab 06 chose on validation keys; nothing is chosen here,
-and everything that is reported comes from test keys. The *margin* is log p(first token of the
-rule's answer) - log p(first token of the memory's) at the decision position: positive leans to the
-rule. Prompts whose two answers begin with the same token have none and are left out wherever it is
-used.
+and everything that is reported comes from test keys. For the *margin* see `steering.margins`.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
 from memgen.config.analyses import OpenPointsParameters
-from memgen.config.training import TrainingParameters
 from memgen.errors import StudyError
-from memgen.labs.hybrid import hybrid
 from memgen.labs.instruction import instruct
 from memgen.neurons.clusters import by_cluster, cluster, coactivation, top_neurons
 from memgen.stats.auc import roc_auc
-from memgen.stats.intervals import number, wilson
-from memgen.stats.reported import by_key, rate
+from memgen.stats.intervals import number
+from memgen.stats.reported import between, by_key, known_rate, rate, shown
 from memgen.steering.answers import PHASES, beginnings, behaviors_of, written
-from memgen.steering.case import Case, open_case
-from memgen.steering.cells import Cell, cell_shift
+from memgen.steering.case import Case
+from memgen.steering.cells import Cell
 from memgen.steering.groups import N_RANDOM, groups_to_steer, pairwise, steer_groups
 from memgen.steering.margins import margins
 from memgen.steering.steering import Steering
-from memgen.terms import BEHAVIORS, CODE, DIRECTIONS, START, TARGET
+from memgen.store.reader import FinishedStage
+from memgen.terms import BEHAVIORS, CODE, DIRECTIONS, OTHER_CODE, START, TARGET
+from memgen.training.instructions import Syllabus
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 N_SCORED, N_BASE = 2000, 250  # prompts, at most, that lab 02 scored its model and its base on
+
+
+def pair_states(differentiated: FinishedStage, site: str) -> tuple[np.ndarray, np.ndarray]:
+    """`(memory, rule)` states `[pairs, L, d]` of the train pairs that lab 04 kept, at the site that is
+    steered.
+    """
+    if differentiated.result["site"] != site:
+        raise StudyError(
+            "lab 04_differentiation kept the hidden states of site"
+            f" {differentiated.result['site']}, lab 06_intervention steers at {site}; run both with"
+            " the same site"
+        )
+    arrays = differentiated.arrays("arrays")
+    return arrays["memory"], arrays["rule"]
+
+
+def in_both(
+    cases: dict[str, Case], measure: Callable[[Case], tuple[dict, pd.DataFrame]]
+) -> tuple[dict, pd.DataFrame]:
+    """What is measured in each direction: results by direction, tables one below the other."""
+    found = {direction: measure(case) for direction, case in cases.items()}
+    tables = [table for _, table in found.values()]
+    return {d: result for d, (result, _) in found.items()}, pd.concat(tables, ignore_index=True)
+
+
+def act_in_groups(
+    steering: Steering,
+    cases: dict[str, Case],
+    states: tuple[np.ndarray, np.ndarray],
+    p: OpenPointsParameters,
+) -> tuple[dict, dict, pd.DataFrame]:
+    """`(clusters, synergy, table)`: success of clusters beside random groups, and what two neurons do
+    together beyond each alone. Ranking and co-activation come from train keys (`pair_states`).
+    """
+    neurons = top_neurons(steering.nmd, steering.rho, p.n_top)
+    correlations = coactivation(*states, neurons)
+    labels = cluster(correlations, p.n_clusters)
+    groups = groups_to_steer(neurons, labels, np.random.default_rng([p.seed, 1]))
+    found, table = in_both(
+        cases, lambda case: steer_groups(steering, case, neurons, groups, p.seed)
+    )
+    synergy = {
+        d: pairwise(steering, case, neurons[: p.n_pairwise], p.seed) for d, case in cases.items()
+    }
+    found |= {
+        "n_neurons": len(neurons),
+        "n_clusters": int(labels.max(initial=-1)) + 1,
+        "n_draws": N_RANDOM,
+        "coactivation": by_cluster(correlations, labels),
+        "layers": np.bincount(neurons[:, 0], minlength=len(steering.rho)).tolist(),
+    }
+    return found, synergy, table
 
 
 def along_alpha(steering: Steering, case: Case, alphas: list[float]) -> tuple[dict, pd.DataFrame]:
@@ -41,7 +90,7 @@ def along_alpha(steering: Steering, case: Case, alphas: list[float]) -> tuple[di
     consist of.
     """
     steps = [0.0, *alphas]
-    one = cell_shift(Cell(case.cell.top_n, 1.0), steering.nmd, steering.rho)
+    one = steering.shift(Cell(case.cell.top_n, 1.0))
     shifts = case.sign * np.stack([alpha * one for alpha in steps])
     tokens, valid = written(steering, shifts, case.prompts), case.distinct
     codes = behaviors_of(tokens, case.candidates)
@@ -53,9 +102,8 @@ def along_alpha(steering: Steering, case: Case, alphas: list[float]) -> tuple[di
     )
     shares = np.stack([np.bincount(row, minlength=3) / len(row) for row in codes])
     crossings = (np.diff(margin > 0, axis=0)).sum(0)
-    partial = beginnings(tokens[1:, valid], case.candidates[valid])[
-        codes[1:, valid] == CODE["other"]
-    ]
+    of_others = codes[1:, valid] == OTHER_CODE
+    partial = beginnings(tokens[1:, valid], case.candidates[valid])[of_others]
     result = {
         "n": int(valid.sum()),
         "n_all": len(case.rows),
@@ -64,20 +112,14 @@ def along_alpha(steering: Steering, case: Case, alphas: list[float]) -> tuple[di
         "quantiles": [[number(v) for v in row] for row in quantiles],
         "behaviors": {name: shares[:, CODE[name]].tolist() for name in BEHAVIORS},
         "sign_changes": {
-            name: rate(hit)
-            for name, hit in (
-                ("never", crossings == 0),
-                ("once", crossings == 1),
-                ("more", crossings > 1),
-            )
+            "never": rate(crossings == 0),
+            "once": rate(crossings == 1),
+            "more": rate(crossings > 1),
         },
         "other_answers": {
-            name: rate(hit)
-            for name, hit in (
-                ("mixed", partial == 2),
-                ("begun", partial == 1),
-                ("neither", partial == 0),
-            )
+            "mixed": rate(partial == 2),
+            "begun": rate(partial == 1),
+            "neither": rate(partial == 0),
         },
     }
     names = [f"q{round(100 * level):02d}" for level in QUANTILES]
@@ -94,16 +136,16 @@ def commitment(steering: Steering, case: Case) -> tuple[dict, pd.DataFrame]:
     `mixed`: begun as one answer and continued with tokens of the other (of the prompts whose
     answers begin differently).
     """
-    delta = case.sign * cell_shift(case.cell, steering.nmd, steering.rho)[None]
+    delta = case.sign * steering.shift(case.cell)[None]
     found, valid = {}, case.distinct
     for phase in PHASES:
         tokens = written(steering, delta, case.prompts, phase)[0]
         codes = behaviors_of(tokens, case.candidates)
-        mixed = (beginnings(tokens, case.candidates) == 2) & (codes == CODE["other"])
+        mixed = (beginnings(tokens, case.candidates) == 2) & (codes == OTHER_CODE)
         found[phase] = {
             **rate(codes == TARGET[case.direction], "success"),
             "stays": float((codes == CODE[START[case.direction]]).mean()),
-            "other": float((codes == CODE["other"]).mean()),
+            "other": float((codes == OTHER_CODE).mean()),
             "mixed": rate(mixed[valid])["share"],
             "n_mixed": int(valid.sum()),
         }
@@ -173,15 +215,13 @@ def asymmetry(
 
 def compare_directions(steering: Steering, cases: dict[str, Case], seed: int) -> dict:
     """`asymmetry` of the chosen cells."""
-    success, margin, distinct, keys = {}, {}, {}, {}
+    success, margin = {}, {}
     for d, case in cases.items():
-        chosen = case.sign * cell_shift(case.cell, steering.nmd, steering.rho)[None]
-        success[d], distinct[d], keys[d] = (
-            steering.outcomes(chosen, case.rows)[0] == TARGET[d],
-            case.distinct,
-            case.keys,
-        )
+        chosen = case.sign * steering.shift(case.cell)[None]
+        success[d] = steering.outcomes(chosen, case.rows)[0] == TARGET[d]
         margin[d] = margins(steering, 0 * chosen, case.begin_differently)[0]
+    distinct = {d: case.distinct for d, case in cases.items()}
+    keys = {d: case.keys for d, case in cases.items()}
     return asymmetry(success, margin, distinct, keys, seed)
 
 
@@ -198,12 +238,7 @@ def performance(
     n_free = {split: int((free.split == split).sum()) for split in ("validation", "test")}
 
     def entry(value: float | None, n: int) -> dict:
-        known = value is not None and n > 0
-        return {
-            "accuracy": float(value) if known else None,
-            "interval": list(wilson(round(value * n), n)) if known else None,
-            "n": n if known else 0,
-        }
+        return known_rate(value, n, "accuracy")
 
     history = trained.get("base_history") or []
     base = (
@@ -230,97 +265,93 @@ def performance(
     return result
 
 
-def study(
+def beside_an_instruction(
     steering: Steering,
+    cases: dict[str, Case],
+    steered: dict,
+    syllabus: Syllabus,
     p: OpenPointsParameters,
-    answered: pd.DataFrame,
-    frame: pd.DataFrame,
-    arrays: dict[str, np.ndarray],
-    earlier: dict,
-) -> tuple[dict, dict, dict]:
-    """All points: `(result, tables, seconds)` of the stage.
-
-    `arrays`: the differentiation stage's. `earlier`: what other labs left: `trained` and
-    `intervened` (results of 02 and 06), `differentiated` (result of 04), `training_parameters` (of
-    02, a dictionary) and `n_side_effect_prompts` (of 06).
+) -> dict | None:
+    """`instruct` on the same test prompts, with what lab 06 (`steered`) found of steering and of mere
+    rephrasing beside it.
     """
-    began, intervened = time.monotonic(), earlier["intervened"]
-    if earlier["differentiated"]["site"] != steering.site:
-        raise StudyError(
-            "lab 04_differentiation kept the hidden states of site"
-            f" {earlier['differentiated']['site']}, lab 06_intervention steers at {steering.site};"
-            " run both with the same site"
-        )
-    cases = {d: open_case(steering, answered, d, intervened[d], p.n_prompts) for d in DIRECTIONS}
-    neurons = top_neurons(steering.nmd, steering.rho, p.n_top)
-    correlations = coactivation(arrays["memory"], arrays["rule"], neurons)
-    labels = cluster(correlations, p.n_clusters)
-    groups = groups_to_steer(neurons, labels, np.random.default_rng([p.seed, 1]))
-    result: dict = {name: {} for name in ("clusters", "synergy", "binary", "commitment")}
-    tables: dict[str, list[pd.DataFrame]] = {
-        name: [] for name in ("clusters", "binary", "commitment")
-    }
-    for d, case in cases.items():
-        result["synergy"][d] = pairwise(steering, case, neurons[: p.n_pairwise], p.seed)
-        for name, (found, table) in {
-            "clusters": steer_groups(steering, case, neurons, groups, p.seed),
-            "binary": along_alpha(steering, case, p.alphas),
-            "commitment": commitment(steering, case),
-        }.items():
-            result[name][d] = found
-            tables[name].append(table)
-    result["clusters"] |= {
-        "n_neurons": len(neurons),
-        "n_clusters": int(labels.max(initial=-1)) + 1,
-        "n_draws": N_RANDOM,
-        "coactivation": by_cluster(correlations, labels),
-        "layers": np.bincount(neurons[:, 0], minlength=len(steering.rho)).tolist(),
-    }
-    result["asymmetry"] = compare_directions(steering, cases, p.seed)
-    result["performance"] = performance(
-        earlier["trained"],
-        intervened,
-        frame,
-        earlier["n_side_effect_prompts"],
-        p.task.split("-")[0],
-    )
-    result["hybrid"] = hybrid(
-        steering.model, steering.tokenizer, steering.task, frame, p.n_hybrid, p.seed
-    )
-    steered_after = time.monotonic()
-    result["instruction"] = instruct(
-        steering.model,
-        steering.tokenizer,
-        steering.task,
-        frame,
-        answered,
-        {d: case.rows for d, case in cases.items()},
-        TrainingParameters(**earlier["training_parameters"]),
-        p,
-    )
-    if result["instruction"]:
-        for d in DIRECTIONS:
-            result["instruction"][d] |= {
-                "steering": {
-                    name: intervened[d][name] for name in ("success", "interval", "other", "n")
-                },
-                "rephrasing": _rephrasing(intervened[d]),
-            }
-    seconds = {
-        "seconds": round(time.monotonic() - began, 1),
-        "instruction_seconds": round(time.monotonic() - steered_after, 1),
-    }
-    return (
-        result,
-        {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()},
-        seconds,
-    )
+    tested = {d: case.rows for d, case in cases.items()}
+    model, tokenizer, task = steering.model, steering.tokenizer, steering.task
+    found = instruct(model, tokenizer, task, syllabus, tested, p)
+    for d in DIRECTIONS if found else ():
+        one = steered[d]
+        found[d]["steering"] = {name: one[name] for name in ("success", "interval", "other", "n")}
+        found[d]["rephrasing"] = known_rate(one["rephrase_floor"], one["rephrase_n"], "success")
+    return found
 
 
-def _rephrasing(chosen: dict) -> dict:
-    n = chosen["rephrase_n"]
-    return {
-        "success": chosen["rephrase_floor"] if n else None,
-        "interval": list(wilson(round(chosen["rephrase_floor"] * n), n)) if n else None,
-        "n": n,
+def checks(r: dict) -> list[tuple[str, bool]]:
+    """What has to hold, in words, and whether it does."""
+    chosen = {d: r["clusters"][d]["chosen"]["success"] for d in DIRECTIONS}
+    again = {d: r["commitment"][d]["throughout"]["success"] for d in DIRECTIONS}
+    start = [r["binary"][d]["behaviors"][START[d]][0] for d in DIRECTIONS]
+    return [
+        (
+            "two ways of decoding give the chosen shift the same success",
+            all(abs(chosen[d] - again[d]) < 0.02 for d in DIRECTIONS),
+        ),
+        ("alpha = 0 changes no answer", all(share == 1 for share in start)),
+    ]
+
+
+def directions_table(asymmetry: dict) -> pd.DataFrame:
+    """One row per direction: does a large initial margin protect an answer?"""
+    rows = {
+        d: {
+            "success with a large margin, AUC": asymmetry[d]["auc"],
+            "interval": str(asymmetry[d]["interval"]),
+            "median |margin|": asymmetry[d]["median_margin"],
+            "n": asymmetry[d]["n"],
+            "keys": asymmetry[d]["n_keys"],
+        }
+        for d in DIRECTIONS
     }
+    return pd.DataFrame(rows).T
+
+
+def accuracy_table(performance: dict) -> pd.DataFrame:
+    """One row per model: accuracy on free and on keyed prompts, with interval and n."""
+    rows = [
+        {"model": name}
+        | {
+            f"{kind} {column}": str(value) if column == "interval" else value
+            for kind in ("free", "keyed")
+            for column, value in of_model[kind].items()
+        }
+        for name, of_model in performance.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def answers(r: dict) -> list[str]:
+    """What was found, a few lines per direction."""
+    lines = []
+    for d, name in (("m2g", "from memory to rule"), ("g2m", "from rule to memory")):
+        c, b, k = r["clusters"][d], r["binary"][d], r["commitment"][d]
+        lines += [
+            f"{name}: chosen shift {_share(c['chosen']['success'])}, all {r['clusters']['n_neurons']}"
+            f" top neurons {_share(c['together']['success'])}, a cluster on average"
+            f" {_share(c['cluster_mean'])} (random groups of its size {_share(c['random_mean'])}), a"
+            f" single neuron {_share(c['single_mean'])}; n={c['n']}",
+            "  margins that change sign once along alpha:"
+            f" {_share(b['sign_changes']['once']['share'])} of {b['n']}; released after the first token"
+            f" {_share(k['until_first_token']['success'])}",
+        ]
+        if r["instruction"]:
+            taught, none, steered = (
+                _share(r["instruction"][d][name]["success"])
+                for name in ("instruction", "none", "steering")
+            )
+            lines.append(f"  instruction {taught}, without it {none}, steering {steered}")
+    gap = r["asymmetry"]["difference"]
+    interval = between(gap["interval"], "+.0%", "n/a")
+    return [*lines, f"m2g minus g2m: {_share(gap['value'], '+.0%')} {interval}"]
+
+
+def _share(value: float | None, form: str = ".0%") -> str:
+    return shown(value, form, "n/a")

@@ -1,12 +1,4 @@
-"""Open points of the reviewers: clusters and synergy, whether the flip is binary, why the
-directions differ, an instruction instead, hybrid prompts.
-
-The cell of each direction is the one that lab 06 chose on validation keys; nothing is chosen here,
-and everything that is reported comes from test keys. The *margin* is log p(first token of the
-rule's answer) - log p(first token of the memory's) at the decision position: positive leans to the
-rule. Prompts whose two answers begin with the same token have none and are left out wherever it is
-used.
-"""
+"""What a steered model writes, token by token, also where only a part of the answer is steered."""
 
 from __future__ import annotations
 
@@ -20,7 +12,7 @@ from memgen.models.hooks import shift
 from memgen.steering.margins import ROWS
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering
-from memgen.terms import CODE
+from memgen.terms import MEMORY_CODE, OTHER_CODE, RULE_CODE
 
 PHASES = {
     "throughout": (True, True),
@@ -40,12 +32,8 @@ def written(
     again from the start, steered or not, so that nothing but the text is carried over.
     """
     first, later = PHASES[phase]
-    n, length, deltas, found = (
-        len(prompts),
-        steering.task.max_answer_tokens,
-        steering.tensor(shifts),
-        [],
-    )
+    n, length, found = len(prompts), steering.task.max_answer_tokens, []
+    deltas = steering.tensor(shifts)
     for rows in torch.arange(len(deltas) * n).split(ROWS):
         cell, prompt = rows // n, rows % n
         ids, mask, pieces = prompts.input_ids[prompt], prompts.attention_mask[prompt], []
@@ -82,7 +70,7 @@ def behaviors_of(tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         for array in (tokens, candidates)
     )
     memory, rule = ((tokens == candidates[:, side]).all(-1) for side in (0, 1))
-    return np.select([memory, rule], [CODE["memorization"], CODE["generalization"]], CODE["other"])
+    return np.select([memory, rule], [MEMORY_CODE, RULE_CODE], OTHER_CODE)
 
 
 def beginnings(tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:

@@ -1,11 +1,6 @@
-"""Open points of the reviewers: clusters and synergy, whether the flip is binary, why the
-directions differ, an instruction instead, hybrid prompts.
+"""Do neurons act in groups? Clusters beside random groups of their size, and pairwise synergy.
 
-The cell of each direction is the one that lab 06 chose on validation keys; nothing is chosen here,
-and everything that is reported comes from test keys. The *margin* is log p(first token of the
-rule's answer) - log p(first token of the memory's) at the decision position: positive leans to the
-rule. Prompts whose two answers begin with the same token have none and are left out wherever it is
-used.
+Every shift has the norm of the one that lab 06 chose; prompts are of test keys.
 """
 
 from __future__ import annotations
@@ -16,7 +11,7 @@ import pandas as pd
 from memgen.stats.intervals import number, weighted_mean
 from memgen.stats.reported import by_key
 from memgen.steering.case import Case
-from memgen.steering.cells import cell_shift, shift_vector
+from memgen.steering.cells import shift_vector
 from memgen.steering.margins import margins
 from memgen.steering.steering import Steering, summary
 from memgen.terms import TARGET
@@ -74,7 +69,7 @@ def steer_groups(
     `difference`: mean over the clusters of a cluster minus the random groups of its size; its
     interval is over keys, for these very groups.
     """
-    chosen = cell_shift(case.cell, steering.nmd, steering.rho)
+    chosen = steering.shift(case.cell)
     shifts = [
         (
             chosen
@@ -176,7 +171,7 @@ def pairwise(steering: Steering, case: Case, neurons: np.ndarray, seed: int) -> 
     """Synergy of these neurons for the margin; each is shifted by the chosen norm / sqrt(n), so
     that all together have the chosen norm.
     """
-    n, norm = len(neurons), np.linalg.norm(cell_shift(case.cell, steering.nmd, steering.rho))
+    n, norm = len(neurons), np.linalg.norm(steering.shift(case.cell))
     single = (
         np.stack(
             [group_shift(one, steering.nmd, steering.rho, norm / np.sqrt(n)) for one in neurons]

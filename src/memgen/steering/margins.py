@@ -1,11 +1,7 @@
-"""Open points of the reviewers: clusters and synergy, whether the flip is binary, why the
-directions differ, an instruction instead, hybrid prompts.
+"""The margin: log p(first token of the rule's answer) - log p(that of the memory's answer).
 
-The cell of each direction is the one that lab 06 chose on validation keys; nothing is chosen here,
-and everything that is reported comes from test keys. The *margin* is log p(first token of the
-rule's answer) - log p(first token of the memory's) at the decision position: positive leans to the
-rule. Prompts whose two answers begin with the same token have none and are left out wherever it is
-used.
+It is read at the decision position; positive leans to the rule. Prompts whose two answers begin with
+the same token have none and are left out wherever it is used.
 """
 
 from __future__ import annotations

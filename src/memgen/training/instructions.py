@@ -12,6 +12,8 @@ and no test key is ever seen with `<rule>`: what the instructions do there is ge
 from __future__ import annotations
 
 import copy
+from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +30,17 @@ from memgen.training.loop import Recipe, Trainer
 RECALL, RULE = "<recall>", "<rule>"
 INSTRUCTION = {"m2g": RULE, "g2m": RECALL}  # which asks for the behaviour that steering drives to
 OPPOSITE = {"m2g": RECALL, "g2m": RULE}
+
+
+@dataclass(frozen=True)
+class Syllabus:
+    """What there is to teach: the data set `frame`, further prompts that must not be trained on, and
+    the parameters of the original training.
+    """
+
+    frame: pd.DataFrame
+    held_out: frozenset[str]
+    trained: TrainingParameters
 
 
 def extended(model, tokenizer, seed: int):
@@ -100,7 +113,7 @@ def lessons(frame: pd.DataFrame) -> pd.DataFrame:
     return table[table.target != ""].reset_index(drop=True)
 
 
-def refuse_leaks(table: pd.DataFrame, frame: pd.DataFrame, held_out: set[str]) -> None:
+def refuse_leaks(table: pd.DataFrame, frame: pd.DataFrame, held_out: Set[str]) -> None:
     """Errors: `ArtifactError` if training would see a conflict prompt (of the data set `frame`, or
     in `held_out`), or teach `<rule>` on a test key.
     """
@@ -126,20 +139,11 @@ class Course:
     a third `<rule>` (its lessons in equal parts).
     """
 
-    def __init__(
-        self,
-        tokenizer,
-        frame: pd.DataFrame,
-        held_out: set[str],
-        trained: TrainingParameters,
-        batch_size: int,
-        limit: int,
-    ):
-        """`held_out`: further prompts that must not be trained on; `limit`: how many prompts of a
-        kind are drawn from, at most.
-        """
+    def __init__(self, tokenizer, syllabus: Syllabus, batch_size: int, limit: int):
+        """`limit`: how many prompts of a kind are drawn from, at most."""
+        frame, trained = syllabus.frame, syllabus.trained
         table = lessons(frame)
-        refuse_leaks(table, frame, held_out)
+        refuse_leaks(table, frame, syllabus.held_out)
         table = pd.concat([spread(rows, limit) for _, rows in table.groupby("lesson", sort=False)])
         free = frame[(frame.kind == "free") & (frame.split == "train")]
         frame = pd.concat(
@@ -183,26 +187,13 @@ class Course:
         return tuple(torch.cat(columns) for columns in zip(*parts))
 
 
-def teach(
-    model,
-    tokenizer,
-    frame: pd.DataFrame,
-    held_out: set[str],
-    trained: TrainingParameters,
-    p: OpenPointsParameters,
-):
+def teach(model, tokenizer, syllabus: Syllabus, p: OpenPointsParameters):
     """`(model, tokenizer, loss of the last quarter)`: copies that have learned the two
     instructions.
     """
     model, tokenizer = extended(model, tokenizer, p.seed)
-    course = Course(
-        tokenizer,
-        frame,
-        held_out,
-        trained,
-        p.instruction_batch_size,
-        limit=max(1, p.instruction_steps * p.instruction_batch_size // 3),
-    )
+    size, trained = p.instruction_batch_size, syllabus.trained
+    course = Course(tokenizer, syllabus, size, limit=max(1, p.instruction_steps * size // 3))
     recipe = Recipe("adamw", p.instruction_lr, trained.matrix_lr, p.instruction_steps)
     trainer = Trainer(model, trained, recipe, p.seed, Path())
     last = -(-p.instruction_steps // 4)

@@ -7,7 +7,6 @@ import json
 import pandas as pd
 import pytest
 import torch
-from planted import PlantedAlike
 
 from memgen.config.analyses import OpenPointsParameters
 from memgen.config.training import TrainingParameters
@@ -24,11 +23,13 @@ from memgen.training.instructions import (
     RECALL,
     RULE,
     Course,
+    Syllabus,
     extended,
     lessons,
     refuse_leaks,
     teach,
 )
+from planted import PlantedAlike
 
 TRAINED = TrainingParameters(
     task="inference", precision="float32", warmup_steps=5, keyed_share=0.5, contrast_share=0.2
@@ -162,11 +163,10 @@ def test_planted_leaks_are_refused(datasets):
         )
     tokenizer = build_tokenizer(datasets["cipher-tagged"][0].vocabulary())
     with pytest.raises(ArtifactError, match="1 conflict prompts"):  # before anything is drawn
+        held_out = frozenset({table.prompt.iloc[3]})
         Course(
             extended(fresh(tokenizer), tokenizer, 0)[1],
-            frame,
-            {table.prompt.iloc[3]},
-            TRAINED,
+            Syllabus(frame, held_out, TRAINED),
             30,
             limit=10,
         )
@@ -187,7 +187,8 @@ def test_a_batch_is_a_third_of_each_and_decodes_to_its_lessons(datasets, name):
     model, tokenizer = extended(
         fresh(build_tokenizer(task.vocabulary())), build_tokenizer(task.vocabulary()), 0
     )
-    course = Course(tokenizer, frame, set(), TRAINED, 30, limit=1000)
+    syllabus = Syllabus(frame, frozenset(), TRAINED)
+    course = Course(tokenizer, syllabus, 30, limit=1000)
     ids, labels = course(0, torch.Generator().manual_seed(0))
     first = [tokenizer.decode([row[0]]) for row in ids.tolist()]
     assert len(ids) == 30 and first.count(RECALL) == 10 and first.count(RULE) == 10
@@ -208,14 +209,10 @@ def test_a_batch_is_a_third_of_each_and_decodes_to_its_lessons(datasets, name):
             known if prompt.startswith("<r") else plain
         )
     assert (
-        len(Course(tokenizer, frame, set(), TRAINED, 1, limit=1000)(0, torch.Generator())[0]) == 3
+        len(Course(tokenizer, syllabus, 1, limit=1000)(0, torch.Generator())[0]) == 3
     )  # never an empty part
     assert (
-        max(
-            len(pool.ids)
-            for pool in Course(tokenizer, frame, set(), TRAINED, 30, limit=7).pools.values()
-        )
-        == 7
+        max(len(pool.ids) for pool in Course(tokenizer, syllabus, 30, limit=7).pools.values()) == 7
     )
 
 
@@ -223,9 +220,8 @@ def test_a_batch_is_a_third_of_each_and_decodes_to_its_lessons(datasets, name):
 def taught(planted, **changes):
     _, tokenizer, task, frame, answered = planted(PlantedAlike)
     tested = {d: steering_prompts(answered, "test", d, 20) for d in ("m2g", "g2m")}
-    return instruct(
-        fresh(tokenizer), tokenizer, task, frame, answered, tested, TRAINED, parameters(**changes)
-    )
+    syllabus = Syllabus(frame, frozenset(answered.prompt), TRAINED)
+    return instruct(fresh(tokenizer), tokenizer, task, syllabus, tested, parameters(**changes))
 
 
 def test_a_small_model_learns_that_the_instruction_decides(planted):
@@ -249,11 +245,9 @@ def test_teaching_twice_gives_the_same_weights_and_leaves_the_model_as_it_was(pl
     _, tokenizer, _, frame, answered = planted(PlantedAlike)
     model = fresh(tokenizer)
     before = {name: value.clone() for name, value in model.state_dict().items()}
+    syllabus = Syllabus(frame, frozenset(answered.prompt), TRAINED)
     one, two = (
-        teach(
-            model, tokenizer, frame, set(answered.prompt), TRAINED, parameters(instruction_steps=4)
-        )
-        for _ in range(2)
+        teach(model, tokenizer, syllabus, parameters(instruction_steps=4)) for _ in range(2)
     )
     assert one[2] == two[2] and all(
         torch.equal(value, two[0].state_dict()[name]) for name, value in one[0].state_dict().items()
@@ -262,12 +256,5 @@ def test_teaching_twice_gives_the_same_weights_and_leaves_the_model_as_it_was(pl
         all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
         and not one[0].training
     )
-    another = teach(
-        model,
-        tokenizer,
-        frame,
-        set(answered.prompt),
-        TRAINED,
-        parameters(instruction_steps=4, seed=1),
-    )
+    another = teach(model, tokenizer, syllabus, parameters(instruction_steps=4, seed=1))
     assert another[2] != one[2]
