@@ -66,6 +66,15 @@ class PlantedAlike(Planted):
     far_splits = ()
 
 
+class ManyKeys(PlantedAlike):
+    """Enough train keys, of 24, for the permutation test to find anything at all."""
+
+    name = "planted-many"
+
+    def vocabulary(self):
+        return [*(f"key{i} " for i in range(10, 24)), *super().vocabulary()]
+
+
 def planted_model(tokenizer, n_layer: int = 2, width: int = 8):
     """A GPT-2 whose blocks add nothing: the logits are straight lines in coordinate 0 of the last
     token's embedding.

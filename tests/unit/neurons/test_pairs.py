@@ -5,6 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from memgen.models.build import build_model
+from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.pairs import answer_conflicts, flip_rates, flips, same_behavior
 
 M, R, X = "memorization", "generalization", "other"
@@ -106,9 +108,6 @@ def test_answered_conflicts_of_a_planted_model(planted):
 
 @pytest.mark.parametrize("name", ["arithmetic-tagged", "inference", "cipher-matched"])
 def test_rephrasings_of_the_real_tasks(datasets, name):
-    from memgen.models.build import build_model
-    from memgen.models.tokenizer import build_tokenizer
-
     task, frame = datasets[name]
     frame = frame[frame.kind == "conflict"].groupby("key").head(2).reset_index(drop=True)
     tokenizer = build_tokenizer(task.vocabulary())
