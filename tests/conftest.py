@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import memgen  # noqa: F401  (first: it fixes the number of threads before torch starts)
 from memgen.tasks import TASKS, make_task
@@ -14,28 +15,32 @@ N_KEYS = 10
 SIZES = {"n_free": 80, "n_keyed": 50, "n_conflict_per_key": 6, "n_free_eval": 20}
 
 
-@pytest.fixture(scope="session")
-def smoke(tmp_path_factory) -> Path:
-    """The run folder of a finished smoke study of all five tasks, from scratch and with adapters,
-    made the way a user makes it; its book is in `<folder>/_build/html`.
-    """
-    from running import study
+READS_SMOKE = {"smoke", "built_book"}  # fixtures that need the smoke study
 
-    folder = tmp_path_factory.mktemp("smoke")
-    study(
-        "book",
-        "--preset",
-        "smoke",
-        "--seeds",
-        "0",
-        "--tracks",
-        "scratch",
-        "lora",
-        "--runs",
-        str(folder),
-        "--out",
-        str(folder / "_build"),
-    )
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the smoke study are slow, and first: one worker makes it while the others do the rest."""
+    for item in items:
+        if READS_SMOKE & set(item.fixturenames):
+            item.add_marker("slow")
+    items.sort(key=lambda item: READS_SMOKE.isdisjoint(item.fixturenames))
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory, worker_id) -> Path:
+    """The run folder of a finished smoke study of all five tasks, from scratch and with adapters,
+    made the way a user makes it; its book is in `<folder>/_build/html`. All workers share it.
+    """
+    from running import smoke_book, smoke_labs
+
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared if worker_id == "master" else shared.parent) / "smoke"
+    with FileLock(f"{folder}.lock"):  # the first worker makes it, the others wait
+        if not folder.exists():
+            folder.mkdir()
+            smoke_labs(folder)
+            smoke_book(folder)
+    assert (folder / "_build" / "html").exists(), "the worker that made the smoke study failed"
     return folder
 
 

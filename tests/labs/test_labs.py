@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import ROOT, study
 
 from memgen.pipeline.plan import Plan
-from memgen.store.artifacts import verify
+from memgen.store.artifacts import result_digest, verify
+from running import ROOT, smoke_book, smoke_labs, study
 
 TASKS = ("arithmetic-tagged", "arithmetic-matched", "inference", "cipher-tagged", "cipher-matched")
 KEYS = {  # what other tools rely on
@@ -92,18 +92,30 @@ def results(folder: Path) -> dict[str, dict]:
 
 def test_every_lab_ran_and_left_what_others_rely_on(smoke):
     plan = Plan("smoke", list(TASKS), [0], str(smoke), tracks=["scratch", "lora"])
-    for job in plan.jobs():
-        folder = plan.stamp(job).with_suffix("")
+    bases = [path.relative_to(plan.home) for path in plan.home.glob("*/seed*/00_base.stamp")]
+    assert {path.parts[0] for path in bases} == {
+        "arithmetic-base",
+        "cipher-base",
+        "inference-base",
+        "shared-base-llama",
+    }
+    retrains = plan.home.glob("*/seed0-retrain*/02_training.stamp")
+    retrains = [str(path.relative_to(plan.home)) for path in retrains]
+    assert len(retrains) == len(TASKS)
+    for stamp in [*plan.studied, *retrains, *map(str, bases)]:
+        path = plan.home / stamp
+        folder, stage = path.with_suffix(""), path.stem
         verify(folder)
-        if job.stage == "00_base":
+        assert path.read_text().strip() == result_digest(folder)
+        if stage == "00_base":
             continue
-        assert plan.notebook(job).is_file()
+        assert folder.with_suffix(".ipynb").is_file()
         result = json.loads((folder / "result.json").read_text())
-        assert KEYS[job.stage] <= set(result), job
-        if job.stage == "06_intervention":
+        assert KEYS[stage] <= set(result), stamp
+        if stage == "06_intervention":
             for direction in ("m2g", "g2m"):
-                assert DIRECTION <= set(result[direction]), job
-                assert set(result[direction]["controls"]) == CONTROLS, job
+                assert DIRECTION <= set(result[direction]), stamp
+                assert set(result[direction]["controls"]) == CONTROLS, stamp
 
 
 def test_every_claim_has_a_verdict_in_both_tracks(smoke):
@@ -214,21 +226,11 @@ def test_transfer_of_a_model_to_itself_is_its_own_steering(smoke):
 
 
 def test_second_run_executes_nothing(smoke):
-    done = study(
-        "book",
-        "--preset",
-        "smoke",
-        "--seeds",
-        "0",
-        "--tracks",
-        "scratch",
-        "lora",
-        "--runs",
-        str(smoke),
-        "--out",
-        str(smoke / "_build"),
-    )
+    done = smoke_labs(smoke)
     assert "nothing to run" in done.stdout
+    before = (smoke / "_build" / "html" / "index.html").stat().st_mtime_ns
+    smoke_book(smoke)
+    assert (smoke / "_build" / "html" / "index.html").stat().st_mtime_ns == before
 
 
 def test_same_parameters_twice_give_equal_results(smoke, tmp_path):
@@ -357,7 +359,7 @@ def test_ctrl_c_ends_the_study_with_a_message_and_keeps_what_is_finished(tmp_pat
         [
             sys.executable,
             "-m",
-            "memgen.study",
+            "memgen.pipeline.cli",
             "labs",
             "--preset",
             "smoke",

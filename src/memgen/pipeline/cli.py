@@ -155,8 +155,6 @@ def _scale(arguments) -> None:
 
 def _job(arguments) -> int:
     """The message of what fails goes after `FAILED`, where the report finds it."""
-    from memgen.pipeline.job import run_base, run_lab  # it loads torch, no other command does
-
     try:
         given = json.loads(arguments.parameters)
         given["runs"] = arguments.runs
@@ -165,6 +163,8 @@ def _job(arguments) -> int:
             f"{arguments.parameters!r} is not a JSON object of parameters; one lab alone is easier"
             " with `make lab`"
         ) from None
+    from memgen.pipeline.job import run_base, run_lab  # it loads torch, no other command does
+
     try:
         if arguments.command == "lab":
             run_lab(arguments.stage, given)

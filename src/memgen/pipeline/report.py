@@ -40,14 +40,13 @@ class Report(logging.Handler):
         if event == "resources_info":
             self.cores = getattr(record, "cores", self.cores)
         elif event == "run_info" and not self.left:
-            (self.home / FAILURES).unlink(missing_ok=True)
             self.left = Counter(record.stats) - Counter(all=1, total=record.stats["total"])
             print(
                 f"labs: {self.left.total()} to run, {self.cores} side by side; text of each in"
                 f" {relative_to_root(self.home)}/<task>/<run>/<lab>.log",
                 flush=True,
             )
-        elif event == "job_info":
+        elif event == "job_info" and record.output:  # the rule `all` has none
             self.running[record.jobid] = (record.rule_name, record.output[0], time.monotonic())
         elif event == "job_finished":
             self._ended(record.job_id, "done in {}")
@@ -58,9 +57,9 @@ class Report(logging.Handler):
             print("labs: nothing to run, all are up to date", flush=True)
 
     def _ended(self, job: int, state: str) -> None:
-        rule, stamp, began = self.running[job]
-        if rule == "all":
+        if job not in self.running:
             return
+        rule, stamp, began = self.running.pop(job)
         self.done, total = self.done + 1, self.done + self.left.total()
         self.left -= Counter([rule])
         took = time.monotonic() - began

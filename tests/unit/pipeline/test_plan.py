@@ -1,36 +1,54 @@
-"""The command line: bad input ends at once with one sentence; the plan orders every lab after what
-it reads.
+"""The command line: bad input ends at once with one sentence; Snakemake orders every lab after what it
+reads, and its picture of the study is the one in the book.
 """
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 
 from memgen.config.base import ROOT, SEEDS
 from memgen.errors import ParameterError
-from memgen.pipeline.cli import _setting
+from memgen.pipeline.cli import main, setting
 from memgen.pipeline.notebook import Lab
-from memgen.pipeline.plan import Job, Plan, per_run
-from memgen.pipeline.runner import _time_left
+from memgen.pipeline.plan import Plan, urgency
+from memgen.pipeline.report import EXPECTED_SECONDS, time_left
 from memgen.presets import stage_parameters
+from memgen.stages import BASE, LABS, labs_of
+from memgen.store.files import lock_file
+from memgen.store.folders import lab_folder, stamp_of, stamp_pattern
 from memgen.tasks import TASK_NAMES
+
+SYNTHESIS = "08_synthesis"
 
 
 def memgen(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """`python -m memgen.study ...` as a user's shell runs it."""
+    """`memgen ...` as a user's shell runs it."""
     return subprocess.run(
-        [sys.executable, "-m", "memgen.study", *arguments],
+        [sys.executable, "-m", "memgen.pipeline.cli", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
     )
+
+
+def snakemake(*arguments: str) -> str:
+    """What `snakemake ...` prints."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 # -- bad input -------------------------------------------------------------------------------------
@@ -60,8 +78,6 @@ def test_bad_input_ends_at_once_with_one_line(arguments, said):
 
 def check(capsys, *arguments: str) -> str:
     """The same without a process of its own: what is said on stderr, for a command that fails."""
-    from memgen.pipeline.cli import main
-
     assert main(["check", "--preset", "smoke", *arguments]) == 1
     said = capsys.readouterr()
     assert said.out == ""
@@ -102,8 +118,6 @@ def test_other_bad_input(capsys, arguments, said):
 
 
 def test_no_command_is_one_line(capsys):
-    from memgen.pipeline.cli import main
-
     assert main([]) == 1
     assert "command" in capsys.readouterr().err
 
@@ -137,7 +151,7 @@ def test_good_input_is_silent():
     ],
 )
 def test_settings_are_read_as_numbers_words_and_lists(text, value):
-    assert _setting(text) == ("a", value) and type(_setting(text)[1]) is type(value)
+    assert setting(text) == ("a", value) and type(setting(text)[1]) is type(value)
 
 
 def test_memgen_root_is_honoured(tmp_path):
@@ -157,8 +171,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     with its process.
     """
     (tmp_path / "smoke").mkdir()
-    with open(tmp_path / "smoke" / ".study.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with lock_file(tmp_path / "smoke" / ".study.lock"):
         done = memgen(
             "labs",
             "--preset",
@@ -178,11 +191,10 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_single_job_without_a_plan_says_what_to_do():
-    done = memgen(
-        "lab", "01_dataset_design", "--task", "inference", "--run", "seed0", MEMGEN_PLAN=""
-    )
-    assert done.returncode != 0 and "make lab" in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.parametrize("given", ["seed=3", "[1]", "3", ""])
+def test_a_single_job_without_parameters_says_what_to_do(capsys, given):
+    assert main(["lab", "01_dataset_design", given]) == 1
+    assert "make lab" in capsys.readouterr().err
 
 
 # -- the plan --------------------------------------------------------------------------------------
@@ -203,76 +215,143 @@ PLANS = {
         settings={"base_steps": 0, "n_retrains": 2},
     ),
 }
-each_plan = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+each_plan = pytest.mark.parametrize("name", PLANS)
 
 
+@dataclass(frozen=True)
+class Job:
+    """What Snakemake would run, as it says in a dry run."""
+
+    rule: str
+    needs: list[str]  # stamps
+    sources: list[str]
+    command: list[str]
+
+    @property
+    def given(self) -> dict:
+        """The parameters in its command."""
+        words = self.command[self.command.index("memgen.pipeline.cli") + 1 :]
+        return json.loads(words[2 if words[0] == "lab" else 1]) | {"runs": words[-1]}
+
+
+def planned(plan: Plan) -> dict[str, Job]:
+    """Every job of a study that has not begun, by its stamp."""
+    plan.home.mkdir(parents=True, exist_ok=True)
+    settings = plan.home / "study.json"
+    settings.write_text(plan.to_json())
+    text = snakemake("--configfile", str(settings), "--dry-run", "--printshellcmds")
+    found = {}
+    for block in re.findall(r"^rule (?!all)(.*?)Shell command: (.*?) > ", text, re.M | re.S):
+        said = dict(re.findall(r"^    (\w+): (.*)$", block[0], re.M))
+        inputs = said.get("input", "").split(", ")
+        found[said["output"]] = Job(
+            block[0].partition(":")[0],
+            [path for path in inputs if path.endswith(".stamp")],
+            [path for path in inputs if not path.endswith(".stamp")],
+            shlex.split(block[1]),
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory) -> dict[str, tuple[Plan, dict[str, Job]]]:
+    """The plans with what Snakemake makes of them, each in a folder of its own."""
+    plans = {
+        name: replace(plan, runs=str(tmp_path_factory.mktemp("plan") / "a {b} 'c'"))
+        for name, plan in PLANS.items()
+    }
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(plans, zip(plans.values(), pool.map(planned, plans.values()))))
+
+
+@pytest.mark.slow
 @each_plan
-def test_the_plan_has_an_order_that_covers_every_job(plan):
-    jobs = {plan.stamp(job): job for job in plan.jobs()}
-    assert len(jobs) == len(plan.jobs())
-    needs = {stamp: set(plan.needs(job)) for stamp, job in jobs.items()}
-    assert all(
-        wanted <= set(jobs) for wanted in needs.values()
-    )  # nothing is needed that nobody makes
+def test_the_plan_has_an_order_that_covers_every_job(studies, name):
+    plan, jobs = studies[name]
+    assert set(plan.studied) <= set(jobs)
+    needs = {stamp: set(job.needs) for stamp, job in jobs.items()}
+    assert all(wanted <= set(jobs) for wanted in needs.values())  # nobody needs what nobody makes
     order = list(TopologicalSorter(needs).static_order())  # raises if there is a circle
     assert set(order) == set(jobs)
-    last = {stamp for stamp, job in jobs.items() if job.stage == "08_synthesis"}
-    assert (
-        len(last) == len(plan.tracks)
-        and set().union(*(needs[stamp] for stamp in last)) == set(order) - last
-    )
+    last = {stamp for stamp in jobs if SYNTHESIS in stamp}
+    assert len(last) == len(plan.tracks) and set(plan.targets()) == last
+    for stamp in last:  # after everything of its track, and the bases that this starts from
+        track = "lora/" if stamp.startswith("lora/") else ""
+        own = {one for one in jobs if BASE not in one and one.startswith("lora/") == bool(track)}
+        assert own - {stamp} <= before(stamp, jobs)
+    assert set().union(*(before(stamp, jobs) for stamp in last)) == set(order) - last
 
 
+def before(stamp: str, jobs: dict[str, Job]) -> set[str]:
+    """Every stamp that must be there before this one."""
+    found, waiting = set(), list(jobs[stamp].needs)
+    while waiting:
+        need = waiting.pop()
+        if need not in found:
+            found.add(need)
+            waiting += jobs[need].needs
+    return found
+
+
+@pytest.mark.slow
 @each_plan
-def test_every_lab_runs_after_all_that_it_reads(plan):
-    jobs = {plan.stamp(job): job for job in plan.jobs()}
+def test_every_lab_runs_after_all_that_it_reads(studies, name):
+    plan, jobs = studies[name]
     for stamp, job in jobs.items():
-        if job.stage == "00_base":
+        stage = Path(stamp).stem
+        if stage == BASE:
             continue
-        before, waiting = set(), list(plan.needs(job))
-        while waiting:
-            need = waiting.pop()
-            if need not in before:
-                before.add(need)
-                waiting += plan.needs(jobs[need])
-        lab = Lab(job.stage, stage_parameters(job.stage, plan.parameters(job)))
-        assert lab.stage.folder == stamp.with_suffix("")
-        assert {folder.with_suffix(".stamp") for folder in lab.stage.input_folders} <= before
-        if job.stage == "02_training" and lab.parameters.base_steps:
-            assert any(path.name == "00_base.stamp" for path in before)
+        lab = Lab(stage, stage_parameters(stage, job.given))
+        assert stamp_of(lab.stage.folder, plan.home) == stamp
+        earlier = before(stamp, jobs)
+        assert {stamp_of(folder, plan.home) for folder in lab.stage.input_folders} <= earlier
+        if stage == "02_training" and lab.parameters.base_steps:
+            assert any(Path(one).stem == BASE for one in earlier)
 
 
-def test_what_is_planned():
-    plan = PLANS["no base, two retrains"]
-    stages = [job.stage for job in plan.jobs()]
-    assert (
-        "00_base" not in stages
-        and stages.count("07_transfer") == 2
-        and stages.count("08_synthesis") == 1
+@pytest.mark.slow
+def test_every_row_of_the_table_is_a_rule_and_its_stamps_follow_the_grammar(studies):
+    plan, jobs = studies["adapters as well"]
+    rules = {job.rule for job in jobs.values()}
+    bases = {"base", "shared_base", "retraining"}
+    assert rules == {row.short for row in LABS.values()} | bases == set(EXPECTED_SECONDS)
+    for stamp, job in jobs.items():
+        stage = Path(stamp).stem
+        if stage != BASE:
+            p = stage_parameters(stage, job.given)
+            words = p.model_dump() | {"track": "" if p.track == "scratch" else f"{p.track}/"}
+            pattern = stamp_pattern(stage, bool(words.get("retrain")))
+            assert pattern.format(**words) == stamp == stamp_of(lab_folder(stage, p), plan.home)
+
+
+@pytest.mark.slow
+def test_what_is_planned(studies):
+    plan, jobs = studies["no base, two retrains"]
+    stages = [Path(stamp).stem for stamp in jobs]
+    assert BASE not in stages and stages.count("07_transfer") == 2 and stages.count(SYNTHESIS) == 1
+    retrains = {stamp: job for stamp, job in jobs.items() if job.rule == "retraining"}
+    assert sorted(Path(stamp).parts[1] for stamp in retrains) == sorted(
+        ["seed1-retrain1", "seed1-retrain2"] * 2
     )
-    assert [job.run for job in plan.jobs() if job.retrain] == [
-        "seed1-retrain1",
-        "seed1-retrain2",
-    ] * 2
-    assert (
-        sum(job.stage == "00_base" for job in PLANS["smoke"].jobs()) == 3 * 3
-    )  # three families, three seeds
-    job = Job("02_training", "inference", "seed1-retrain2")
-    assert (job.seed, job.retrain) == (1, 2) and Job("07_transfer", "inference", "all").seed is None
-    assert plan.parameters(job)["retrain"] == 2
+    given = retrains["inference/seed1-retrain2/02_training.stamp"].given
+    assert (given["seed"], given["retrain"]) == (1, 2)
+    families = [job for job in studies["smoke"][1].values() if job.rule == "base"]
+    assert len(families) == 3 * 3  # three families, three seeds
 
 
-def test_adapters_share_one_base_and_have_no_retrains_but_each_other():
-    jobs = PLANS["adapters as well"].jobs()
-    assert [
-        job.run for job in jobs if job.stage == "00_base" and job.task == "shared-base-llama"
-    ] == [f"seed{SEEDS[0]}"]
-    assert {job.track for job in jobs if job.retrain} == {"scratch"}
-    assert (
-        sum(job.track == "lora" for job in jobs) == 2 * (2 * 6 + 1) + 1
-    )  # tasks, seeds and labs, transfer, synthesis
-    given = Plan(preset="smoke", tracks=["lora"], settings={"architecture": "gpt2"})
-    assert {job.task for job in given.jobs() if job.stage == "00_base"} == {"shared-base-gpt2"}
+@pytest.mark.slow
+def test_adapters_share_one_base_and_have_no_retrains_but_each_other(studies):
+    plan, jobs = studies["adapters as well"]
+    shared = [stamp for stamp in jobs if stamp.startswith("shared-base-llama/")]
+    assert shared == [f"shared-base-llama/seed{SEEDS[0]}/{BASE}.stamp"]
+    assert jobs[shared[0]].rule == "shared_base" and jobs[shared[0]].given["track"] == "lora"
+    assert not [s for s, job in jobs.items() if job.rule == "retraining" and s.startswith("lora")]
+    # tasks, seeds and labs, transfer, synthesis
+    assert sum(stamp.startswith("lora/") for stamp in jobs) == 2 * (2 * 6 + 1) + 1
+    given = Plan("smoke", ["inference"], [6], tracks=["lora"], settings={"architecture": "gpt2"})
+    wildcards = {"track": "lora/", "task": "inference", "seed": "6"}
+    needs = given.reads("02_training")(wildcards)
+    assert f"shared-base-gpt2/seed{SEEDS[0]}/{BASE}.stamp" in needs
 
 
 def test_a_base_model_that_is_not_there_ends_at_once(capsys):
@@ -284,42 +363,87 @@ def test_settings_reach_the_labs_that_take_them():
     plan = Plan(
         preset="smoke", tasks=["inference"], seeds=[0], settings={"site": "ln_2", "n_layer": 3}
     )
-    given = {job.stage: plan.parameters(job) for job in plan.jobs()}
+    given = {stage: plan.parameters(stage, "inference", "scratch", 0) for stage in labs_of("run")}
+    base = json.loads(plan.base_given({"base": "inference-base", "seed": "0"}))
     assert (
         given["06_intervention"]["site"] == given["04_differentiation"]["site"] == "ln_2"
         and "site" not in given["02_training"]
     )
     assert (
-        given["02_training"]["n_layer"] == given["00_base"]["n_layer"] == 3
+        "site" not in given["09_confounds"]
+    )  # it reads the residual stream, whatever the others do
+    assert (
+        given["02_training"]["n_layer"] == base["n_layer"] == 3
         and "n_layer" not in given["01_dataset_design"]
     )
 
 
 @each_plan
-def test_a_plan_survives_json(plan):
-    again = Plan.from_json(plan.to_json())
-    assert again == plan and [again.command(job) for job in again.jobs()] == [
-        plan.command(job) for job in plan.jobs()
-    ]
+def test_a_plan_survives_json_and_the_words_of_a_command_line(name):
+    plan = PLANS[name]
+    again = Plan.of(json.loads(plan.to_json()))
+    assert again == plan and list(again.studied.values()) == list(plan.studied.values())
+    # `--config` takes every value for a text
+    words = {"seeds": [str(seed) for seed in plan.seeds]}
+    words["settings"] = {name: str(value) for name, value in plan.settings.items()}
+    assert Plan.of(json.loads(plan.to_json()) | words) == plan
+    with pytest.raises(ParameterError, match="'seed' is not part of a plan; it has preset"):
+        Plan.of({"seed": 1})
 
 
-def test_sources_exist_and_name_the_notebook_and_the_modules():
-    plan = PLANS["one task, one seed"]
-    for job in plan.jobs():
-        files = plan.sources(job)
-        assert all(path.is_file() for path in files)
-        assert job.stage == "00_base" or f"{job.stage}.ipynb" in {path.name for path in files}
-    assert "sweep.py" in {
-        path.name for path in plan.sources(Job("06_intervention", "inference", "seed4"))
-    }
-    assert [
-        stage
-        for stage in per_run("scratch")
-        if "ledger.py" in {path.name for path in plan.sources(Job(stage, "inference", "seed4"))}
-    ] == []
-    assert {"ledger.py", "figures_ledger.py"} <= {
-        path.name for path in plan.sources(Job("08_synthesis", "study", "all"))
-    }
+@pytest.mark.slow
+def test_sources_exist_and_name_the_notebook_and_the_modules(studies):
+    plan, jobs = studies["one task, one seed"]
+
+    def of(rule):
+        (found,) = [job.sources for job in jobs.values() if job.rule == rule]
+        return {Path(path).name for path in found} | {"/".join(Path(p).parts[-2:]) for p in found}
+
+    for stamp, job in jobs.items():
+        assert all(Path(path).is_file() for path in job.sources)
+        assert "presets/smoke.yaml" in of(job.rule) and "pipeline/notebook.py" in of(job.rule)
+        assert job.rule in ("base", "retraining") or f"{Path(stamp).stem}.ipynb" in of(job.rule)
+    assert {"steering/engine.py", "figures/intervention.py"} <= of("intervention")
+    assert [s for s in labs_of("run") if "ledger.py" in of(LABS[s].short)] == []
+    assert {"claims/ledger.py", "figures/synthesis.py"} <= of("synthesis")
+
+
+def test_the_longest_chains_come_first():
+    order = ["01_dataset_design", "02_training", "03_pairs", "04_differentiation", SYNTHESIS]
+    waits = [urgency(stage) for stage in order]
+    assert waits == sorted(waits, reverse=True) and waits[-1] == 0
+    assert urgency("06_intervention") > urgency("05_prediction")
+
+
+# -- Snakemake's own words ---------------------------------------------------------------------------
+def edges(dot: str) -> set[tuple[str, str]]:
+    """Pairs of rules of a graph in the dot language."""
+    names = dict(re.findall(r'^\s*(\d+)\[label = "(\w+)"', dot, re.M))
+    return {(names[a], names[b]) for a, b in re.findall(r"^\s*(\d+) -> (\d+)", dot, re.M)}
+
+
+def reduced(graph: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Without the arrows that follow from others, as `tred` draws it."""
+
+    def leads(start, end, without):
+        return any(
+            b == end or leads(b, end, without) for a, b in graph if a == start and (a, b) != without
+        )
+
+    return {edge for edge in graph if not leads(*edge, edge)}
+
+
+@pytest.mark.slow
+def test_the_picture_in_the_book_shows_the_rules_of_today(tmp_path):
+    words = ["tasks=[inference]", "seeds=[6]", "tracks=[scratch, lora]", f"runs={tmp_path}"]
+    graph = edges(snakemake("--rulegraph", "--config", *words))
+    assert {("training", "pairs"), ("dataset_design", "intervention")} <= graph
+    svg = (ROOT / "book" / "_static" / "figures" / "rulegraph.svg").read_text()
+    group = r'<g id="\w+" class="node">\s*<title>(\d+)</title>.*?<text[^>]*>(\w+)</text>'
+    names = dict(re.findall(group, svg, re.S))
+    assert set(names.values()) == {rule for edge in graph for rule in edge}, "run `make rulegraph`"
+    drawn = re.findall(r"<title>(\d+)&#45;&gt;(\d+)</title>", svg)
+    assert {(names[a], names[b]) for a, b in drawn} == reduced(graph), "run `make rulegraph`"
 
 
 @pytest.mark.parametrize(
@@ -339,10 +463,7 @@ def test_a_plan_checks_itself(given):
 
 def test_the_time_left_goes_by_what_was_timed():
     # one kind was timed and took twice what was expected: so will the others
-    assert _time_left({"02_training": 2}, {"02_training": [30.0, 50.0]}, jobs=1) == pytest.approx(
-        80
-    )
-    from memgen.stages import EXPECTED_SECONDS as expected
-
-    left = _time_left({"03_pairs": 3}, {"02_training": [2 * expected["02_training"]]}, jobs=2)
-    assert left == pytest.approx(3 * 2 * expected["03_pairs"] / 2)
+    assert time_left({"training": 2}, {"training": [30.0, 50.0]}, cores=1) == pytest.approx(80)
+    expected = EXPECTED_SECONDS
+    left = time_left({"pairs": 3}, {"training": [2 * expected["training"]]}, cores=2)
+    assert left == pytest.approx(3 * 2 * expected["pairs"] / 2)

@@ -6,8 +6,9 @@ import copy
 
 import pytest
 
-from memgen.pipeline.reference import TOLERANCE, compare, key_numbers, main, record, reference_file
-from memgen.stages import PER_SEED
+from memgen.pipeline.cli import main
+from memgen.pipeline.reference import TOLERANCE, compare, key_numbers, record, reference_file
+from memgen.stages import labs_of
 from memgen.store.files import read_json, write_json
 
 
@@ -42,7 +43,7 @@ def home(tmp_path):
             {"versions": {"torch": "2"}, "machine": {"cores": 2}, "parameters": {}},
         )
         for seed in (0, 1):
-            for stage in PER_SEED:
+            for stage in labs_of("run", "lora"):
                 (folder / "inference" / f"seed{seed}" / stage).mkdir(parents=True)
                 write_json(
                     folder / "inference" / f"seed{seed}" / stage / "result.json",
@@ -87,21 +88,26 @@ def test_what_differs_is_named(home, tmp_path):
 
 def test_the_command(home, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(
-        "memgen.verify.reference_file",
+        "memgen.pipeline.reference.reference_file",
         lambda preset: tmp_path / "reference" / preset / "key_numbers.json",
     )
     arguments = ["--runs", str(home.parent)]
     assert (
-        main(["check", *arguments]) == 1
+        main(["verify", "check", *arguments]) == 1
         and "key_numbers.json is missing" in capsys.readouterr().err
     )
-    assert main(["record", *arguments]) == 0 and main(["check", *arguments]) == 0
+    assert (
+        main(["verify", "record", *arguments]) == 0 and main(["verify", "check", *arguments]) == 0
+    )
     assert "verdicts that changed: 0" in capsys.readouterr().out
     result = home / "study" / "all" / "08_synthesis" / "result.json"
     write_json(result, read_json(result) | {"claims": [{"id": "dual", "verdict": "inconclusive"}]})
-    assert main(["check", *arguments]) == 1 and "'dual' is inconclusive" in capsys.readouterr().out
     assert (
-        main(["check", "--runs", str(tmp_path / "nowhere")]) == 1
+        main(["verify", "check", *arguments]) == 1
+        and "'dual' is inconclusive" in capsys.readouterr().out
+    )
+    assert (
+        main(["verify", "check", "--runs", str(tmp_path / "nowhere")]) == 1
         and "holds no finished study" in capsys.readouterr().err
     )
 

@@ -4,12 +4,15 @@ passed.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from memgen.errors import ArtifactError
 from memgen.figures.scale import against_size, describe
-from memgen.pipeline.scale import SIZES, TASKS, collect, main, plan_of
+from memgen.pipeline.cli import main
+from memgen.pipeline.scale import SIZES, TASKS, collect, plan_of
 from memgen.store.files import write_json
 
 
@@ -24,8 +27,8 @@ def test_every_size_is_a_study_of_its_own_with_the_same_recipe():
     plans = [
         plan_of(width, depth, [6], "runs") for width, depth in SIZES
     ]  # the plan validates: heads divide every width
-    assert {job.stage for job in plans[0].jobs()} == {
-        "00_base",
+    stamps = [Path(stamp) for stamp in plans[0].studied]
+    assert {stamp.stem for stamp in stamps} == {
         "01_dataset_design",
         "02_training",
         "03_pairs",
@@ -33,11 +36,14 @@ def test_every_size_is_a_study_of_its_own_with_the_same_recipe():
         "05_prediction",
         "06_intervention",
     }
-    assert {job.task for job in plans[0].jobs()} == {*TASKS, "arithmetic-base"}
-    training = [
-        next(plan.parameters(job) for job in plan.jobs() if job.stage == "02_training")
-        for plan in plans
-    ]
+    assert {stamp.parts[0] for stamp in stamps} == {*TASKS}
+    needs = plans[0].reads("02_training")({"track": "", "task": TASKS[0], "seed": "6"})
+    assert "arithmetic-base/seed6/00_base.stamp" in needs
+    assert {Path(stamp).stem for stamp in plans[0].targets()} == {
+        "05_prediction",
+        "06_intervention",
+    }
+    training = [plan.parameters("02_training", TASKS[0], "scratch", 6) for plan in plans]
     assert [(t["n_embd"], t["n_layer"]) for t in training] == list(SIZES)
     differ = {"n_embd", "n_layer", "n_head", "runs"}
     assert all(
@@ -99,13 +105,13 @@ def test_a_run_that_did_not_pass_is_a_row_too(runs):
 
 
 def test_the_command_writes_the_table_and_how_it_was_made(runs, capsys):
-    assert main(["collect", "--runs", str(runs), "--out", str(runs / "out")]) == 0
+    assert main(["scale", "collect", "--runs", str(runs), "--out", str(runs / "out")]) == 0
     table = pd.read_csv(runs / "out" / "results.csv")
     assert len(table) == 2 and 'SEEDS=\\"6 7\\"' in (runs / "out" / "about.json").read_text()
     assert "2 runs, 1 passed" in capsys.readouterr().out
     assert "tagged, width 64, depth 4: largest |rho| 0.60" in describe(table)
     against_size(table).figure.savefig(runs / "scale.png")
     assert (
-        main(["run", "--sizes", "1x1"]) == 1
+        main(["scale", "run", "--sizes", "1x1"]) == 1
         and "size '1x1' is unknown; choose from 64x4" in capsys.readouterr().err
     )

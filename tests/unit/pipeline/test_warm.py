@@ -4,6 +4,7 @@ signals, status, and its end.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from memgen.pipeline import warm
-from memgen.pipeline.plan import FORK
+from memgen.pipeline.warm import FORK, PRELOADED
+from memgen.stages import LABS
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="forked processes are used on Linux only"
@@ -44,7 +46,8 @@ def server(tmp_path_factory):
         [
             sys.executable,
             "-c",
-            f"import memgen.warm; memgen.warm.serve({str(path)!r}, ('memgen.errors',))",
+            "from memgen.pipeline.warm import serve;"
+            f" serve({str(path)!r}, ('memgen.errors', 'memgen.nothing'))",
         ],
         stdin=subprocess.PIPE,
     )
@@ -78,6 +81,12 @@ def test_a_fork_has_what_its_caller_has(server):
         f'[["say", "two words"], "{Path(server[0]).resolve()}", "blue"]',
     ]
     assert error == "problem\n" and process.returncode == 0
+
+
+def test_what_is_imported_ahead_is_there():
+    """A name that is no module would only cost time, in silence."""
+    labs = [f"memgen.{room}.{row.short}" for row in LABS.values() for room in ("labs", "figures")]
+    assert all(importlib.util.find_spec(name) for name in [*PRELOADED, *labs])
 
 
 @pytest.mark.parametrize(
