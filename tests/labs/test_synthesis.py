@@ -9,15 +9,21 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from memgen.claims.evidence import CONTROLS, input_folders, later_share, read_evidence, read_results
+from memgen.claims.evidence import Evidence, later_share, read_evidence, read_results
 from memgen.claims.ledger import judge_all
+from memgen.claims.pooled import describe, pooled_steering, strongest
 from memgen.claims.quantities import main_numbers
 from memgen.config.analyses import SynthesisParameters
 from memgen.errors import ArtifactError
-from memgen.labs.synthesis import describe, headline, overview, pooled_steering
+from memgen.figures.synthesis import forest, formats, gate, main_finding
+from memgen.labs.synthesis import claims_table, headline, mean_auc, numbers_table, overview
 from memgen.presets import stage_parameters
-from memgen.stages import EVIDENCE
+from memgen.stages import labs_of
+from memgen.steering.controls import CONTROLS
 from memgen.store.files import write_json
+from memgen.store.folders import input_folders
+from memgen.store.reader import FinishedStage
+from memgen.terms import DIRECTIONS, INCONCLUSIVE, SUPPORTED
 
 
 def steered(success: float, control: float, n: int = 200) -> dict:
@@ -97,17 +103,66 @@ def test_the_overview_has_a_row_a_run_and_the_strongest_control():
     assert (table.m2g_control == 0.3).all() and (table.m2g_control_name == "random_neurons").all()
 
 
+def test_the_strongest_control_is_chosen_after_pooling_and_is_no_rephrasing():
+    """In each seed another control is the strongest; the third is it over both."""
+    found = results("inference")
+    rates = {"low_rho": (0.6, 0.0), "permuted": (0.0, 0.5), "random_sign": (0.4, 0.4)}
+    for k in (0, 1):
+        one = steered(0.9, 0.0) | {"rephrase_floor": 0.95}
+        one["controls"] = {name: by_seed[k] for name, by_seed in rates.items()}
+        found["inference"][k] = seed(intervention__m2g=one)
+    row = strongest(pooled_steering(found), "inference", "m2g")
+    assert (row.kind, row.rate, row.n) == ("random_sign", 0.4, 2000) and row.low < 0.4 < row.high
+    assert set(overview(found).m2g_control_name) == {"low_rho", "permuted"}  # in single seeds
+
+
+def said(found: dict, verdict: str) -> tuple[str, dict]:
+    """The headline of these results where the ledger says so of the format."""
+    evidence = Evidence(found, *[pd.DataFrame()] * 4, later={})
+    claims = [{"id": "format", "cases": {"arithmetic": {"verdict": verdict}}}]
+    return headline(evidence, claims)
+
+
 def test_the_main_finding_is_told_in_its_numbers():
     both = results("arithmetic-tagged", "arithmetic-matched")
     for k in (0, 1):
         both["arithmetic-matched"][k] = seed(intervention__m2g=steered(0.4, 0.3))
-    text, number = headline(both)
+    text, number = said(both, SUPPORTED)
     assert "90%" in text and "40%" in text and "format of the answer" in text
     assert (number["rate"], number["n"], number["control"]) == (0.9, 400, 0.3)
-    assert "arithmetic-matched" in describe(
-        pooled_steering(both), overview(both).groupby("task").auc.mean()
-    )
-    assert "format" not in headline(results("inference"))[0]
+    assert "arithmetic-matched" in describe(pooled_steering(both), mean_auc(overview(both)))
+    assert "format" not in said(results("inference"), SUPPORTED)[0]
+
+
+def test_the_headline_says_of_the_format_what_the_ledger_says():
+    """Rates far apart decide nothing."""
+    both = results("arithmetic-tagged", "arithmetic-matched")
+    for k in (0, 1):
+        both["arithmetic-matched"][k] = seed(intervention__m2g=steered(0.1, 0.05))
+    text, _ = said(both, INCONCLUSIVE)
+    assert "10%" in text and "format" not in text
+
+
+def test_figures_say_what_they_show():
+    both = results("arithmetic-tagged", "arithmetic-matched")
+    table, known = overview(both), {"value": 0.5, "low": 0.4, "high": None}
+    numbers = {task: dict.fromkeys((*DIRECTIONS, "auc"), known) for task in both}
+    numbers["arithmetic-matched"]["auc"] = dict.fromkeys(known)
+    claim = {"name": "steering", "evidence": "inference 0.30.", "above": True, "threshold": 0.0}
+    case = {"effect": 0.3, "interval": [None, None], "verdict": INCONCLUSIVE}
+    drawn = {
+        "main-finding": main_finding(pooled_steering(both), mean_auc(table)),
+        "gate": gate(table),
+        "format": formats(numbers, ["arithmetic"]),
+        "ledger": forest([claim | {"cases": {"inference": case}}, claim | {"cases": {}}]),
+    }
+    assert {one.name for one in drawn.values()} == set(drawn)
+    assert "arithmetic-tagged seed 1: memory 0.40, rule 0.50" in drawn["gate"].alt
+    assert "arithmetic m2g: 0.50 against 0.50" in drawn["format"].alt
+    assert "auc: 0.50 against undefined" in drawn["format"].alt
+    assert drawn["ledger"].alt.endswith("steering: inference 0.30. steering: inference 0.30.")
+    assert drawn["main-finding"].alt == describe(pooled_steering(both), mean_auc(table))
+    assert all(one.caption.endswith(".") for one in drawn.values())
 
 
 def test_results_are_read_by_task_and_seed(tmp_path):
@@ -118,7 +173,7 @@ def test_results_are_read_by_task_and_seed(tmp_path):
     assert isinstance(p, SynthesisParameters)
     with pytest.raises(ArtifactError, match="result.json is missing"):
         read_results(p)
-    for folder in input_folders(p):
+    for folder in input_folders("08_synthesis", p):
         folder.mkdir(parents=True)
         (folder / "result.json").write_text(f'{{"from": "{folder.parent.name}"}}')
     found = read_results(p)
@@ -138,7 +193,7 @@ def runs(tmp_path):
         "08_synthesis",
         {"preset": "smoke", "runs": str(tmp_path), "seeds": [0, 2], "tasks": ["inference"]},
     )
-    for folder in input_folders(p):
+    for folder in input_folders("08_synthesis", p):
         folder.mkdir(parents=True)
         write_json(
             folder / "result.json",
@@ -161,10 +216,9 @@ def runs(tmp_path):
                 folder / "answered.parquet"
             )
         elif folder.name == "04_differentiation":
-            save_file(
-                {"rho.resid_post": np.array([[0.1] * 10, [0.9] * 10, [0.2] * 10])},
-                folder / "arrays.safetensors",
-            )
+            rho = np.array([[0.1] * 10, [0.9] * 10, [0.2] * 10])
+            maps = {"rho.resid_post": rho, "nmd.resid_post": rho}
+            save_file(maps, folder / "arrays.safetensors")
         elif folder.name == "05_prediction":
             pd.DataFrame(
                 {
@@ -207,7 +261,7 @@ def runs(tmp_path):
 
 
 def test_the_ledger_reads_test_keys_and_counts_by_key(runs):
-    found = read_evidence(runs, read_results(runs))
+    found = read_evidence(runs)
     assert found.tasks == ["inference"] and set(found.behaviors.key) == {
         "a",
         "b",
@@ -228,18 +282,21 @@ def test_the_ledger_reads_test_keys_and_counts_by_key(runs):
 
 
 def test_the_later_half_of_an_even_number_of_layers(tmp_path):
+    def share(rho: np.ndarray) -> float:
+        arrays = {"rho.mlp_out": rho, "nmd.mlp_out": rho}
+        save_file(arrays, tmp_path / "arrays.safetensors")
+        return later_share(FinishedStage(tmp_path))
+
     write_json(tmp_path / "result.json", {"site": "mlp_out"})
     rho = np.zeros((4, 10))
     rho[0, 0], rho[2, 1] = 0.5, -0.9  # the top 5 % are two neurons
-    save_file({"rho.mlp_out": rho}, tmp_path / "arrays.safetensors")
-    assert later_share(tmp_path) == 0.5
+    assert share(rho) == 0.5
     rho[3, 3], rho[0, 0] = 0.6, 0.0
-    save_file({"rho.mlp_out": rho}, tmp_path / "arrays.safetensors")
-    assert later_share(tmp_path) == 1.0
+    assert share(rho) == 1.0
 
 
 def test_claims_come_from_the_files(runs):
-    found = {claim["id"]: claim for claim in judge_all(read_evidence(runs, read_results(runs)))}
+    found = {claim["id"]: claim for claim in judge_all(read_evidence(runs))}
     assert found["steer_m2g"]["verdict"] == "supported" and found["steer_m2g"]["n"] == 8
     assert (
         found["predictable"]["effect"] == 1.0
@@ -247,7 +304,7 @@ def test_claims_come_from_the_files(runs):
         and found["stranger"]["cases"]["inference"]["n"] == 8
     )
     assert found["instruction"]["verdict"] == found["before_answer"]["verdict"] == "inconclusive"
-    numbers = main_numbers(read_evidence(runs, read_results(runs)))["inference"]
+    numbers = main_numbers(read_evidence(runs))["inference"]
     assert {name: x["value"] for name, x in numbers.items()} == {
         "memory": 0.5,
         "rule": 0.25,
@@ -266,9 +323,18 @@ def test_claims_come_from_the_files(runs):
 
 
 def test_the_evidence_labs_belong_to_the_track_from_scratch(runs):
-    from memgen.pipeline.plan import per_run
-
-    assert set(EVIDENCE) <= {folder.name for folder in input_folders(runs)}
+    labs = set(labs_of("run", "scratch")) - set(labs_of("run", "lora"))
+    assert labs == {"09_confounds", "10_ablations", "11_open_points"}
+    assert labs <= {folder.name for folder in input_folders("08_synthesis", runs)}
     adapters = runs.model_copy(update={"track": "lora"})
-    assert not set(EVIDENCE) & {folder.name for folder in input_folders(adapters)}
-    assert set(per_run("scratch")) - set(per_run("lora")) == set(EVIDENCE)
+    assert not labs & {folder.name for folder in input_folders("08_synthesis", adapters)}
+
+
+def test_tables_for_the_page_have_a_row_per_number_and_claim(runs):
+    evidence = read_evidence(runs)
+    claims = judge_all(evidence)
+    numbers = numbers_table(main_numbers(evidence))
+    assert list(numbers.quantity) == ["memory", "rule", "auc", "m2g", "g2m"]
+    shown = claims_table(claims)
+    assert list(shown.verdict) == [claim["verdict"] for claim in claims]
+    assert list(shown)[0] == "claim" and list(shown)[-1] == "effect and interval by task"
