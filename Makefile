@@ -67,10 +67,10 @@ lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inferen
 	@echo "executed: $(OUT)/$(LAB).ipynb"
 
 test: $(READY) browser ## every test, all labs in preset smoke and that book included
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --cov
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov
 
 quick: $(READY) ## the tests of a minute: no study, no book, nothing slow
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) -m "not slow" tests/unit tests/test_house.py
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not slow" tests/unit tests/test_house.py
 
 mutation: $(READY) ## break stats, neurons and steering on purpose: do the tests notice? An hour or more
 	@$(BIN)/python -m mutmut run --max-children $(JOBS); $(BIN)/python tests/mutation/survivors.py
