@@ -1,7 +1,7 @@
 """What the theme's markup lacks for a screen reader, mended in the finished pages.
 
 These elements come from templates of pydata-sphinx-theme, docutils and Jupyter Book that offer no
-setting for them. `tests/book/test_accessibility.py` runs axe-core on the result and names whatever
+setting for them. `tests/press/test_accessibility.py` runs axe-core on the result and names whatever
 a new version brings.
 """
 

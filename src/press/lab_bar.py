@@ -174,9 +174,8 @@ def _parameter_table(rows: list[dict], lab: ExecutedLab) -> str:
         used = html.escape(row["used"]) + (" <strong>(changed)</strong>" if row["changed"] else "")
         values = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(row["values"], quote=False))
         body.append(
-            f"<tr{mark}><th"
-            f' scope="row"><code>{row["name"]}</code></th><td>{used}</td><td>{html.escape(row["preset"])}</td>'
-            f"<td>{html.escape(row['meaning'])}; {values}</td></tr>"
+            f'<tr{mark}><th scope="row"><code>{row["name"]}</code></th><td>{used}</td>'
+            f"<td>{html.escape(row['preset'])}</td><td>{html.escape(row['meaning'])}; {values}</td></tr>"
         )
     head = (
         '<tr><th scope="col">parameter</th><th scope="col">used here</th><th scope="col">preset'

@@ -127,7 +127,7 @@ class MadeUp:
             "other": self.near(0.05),
             "n": n,
             "controls": controls,
-            "control_n": {c: 5 * n for c in CONTROLS},
+            "control_n": dict.fromkeys(CONTROLS, 5 * n),
             "rephrase_floor": self.near(0.1),
             "rephrase_n": 4 * n,
             "free_accuracy_after": self.near(0.9),
@@ -212,7 +212,7 @@ class MadeUp:
         models = ["seed 0", "seed 0, retrain 1", "seed 1"]
         square = [[self.near(0.8 if i == j else 0.3) for j in range(3)] for i in range(3)]
         column = [[self.near(0.5)] for _ in self.tasks]
-        own, across = {d: square for d in DIRECTIONS}, {d: column for d in DIRECTIONS}
+        own, across = dict.fromkeys(DIRECTIONS, square), dict.fromkeys(DIRECTIONS, column)
         return {
             "retrain": {
                 "sources": models,
@@ -235,7 +235,7 @@ class MadeUp:
     def verdicts(self, claim: str) -> dict[str, str]:
         """One claim is supported, one was not tested, all others are contradicted on every task."""
         return {"steer_m2g": {"inference": "supported"}, "retrain": {}}.get(
-            claim, {task: "contradicted" for task in self.tasks}
+            claim, dict.fromkeys(self.tasks, "contradicted")
         )
 
     def synthesis(self) -> dict:
@@ -256,7 +256,7 @@ class MadeUp:
                 "Shifting a tenth of the coordinates turns most memorized answers into computed ones."
             ),
             "headline_number": number | {"control_name": "random_neurons"},
-            "over_keys": {task: {name: over_keys for name in names} for task in self.tasks},
+            "over_keys": {task: dict.fromkeys(names, over_keys) for task in self.tasks},
             "claims": [claim(known, self.verdicts(known.id)) for known in CLAIMS],
         }
 

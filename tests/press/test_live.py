@@ -18,7 +18,6 @@ from memgen.models.build import build_model, save_model
 from memgen.models.tokenizer import build_tokenizer
 from memgen.store.files import sha256, write_json
 from press import build, live
-from press.errors import BookError
 from press.live import export_models
 
 LAYERS, WIDTH = 2, 12
@@ -345,7 +344,7 @@ def test_the_book_of_such_a_run_is_not_built(tmp_path, run):
         ] == [3]
     (run / "05_prediction" / "probe.safetensors").unlink()
     seal(run / "05_prediction")
-    with pytest.raises(BookError, match="run lab 05_prediction again"):
+    with pytest.raises(ArtifactError, match="run lab 05_prediction again"):
         build.stage_live(SimpleNamespace(every=[own]), tmp_path / "source")
 
 

@@ -341,8 +341,9 @@ def test_a_quiz_tells_only_when_asked(tmp_path, entries):
         f' src="{script}"></script><body>{body}'
     )
     ask = """(() => {
-        const question = document.querySelectorAll('.quiz fieldset')[1], said = () => question.querySelector('.quiz-said').textContent;
-        const [right, wrong] = question.querySelectorAll('input'), button = question.querySelector('button'), heard = [said()];
+        const question = document.querySelectorAll('.quiz fieldset')[1];
+        const said = () => question.querySelector('.quiz-said').textContent, heard = [said()];
+        const [right, wrong] = question.querySelectorAll('input'), button = question.querySelector('button');
         button.click(); heard.push(said());
         wrong.click(); heard.push(said());
         button.click(); heard.push(said());
