@@ -31,7 +31,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @cache
-def _graph() -> grimp.ImportGraph:
+def import_graph() -> grimp.ImportGraph:
+    """Who imports whom in this package, also inside functions. 0.05 s of work, once per process."""
     return grimp.build_graph(PACKAGE.name, cache_dir=None)
 
 
@@ -40,7 +41,7 @@ def source_files(*modules: str) -> list[Path]:
     inside this package.
     """
     named = {f"{PACKAGE.name}.{module}" for module in modules}
-    found = named.union(*(_graph().find_upstream_modules(module) for module in named))
+    found = named.union(*(import_graph().find_upstream_modules(module) for module in named))
     return [_file(module) for module in sorted(found)]
 
 

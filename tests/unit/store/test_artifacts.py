@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 
 from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, StudyError
-from memgen.store import fingerprint
+from memgen.store import artifacts, fingerprint
 from memgen.store.artifacts import MANIFEST, RESULT, Stage, verify
 from memgen.store.files import write_json
 from memgen.store.fingerprint import code_fingerprint, source_files
@@ -145,20 +146,22 @@ def package(tmp_path, monkeypatch):
     """A package of four modules, `write(name, text)` to change one, `mark(*modules)` its
     fingerprint.
     """
-    folder = tmp_path / "memgen"
+    folder = tmp_path / "house"
     (folder / "tasks").mkdir(parents=True)
-    monkeypatch.setattr(artifacts, "PACKAGE", folder)
+    monkeypatch.setattr(fingerprint, "PACKAGE", folder)
+    monkeypatch.syspath_prepend(tmp_path)
 
     def write(name, text):
         (folder / f"{name}.py").write_text(text)
 
     def mark(*modules):
-        fingerprint._imports.cache_clear()
+        fingerprint.import_graph.cache_clear()
         return code_fingerprint(*modules)
 
+    write("__init__", "")
     write(
         "a",
-        "from .b import x\nfrom memgen.c import y\n\ndef f():\n    from .tasks import T\n    return"
+        "from .b import x\nfrom house.c import y\n\ndef f():\n    from .tasks import T\n    return"
         " 1  # one\n",
     )
     write("b", "x = 1\n")
@@ -167,7 +170,7 @@ def package(tmp_path, monkeypatch):
     write("tasks/__init__", "from .one import T\n")
     write("tasks/one", "T = 1\n")
     yield write, mark
-    fingerprint._imports.cache_clear()
+    fingerprint.import_graph.cache_clear()
 
 
 def test_the_code_fingerprint_ignores_comments_and_layout(package):
@@ -177,12 +180,13 @@ def test_the_code_fingerprint_ignores_comments_and_layout(package):
     assert mark("a") == before
 
 
-@pytest.mark.parametrize("module", ["a", "b", "c", "tasks/one"])
+@pytest.mark.parametrize("module", ["a", "b", "c", "tasks.one"])
 def test_the_code_fingerprint_sees_changes_in_all_that_is_imported(package, module):
     write, mark = package
     before = mark("a")
-    text = (fingerprint.PACKAGE / f"{module}.py").read_text()
-    write(module, text.replace("1", "2"))
+    name = module.replace(".", "/")
+    text = (fingerprint.PACKAGE / f"{name}.py").read_text()
+    write(name, text.replace("1", "2"))
     assert mark("a") != before
 
 
@@ -194,20 +198,31 @@ def test_the_code_fingerprint_ignores_what_is_not_imported(package):
 
 
 def test_every_import_inside_the_real_package_is_followed():
-    names = {path.stem for path in source_files("intervention")}
+    names = {
+        path.relative_to(fingerprint.PACKAGE).as_posix()
+        for path in source_files("labs.intervention")
+    }
     assert {
-        "intervention",
-        "sweep",
-        "hooks",
-        "sites",
-        "differentiation",
-        "behavior",
-        "arithmetic",
-        "base",
+        "labs/intervention.py",
+        "steering/engine.py",
+        "models/hooks.py",
+        "models/sites.py",
+        "neurons/nmd.py",
+        "tasks/answers.py",
+        "tasks/arithmetic.py",
+        "tasks/base.py",
     } <= names
-    assert "book" not in names
-    assert "sites" in {path.stem for path in source_files("hooks")}
-    assert "intervals" in {path.stem for path in source_files("prediction")}
+    assert not [name for name in names if name.startswith(("figures/", "pipeline/", "claims/"))]
+    assert "sites" in {path.stem for path in source_files("models.hooks")}
+    assert "intervals" in {path.stem for path in source_files("labs.prediction")}
+
+
+def test_the_graph_of_imports_is_cheap():
+    """Every process of a study makes it; it is not kept between them, so it is never out of date."""
+    fingerprint.import_graph.cache_clear()
+    began = time.process_time()
+    code_fingerprint("labs.intervention")
+    assert time.process_time() - began < 0.5
 
 
 # -- damage ----------------------------------------------------------------------------------------
