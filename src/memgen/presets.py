@@ -1,10 +1,10 @@
-"""Validated parameters of every stage, and the presets they take their defaults from.
+"""Presets, and the validated parameters of a stage that take their defaults from one.
 
 A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where a task needs another
 value, a block named after the task (`inference`) or its family (`arithmetic`). On the tracks with a
 shared base the blocks `shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>`
-follow. Precedence, weakest first: the class defaults below, `all`, family, task, shared, track,
-what the caller passes. Code never asks which preset runs.
+follow. Precedence, weakest first: the defaults of the class, `all`, family, task, shared, track, what
+the caller passes. Code never asks which preset runs.
 """
 
 from __future__ import annotations

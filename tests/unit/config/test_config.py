@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
-from memgen import terms
-from memgen.config.analyses import base
+from memgen import presets, terms
+from memgen.config import base
 from memgen.errors import ParameterError
 from memgen.presets import load_preset, split_overrides, stage_parameters
-from memgen.stages import PARAMETER_CLASSES
+from memgen.stages import LABS, PARAMETER_CLASSES
 from memgen.tasks import TASK_NAMES, TASKS
 
 DATASET, TRAINING, STEERING = "01_dataset_design", "02_training", "06_intervention"
@@ -98,9 +99,8 @@ def test_every_field_is_described():
 
 
 def test_site_and_task_names_are_those_of_the_code():
-    from memgen.terms import SITES
-
-    assert terms.SITES == SITES and set(TASK_NAMES) <= set(TASKS)
+    sites = LABS[STEERING].parameters.model_fields["site"].annotation
+    assert set(get_args(sites)) == set(terms.SITES) and set(TASK_NAMES) <= set(TASKS)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def preset(tmp_path, monkeypatch):
     """Write a preset called `mine` with the given text."""
     folder = tmp_path / "notebooks" / "presets"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(config, "ROOT", tmp_path)
+    monkeypatch.setattr(presets, "ROOT", tmp_path)
     return lambda text: (folder / "mine.yaml").write_text(text)
 
 
@@ -184,11 +184,21 @@ def test_parameters_cannot_be_changed_afterwards():
 
 def test_light_modules_start_without_torch():
     """Every notebook waits for what these import."""
-    modules = ["config", "artifacts", "claims", "book", "differentiation", "lab", "study"]
+    modules = [
+        "presets",
+        "store.reader",
+        "claims.ledger",
+        "neurons.nmd",
+        "pipeline.notebook",
+        "pipeline.plan",
+        "pipeline.cli",
+    ]
     code = (
-        f"import importlib, sys\nfor name in {modules}:\n   "
-        " importlib.import_module(f'memgen.{name}')\n    if 'torch' in sys.modules:"
-        " sys.exit(name)"
+        f"import importlib, sys\nfor name in {modules}:\n"
+        "    importlib.import_module(f'memgen.{name}')\n"
+        "    if 'torch' in sys.modules: sys.exit(name)\n"
+        "importlib.import_module('press.build')\n"
+        "if 'torch' in sys.modules: sys.exit('press.build')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=base.ROOT / "src"
