@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import SupportsFloat
+
 import pandas as pd
 
 from memgen.stats.intervals import Bootstrap, number
@@ -16,7 +19,7 @@ def columns(**found: Bootstrap) -> dict[str, float]:
     }
 
 
-def numbers(values) -> list[float | None]:
+def numbers(values: Iterable[SupportsFloat | None]) -> list[float | None]:
     """What a `result.json` can hold: None where a number is undefined."""
     return [number(value) for value in values]
 

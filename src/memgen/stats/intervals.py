@@ -8,11 +8,13 @@ independent units are the keys, so the bootstrap draws keys and takes along all 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 
 NAN = float("nan")
+#: of the rows of arrays; a weighted one takes `weights` [B, n], too, and gives [B] or [B, D]
+Statistic = Callable[..., Any]
 
 
 class Bootstrap(NamedTuple):
@@ -42,7 +44,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return float(interval.low), float(interval.high)
 
 
-def pooled(rates: list[tuple[float, int]]) -> dict:
+def pooled(rates: list[tuple[float, int]]) -> dict[str, float | int]:
     """Rates with their counts, `(rate, n)`, as one rate over all of them: `success`, `low`, `high`
     (Wilson), `n`, and `seeds`, how many rates.
 
@@ -60,7 +62,7 @@ def pooled(rates: list[tuple[float, int]]) -> dict:
 
 
 def bootstrap_by_key(
-    statistic: Callable,
+    statistic: Statistic,
     keys: np.ndarray,
     *arrays: np.ndarray,
     seed: int,
@@ -123,12 +125,13 @@ def bootstrap_by_key(
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean [B] of values [n] under weights [B, n]: a statistic for a weighted bootstrap."""
-    return weights @ values / weights.sum(axis=1)
+    mean: np.ndarray = weights @ values / weights.sum(axis=1)
+    return mean
 
 
-def number(value) -> float | None:
+def number(value: SupportsFloat | None) -> float | None:
     """A float for a `result.json`, or None where it is undefined or not finite."""
-    return None if value is None or not np.isfinite(value) else float(value)
+    return float(value) if value is not None and np.isfinite(float(value)) else None
 
 
 def percentile_interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
@@ -143,7 +146,7 @@ def percentile_interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[fl
 
 
 def interval(
-    statistic, keys: np.ndarray, *arrays: np.ndarray, seed: int, n_resamples: int
+    statistic: Statistic, keys: np.ndarray, *arrays: np.ndarray, seed: int, n_resamples: int
 ) -> Bootstrap:
     """`bootstrap_by_key` of a weighted statistic, and nan where there is no row."""
     if len(keys) == 0:

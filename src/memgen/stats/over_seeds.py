@@ -104,7 +104,8 @@ def over_seeds(values: list[float | None], n: int = 0) -> Effect:
 
 def rate(weights: np.ndarray, wins: np.ndarray, n: np.ndarray) -> np.ndarray:
     """Share of successes [B] over weighted units; nan where none has a prompt. wins, n: [units]."""
-    return weights @ wins / np.where(weights @ n > 0, weights @ n, np.nan)
+    of_prompts: np.ndarray = weights @ wins / np.where(weights @ n > 0, weights @ n, np.nan)
+    return of_prompts
 
 
 def neuron_intervals(

@@ -61,7 +61,8 @@ def discoveries(p: np.ndarray, q: float = 0.05) -> np.ndarray:
     if not 0 < q < 1:
         raise ValueError(f"q must lie between 0 and 1, got {q}")
     refuse_not_finite("p-values", p)
-    return false_discovery_control(p.ravel(), method="bh").reshape(p.shape) <= q
+    adjusted: np.ndarray = false_discovery_control(p.ravel(), method="bh").reshape(p.shape)
+    return adjusted <= q
 
 
 def _sum_by_key(differences: np.ndarray, keys: np.ndarray) -> np.ndarray:

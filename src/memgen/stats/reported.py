@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
-from memgen.stats.intervals import Bootstrap, bootstrap_by_key, number, wilson
+from memgen.stats.intervals import Bootstrap, Statistic, bootstrap_by_key, number, wilson
 
 
-def rate(hits: np.ndarray, name: str = "share") -> dict:
+def rate(hits: np.ndarray, name: str = "share") -> dict[str, Any]:
     """Share of true entries, Wilson's interval and n; None without any."""
     hits = np.asarray(hits).ravel()
     n = len(hits)
     return known_rate(float(hits.mean()) if n else None, n, name)
 
 
-def known_rate(value: float | None, n: int, name: str = "share") -> dict:
+def known_rate(value: float | None, n: int, name: str = "share") -> dict[str, Any]:
     """The same of a rate that was measured on n cases; None where there was none, or no rate."""
-    known = value is not None and n > 0
-    return {
-        name: float(value) if known else None,
-        "interval": list(wilson(round(value * n), n)) if known else None,
-        "n": n if known else 0,
-    }
+    if value is None or n == 0:
+        return {name: None, "interval": None, "n": 0}
+    return {name: float(value), "interval": list(wilson(round(value * n), n)), "n": n}
 
 
-def by_key(statistic, keys: np.ndarray, *arrays: np.ndarray, seed: int) -> dict:
+def by_key(
+    statistic: Statistic, keys: np.ndarray, *arrays: np.ndarray, seed: int
+) -> dict[str, Any]:
     """`value`, bootstrap `interval` over keys, `n` and `n_keys` of a weighted statistic (as in
     `bootstrap_by_key`); None where undefined.
     """
@@ -50,6 +52,6 @@ def shown(value: float | None, form: str = ".2f", none: str = "undefined") -> st
     return none if value is None else format(value, form)
 
 
-def between(pair, form: str = ".2f", none: str = "undefined") -> str:
+def between(pair: Iterable[float | None] | None, form: str = ".2f", none: str = "undefined") -> str:
     """An interval in words: `[0.10, 0.30]`; of None both ends are undefined."""
     return "[" + ", ".join(shown(end, form, none) for end in pair or (None, None)) + "]"

@@ -1,0 +1,61 @@
+"""Numbers as a `result.json` holds them: undefined ones are None, never nan; and the same in words."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from memgen.stats.columns import columns, interval_pairs, numbers
+from memgen.stats.intervals import NAN, Bootstrap, interval, weighted_mean, wilson
+from memgen.stats.reported import between, by_key, ends, known_rate, rate, shown
+
+
+def test_a_rate_has_its_interval_and_n():
+    found = rate(np.array([[True, False], [True, True]]), "success")
+    assert found == {"success": 0.75, "interval": list(wilson(3, 4)), "n": 4}
+    assert known_rate(0.75, 4, "success") == found
+    nothing = {"share": None, "interval": None, "n": 0}
+    assert rate([]) == known_rate(None, 4) == known_rate(0.5, 0) == nothing
+
+
+def test_a_statistic_over_keys_is_none_where_undefined():
+    keys, values = np.repeat(np.arange(6), 3), np.arange(18.0)
+    found = by_key(weighted_mean, keys, values, seed=0)
+    assert found["value"] == 8.5 and (found["n"], found["n_keys"]) == (18, 6)
+    assert found["interval"][0] < 8.5 < found["interval"][1]
+    one = by_key(weighted_mean, keys[:3], values[:3], seed=0)
+    assert one == {"value": 1.0, "interval": None, "n": 3, "n_keys": 1}
+    none = by_key(weighted_mean, keys[:0], values[:0], seed=0)
+    assert none == {"value": None, "interval": None, "n": 0, "n_keys": 0}
+    json.dumps([found, one, none], allow_nan=False)
+
+
+def test_columns_and_back():
+    wide, unknown = Bootstrap(0.5, 0.25, 0.75, 9, 0), Bootstrap(NAN, NAN, NAN, 0, 0)
+    assert ends(wide) == [0.25, 0.75] and ends(unknown) == [None, None]
+    table = pd.DataFrame([columns(auc=wide), columns(auc=unknown)])
+    assert list(table) == ["auc", "auc_low", "auc_high"]
+    assert numbers(table.auc) == [0.5, None]
+    assert interval_pairs(table, "auc") == [[0.25, 0.75], [None, None]]
+    assert numbers([None, np.inf, np.float32(0.5), 2]) == [None, None, 0.5, 2.0]
+
+
+def test_no_row_gives_no_interval():
+    nothing = interval(weighted_mean, np.array([]), np.array([]), seed=0, n_resamples=9)
+    assert np.isnan(nothing[:3]).all() and nothing.n_keys == 0
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (shown(0.256), "0.26"),
+        (shown(None), "undefined"),
+        (shown(None, none="none"), "none"),
+        (shown(0.5, ".0%"), "50%"),
+        (between([0.1, None]), "[0.10, undefined]"),
+        (between(None), "[undefined, undefined]"),
+    ],
+)
+def test_in_words(words, expected):
+    assert words == expected
