@@ -170,7 +170,7 @@ def guessing(table: pd.DataFrame, found: dict) -> Drawing:
                 medianprops={"color": "black", "lw": 2},
             )
     left.set_yticks([1, 0], [f"{text}\n(n={found[kind]['n']})" for kind, text in KIND.items()])
-    left.set(title=f"{found['n_samples']} samples a prompt", ylim=(-0.55, 1.55))
+    left.set(title=f"{found['n_samples']} samples per prompt", ylim=(-0.55, 1.55))
     left.set(xlabel="share of the samples", xticks=[0, 0.5, 1])
     share_axis(left, "x")
     right.set(title="first-token margin", xlabel="nats")

@@ -331,7 +331,7 @@ def accuracy_table(performance: dict) -> pd.DataFrame:
 def answers(r: dict) -> list[str]:
     """What was found, a few lines per direction."""
     lines = []
-    for d, name in (("m2g", "from memory to rule"), ("g2m", "from rule to memory")):
+    for d, name in zip(DIRECTIONS, ("from memory to rule", "from rule to memory")):
         c, b, k = r["clusters"][d], r["binary"][d], r["commitment"][d]
         lines += [
             f"{name}: chosen shift {_share(c['chosen']['success'])}, all {r['clusters']['n_neurons']}"

@@ -320,7 +320,7 @@ def transfer_matrices(
 
 
 def _task_overlap(found: list[dict[str, float]], tasks: list[str]) -> list[list[float]]:
-    """Mean over the seeds, one row a source."""
+    """Mean over the seeds, one row per source."""
     return [
         [float(np.mean([by_source[task] for by_source in found if task in by_source]))]
         for task in tasks

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 
 
 def top_neurons(nmd: np.ndarray, rho: np.ndarray, n: int) -> np.ndarray:
@@ -39,9 +41,6 @@ def cluster(correlations: np.ndarray, n_clusters: int) -> np.ndarray:
     """Average-linkage clusters of neurons by 1 - |correlation|: labels `[n]` from 0, in the order
     in which the neurons come.
     """
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-
     if len(correlations) < 2:
         return np.zeros(len(correlations), dtype=int)
     distance = 1 - np.abs(correlations)

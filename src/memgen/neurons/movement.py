@@ -12,6 +12,7 @@ from memgen.neurons.states import hidden_states
 from memgen.stats.columns import columns, interval_pairs, numbers
 from memgen.stats.intervals import interval, weighted_mean
 from memgen.tasks.dataset import spread
+from memgen.terms import GENERALIZATION, MEMORIZATION
 
 PAIR_KINDS = {
     "flip": ("flip",),
@@ -25,7 +26,7 @@ def context(
     model, tokenizer, answered: pd.DataFrame, p: ConfoundsParameters
 ) -> tuple[dict, pd.DataFrame]:
     """How far pairs of test keys move along the direction of the train flip pairs, at most
-    `n_prompts` prompts a kind of pair.
+    `n_prompts` prompts per kind of pair.
     """
     limit = max(1, p.n_prompts // 2)
     train, test = (
@@ -42,8 +43,8 @@ def context(
     fit = spread(flips(train), limit)
     found = {
         "flip": flips(test),
-        "memory": same_behavior(test, "memorization"),
-        "rule": same_behavior(test, "generalization"),
+        "memory": same_behavior(test, MEMORIZATION),
+        "rule": same_behavior(test, GENERALIZATION),
     }
     found = {kind: spread(pairs, limit) for kind, pairs in found.items()}
     table = movement(

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from memgen.neurons.probes import N_FOLDS, Examples
 from memgen.stats.auc import roc_auc
@@ -72,8 +76,6 @@ def fold_numbers(labels: np.ndarray, keys: np.ndarray, seed: int, by_key: bool) 
     """The fold `[n]` each prompt is held out in: whole keys, or prompts at random, the same number
     of folds; -1 throughout for fewer than two keys.
     """
-    from sklearn.model_selection import GroupKFold, KFold
-
     n_folds, found = min(N_FOLDS, len(np.unique(keys))), np.full(len(keys), -1)
     if n_folds < 2:
         return found
@@ -87,10 +89,6 @@ def held_out_scores(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.
     """Log odds `[n]` of a standardised logistic regression that never saw the row's fold, for x
     `[n, d]`; nan where the rest shows one behaviour.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     scores = np.full(len(labels), np.nan)
     for fold in np.unique(folds[folds >= 0]):
         held = folds == fold

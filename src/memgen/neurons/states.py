@@ -13,7 +13,7 @@ from memgen.models.hooks import capture
 from memgen.neurons.pairs import flips
 from memgen.neurons.probes import Examples
 from memgen.tasks.dataset import spread
-from memgen.terms import SITES
+from memgen.terms import GENERALIZATION, OTHER, SITES
 
 
 def different_prompts(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
@@ -27,13 +27,13 @@ def labelled(answered: pd.DataFrame, split: str, limit: int) -> pd.DataFrame:
     evenly over the keys.
     """
     return different_prompts(
-        answered[(answered.split == split) & (answered.behavior != "other")], limit
+        answered[(answered.split == split) & (answered.behavior != OTHER)], limit
     )
 
 
 def is_rule(rows: pd.DataFrame) -> np.ndarray:
     """Labels `[n]`: 1 generalization, 0 memorization."""
-    return (rows.behavior == "generalization").to_numpy().astype(int)
+    return (rows.behavior == GENERALIZATION).to_numpy().astype(int)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def group_shift(neurons: np.ndarray, nmd: np.ndarray, rho: np.ndarray, norm: flo
 def groups_to_steer(
     neurons: np.ndarray, labels: np.ndarray, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """One row a group: `kind`, `name`, `members` (positions in `neurons`; None: the shift that lab
+    """One row per group: `kind`, `name`, `members` (positions in `neurons`; None: the shift that lab
     06 chose).
 
     All together, every cluster, beside it `N_RANDOM` random groups of its size (of the same name,

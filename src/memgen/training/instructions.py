@@ -24,12 +24,15 @@ from memgen.config.analyses import OpenPointsParameters
 from memgen.config.training import TrainingParameters
 from memgen.errors import ArtifactError
 from memgen.tasks.dataset import spread
+from memgen.terms import DIRECTIONS
 from memgen.training.batches import Mixture, Pool, encode, same_length
 from memgen.training.loop import Recipe, Trainer
 
 RECALL, RULE = "<recall>", "<rule>"
-INSTRUCTION = {"m2g": RULE, "g2m": RECALL}  # which asks for the behaviour that steering drives to
-OPPOSITE = {"m2g": RECALL, "g2m": RULE}
+INSTRUCTION = dict(
+    zip(DIRECTIONS, (RULE, RECALL))
+)  # which asks for the behaviour that steering drives to
+OPPOSITE = dict(zip(DIRECTIONS, (RECALL, RULE)))
 
 
 @dataclass(frozen=True)
