@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from memgen.stages import LABS
+from press.prose import changelog
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
@@ -231,3 +232,9 @@ def test_hooks_before_a_commit_need_no_network():
     assert [repo["repo"] for repo in hooks["repos"]] == ["local"]
     ids = {hook["id"] for hook in hooks["repos"][0]["hooks"]}
     assert {"ruff-check", "ruff-format", "nbstripout", "import-linter"} <= ids
+
+
+def test_the_changelog_is_the_books_page_of_changes():
+    assert (ROOT / "book" / "changelog.md").read_text("utf8") == "{{ changelog() }}\n"
+    links = re.findall(r"\]\((?!https)([^)]+)\)", changelog(ROOT))
+    assert links and all((ROOT / "book" / link).is_file() for link in links)

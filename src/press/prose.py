@@ -102,6 +102,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
         | {
             "parameters": parameter_reference,
             "choices": choices_reference,
+            "changelog": lambda: changelog(root),
             "citation": lambda: citation(root),
             "bibtex": lambda key: bibtex(source, key),
             "paper": lambda: paper_results(root),
@@ -207,6 +208,12 @@ def paper_results(root: Path) -> list[dict]:
     for row in rows:
         row["value"] = row["low"] + (f" to {row['high']}" if row["high"] != row["low"] else "")
     return rows
+
+
+def changelog(root: Path) -> str:
+    """`CHANGELOG.md`, its links as the book's page needs them."""
+    path = next(f for f in (root / "CHANGELOG.md", ROOT / "CHANGELOG.md") if f.is_file())
+    return path.read_text(encoding="utf8").replace("](book/", "](").strip()
 
 
 def citation(root: Path) -> str:
