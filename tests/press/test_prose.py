@@ -117,12 +117,9 @@ def test_the_strongest_control_is_the_same_on_every_page(tmp_path, notebook, ren
     path.write_text(json.dumps(result))
     pages = rendered(folder)
     assert "strongest control\n26\u00a0%." in pages["index.md"]
-    row = next(
-        line
-        for line in pages["chapters/06_intervention.md"].splitlines()
-        if line.startswith("| arithmetic-matched | 26")
-    )
-    assert "26\u00a0% (low rho)" in row
+    rows = pages["chapters/06_intervention.md"].splitlines()
+    (row,) = [one for one in rows if one.startswith("| arithmetic-matched | m2g |") and "(" in one]
+    assert "| 26\u00a0% (low rho) | 34\u00a0% |" in row
 
 
 @pytest.mark.parametrize("verdict", ["supported", "contradicted", "inconclusive"])
@@ -141,8 +138,8 @@ def test_chapter_6_says_what_the_ledger_says_whatever_the_rates(
     change(folder, "study/all/08_synthesis", claims=claims)
     page = rendered(folder)["chapters/06_intervention.md"]
     rows = [line for line in page.splitlines() if "(random neurons)" in line]
-    assert [row.count(f"`{verdict}`") for row in rows] == [2, 1]
-    assert rows[1].endswith("| not tested |")
+    assert [f"`{verdict}`" in row for row in rows] == [True, True, True, False]
+    assert rows[3].startswith("| cipher-matched | g2m |") and rows[3].endswith("| not tested |")
     said = {
         "supported": "Much of that success is then the output's format.",
         "contradicted": "The matched variant is the easier one",
