@@ -63,10 +63,9 @@ def planted():
     """`make(task class, n_keys) -> (model, tokenizer, task, data set, answered conflict prompts)`
     with planted behaviour.
     """
-    from planted import Planted, planted_model  # here, because most tests need no torch
-
     from memgen.models.tokenizer import build_tokenizer
     from memgen.neurons.pairs import answer_conflicts
+    from planted import Planted, planted_model  # here, because most tests need no torch
 
     made = {}
 
@@ -104,3 +103,17 @@ def planted_direction() -> dict:
     for site in ("resid_post", "mlp_out", "ln_2"):
         arrays |= {f"nmd.{site}": nmd, f"rho.{site}": rho}
     return arrays
+
+
+@pytest.fixture
+def alike(planted, planted_direction):
+    """`(steering, data set, answered)` of the planted model whose keys are all alike; one neuron,
+    shifted by 1, turns every answer (`steered.py`).
+    """
+    from memgen.neurons.nmd import NeuronMaps  # here, because most tests need no torch
+    from memgen.steering.steering import Steering
+    from planted import PlantedAlike
+
+    model, tokenizer, task, frame, answered = planted(PlantedAlike)
+    maps = NeuronMaps.of(planted_direction, "resid_post")
+    return Steering(model, tokenizer, task, maps), frame, answered

@@ -5,12 +5,10 @@ what every shift does.
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from computing import planted_lab, run_cell
 from memgen.errors import StudyError
@@ -26,44 +24,15 @@ from memgen.labs.open_points import (
     directions_table,
     performance,
 )
-from memgen.models.build import build_model
-from memgen.models.generate import first_token_log_probabilities
-from memgen.models.hooks import position_ids, shift
-from memgen.models.tokenizer import build_tokenizer
-from memgen.neurons.clusters import cluster, coactivation, top_neurons
-from memgen.neurons.nmd import NeuronMaps
 from memgen.stats.reported import by_key, rate
-from memgen.steering.answers import beginnings, behaviors_of, written
 from memgen.steering.case import open_case
-from memgen.steering.cells import Cell, cell_shift
 from memgen.steering.groups import (
-    N_RANDOM,
-    group_shift,
-    groups_to_steer,
     pairwise,
-    steer_groups,
-    synergy,
 )
-from memgen.steering.margins import margins
-from memgen.steering.prompts import make_prompts
-from memgen.steering.steering import Steering
 from memgen.store.artifacts import Result
-from memgen.terms import CODE, DIRECTIONS, SIGN
+from memgen.terms import DIRECTIONS, SIGN
 from planted import PlantedAlike
-
-ONE = 1 / 16  # share that is one neuron of 2 layers x 8
-N = 20  # test prompts a direction
-CHOSEN = {"top_n": ONE, "alpha": 1.0}
-RELEVANT, IDLE = (
-    (1, 0),
-    [
-        (1, 4),
-        (1, 5),
-        (1, 6),
-        (0, 7),
-    ],
-)  # coordinate 0 decides; these four change no logit
-
+from steered import CHOSEN, IDLE, RELEVANT, N, case_of
 
 SMALL = {
     "n_prompts": N,
@@ -89,254 +58,6 @@ def intervened() -> dict:
         "rephrase_n": 8,
     }
     return {"site": "resid_post", "positions": "all", "m2g": dict(one), "g2m": dict(one)}
-
-
-@pytest.fixture
-def alike(planted, planted_direction):
-    """`(steering, data set, answered)` of the planted model; one neuron, shifted by 1, turns every
-    answer.
-    """
-    model, tokenizer, task, frame, answered = planted(PlantedAlike)
-    maps = NeuronMaps.of(planted_direction, "resid_post")
-    return Steering(model, tokenizer, task, maps), frame, answered
-
-
-def case_of(alike, direction, **changes):
-    return open_case(alike[0], alike[2], direction, CHOSEN | changes, N)
-
-
-# -- clusters --------------------------------------------------------------------------------------
-def test_top_neurons_come_best_first_and_never_hold_one_that_does_not_differ():
-    rho = np.array([[0.1, -0.9, 0.5], [0.0, 0.95, 0.3]])
-    nmd = np.array([[1.0, -1.0, 1.0], [1.0, 0.0, 1.0]])
-    assert top_neurons(nmd, rho, 3).tolist() == [[0, 1], [0, 2], [1, 2]]
-    assert top_neurons(nmd, rho, 99).tolist() == [[0, 1], [0, 2], [1, 2], [0, 0]]
-    assert top_neurons(nmd, 0 * rho, 3).shape == (0, 2)
-
-
-def test_coactivation_is_within_a_behaviour():
-    """Two neurons that only tell the behaviours apart do not act together; two that move with the
-    prompt do, also with opposite signs.
-    """
-    rng = np.random.default_rng(0)
-    memory, rule = (rng.normal(size=(400, 1, 5)) for _ in range(2))
-    for part in (memory, rule):
-        part[:, 0, 3] = -part[:, 0, 2] + 0.05 * rng.normal(size=400)
-        part[:, 0, 4] = 7.0
-    rule[:, 0, :2] += 20
-    found = coactivation(memory, rule, np.array([[0, i] for i in range(5)]))
-    assert abs(found[0, 1]) < 0.1 and found[2, 3] < -0.95
-    assert np.allclose(np.diag(found), 1) and np.allclose(found, found.T)
-    assert found[4, :4].tolist() == [0, 0, 0, 0]  # constant
-
-
-def test_planted_clusters_are_recovered():
-    truth = np.array([0, 1, 0, 2, 1, 2, 0])
-    correlations = (
-        np.where(truth[:, None] == truth, 0.9, 0.05)
-        * np.where(np.arange(7) % 2, -1, 1)[:, None]
-        * np.where(np.arange(7) % 2, -1, 1)
-    )
-    assert (
-        cluster(correlations, 3).tolist() == truth.tolist()
-    )  # in the order in which they come, whatever the sign
-    assert len(set(cluster(correlations, 2))) == 2 and len(set(cluster(correlations, 50))) <= 7
-    assert (
-        cluster(np.ones((1, 1)), 3).tolist() == [0] and cluster(np.ones((0, 0)), 3).tolist() == []
-    )
-
-
-def test_a_group_keeps_signs_and_proportions_at_the_given_norm():
-    nmd, rho = np.array([[3.0, -4.0], [1.0, 2.0]]), np.array([[0.5, -0.2], [0.1, -0.9]])
-    found = group_shift(np.array([[0, 0], [0, 1]]), nmd, rho, 10.0)
-    np.testing.assert_allclose(found, [[6.0, -8.0], [0.0, 0.0]])
-    assert not group_shift(np.empty((0, 2), dtype=int), nmd, rho, 10.0).any()
-
-
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_only_the_group_with_the_neuron_that_matters_steers(alike, direction):
-    steering, neurons, labels = alike[0], np.array([RELEVANT, *IDLE]), np.array([0, 0, 1, 1, 2])
-    groups = groups_to_steer(neurons, labels, np.random.default_rng(0))
-    result, table = steer_groups(steering, case_of(alike, direction, alpha=1.5), neurons, groups, 0)
-    assert [c["size"] for c in result["clusters"]] == [2, 2, 1]
-    assert [c["success"] for c in result["clusters"]] == [1.0, 0.0, 0.0]
-    assert [s["success"] for s in result["single"]] == [1.0, 0.0, 0.0, 0.0, 0.0]
-    assert (
-        result["chosen"]["success"] == result["cluster_largest"] == 1.0
-        and result["chosen"]["n"] == result["n"] == N
-    )
-    assert result["clusters"][0]["neurons"] == [list(RELEVANT), list(IDLE[0])] and result[
-        "single_mean"
-    ] == pytest.approx(0.2)
-    assert all(c["random"]["n"] == N_RANDOM * N for c in result["clusters"])
-    assert result["difference"]["value"] == pytest.approx(
-        result["cluster_mean"] - result["random_mean"]
-    )
-    assert (
-        set(table.kind) == {"chosen", "together", "cluster", "random", "single"}
-        and table.groupby("kind").size()["random"] == 3
-    )
-
-
-def test_all_groups_have_the_chosen_norm_and_random_ones_the_clusters_sizes(alike, monkeypatch):
-    steering, seen = alike[0], []
-    real = steering.outcomes
-    monkeypatch.setattr(
-        steering, "outcomes", lambda shifts, rows: (seen.append(shifts), real(shifts, rows))[1]
-    )
-    neurons = top_neurons(steering.nmd, steering.rho, 9)
-    groups = groups_to_steer(
-        neurons, np.array([0, 0, 0, 0, 1, 1, 1, 2, 2]), np.random.default_rng(0)
-    )
-    steer_groups(steering, case_of(alike, "m2g"), neurons, groups, 0)
-    norm = np.linalg.norm(cell_shift(Cell(ONE, 1.0), steering.nmd, steering.rho))
-    np.testing.assert_allclose(np.linalg.norm(seen[0], axis=(1, 2)), norm)
-    random = groups[groups.kind == "random"]
-    assert random.members.map(len).tolist() == np.repeat([4, 3, 2], N_RANDOM).tolist()
-    assert random.members.map(lambda m: len(set(m)) == len(m)).all()
-
-
-# -- margins and synergy ---------------------------------------------------------------------------
-def test_margin_is_what_the_unsteered_model_says_and_a_zero_shift_changes_nothing(alike):
-    steering, case = alike[0], case_of(alike, "m2g")
-    log = first_token_log_probabilities(
-        steering.model, case.prompts.input_ids, case.prompts.attention_mask
-    )
-    memory, rule = (steering.tokenizer.convert_tokens_to_ids(token) for token in "MR")
-    one = SIGN["m2g"] * cell_shift(case.cell, steering.nmd, steering.rho)
-    found = margins(steering, np.stack([0 * one, one]), case.prompts)
-    np.testing.assert_allclose(found[0], (log[:, rule] - log[:, memory]).numpy(), atol=1e-6)
-    assert (found[0] < 0).all() and (found[1] > 0).all()
-    assert margins(steering, np.zeros((3, 2, 8)), None).shape == (3, 0)
-
-
-def test_planted_synergy_is_recovered_and_additive_effects_have_none():
-    rng, n, pairs = np.random.default_rng(0), 40, [(0, 1), (0, 2), (1, 2)]
-    keys, alone = np.repeat(np.arange(8), 5), rng.normal(1, 0.1, size=(3, n))
-    additive = np.stack([alone.sum(0), *alone, *(alone[i] + alone[j] for i, j in pairs)])
-    null = synergy(additive, pairs, keys, seed=0)
-    assert null["mean"]["value"] == pytest.approx(0, abs=1e-12) and null["together"][
-        "value"
-    ] == pytest.approx(0, abs=1e-12)
-    planted = additive.copy()
-    planted[4] += 3.0  # neurons 0 and 1 need each other
-    found = synergy(planted, pairs, keys, seed=0)
-    assert found["matrix"][0][1] == found["matrix"][1][0] == pytest.approx(3.0)
-    assert found["matrix"][0][2] == pytest.approx(0, abs=1e-12) and found["matrix"][0][0] is None
-    assert found["mean"]["value"] == pytest.approx(1.0) and found["mean"]["n_keys"] == 8
-    low, high = found["mean"]["interval"]
-    assert low <= 1.0 <= high
-    nothing = synergy(planted[:, :0], pairs, keys[:0], seed=0)
-    assert (
-        nothing["mean"]["value"] is None
-        and nothing["single"] == [None] * 3
-        and nothing["matrix"][0][1] is None
-    )
-    json.dumps([found, nothing], allow_nan=False)
-
-
-def test_effects_are_towards_the_target_in_both_directions(alike):
-    neurons = np.array([RELEVANT, *IDLE[:2]])
-    for direction in DIRECTIONS:
-        found = pairwise(alike[0], case_of(alike, direction), neurons, 0)
-        assert found["single"][0] > 0.1 and found["all"] > 0.1
-        assert max(abs(x) for x in found["single"][1:]) < found["single"][0]
-        assert found["mean"]["n"] == N and len(found["matrix"]) == 3
-    assert pairwise(alike[0], case_of(alike, "m2g"), neurons[:0], 0)["matrix"] == []
-
-
-# -- tokens ----------------------------------------------------------------------------------------
-END = 99
-STEERED = {
-    "throughout": (True, True),
-    "until_first_token": (True, False),
-    "after_first_token": (False, True),
-}  # the first token, the later ones
-MATCHED = np.array([[[3, 9, 1, END], [8, 0, 2, END]]])
-TAGGED = np.array([[[50, 3, 9, 1, END], [8, 0, 2, END, -1]]])
-
-
-@pytest.mark.parametrize(
-    "candidates, answer, kind",
-    [
-        (MATCHED, [3, 0, 1], 2),
-        (MATCHED, [8, 9, 5], 2),
-        (MATCHED, [3, 5, 1], 1),
-        (MATCHED, [5, 0, 2], 0),
-        (MATCHED, [3, 2, 5], 1),  # 2 stands at another place
-        (TAGGED, [50, 8, 0, 2], 2),
-        (TAGGED, [50, 5, 0, 7], 2),
-        (TAGGED, [50, 3, 8, 7], 1),
-        (TAGGED, [8, 9, 5], 2),
-        (TAGGED, [8, 3, 5], 1),
-        (TAGGED, [7, 3, 9], 0),
-    ],
-)
-def test_mixed_answers_are_told_from_broken_ones(candidates, answer, kind):
-    tokens = np.full((1, 5), -1)
-    tokens[0, : len(answer) + 1] = [*answer, END]
-    assert beginnings(tokens, candidates).tolist() == [kind]
-    assert behaviors_of(tokens, candidates).tolist() == [CODE["other"]]
-
-
-def test_behaviours_are_read_from_tokens_with_the_end_mark():
-    tokens = np.array(
-        [[[3, 9, 1, END, -1]], [[8, 0, 2, END, -1]], [[8, 0, 2, 2, END]], [[8, 0, 2, 7, 7]]]
-    )
-    assert behaviors_of(tokens, MATCHED)[:, 0].tolist() == [0, 1, 2, 2]
-
-
-@pytest.mark.parametrize(
-    "phase, positions", [*((phase, "all") for phase in STEERED), ("until_first_token", "decision")]
-)
-def test_written_answers_are_those_of_a_plain_loop_without_cache(phase, positions):
-    """One step at a time, the whole text read anew, steered in the steps that the phase names."""
-    tokenizer = build_tokenizer([f"w{i} " for i in range(12)])
-    model = build_model(
-        tokenizer, n_layer=2, n_embd=16, n_head=2, n_positions=16, initializer_range=0.6, seed=1
-    ).eval()
-    steering = Steering(
-        model,
-        tokenizer,
-        SimpleNamespace(max_answer_tokens=4),
-        NeuronMaps("resid_post", np.zeros((2, 16)), np.zeros((2, 16))),
-        positions,
-    )
-    rng = np.random.default_rng(0)
-    texts = [
-        "".join(f"w{i} " for i in rng.integers(0, 12, size=length)) for length in (3, 5, 4, 2, 5, 3)
-    ]
-    prompts = make_prompts(tokenizer, texts, ["w1 "] * 6, ["w2 "] * 6)
-    deltas = rng.normal(0, 1.5, size=(3, 2, 16)).astype(np.float32)
-    found, (first, later) = written(steering, deltas, prompts, phase), STEERED[phase]
-    for c, delta in enumerate(torch.from_numpy(deltas)):
-        ids, mask = prompts.input_ids, prompts.attention_mask
-        for step in range(4):
-            with (
-                torch.inference_mode(),
-                shift(
-                    model,
-                    "resid_post",
-                    delta if (later if step else first) else 0 * delta,
-                    positions,
-                ),
-            ):
-                chosen = (
-                    model(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask))
-                    .logits[:, -1]
-                    .argmax(-1)
-                )
-            ids, mask = (
-                torch.cat([ids, chosen[:, None]], 1),
-                torch.nn.functional.pad(mask, (0, 1), value=1),
-            )
-        expected = ids[:, prompts.input_ids.shape[1] :].numpy()
-        ended = (
-            np.cumsum(expected == tokenizer.eos_token_id, 1) - (expected == tokenizer.eos_token_id)
-            > 0
-        )
-        assert found[c].tolist() == np.where(ended, -1, expected).tolist()
-    assert len({str(one.tolist()) for one in found}) > 1  # the shifts do something
 
 
 # -- is the flip binary ----------------------------------------------------------------------------

@@ -10,15 +10,18 @@ import torch
 
 from memgen.models.build import build_model
 from memgen.models.generate import (
+    Sampling,
     answer,
     first_token_log_probabilities,
     next_token_scores,
+    sample_answers,
     tokenize_prompts,
 )
 from memgen.models.tokenizer import build_tokenizer
 from memgen.tasks import Instance, instances
 from memgen.tasks.answers import accuracy, behaviors, rates
 from memgen.terms import BEHAVIORS, CODE
+from planted import PlantedAlike
 
 NEW = 4
 RAGGED = ["1+2=", "12+31+07=", "9=", "00+00+00+1=", "="]
@@ -126,3 +129,47 @@ def test_accuracy_counts_what_was_trained_on():
     keyed = Instance("p", "rule", "memory", "k", "keyed")
     free = Instance("q", " 5", kind="free")
     assert accuracy([keyed, keyed, free, free], ["memory", "rule", "5", "6"]) == 0.5
+
+
+def test_cold_samples_are_the_greedy_answer_and_warm_ones_follow_the_probabilities(planted):
+    model, tokenizer, _, _, answered = planted(PlantedAlike)
+    rows = answered[:6]
+    cold = sample_answers(model, tokenizer, list(rows.prompt), 2, Sampling(4, 1e-3, 0))
+    assert cold == [[text] * 4 for text in rows.answer]
+    random = build_model(
+        tokenizer, n_layer=1, n_embd=16, n_head=2, n_positions=16, initializer_range=0.5, seed=1
+    ).eval()
+    with torch.inference_mode():
+        shares = (
+            random(
+                **tokenizer(rows.prompt.iloc[0], return_tensors="pt", return_token_type_ids=False)
+            )
+            .logits[0, -1]
+            .softmax(-1)
+            .numpy()
+        )
+    warm = sample_answers(random, tokenizer, [rows.prompt.iloc[0]], 1, Sampling(3000, 1.0, 0))[0]
+    likely, rare = np.argsort(shares)[::-1][:5], np.argsort(shares)[::-1][5:40]
+    for tokens in (*likely[:, None], rare):  # the whole vocabulary is drawn from, not its top only
+        texts, expected = (
+            {
+                "" if token == tokenizer.eos_token_id else tokenizer.decode([token])
+                for token in tokens
+            },
+            float(shares[tokens].sum()),
+        )
+        assert expected > 0.005 and np.mean([text in texts for text in warm]) == pytest.approx(
+            expected, abs=4 * np.sqrt(expected / 3000)
+        )
+
+
+def test_samples_depend_on_the_seed_only_and_leave_the_stream_alone(planted):
+    model, tokenizer, *_, answered = planted()
+    prompts = list(answered.prompt[:5])
+    before = torch.random.get_rng_state()
+    first, again, other = (
+        sample_answers(model, tokenizer, prompts, 2, Sampling(8, 1.0, seed)) for seed in (1, 1, 2)
+    )
+    assert first == again != other and [len(texts) for texts in first] == [8] * 5
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert sample_answers(model, tokenizer, [], 2, Sampling(8, 1.0, 1)) == []

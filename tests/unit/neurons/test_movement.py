@@ -1,0 +1,83 @@
+"""Movement along NMD, planted in pairs of states: found where it is, and not where it is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from memgen.neurons.movement import movement
+
+N_KEYS, PER_KEY, WIDTH = 24, 10, 6
+
+
+def pair_differences(rng, n: int, along: float, noise: float = 0.3) -> np.ndarray:
+    """`[n, 2, WIDTH]`: `along` coordinate 0 in the second layer, noise everywhere."""
+    difference = rng.normal(0, noise, (n, 2, WIDTH))
+    difference[:, 1, 0] += along
+    return difference
+
+
+def test_movement_is_measured_in_units_of_the_train_flips():
+    rng = np.random.default_rng(0)
+    train = pair_differences(rng, 400, 2.0)
+    found = {
+        "flip": pair_differences(rng, 100, 1.0),
+        "memory": pair_differences(rng, 60, 0.0),
+        "rule": pair_differences(rng, 40, 0.0),
+    }
+    keys = {kind: np.arange(len(d)) % 10 for kind, d in found.items()}
+    table = movement(train, found, keys, seed=0, n_resamples=200).set_index(["kind", "layer"])
+    assert table["mean"]["flip", 2] == pytest.approx(0.5, abs=0.05)  # half as far as in training
+    assert table["mean_low"]["flip", 2] < 0.5 < table["mean_high"]["flip", 2]
+    for kind, n in (("memory", 60), ("rule", 40), ("same", 100)):
+        assert (
+            table["mean"][kind, 2] == pytest.approx(0, abs=0.05)
+            and table.n[kind, 2] == n
+            and table.n_keys[kind, 2] == 10
+        )
+        assert table["size"][kind, 2] == pytest.approx(
+            0.3 / 2 * np.sqrt(2 / np.pi), rel=0.25
+        )  # what is left is the noise, in these units
+    own = movement(
+        train,
+        {"flip": train, "memory": train[:0], "rule": train[:0]},
+        {"flip": np.arange(400), "memory": [], "rule": []},
+        0,
+        20,
+    )
+    np.testing.assert_allclose(own[own.kind == "flip"]["mean"], 1.0)
+    assert (
+        own[own.kind == "same"][["mean", "size"]].isna().all(axis=None)
+        and (own[own.kind == "same"].n == 0).all()
+    )
+
+
+def test_rephrasing_that_moves_the_state_is_seen_in_the_size_and_if_it_drifts_in_the_mean():
+    rng = np.random.default_rng(1)
+    train = pair_differences(rng, 200, 1.0, 0.05)
+    either_way = pair_differences(rng, 100, 0.0, 0.05)
+    either_way[:, 1, 0] += np.tile([1.0, -1.0], 50)
+    found = {"flip": train, "memory": either_way, "rule": pair_differences(rng, 100, 1.0, 0.05)}
+    table = movement(
+        train,
+        found,
+        {"flip": np.arange(200), "memory": np.arange(100), "rule": np.arange(100)},
+        0,
+        50,
+    ).set_index(["kind", "layer"])
+    assert table["mean"]["memory", 2] == pytest.approx(0, abs=0.05) and table["size"][
+        "memory", 2
+    ] == pytest.approx(1, abs=0.05)
+    assert table["mean"]["rule", 2] == pytest.approx(1, abs=0.05)
+
+
+def test_no_train_pair_gives_no_direction():
+    some = np.ones((3, 2, WIDTH))
+    table = movement(
+        some[:0],
+        {"flip": some, "memory": some, "rule": some},
+        dict.fromkeys(("flip", "memory", "rule"), np.arange(3)),
+        0,
+        10,
+    )
+    assert table["mean"].isna().all() and (table[table.kind == "flip"].n == 3).all()
