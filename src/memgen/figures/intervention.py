@@ -1,9 +1,4 @@
-"""Figures: a table or arrays in, a matplotlib figure out. One style, one colour a behaviour,
-everywhere.
-
-The colours are Okabe and Ito's, which the colour-blind can tell apart; no figure relies on colour
-alone.
-"""
+"""Lab 06: the race, the controls, doses, and what is needed of the shift."""
 
 from __future__ import annotations
 
@@ -18,16 +13,24 @@ from memgen.figures.style import (
     DIRECTION_NAME,
     PANEL_NAME,
     WIDTH,
+    Drawing,
     share_axis,
 )
+from memgen.terms import BEHAVIORS, DIRECTIONS
 
 
-def grid_heatmaps(races: dict[str, pd.DataFrame], chosen: dict[str, tuple[float, float]]):
-    """Success of every cell on validation keys, one panel a direction; cells that left the race
-    early are hatched, the chosen one boxed.
+def _panels(height: float):
+    """One panel per direction."""
+    return plt.subplots(1, len(DIRECTIONS), figsize=(WIDTH, height), sharey=True)
+
+
+def grid_heatmaps(races: pd.DataFrame, chosen: dict[str, tuple[float, float]]) -> Drawing:
+    """Success of every cell on validation keys; cells that left the race early are dotted, the chosen
+    one `(top_n, alpha)` is boxed.
     """
-    fig, axes = plt.subplots(1, len(races), figsize=(WIDTH, 3.6), squeeze=False, sharey=True)
-    for ax, (direction, table) in zip(axes[0], races.items()):
+    fig, axes = _panels(3.6)
+    for ax, direction in zip(axes, DIRECTIONS):
+        table = races[races.direction == direction]
         rate = table.successes / table.evaluated.clip(lower=1)
         values = table.assign(rate=rate).pivot(index="top_n", columns="alpha", values="rate")
         early = (
@@ -49,19 +52,33 @@ def grid_heatmaps(races: dict[str, pd.DataFrame], chosen: dict[str, tuple[float,
             yticks=range(values.shape[0]),
             yticklabels=[f"{t:.0%}" for t in values.index],
         )
-    axes[0, 0].set_ylabel("top-N neurons")
+    axes[0].set_ylabel("top-N neurons")
     fig.colorbar(image, ax=axes, label="success", pad=0.01)
-    return fig
+    picked = "; ".join(
+        f"{d}: top {top_n:.0%}, alpha {alpha:g}" for d, (top_n, alpha) in chosen.items()
+    )
+    return Drawing(
+        fig,
+        alt=(
+            "Heatmaps of steering success on validation keys by alpha and top-N, one per direction;"
+            f" chosen: {picked}"
+        ),
+        caption=(
+            "The race on validation keys. A dot marks a cell that left before all prompts were run,"
+            " because it could no longer win; the box marks the chosen one."
+        ),
+        name="grid",
+    )
 
 
-def control_bars(tables: dict[str, pd.DataFrame]):
-    """Success of the chosen cell beside its controls and the rephrasing floor, with Wilson
-    intervals, one panel a direction.
+def control_bars(controls: pd.DataFrame) -> Drawing:
+    """Success of the chosen cell beside its controls and the rephrasing floor, with Wilson intervals.
 
-    Each table: columns name, success, low, high, n.
+    Columns: direction, name, success, low, high, n.
     """
-    fig, axes = plt.subplots(1, len(tables), figsize=(WIDTH, 3.5), sharey=True, squeeze=False)
-    for ax, (direction, table) in zip(axes[0], tables.items()):
+    fig, axes = _panels(3.5)
+    tables = {d: controls[controls.direction == d] for d in DIRECTIONS}
+    for ax, (direction, table) in zip(axes, tables.items()):
         y = np.arange(len(table))[::-1]
         colors = [
             DIRECTION_COLOR[direction] if n == "steered" else COLOR["null"] for n in table.name
@@ -80,21 +97,35 @@ def control_bars(tables: dict[str, pd.DataFrame]):
         ax.set_yticks(y, [CONTROL_NAME.get(n, n) for n in table.name])
         ax.set(title=PANEL_NAME[direction], xlabel="change sides")
         share_axis(ax, "x")
-    return fig
+    listed = {
+        d: ", ".join(f"{row.name} {row.success:.0%}" for row in table.itertuples(index=False))
+        for d, table in tables.items()
+    }
+    return Drawing(
+        fig,
+        alt=(
+            "Bars: share of test prompts that change sides under the chosen cell and its controls. "
+            + " ".join(f"{d}: {names}." for d, names in listed.items())
+        ),
+        caption=(
+            "The chosen cell on test keys, its controls at the same number of neurons and the same"
+            " norm, and the floor: what rephrasing alone does. 95 % Wilson intervals; n counts prompts"
+            " times draws."
+        ),
+        name="controls",
+    )
 
 
-def dose_response(table: pd.DataFrame):
-    """Behaviour against alpha: steered (solid) and random neurons of the same norm (dashed), one
-    panel a direction.
+def dose_response(table: pd.DataFrame) -> Drawing:
+    """Behaviour against alpha: steered (solid) and random neurons of the same norm (dotted).
 
     Columns: direction, kind ('steered' or 'random'), alpha, memorization, generalization, other.
     """
-    directions = list(dict.fromkeys(table.direction))
-    fig, axes = plt.subplots(1, len(directions), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
-    for ax, direction in zip(axes[0], directions):
+    fig, axes = _panels(3.6)
+    for ax, direction in zip(axes, DIRECTIONS):
         for kind, style in (("steered", "-"), ("random", ":")):
             rows = table[(table.direction == direction) & (table.kind == kind)]
-            for behavior in ("memorization", "generalization", "other"):
+            for behavior in BEHAVIORS:
                 ax.plot(
                     rows.alpha,
                     rows[behavior],
@@ -105,19 +136,28 @@ def dose_response(table: pd.DataFrame):
                 )
         ax.set(title=PANEL_NAME[direction], xlabel="alpha (multiples of NMD)")
         share_axis(ax)
-    axes[0, 0].set_ylabel("share of answers")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return fig
+    axes[0].set_ylabel("share of answers")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return Drawing(
+        fig,
+        alt=(
+            "Shares of memorization, generalization and other answers on test prompts against alpha,"
+            " for the top neurons and for random neurons of the same norm, one panel per direction"
+        ),
+        caption=(
+            "Dose and response on test keys at the chosen top-N. Solid: top neurons; dotted: random"
+            " neurons of the same norm."
+        ),
+        name="dose",
+    )
 
 
-def ablation_bars(table: pd.DataFrame):
-    """Success of each ablation (rows) by direction. Columns: ablation, direction, success, low,
-    high.
-    """
+def ablation_bars(table: pd.DataFrame) -> Drawing:
+    """Success of each ablation by direction. Columns: ablation, direction, success, low, high."""
     names = list(dict.fromkeys(table.ablation))
     fig, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.5 * len(names)))
     y = np.arange(len(names))[::-1]
-    for offset, direction in ((0.2, "m2g"), (-0.2, "g2m")):
+    for offset, direction in zip((0.2, -0.2), DIRECTIONS):
         rows = table[table.direction == direction].set_index("ablation").reindex(names)
         error = np.clip([rows.success - rows.low, rows.high - rows.success], 0, None)
         ax.barh(
@@ -133,4 +173,15 @@ def ablation_bars(table: pd.DataFrame):
     ax.set_xlabel("prompts that change sides")
     share_axis(ax, "x")
     fig.legend(loc="outside upper center", ncols=2)
-    return fig
+    listed = "; ".join(
+        f"{row.ablation} {row.direction} {row.success:.0%}" for row in table.itertuples(index=False)
+    )
+    return Drawing(
+        fig,
+        alt=f"Bars: success of the intervention when reduced: {listed}",
+        caption=(
+            "What is needed: one layer alone, all layers but one, the decision position only, or"
+            " another site (tuned anew on validation keys)."
+        ),
+        name="ablations",
+    )

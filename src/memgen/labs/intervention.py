@@ -1,244 +1,208 @@
-"""Steering: choose a cell on validation keys, score it once on test keys, beside its controls,
-ablations and side effects.
-
-The paper's formula, on the `top_n` neurons by |rho|, all layers at once: h <- h + alpha * sign(rho)
-* |NMD| towards generalization (`m2g`), and the same with the opposite sign towards memorization
-(`g2m`). What a prompt would have answered unsteered is known from the pairs stage, so `m2g` runs on
-prompts answered from memory only, `g2m` on those answered by the rule.
-"""
+"""Lab 06: what the cell chosen on validation keys does on test keys, beside all that it is held against."""
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from memgen.config.analyses import InterventionParameters
 from memgen.errors import StudyError
+from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.pairs import flip_rates, rephrased
 from memgen.stats.intervals import wilson
-from memgen.steering.cells import Cell, cell_shift, grid, random_shift
+from memgen.steering.cells import Cell, grid, random_shift
 from memgen.steering.controls import controls
 from memgen.steering.side_effects import side_effects
-from memgen.steering.steering import Steering, outcome_rows, steering_prompts, summary
+from memgen.steering.steering import Steering, outcome_rows, steering_prompts
+from memgen.steering.trial import Trial
+from memgen.store.artifacts import Result
 from memgen.tasks.dataset import spread
-from memgen.terms import BEHAVIORS, CODE, DIRECTIONS, SIGN, SITES, START
+from memgen.terms import BEHAVIORS, CODE, DIRECTIONS, START
+
+__all__ = [
+    "Report",
+    "Steering",
+    "Trial",
+    "ablations",
+    "controls",
+    "doses",
+    "gathered",
+    "grid",
+    "rephrasing",
+]
+__all__ += ["prompts_to_turn", "side_effects", "without_conflict"]
 
 
-def study(
-    steering: Steering,
-    p: InterventionParameters,
-    answered: pd.DataFrame,
-    frame: pd.DataFrame,
-    arrays: dict[str, np.ndarray],
-):
-    """Both directions from the race to the side effects: `(result, tables, seconds)` of the stage.
-
-    `arrays`: the differentiation stage's. Cells are chosen on validation keys; everything that is
-    reported comes from test keys.
-    """
-    began, result = (
-        time.monotonic(),
-        {
-            "site": p.site,
-            "positions": p.positions,
-            "identity_holds": True,
-            "race_rows": 0,
-            "grid_rows": 0,
-        },
-    )
-    tables: dict[str, list[pd.DataFrame]] = {
-        "races": [],
-        "controls": [],
-        "doses": [],
-        "ablations": [],
-        "outcomes": [],
-    }
-    cells, floor = grid(p.alphas, p.top_ns, steering.nmd, steering.rho), flip_rates(answered)
-    others = rephrased(answered)
-    free = spread(frame[(frame.kind == "free") & (frame.split == "test")], p.n_side_effect_prompts)
-    keyed = spread(frame[frame.kind == "keyed"], p.n_side_effect_prompts)
-    for direction in DIRECTIONS:
-        rng = np.random.default_rng([p.seed, DIRECTIONS.index(direction)])
-        tuning, rows = (
-            steering_prompts(answered, split, direction, p.n_prompts)
-            for split in ("validation", "test")
-        )
-        if tuning.empty or rows.empty:
+def prompts_to_turn(answered: pd.DataFrame, split: str, limit: int) -> dict[str, pd.DataFrame]:
+    """By direction the prompts of a split that it starts from. Errors: `StudyError` without any."""
+    found = {d: steering_prompts(answered, split, d, limit) for d in DIRECTIONS}
+    for direction, rows in found.items():
+        if rows.empty:
             raise StudyError(
-                f"direction {direction}: no {START[direction]} answers on"
-                f" {'validation' if tuning.empty else 'test'} keys to steer; raise"
+                f"direction {direction}: no {START[direction]} answers on {split} keys to steer; raise"
                 " n_conflict_per_key, or train with a stricter gate"
             )
-        cell, race_table = steering.choose(cells, tuning, direction)
-        tables["races"].append(race_table.assign(direction=direction))
-        result["race_rows"] += int(race_table.evaluated.sum())
-        result["grid_rows"] += len(cells) * len(tuning)
-
-        delta = cell_shift(cell, steering.nmd, steering.rho)
-        nothing, steered = steering.outcomes(SIGN[direction] * np.stack([0 * delta, delta]), rows)
-        result["identity_holds"] &= bool((nothing == CODE[START[direction]]).all())
-        found = summary(steered, direction)
-        control, outcomes = controls(
-            steering,
-            cell,
-            rows,
-            direction,
-            (arrays["memory"], arrays["rule"]),
-            p.n_control_draws,
-            rng,
-        )
-        turned = others[(others.split == "test") & (others.before == START[direction])]
-        tables["outcomes"] += [
-            outcome_rows("steered", steered, rows, direction),
-            outcomes,
-            outcome_rows("rephrasing", turned.behavior.map(CODE).to_numpy(), turned, direction),
-        ]
-        flip = floor[(floor.split == "test") & (floor.direction == direction)].iloc[0]
-        result[direction] = {
-            "alpha": cell.alpha,
-            "top_n": cell.top_n,
-            **found,
-            "n_keys": int(rows.key.nunique()),
-            "validation_success": float(
-                race_table.successes[cells.index(cell)] / race_table.evaluated[cells.index(cell)]
-            ),
-            "controls": dict(zip(control.control, control.success)),
-            "control_interval": dict(zip(control.control, control.interval)),
-            "control_n": dict(zip(control.control, control.n)),
-            "rephrase_floor": float(flip.rate),
-            "rephrase_n": int(flip.n),
-            **side_effects(steering, SIGN[direction] * delta, free, keyed, rows),
-        }
-        bars = [
-            ("steered", found),
-            *((row.control, row._asdict()) for row in control.itertuples(index=False)),
-            (
-                "rephrasing",
-                {"success": flip.rate, "interval": wilson(flip.flipped, flip.n), "n": flip.n},
-            ),
-        ]
-        tables["controls"].append(
-            pd.DataFrame(
-                [
-                    {
-                        "name": name,
-                        "success": x["success"],
-                        "low": x["interval"][0],
-                        "high": x["interval"][1],
-                        "n": int(x["n"]),
-                        "direction": direction,
-                    }
-                    for name, x in bars
-                ]
-            )
-        )
-        tables["doses"].append(doses(steering, cell, p.alphas, rows, direction, rng))
-        tables["ablations"].append(ablations(steering, cell, p, tuning, rows, direction, arrays))
-    seconds = {"seconds": round(time.monotonic() - began, 1)}
-    return (
-        result,
-        {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()},
-        seconds,
-    )
+    return found
 
 
-def doses(
-    steering: Steering,
-    cell: Cell,
-    alphas: list[float],
-    rows: pd.DataFrame,
-    direction: str,
-    rng: np.random.Generator,
-) -> pd.DataFrame:
+def without_conflict(frame: pd.DataFrame, limit: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Free prompts of the test split, and keyed prompts: where steering should change nothing."""
+    free = frame[(frame.kind == "free") & (frame.split == "test")]
+    return spread(free, limit), spread(frame[frame.kind == "keyed"], limit)
+
+
+def rephrasing(answered: pd.DataFrame, direction: str) -> tuple[dict, pd.DataFrame]:
+    """The floor: what changing the words alone does on test keys. Its rate, and one row per answer."""
+    floor, others = flip_rates(answered), rephrased(answered)
+    flip = floor[(floor.split == "test") & (floor.direction == direction)].iloc[0]
+    turned = others[(others.split == "test") & (others.before == START[direction])]
+    codes = turned.behavior.map(CODE).to_numpy()
+    found = {"success": flip.rate, "interval": wilson(flip.flipped, flip.n), "n": flip.n}
+    return found, outcome_rows("rephrasing", codes, turned, direction)
+
+
+def doses(trial: Trial, alphas: list[float], rng: np.random.Generator) -> pd.DataFrame:
     """Shares of the three behaviours along alpha, for the chosen neurons and for as many random
     ones with the same values.
     """
-    one = cell_shift(Cell(cell.top_n, 1.0), steering.nmd, steering.rho)
-    steps = [0.0, *alphas]
-    stack = [a * v for v in (one, random_shift(one, rng)) for a in steps]
-    codes = steering.outcomes(SIGN[direction] * np.stack(stack), rows)
-    shares = [np.bincount(row, minlength=3) / len(row) for row in codes]
-    kinds = ["steered"] * len(steps) + ["random"] * len(steps)
-    return pd.DataFrame(
-        [
-            {
-                "direction": direction,
-                "kind": kind,
-                "alpha": alpha,
-                **dict(zip(BEHAVIORS, share)),
-                "n": len(rows),
-            }
-            for kind, alpha, share in zip(kinds, steps * 2, shares)
-        ]
-    )
+    one, steps = trial.steering.shift(Cell(trial.cell.top_n, 1.0)), [0.0, *alphas]
+    both = {"steered": one, "random": random_shift(one, rng)}
+    codes = trial.run([alpha * shift for shift in both.values() for alpha in steps])
+    named = [(kind, alpha) for kind in both for alpha in steps]
+    rows = [
+        {
+            "direction": trial.direction,
+            "kind": kind,
+            "alpha": alpha,
+            **dict(zip(BEHAVIORS, np.bincount(row, minlength=3) / len(row))),
+            "n": len(row),
+        }
+        for (kind, alpha), row in zip(named, codes)
+    ]
+    return pd.DataFrame(rows)
 
 
 def ablations(
-    steering: Steering,
-    cell: Cell,
-    p: InterventionParameters,
-    tuning: pd.DataFrame,
-    rows: pd.DataFrame,
-    direction: str,
-    arrays: dict[str, np.ndarray],
+    trial: Trial, sites: list[NeuronMaps], alphas: list[float], tuning: pd.DataFrame
 ) -> pd.DataFrame:
-    """The chosen shift reduced to one layer, or without one; decision position only; and every
-    other site, tuned anew on validation keys.
+    """The chosen shift reduced to one layer, or without one; at the other positions; and at the other
+    sites, each tuned anew on validation keys.
     """
-    whole = cell_shift(cell, steering.nmd, steering.rho)
-    named = {"as chosen": whole}
-    for layer in range(len(whole)):
-        only = np.zeros_like(whole)
-        only[layer] = whole[layer]
-        named[f"layer {layer + 1} only"] = only
-    for layer in range(len(whole)):
-        named[f"all but layer {layer + 1}"] = np.where(
-            np.arange(len(whole))[:, None] == layer, 0, whole
-        )
-    codes = list(steering.outcomes(SIGN[direction] * np.stack(list(named.values())), rows))
-    names = list(named)
-    names.append("decision position only" if steering.positions == "all" else "all positions")
-    codes.append(
-        steering.outcomes(
-            SIGN[direction] * whole[None],
-            rows,
-            positions="decision" if steering.positions == "all" else "all",
-        )[0]
+    steering, whole = trial.steering, trial.shift
+    layer, numbers = np.arange(1, len(whole) + 1)[:, None], range(1, len(whole) + 1)
+    shifts = {"as chosen": whole}
+    shifts |= {f"layer {k} only": np.where(layer == k, whole, 0) for k in numbers}
+    shifts |= {f"all but layer {k}": np.where(layer == k, 0, whole) for k in numbers}
+    codes = dict(zip(shifts, trial.run(list(shifts.values()))))
+    other, name = (
+        ("decision", "decision position only")
+        if steering.positions == "all"
+        else ("all", "all positions")
     )
-    for site in SITES:
-        if site != steering.site:
-            other = Steering(
-                steering.model,
-                steering.tokenizer,
-                steering.task,
-                site,
-                arrays[f"nmd.{site}"],
-                arrays[f"rho.{site}"],
-                steering.positions,
-            )
-            best, _ = other.choose(
-                grid(p.alphas, [cell.top_n], other.nmd, other.rho), tuning, direction
-            )
-            names.append(f"site {site}")
-            codes.append(
-                other.outcomes(
-                    SIGN[direction] * cell_shift(best, other.nmd, other.rho)[None], rows
-                )[0]
-            )
-    found = [summary(row, direction) for row in codes]
-    return pd.DataFrame(
-        [
-            {
-                "ablation": name,
-                "direction": direction,
-                "success": x["success"],
-                "low": x["interval"][0],
-                "high": x["interval"][1],
-                "other": x["other"],
-                "n": x["n"],
-            }
-            for name, x in zip(names, found)
+    codes[name] = trial.run([whole], positions=other)[0]
+    for maps in sites:
+        there = steering.at(maps)
+        cells = grid(alphas, [trial.cell.top_n], maps.nmd, maps.rho)
+        best, _ = there.choose(cells, tuning, trial.direction)
+        codes[f"site {maps.site}"] = trial.run([there.shift(best)], steering=there)[0]
+    found = {name: trial.summary(row) for name, row in codes.items()}
+    rows = [
+        {"ablation": name, "direction": trial.direction} | _flat(x) for name, x in found.items()
+    ]
+    return pd.DataFrame(rows)[["ablation", "direction", "success", "low", "high", "other", "n"]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One direction on test keys, from the race that chose its cell on validation keys to its cost."""
+
+    trial: Trial
+    race: pd.DataFrame  # every cell on validation keys
+    codes: np.ndarray  # [2, prompts]: nothing added, steered
+    controls: tuple[pd.DataFrame, pd.DataFrame]
+    floor: tuple[dict, pd.DataFrame]
+    doses: pd.DataFrame
+    cost: dict
+    ablations: pd.DataFrame
+
+    @property
+    def steered(self) -> dict:
+        return self.trial.summary(self.codes[1])
+
+    @property
+    def identity_holds(self) -> bool:
+        """Does a shift of zero leave every answer as it was?"""
+        return self.trial.unchanged(self.codes[0])
+
+    def numbers(self) -> dict:
+        """This direction's part of `result.json`."""
+        cell, control, (floor, _) = self.trial.cell, self.controls[0], self.floor
+        chosen = self.race[(self.race.top_n == cell.top_n) & (self.race.alpha == cell.alpha)].iloc[
+            0
         ]
+        return {
+            "alpha": cell.alpha,
+            "top_n": cell.top_n,
+            **self.steered,
+            "n_keys": int(self.trial.rows.key.nunique()),
+            "validation_success": float(chosen.successes / chosen.evaluated),
+            "controls": dict(zip(control.control, control.success)),
+            "control_interval": dict(zip(control.control, control.interval)),
+            "control_n": dict(zip(control.control, control.n)),
+            "rephrase_floor": float(floor["success"]),
+            "rephrase_n": int(floor["n"]),
+            **self.cost,
+        }
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        direction, control = self.trial.direction, self.controls[0].set_index("control")
+        bars = {"steered": self.steered} | control.to_dict("index") | {"rephrasing": self.floor[0]}
+        rows = [{"name": name, "direction": direction} | _flat(x) for name, x in bars.items()]
+        columns = ["name", "success", "low", "high", "n", "direction"]
+        steered = outcome_rows("steered", self.codes[1], self.trial.rows, direction)
+        return {
+            "races": self.race.assign(direction=direction),
+            "controls": pd.DataFrame(rows)[columns],
+            "doses": self.doses,
+            "ablations": self.ablations,
+            "outcomes": pd.concat([steered, self.controls[1], self.floor[1]]),
+        }
+
+
+def _flat(found: dict) -> dict:
+    """A summary as columns of a table."""
+    low, high = found["interval"]
+    return {**found, "low": low, "high": high, "n": int(found["n"])}
+
+
+def gathered(p: InterventionParameters, reports: dict[str, Report]) -> Result:
+    """The stage's result: both directions' numbers, and their tables below each other."""
+    races = [report.race for report in reports.values()]
+    numbers = {
+        "site": p.site,
+        "positions": p.positions,
+        "identity_holds": all(report.identity_holds for report in reports.values()),
+        "race_rows": sum(int(race.evaluated.sum()) for race in races),
+        # the winner of a race was run on all prompts
+        "grid_rows": sum(len(race) * int(race.evaluated.max()) for race in races),
+        **{direction: report.numbers() for direction, report in reports.items()},
+    }
+    parts = [report.tables() for report in reports.values()]
+    tables = {
+        name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]
+    }
+    return Result(numbers, tables)
+
+
+def answer(r: dict, direction: str) -> str:
+    """One direction's answer to the lab's question, in a line."""
+    x = r[direction]
+    strongest = max(x["controls"], key=x["controls"].get)
+    low, high = x["interval"]
+    return (
+        f"{x['success']:.0%} [{low:.0%}, {high:.0%}] of {x['n']} test prompts at top {x['top_n']:.0%}, alpha"
+        f" {x['alpha']:g}; strongest control: {strongest.replace('_', ' ')}"
+        f" {x['controls'][strongest]:.0%}; rephrasing alone {x['rephrase_floor']:.0%}"
     )

@@ -1,20 +1,4 @@
-"""Which neurons differ between memorization and generalization: differences, correlations, tests,
-shifts.
-
-Arrays in, arrays out. Throughout, `memory` and `rule` are hidden states [n, L, d] of n pairs at L
-layers of width d: row i of `memory` comes from a prompt answered from memory, row i of `rule` from
-a prompt of the same key answered by the rule. A neuron is one coordinate (layer, index) of the
-hidden state. Everything that is positive drives towards generalization. Sums run in float64, so
-float32 states lose nothing on the way.
-
-Steering: choose a cell on validation keys, score it once on test keys, beside its controls,
-ablations and side effects.
-
-The paper's formula, on the `top_n` neurons by |rho|, all layers at once: h <- h + alpha * sign(rho)
-* |NMD| towards generalization (`m2g`), and the same with the opposite sign towards memorization
-(`g2m`). What a prompt would have answered unsteered is known from the pairs stage, so `m2g` runs on
-prompts answered from memory only, `g2m` on those answered by the rule.
-"""
+"""Cells of the steering sweep, and the shift that each of them stands for."""
 
 from __future__ import annotations
 
@@ -48,17 +32,13 @@ class Cell:
 
 
 def grid(alphas: list[float], top_ns: list[float], nmd: np.ndarray, rho: np.ndarray) -> list[Cell]:
-    """All cells, the smallest shift first, so that of two equally good cells the gentler one is
-    chosen.
-    """
+    """All cells, the smallest shift first: of two equally good cells the gentler one is chosen."""
     cells = [Cell(top_n, alpha) for top_n in top_ns for alpha in alphas]
     return sorted(cells, key=lambda c: (np.linalg.norm(cell_shift(c, nmd, rho)), c.top_n, c.alpha))
 
 
 def cell_shift(cell: Cell, nmd: np.ndarray, rho: np.ndarray) -> np.ndarray:
-    """`alpha * sign(rho) * |NMD|` on the cell's neurons, `[n_layer, d_model]`, towards
-    generalization.
-    """
+    """`alpha * sign(rho) * |NMD|` on its neurons, `[n_layer, d_model]`, towards generalization."""
     return cell.alpha * shift_vector(nmd, rho, select_top(rho, cell.top_n))
 
 

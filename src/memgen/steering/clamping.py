@@ -1,12 +1,4 @@
-"""Which part of the recipe matters: the chosen shift with one ingredient exchanged at a time, at
-the same size, on the same test prompts.
-
-The shift under test is the cell that the intervention stage chose on validation keys; nothing is
-tuned here. Neurons, values and probes come from the train pairs. Every additive variant has the L2
-norm of that shift over all layers together, so what differs is where it points, not how far it
-goes. At another site the norm is matched relative to the states there; a clamp has no fixed norm,
-and what it moved by is reported.
-"""
+"""What a clamp, or a shift added in its place, does to answers, and how far it moves the states."""
 
 from __future__ import annotations
 
@@ -25,14 +17,13 @@ def moved(steering: Steering, rows: pd.DataFrame, context) -> tuple[np.ndarray, 
     """Behaviour codes `[prompts]` under `clamp` or `add`, and the mean L2 norm over all layers that
     it moved these prompts' last token by.
     """
-    ids, mask = tokenize_prompts(steering.tokenizer, list(rows.prompt))
+    prompts = list(rows.prompt)
+    ids, mask = tokenize_prompts(steering.tokenizer, prompts)
+    longest = steering.task.max_answer_tokens
     with context as made:
-        texts = answer(
-            steering.model, steering.tokenizer, list(rows.prompt), steering.task.max_answer_tokens
-        )
-        capture(
-            steering.model, ids, mask, steering.site, batch_size=len(ids)
-        )  # one pass over the prompts leaves their moves in `made`
+        texts = answer(steering.model, steering.tokenizer, prompts, longest)
+        # one pass over the prompts leaves their moves in `made`
+        capture(steering.model, ids, mask, steering.site, batch_size=len(ids))
     squares = [one.float().square().sum(-1) for one in made if one is not None]
     norm = float(torch.stack(squares).sum(0).sqrt().mean()) if squares else 0.0
     return behaviors(steering.task, instances(rows), texts), norm

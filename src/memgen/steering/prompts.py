@@ -1,20 +1,4 @@
-"""The steering sweep: every cell (one shift of the hidden states) on every prompt, in few forward
-passes.
-
-Plain hooks + `generate` run one cell after another. Here a *row* is a cell and a prompt, rows of
-many cells share a batch with one shift per row, and work that cannot change the outcome is left
-out:
-
-* what lies before the first edit is computed once per prompt and shared by all cells: with
-  `positions="all"` the prompt's pass through the blocks below the edit, with `"decision"` the
-  prompt's tokens before the last one;
-* a row leaves the batch as soon as its answer is complete or fits none of the two answers that are
-  looked for;
-* in a `race`, cells that cannot become the best leave on a subset of the prompts.
-
-The answers are those of plain hooks + `generate` (`do_sample=False`). Everything is greedy and
-deterministic.
-"""
+"""Prompts as tokens, each with the two answers that it is judged by."""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""Steering: choose a cell on validation keys, score it once on test keys, beside its controls,
-ablations and side effects.
-
-The paper's formula, on the `top_n` neurons by |rho|, all layers at once: h <- h + alpha * sign(rho)
-* |NMD| towards generalization (`m2g`), and the same with the opposite sign towards memorization
-(`g2m`). What a prompt would have answered unsteered is known from the pairs stage, so `m2g` runs on
-prompts answered from memory only, `g2m` on those answered by the rule.
-"""
+"""What steering costs where nothing should change."""
 
 from __future__ import annotations
 
@@ -33,19 +26,14 @@ def side_effects(
     """
     found = {}
     ids, mask = tokenize_prompts(steering.tokenizer, list(conflict.prompt))
-    for when, context in (
-        ("before", contextlib.nullcontext()),
-        (
-            "after",
-            shift(steering.model, steering.site, steering.tensor(delta), steering.positions),
-        ),
-    ):
+    steered = shift(steering.model, steering.site, steering.tensor(delta), steering.positions)
+    for when, context in (("before", contextlib.nullcontext()), ("after", steered)):
         with context:
             for name, rows in (("free", instances(free)), ("keyed", instances(keyed))):
                 texts = answer(
                     steering.model,
                     steering.tokenizer,
-                    [r.prompt for r in rows],
+                    [row.prompt for row in rows],
                     steering.task.max_answer_tokens,
                 )
                 found[f"{name}_accuracy_{when}"] = accuracy(rows, texts)

@@ -1,0 +1,53 @@
+"""One direction put to the test: the steered model, the cell that is tried, and the prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from memgen.steering.cells import Cell
+from memgen.steering.steering import Steering, summary
+from memgen.terms import CODE, SIGN, START, TARGET, Positions
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A cell in one direction on the rows `[prompts]` that start from the behaviour to be changed."""
+
+    steering: Steering
+    direction: str
+    cell: Cell
+    rows: pd.DataFrame
+
+    @cached_property
+    def shift(self) -> np.ndarray:
+        """The cell's shift `[n_layer, d_model]`, towards generalization."""
+        return self.steering.shift(self.cell)
+
+    def run(
+        self,
+        shifts: list[np.ndarray],
+        steering: Steering | None = None,
+        positions: Positions | None = None,
+    ) -> np.ndarray:
+        """Codes `[shifts, prompts]`; shifts drive towards generalization and are signed here.
+        `steering`, `positions`: others than the trial's own.
+        """
+        if not shifts or self.rows.empty:
+            return np.empty((len(shifts), 0), dtype=np.int8)
+        signed = SIGN[self.direction] * np.stack(shifts)
+        return (steering or self.steering).outcomes(signed, self.rows, positions)
+
+    def unchanged(self, codes: np.ndarray) -> bool:
+        """Do these answers show the behaviour that the unsteered model shows?"""
+        return bool((codes == CODE[START[self.direction]]).all())
+
+    def succeeds(self, codes: np.ndarray) -> np.ndarray:
+        """Which answers show the behaviour that is steered to, bool."""
+        return codes == TARGET[self.direction]
+
+    def summary(self, codes: np.ndarray) -> dict:
+        return summary(codes, self.direction)
