@@ -27,6 +27,9 @@ from press.one_page import LABS, assemble, chosen, contents
 #: x 18) mm at 96 pixels an inch
 TEXT = {"width": 658, "height": 1000}
 PATIENCE = 1800.0  # seconds: the whole book is one long page
+#: of the sheet that Chromium has in mind where the style sheets ask how wide it is, before it looks up
+#: what they say of the paper: cards lie below each other, not side by side
+MARGIN = dict.fromkeys(("top", "right", "bottom", "left"), "0.4in")
 #: tables that are too wide for the paper get smaller letters, and if that is not enough, break
 #: their words
 NARROW = """() => document.querySelectorAll("table").forEach(table => {
@@ -96,6 +99,7 @@ def printed(page: Page, with_outline: bool = True) -> bytes:
     """The PDF of an open page. Size of the paper and margins come from the style sheet."""
     return page.pdf(
         prefer_css_page_size=True,
+        margin=MARGIN,
         print_background=True,
         tagged=with_outline,
         outline=with_outline,

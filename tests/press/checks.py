@@ -14,11 +14,13 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote, urlsplit
 
-from browser import Browser, Reader
+from axe_playwright_python.sync_playwright import Axe
+from browser import Reader, View, reading
 from bs4 import BeautifulSoup
 
-#: width, height, colour scheme
-VIEWS = (
+from press.browser import chromium
+
+VIEWS: tuple[View, ...] = (
     (390, 844, "light"),
     (768, 1024, "light"),
     (1400, 900, "light"),
@@ -175,10 +177,10 @@ def views(reader: Reader, base: str, name: str, turns: int) -> list[str]:
     found = []
     for number, view in enumerate([*VIEWS[turn:], *VIEWS[:turn]][:turns]):
         if number == 0:
-            reader.tab.look(*view)
+            reader.turn(view)
             reader.open(f"{base}{name}.html")
         else:
-            reader.look(*view)
+            reader.look(view)
         found += [
             f"{name} at {view[0]} px, {view[2]}: {complaint}"
             for complaint in reader.visit.complaints()
@@ -192,7 +194,7 @@ def with_browsers(names: list[str], look: Callable[[Reader, str], list[str]]) ->
     """What `look(reader, name)` says of all pages, in order; two browsers share the work."""
 
     def some(part: list[str]) -> dict[str, list[str]]:
-        with Browser() as browser, browser.reading("about:blank") as reader:
+        with chromium() as browser, reading(browser, "about:blank") as reader:
             return {name: look(reader, name) for name in part}
 
     with ThreadPoolExecutor(2) as threads:
@@ -221,32 +223,25 @@ def server(folder: Path) -> Iterator[str]:
 
 
 # -- accessibility ---------------------------------------------------------------------------------
-def inaccessible(reader: Reader, path: Path, views: Sequence[tuple[int, int, str]]) -> list[str]:
+def inaccessible(reader: Reader, path: Path, views: Sequence[View]) -> list[str]:
     """What axe-core finds serious or critical on a page that is loaded in the first view and turned
     to the others, an element a line.
     """
     found = []
     for number, view in enumerate(views):
         if number == 0:
-            reader.tab.look(*view)
+            reader.turn(view)
             reader.open(path)
-            reader.evaluate(f"{AXE}; 0")
         else:
-            reader.look(*view)
-        said = reader.evaluate(SEVERE)
-        found += [
-            f"{path.stem} at {view[0]} px, {view[2]}: {rule}, {impact}: {element} ({why})"
-            for rule, impact, element, why in said
-        ]
+            reader.look(view)
+        for rule in Axe().run(reader.page).response["violations"]:
+            if rule["impact"] in ("serious", "critical"):
+                found += [
+                    f"{path.stem} at {view[0]} px, {view[2]}: {rule['id']}, {rule['impact']}:"
+                    f" {' '.join(map(str, node['target']))} ({' '.join(node['failureSummary'].split())})"
+                    for node in rule["nodes"]
+                ]
     return found
-
-
-AXE = (
-    Path(__file__).with_name("axe.min.js").read_text(encoding="utf8")
-)  # axe-core 4.14.1 as npm has it (MPL 2.0)
-SEVERE = """axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => violations
-    .filter(rule => ["serious", "critical"].includes(rule.impact))
-    .flatMap(rule => rule.nodes.map(node => [rule.id, rule.impact, node.target.join(" "), node.failureSummary.replace(/\\s+/g, " ")])))"""
 
 
 # -- where links lead ------------------------------------------------------------------------------

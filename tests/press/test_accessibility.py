@@ -1,5 +1,5 @@
 """axe-core in Chromium finds nothing serious or critical. `MEMGEN_BOOK=_build/html pytest
-tests/book/test_accessibility.py` checks a real book.
+tests/press/test_accessibility.py` checks a real book.
 
 Of the smoke study's book it looks at every page of prose and one of each kind of lab, on a phone in
 light and on a desk in dark colours. Of a book that `MEMGEN_BOOK` names, at those on a phone and a
@@ -7,21 +7,18 @@ desk, light and dark, and at every other page in one of these views, in turns.
 """
 
 import os
-import shutil
 
 import checks
-import pytest
-from browser import BINARIES, Browser
+from browser import needs_chromium, reading
+
+from press.browser import chromium
 
 PHONE, DESK_DARK = checks.VIEWS[0], checks.VIEWS[3]
 VIEWS = [
     view for view in checks.VIEWS if view[0] != 768
 ]  # from the phone on: what has to scroll there can be reached with the keyboard ever after
 
-pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, BINARIES)),
-    reason="Chromium is not installed (Debian: `apt-get install chromium`)",
-)
+pytestmark = needs_chromium
 
 
 def test_nothing_serious_or_critical_on_any_page(built_book):
@@ -46,7 +43,8 @@ def test_nothing_serious_or_critical_on_any_page(built_book):
     )
 
 
-BAD = """<!doctype html><html lang="en" data-theme="light"><meta name="viewport" content="width=device-width"><title>bad</title>
+BAD = """<!doctype html><html lang="en" data-theme="light"><title>bad</title>
+<meta name="viewport" content="width=device-width">
 <main><h1>A page</h1><img src="data:," width="9" height="9"><button></button>
 <p style="color: #bbb; background: #fff">pale</p></main></html>"""
 
@@ -54,7 +52,7 @@ BAD = """<!doctype html><html lang="en" data-theme="light"><meta name="viewport"
 def test_findings_are_found(tmp_path):
     page = tmp_path / "bad.html"
     page.write_text(BAD)
-    with Browser() as browser, browser.reading("about:blank") as reader:
+    with chromium() as browser, reading(browser, "about:blank") as reader:
         found = checks.inaccessible(reader, page, [PHONE])
     assert all(line.startswith("bad at 390 px, light: ") for line in found)
     for rule in (

@@ -1,15 +1,14 @@
-"""The book as a reader gets it. `MEMGEN_BOOK=_build/html pytest tests/book/test_built_book.py`
+"""The book as a reader gets it. `MEMGEN_BOOK=_build/html pytest tests/press/test_built_book.py`
 checks a real one.
 """
 
 import os
-import shutil
 
 import checks
 import pytest
-from browser import BINARIES, Browser
+from browser import needs_chromium, reading
 
-NO_CHROMIUM = "Chromium is not installed (Debian: `apt-get install chromium`)"
+from press.browser import chromium
 
 
 def test_links_lead_somewhere(built_book):
@@ -54,13 +53,12 @@ def test_lab_pages_say_where_they_belong_and_how_to_run_them(built_book):
         assert len(bar.find_all("a", class_="download")) == 3, path
 
 
+@needs_chromium
 @pytest.mark.parametrize("served", [False, True], ids=["file", "http"])
 def test_every_kind_of_page_at_every_size_light_and_dark(built_book, served):
     """From http the pages of the smoke study's book are seen in one view each, in turns; those that
     `MEMGEN_BOOK` names in all, too.
     """
-    if not any(map(shutil.which, BINARIES)):
-        pytest.skip(NO_CHROMIUM)
     names = checks.kinds(built_book)
     assert {"index", "search", "bibliography", "chapters/06_intervention"} <= set(names)
     turns = 1 if served and "MEMGEN_BOOK" not in os.environ else len(checks.VIEWS)
@@ -71,7 +69,8 @@ def test_every_kind_of_page_at_every_size_light_and_dark(built_book, served):
 BAD = """<!doctype html><meta name="viewport" content="width=device-width"><title>bad</title>
 <link rel="icon" href="data:,"><a href="nowhere.html">x</a><a href="#nothing">y</a>
 <a href="https://ads.example.org/">z</a><a href="/home.html">w</a>
-<img src="a.png"><script src="https://unpkg.com/x.js"></script><p style="width:900px">wide</p><span class="math">\\(x\\)</span>
+<img src="a.png"><script src="https://unpkg.com/x.js"></script>
+<p style="width:900px">wide</p><span class="math">\\(x\\)</span>
 <script>console.error("told you"); undefinedFunction()</script>"""
 
 
@@ -90,12 +89,12 @@ def test_checks_see_a_bad_page(bad_book):
     assert checks.absolute_addresses(bad_book) == ["index.html: <a href='/home.html'>"]
 
 
+@needs_chromium
 def test_browser_sees_a_bad_page(bad_book):
-    if not any(map(shutil.which, BINARIES)):
-        pytest.skip(NO_CHROMIUM)
-    with Browser() as browser:
-        complaints = "\n".join(browser.visit(bad_book / "index.html", 390, 844).complaints())
-        turned = "\n".join(checks.in_browser(bad_book, ["index"], served=True))
+    page = bad_book / "index.html"
+    with chromium() as browser, reading(browser, page, checks.VIEWS[0]) as reader:
+        complaints = "\n".join(reader.visit.complaints())
+    turned = "\n".join(checks.in_browser(bad_book, ["index"], served=True))
     foreign = "foreign request: https://unpkg.com"
     for expected in (
         "told you",
