@@ -1,5 +1,5 @@
-"""Steering, on a model whose behaviour is planted: one coordinate decides, and how far it has to go
-is known.
+"""Lab 06, on a model whose behaviour is planted: one coordinate decides, and how far it has to go is
+known.
 """
 
 from __future__ import annotations
@@ -8,32 +8,33 @@ import json
 
 import numpy as np
 import pytest
-from planted import PlantedAlike
 from scipy.stats import binomtest
 
-from memgen.config.analyses import InterventionParameters
+from computing import planted_lab, run_cell
 from memgen.errors import StudyError
-from memgen.labs.intervention import ablations, doses, study
+from memgen.figures import intervention as figures
+from memgen.labs.intervention import ablations, answer, doses
+from memgen.neurons.nmd import NeuronMaps
 from memgen.steering.cells import Cell, cell_shift, grid, random_shift
 from memgen.steering.controls import controls
 from memgen.steering.side_effects import side_effects
 from memgen.steering.steering import Steering, steering_prompts, summary
+from memgen.steering.trial import Trial
+from memgen.store.artifacts import Result
 from memgen.terms import CODE, DIRECTIONS, SIGN, SITES
+from planted import PlantedAlike
 
 M, R, X = 0, 1, 2
 ONE = 1 / 16  # share that is one neuron of 2 layers x 8
 
 
-def parameters(**changes) -> InterventionParameters:
-    given = {
-        "task": "inference",
-        "alphas": [1.0, 4.0],
-        "top_ns": [ONE, 0.3],
-        "n_prompts": 60,
-        "n_control_draws": 2,
-        "n_side_effect_prompts": 8,
-    }
-    return InterventionParameters(**given | changes)
+GIVEN = {
+    "alphas": [1.0, 4.0],
+    "top_ns": [ONE, 0.3],
+    "n_prompts": 60,
+    "n_control_draws": 2,
+    "n_side_effect_prompts": 8,
+}
 
 
 @pytest.fixture
@@ -44,21 +45,29 @@ def far(planted, planted_direction):
     return setup(planted(), planted_direction)
 
 
-@pytest.fixture
-def alike(planted, planted_direction):
-    """All keys alike."""
-    return setup(planted(PlantedAlike), planted_direction)
-
-
 def setup(made, arrays, site="resid_post", positions="all"):
     model, tokenizer, task, frame, answered = made
-    return (
-        Steering(
-            model, tokenizer, task, site, arrays[f"nmd.{site}"], arrays[f"rho.{site}"], positions
-        ),
-        frame,
-        answered,
-    )
+    maps = NeuronMaps.of(arrays, site)
+    return Steering(model, tokenizer, task, maps, positions), frame, answered
+
+
+@pytest.fixture
+def lab(tmp_path, planted_direction):
+    """`run(made, answered, **given) -> (result, tables)`: the lab's computing cell on what is planted."""
+    maps = Result({"site": "resid_post"}, arrays={"arrays": planted_direction})
+
+    def run(made, answered=None, **given):
+        made = made if answered is None else (*made[:4], answered)
+        lab = planted_lab(
+            "06_intervention", tmp_path, made, GIVEN | given, {"04_differentiation": maps}
+        )
+        run_cell(lab)
+        result = {name: value for name, value in lab.result.items() if name != "timings"}
+        assert lab.result["timings"]["seconds"] >= 0
+        names = ("races", "controls", "doses", "ablations", "outcomes")
+        return result, {name: lab.table(name) for name in names}
+
+    return run
 
 
 # -- the shift -------------------------------------------------------------------------------------
@@ -137,11 +146,11 @@ def test_prompts_to_steer_show_the_behaviour_to_be_changed_and_are_of_their_spli
 
 # -- the choice ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_the_cell_is_chosen_on_validation_keys_only(far, planted_direction, direction):
+def test_the_cell_is_chosen_on_validation_keys_only(far, planted, lab, direction):
     """By construction the gentle cell wins on validation keys and fails on test keys, where the
     strong one would win.
     """
-    steering, frame, answered = far
+    steering, _, answered = far
     cells = grid([1.0, 4.0], [ONE], steering.nmd, steering.rho)
     best_on = {
         split: (
@@ -153,23 +162,14 @@ def test_the_cell_is_chosen_on_validation_keys_only(far, planted_direction, dire
     }
     assert best_on == {"validation": 1.0, "test": 4.0}
 
-    result, tables, _ = study(
-        steering, parameters(top_ns=[ONE]), answered, frame, planted_direction
-    )
+    result, _ = lab(planted(), top_ns=[ONE])
     found = result[direction]
-    assert (found["alpha"], found["top_n"], found["validation_success"], found["success"]) == (
-        1.0,
-        ONE,
-        1.0,
-        0.0,
-    )
+    assert (found["alpha"], found["top_n"]) == (1.0, ONE)
+    assert (found["validation_success"], found["success"]) == (1.0, 0.0)
     assert found["n"] == len(steering_prompts(answered, "test", direction, 60))
 
     without_train = answered[answered.split != "train"]  # train keys do not matter here
-    assert (
-        study(steering, parameters(top_ns=[ONE]), without_train, frame, planted_direction)[0]
-        == result
-    )
+    assert lab(planted(), without_train, top_ns=[ONE])[0] == result
 
 
 def test_of_equally_good_cells_the_gentler_is_chosen(far):
@@ -181,9 +181,8 @@ def test_of_equally_good_cells_the_gentler_is_chosen(far):
 
 
 # -- the whole stage -------------------------------------------------------------------------------
-def test_the_stage_reports_what_was_planted(alike, planted_direction):
-    steering, frame, answered = alike
-    result, tables, seconds = study(steering, parameters(), answered, frame, planted_direction)
+def test_the_stage_reports_what_was_planted(planted, lab):
+    result, tables = lab(planted(PlantedAlike))
     assert result["site"] == "resid_post" and result["identity_holds"]
     assert 0 < result["race_rows"] <= result["grid_rows"]
     for direction in DIRECTIONS:
@@ -210,9 +209,8 @@ def test_the_stage_reports_what_was_planted(alike, planted_direction):
             "n_keys",
         } <= set(found)
         assert found["rephrase_floor"] > 0.8  # this task's rephrasings flip
-    assert (
-        result == study(steering, parameters(), answered, frame, planted_direction)[0]
-    )  # the same again
+    again = planted(PlantedAlike)[4].assign(same="but to be computed again")
+    assert lab(planted(PlantedAlike), again)[0] == result
     assert set(tables) == {"races", "controls", "doses", "ablations", "outcomes"}
     by_kind = tables["outcomes"].groupby(["direction", "kind"]).success.agg(["mean", "size"])
     for direction in DIRECTIONS:  # the answers one by one give every rate that is reported
@@ -233,33 +231,26 @@ def test_the_stage_reports_what_was_planted(alike, planted_direction):
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_nothing_to_steer_is_said(far, planted_direction, split):
-    steering, frame, answered = far
+def test_nothing_to_steer_is_said(planted, lab, split):
+    made = planted()
+    answered = made[4]
     emptied = answered[~((answered.split == split) & (answered.behavior == "generalization"))]
-    with pytest.raises(
-        StudyError,
-        match=f"direction g2m.*generalization answers on {split} keys.*n_conflict_per_key",
-    ):
-        study(steering, parameters(), emptied, frame, planted_direction)
+    message = f"direction g2m.*generalization answers on {split} keys.*n_conflict_per_key"
+    with pytest.raises(StudyError, match=message):
+        lab(made, emptied)
 
 
 def test_controls_have_the_cells_n_and_norm(alike, planted_direction, monkeypatch):
     steering, _, answered = alike
     seen, real = [], steering.outcomes
     monkeypatch.setattr(
-        steering, "outcomes", lambda shifts, rows: (seen.append(shifts), real(shifts, rows))[1]
+        steering, "outcomes", lambda shifts, *where: (seen.append(shifts), real(shifts, *where))[1]
     )
     cell = Cell(0.3, 2.0)
     rows = steering_prompts(answered, "test", "g2m", 20)
-    table, outcomes = controls(
-        steering,
-        cell,
-        rows,
-        "g2m",
-        (planted_direction["memory"], planted_direction["rule"]),
-        3,
-        np.random.default_rng(0),
-    )
+    pairs = planted_direction["memory"], planted_direction["rule"]
+    trial = Trial(steering, "g2m", cell, rows)
+    table, outcomes = controls(trial, pairs, 3, np.random.default_rng(0))
     reference = cell_shift(cell, steering.nmd, steering.rho)
     assert dict(zip(table.control, table.draws)) == {
         "random_neurons": 3,
@@ -286,9 +277,8 @@ def test_controls_have_the_cells_n_and_norm(alike, planted_direction, monkeypatc
 def test_doses_start_at_the_identity(alike):
     steering, _, answered = alike
     rows = steering_prompts(answered, "test", "m2g", 20)
-    table = doses(
-        steering, Cell(ONE, 4.0), [1.0, 4.0], rows, "m2g", np.random.default_rng(1)
-    ).set_index(["kind", "alpha"])
+    trial = Trial(steering, "m2g", Cell(ONE, 4.0), rows)
+    table = doses(trial, [1.0, 4.0], np.random.default_rng(1)).set_index(["kind", "alpha"])
     for kind in ("steered", "random"):
         assert table.memorization[kind, 0.0] == 1.0
     assert table.generalization["steered", 1.0] == 1.0 and table.other["steered", 4.0] == 1.0
@@ -300,9 +290,9 @@ def test_ablations_find_the_planted_layer(alike, planted_direction):
     rows, tuning = (
         steering_prompts(answered, split, "m2g", 20) for split in ("test", "validation")
     )
-    table = ablations(
-        steering, Cell(ONE, 1.0), parameters(top_ns=[ONE]), tuning, rows, "m2g", planted_direction
-    ).set_index("ablation")
+    sites = [NeuronMaps.of(planted_direction, site) for site in SITES if site != "resid_post"]
+    trial = Trial(steering, "m2g", Cell(ONE, 1.0), rows)
+    table = ablations(trial, sites, GIVEN["alphas"], tuning).set_index("ablation")
     expected = {
         "as chosen": 1,
         "layer 1 only": 0,
@@ -370,3 +360,25 @@ def test_a_summary_of_nothing_knows_nothing():
         "other": 0.0,
         "n": 0,
     }
+
+
+# -- what the page says ----------------------------------------------------------------------------
+def test_figures_say_every_rate_and_the_answer_names_the_strongest_control(planted, lab):
+    result, tables = lab(planted(PlantedAlike))
+    chosen = {d: (result[d]["top_n"], result[d]["alpha"]) for d in DIRECTIONS}
+    drawn = {
+        "grid": figures.grid_heatmaps(tables["races"], chosen),
+        "controls": figures.control_bars(tables["controls"]),
+        "dose": figures.dose_response(tables["doses"]),
+        "ablations": figures.ablation_bars(tables["ablations"]),
+    }
+    assert all(drawing.name == name and drawing.caption for name, drawing in drawn.items())
+    assert "chosen: m2g: top 6%, alpha 1; g2m: top 6%, alpha 1" in drawn["grid"].alt
+    for row in tables["controls"].itertuples():
+        assert f"{row.name} {row.success:.0%}" in drawn["controls"].alt
+    for row in tables["ablations"].itertuples():
+        assert f"{row.ablation} {row.direction} {row.success:.0%}" in drawn["ablations"].alt
+    assert "one panel per direction" in drawn["dose"].alt
+    x = result["m2g"] | {"controls": {"low_rho": 0.25, "random_sign": 0.5}}
+    said = answer({"m2g": x}, "m2g")
+    assert said.startswith("100% [") and "strongest control: random sign 50%" in said

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memgen.neurons.nmd import correlation, nmd
+from memgen.neurons.nmd import NeuronMaps, correlation, nmd
 from memgen.neurons.selection import select_top
 from memgen.steering.cells import shift_vector
 from memgen.steering.controls import CONTROLS, control_shifts
@@ -20,10 +20,8 @@ def reference_and_controls(memory, rule, share, seed, n_draws=3):
     """The shift of the top `share` of the neurons, its controls, and the maps behind them."""
     rho, mean_difference = correlation(*states_and_labels(memory, rule)), nmd(memory, rule)
     reference = shift_vector(mean_difference, rho, select_top(rho, share))
-    rng = np.random.default_rng(seed)
-    controls = control_shifts(
-        reference, mean_difference, rho, memory, rule, rng=rng, n_draws=n_draws
-    )
+    maps, rng = NeuronMaps("resid_post", mean_difference, rho), np.random.default_rng(seed)
+    controls = control_shifts(reference, maps, (memory, rule), rng, n_draws)
     return reference, controls, rho, mean_difference
 
 
@@ -112,4 +110,6 @@ def test_a_reference_of_zeros_is_refused(pairs):
     memory, rule, _ = pairs
     zero = np.zeros((LAYERS, WIDTH))
     with pytest.raises(ValueError, match="0 everywhere"):
-        control_shifts(zero, zero, zero, memory, rule, rng=np.random.default_rng())
+        control_shifts(
+            zero, NeuronMaps("ln_2", zero, zero), (memory, rule), np.random.default_rng()
+        )
