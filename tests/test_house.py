@@ -220,7 +220,7 @@ def test_requirements_are_those_of_pyproject_pinned_and_hashed():
     direct = [*project["dependencies"], *extras["book"], *extras["dev"]]
     assert all("==" in requirement for requirement in direct)
     assert {plain(r) for r in direct} - set(entries) == set()
-    assert {f for f in entries.values()} == {
+    assert set(entries.values()) == {
         "requirements.txt",
         "requirements-cpu.txt",
         "requirements-cuda.txt",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
 from running import ROOT
 
 COPIED = ("src", "book", "notebooks", "data/reference", "_config.yml", "_toc.yml", "Snakefile")
