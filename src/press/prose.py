@@ -30,11 +30,28 @@ from press.scale import sweep
 from press.sentences import Counts, Ledger, between, effect, most_first, thresholds
 
 #: what a template may ask of a run's numbers and counts by their own names
-ASKED = (
-    "has result values mean means total overall first_seeds rate score cell pooled controls strongest"
-    " successes transfer overlap families twin"
-).split()
-COUNTED = "beyond against as_good halved in_gate marked".split()
+ASKED = [
+    "has",
+    "result",
+    "values",
+    "mean",
+    "means",
+    "total",
+    "overall",
+    "first_seeds",
+    "rate",
+    "score",
+    "cell",
+    "pooled",
+    "controls",
+    "strongest",
+    "successes",
+    "transfer",
+    "overlap",
+    "families",
+    "twin",
+]
+COUNTED = ["beyond", "against", "as_good", "halved", "in_gate", "marked"]
 
 
 def render(run: Run, pages: dict[ExecutedLab, list[Figure]], root: Path, source: Path) -> None:

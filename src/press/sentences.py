@@ -165,7 +165,7 @@ def thresholds(claim: Judged) -> Thresholds:
     ours = f"{right} {decimal(claim.threshold)}"
     if not known:
         return Thresholds(ours, "none: no interval", "none: no interval")
-    lows, highs = zip(*known)
+    lows, highs = zip(*known, strict=True)
     support, contradict = (min(lows), min(highs)) if claim.above else (max(highs), max(lows))
     missing = len(known) < len(intervals)
     return Thresholds(
@@ -211,7 +211,7 @@ class Counts:
             for task in self.numbers.tasks
             if task not in without
             for rate, reference in zip(
-                self._values(stage, key, task), self._values(stage, other, task)
+                self._values(stage, key, task), self._values(stage, other, task), strict=True
             )
             if reference and rate is not None
         ]

@@ -21,7 +21,19 @@ PAGES = sorted(p.relative_to(ROOT / "book").as_posix() for p in (ROOT / "book").
 # -- no decision in a template ---------------------------------------------------------------------
 ORDER = {"lt", "lteq", "gt", "gteq"}
 #: they count, choose or compare; `plural`, `span`, `share`... of `press` do it with a test
-DECIDING = set("max min sum len length count namespace select reject selectattr rejectattr".split())
+DECIDING = {
+        "max",
+        "min",
+        "sum",
+        "len",
+        "length",
+        "count",
+        "namespace",
+        "select",
+        "reject",
+        "selectattr",
+        "rejectattr",
+    }
 
 
 def decisions(template: str) -> list[str]:

@@ -221,7 +221,7 @@ def base_share(evidence: Evidence, task: str) -> Effect:
 
 def format_gap(evidence: Evidence, family: str) -> Effect:
     """Success of m2g with the tagged answers less that with matched ones: same seeds, same keys."""
-    formats = dict(zip(variants(family), ("tagged", "matched")))
+    formats = dict(zip(variants(family), ("tagged", "matched"), strict=True))
     rows = evidence.outcomes[
         (evidence.outcomes.direction == "m2g")
         & (evidence.outcomes.kind == "steered")

@@ -28,7 +28,7 @@ def against_size(table: pd.DataFrame) -> Drawing:
     """
     passed = table[table.passed]
     fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.2), sharex=True)
-    for ax, (name, title) in zip(axes.flat, PANELS.items()):
+    for ax, (name, title) in zip(axes.flat, PANELS.items(), strict=True):
         for task, (color, marker, label) in STYLE.items():
             rows = passed[passed.task == task]
             mean = (

@@ -39,7 +39,7 @@ def main_finding(steering: pd.DataFrame, auc: pd.Series) -> Drawing:
     tasks = list(dict.fromkeys(steering.task))
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH + 0.6, 1.5 + 0.66 * len(tasks)), sharey=True)
     y = np.arange(len(tasks))[::-1]
-    for ax, direction in zip(axes, DIRECTION_NAME):
+    for ax, direction in zip(axes, DIRECTION_NAME, strict=True):
         success, control = (
             pd.DataFrame([row(steering, task, direction) for task in tasks]).infer_objects()
             for row in (steered, strongest)
@@ -50,7 +50,7 @@ def main_finding(steering: pd.DataFrame, auc: pd.Series) -> Drawing:
         ):
             error = np.clip([part.rate - part.low, part.high - part.rate], 0, None)
             ax.barh(y + offset, part.rate, 0.36, xerr=error, color=color, error_kw={"lw": 1})
-            for yi, high, rate in zip(y + offset, part.high, part.rate):
+            for yi, high, rate in zip(y + offset, part.high, part.rate, strict=True):
                 inside = high > 0.84  # no room beside the bar
                 ax.text(
                     rate - 0.08 if inside else high + 0.02,
@@ -88,7 +88,7 @@ def gate(table: pd.DataFrame) -> Drawing:
         1, len(GATE_TITLES), figsize=(WIDTH + 0.6, 0.9 + 0.5 * len(tasks)), sharey=True
     )
     y = {task: i for i, task in enumerate(reversed(tasks))}
-    for ax, (column, title) in zip(axes, GATE_TITLES.items()):
+    for ax, (column, title) in zip(axes, GATE_TITLES.items(), strict=True):
         at = [y[t] for t in table.task]
         ax.plot(table[column], at, "o", color=COLOR["generalization"], alpha=0.7)
         for task, rows in table.groupby("task"):
@@ -162,9 +162,9 @@ def formats(numbers: dict[str, dict], families: list[str]) -> Drawing:
     fig, axes = plt.subplots(
         1, len(FORMAT_TITLES), figsize=(WIDTH, 1.6 + 0.7 * len(families)), sharey=True
     )
-    for ax, (name, title) in zip(axes, FORMAT_TITLES.items()):
+    for ax, (name, title) in zip(axes, FORMAT_TITLES.items(), strict=True):
         for row, family in enumerate(families):
-            for (variant, style), task in zip(FORMAT_STYLE.items(), variants(family)):
+            for (variant, style), task in zip(FORMAT_STYLE.items(), variants(family), strict=True):
                 shift, color, marker = style
                 x = numbers[task][name]
                 if x["value"] is None:
