@@ -14,7 +14,9 @@ import pytest
 
 from running import ROOT
 
-COPIED = ("src", "book", "notebooks", "data/reference", "_config.yml", "_toc.yml", "Snakefile")
+COPIED = tuple(
+    "src book notebooks data/reference _config.yml _toc.yml Snakefile CHANGELOG.md CITATION.cff".split()
+)
 
 
 def steps(text: str) -> dict[str, str]:
@@ -24,8 +26,9 @@ def steps(text: str) -> dict[str, str]:
 
 
 def as_notebook(cells: str) -> nbformat.NotebookNode:
-    """Cells in the percent format as a notebook."""
-    notebook = nbformat.v4.new_notebook()
+    """Cells in the percent format, in a copy of the notebook that the steps tell to copy."""
+    notebook = nbformat.read(ROOT / "notebooks" / "03_pairs.ipynb", 4)
+    notebook.cells = []
     for head, source in re.findall(r"^# %%(.*)\n((?:(?!# %%).*\n)*)", cells, flags=re.MULTILINE):
         tags = re.findall(r'"(\w+)"', head)
         if "[markdown]" in head:
