@@ -1,5 +1,5 @@
 """The page "Steer it yourself" as a reader uses it. `MEMGEN_BOOK=_build/html pytest
-tests/book/test_live_page.py` checks a real book.
+tests/press/test_live_page.py` checks a real book.
 
 What the page shows is compared with what its own model computes when asked directly; that the model
 computes what PyTorch does is the business of `test_live_engine.py`. No test here says what a model
@@ -7,10 +7,13 @@ should answer.
 """
 
 import json
-import shutil
 
 import pytest
-from browser import BINARIES, Browser
+from browser import DESK, needs_chromium, reading
+
+from press.browser import chromium
+
+pytestmark = needs_chromium
 
 #: what a reader sees, and the model's own words for the prompt and shift that the controls name
 HELPERS = r"""
@@ -19,39 +22,72 @@ window.see = {
         for (const began = performance.now(); !done(); await new Promise(next => setTimeout(next, 10)))
             if (performance.now() - began > 60000) throw new Error(`waited for ${what}`);
     },
-    ready: () => see.wait(() => { const body = document.querySelector('.live-body'); return body && !body.hidden; }, 'the first answer'),
+    id: name => document.getElementById(name),
+    one: selector => document.querySelector(selector),
+    all: selector => [...document.querySelectorAll(selector)],
+    text: (selector, within = document) => {
+        const found = within.querySelector(selector);
+        return found && found.textContent;
+    },
+    texts: (selector, within) => [...within.querySelectorAll(selector)].map(one => one.textContent),
+    shown: element => element.getClientRects().length > 0,
     frames: () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))),
-    text: selector => { const found = document.querySelector(selector); return found && found.textContent; },
-    task: () => document.querySelector('input[name=task]:checked').value,
+    ready: () => see.wait(() => see.one('.live-body') && !see.one('.live-body').hidden, 'the first answer'),
+    task: () => see.one('input[name=task]:checked').value,
     model: () => Memgen.model(see.task()),
-    put: async (element, value) => { element.value = value; element.dispatchEvent(new Event('input')); await see.frames(); },
-    step: async index => {
-        document.querySelectorAll('[data-try] button')[index].click();
-        await see.wait(() => see.text('.live-note strong') && see.text('.live-note strong').startsWith(`${index + 1} `) && !see.text('.live-status'), `step ${index + 1}`);
+    put: async (element, value) => {
+        element.value = value;
+        element.dispatchEvent(new Event('input'));
         await see.frames();
     },
-    cards: () => [...document.querySelectorAll('.live-card')].map(card => ({
-        tokens: [...card.querySelectorAll('.live-token')].map(token => token.textContent), behavior: card.dataset.behavior, badge: card.querySelector('.live-badge').textContent,
-        bars: [...card.querySelectorAll('.live-bar-value')].map(value => value.textContent), probe: card.querySelector('.live-probe-word strong').textContent})),
-    /** The same from the model alone. `shift`: what to ask it for, or nothing; `positions`: where, if not where the study shifts. */
-    expected: (shift, positions) => {
-        const model = see.model(), {meta} = model, text = document.getElementById('live-text').value, {percent} = Memgen.panels;
-        const steering = shift ? {delta: model.shift(shift).delta, positions: positions || meta.positions} : {};
-        const parsed = Memgen.rules(meta.family).parse(text, meta), answer = model.answer(text, steering);
-        const behavior = Memgen.rules(meta.family).classify(answer.text, parsed);
-        return {tokens: answer.tokens.map(token => token.text.trim()), behavior, bars: [parsed.memory, parsed.rule].filter(whole => whole !== null).map(whole => percent(Math.exp(model.sequenceLogProbability(text, whole, steering)))),
-                probe: percent(1 / (1 + Math.exp(-model.probeScore(answer.states))))};
+    press: async selector => { see.one(selector).click(); await see.frames(); },
+    step: async index => {
+        const taken = () => (see.text('.live-note strong') || '').startsWith(`${index + 1} `);
+        see.all('[data-try] button')[index].click();
+        await see.wait(() => taken() && !see.text('.live-status'), `step ${index + 1}`);
+        await see.frames();
     },
-    shown: element => element.getClientRects().length > 0,
+    cards: () => see.all('.live-card').map(card => ({
+        tokens: see.texts('.live-token', card),
+        behavior: card.dataset.behavior,
+        badge: see.text('.live-badge', card),
+        bars: see.texts('.live-bar-value', card),
+        probe: see.text('.live-probe-word strong', card),
+    })),
+    /** Where the probe of a layer stands, of the final states of an answer. */
+    probability: (states, layer) => {
+        const score = see.model().probeScore(states, layer);
+        return Memgen.panels.percent(1 / (1 + Math.exp(-score)));
+    },
+    /** The same from the model alone. `shift`: what to ask it for, or nothing; `positions`: where, if not
+     *  where the study shifts. */
+    expected: (shift, positions) => {
+        const model = see.model(), {meta} = model, rules = Memgen.rules(meta.family);
+        if (shift) shift = {delta: model.shift(shift).delta, positions: positions || meta.positions};
+        const steering = shift || {};
+        const text = see.id('live-text').value, parsed = rules.parse(text, meta);
+        const answer = model.answer(text, steering);
+        const likelihood = whole => Math.exp(model.sequenceLogProbability(text, whole, steering));
+        const bar = whole => Memgen.panels.percent(likelihood(whole));
+        return {
+            tokens: answer.tokens.map(token => token.text.trim()),
+            behavior: rules.classify(answer.text, parsed),
+            bars: [parsed.memory, parsed.rule].filter(whole => whole !== null).map(bar),
+            probe: see.probability(answer.states),
+        };
+    },
+    /** The cell that the study chose for a direction, as a shift. */
+    chosen: direction => {
+        const {alpha, top_n: topN} = see.model().meta.cells[direction];
+        return {direction, alpha, topN};
+    },
 };
 """
 
 
 @pytest.fixture(scope="module")
-def browser():
-    if not any(map(shutil.which, BINARIES)):
-        pytest.skip("Chromium is not installed (Debian: `apt-get install chromium`)")
-    with Browser() as browser:
+def browser(built_book):  # a book that has to be made first is made before an event loop runs here
+    with chromium() as browser:
         yield browser
 
 
@@ -65,7 +101,7 @@ def page(built_book):
 @pytest.fixture(scope="module")
 def reader(browser, page):
     """One visit that most tests share; each begins with a step of the tour, which sets everything."""
-    with browser.reading(page) as reader:
+    with reading(browser, page) as reader:
         ready(reader)
         yield reader
 
@@ -91,12 +127,18 @@ def do(reader, steps: str):
 
 # -- one prompt, left alone and shifted ------------------------------------------------------------
 def test_first_answer_is_the_model_s_own(browser, page):
-    with browser.reading(page) as reader:
+    with reading(browser, page) as reader:
         found = do(
             ready(reader),
-            """return {cards: see.cards(), left: see.expected(), first: [...see.model().meta.examples, ...see.model().meta.free_examples], prompt: document.getElementById('live-text').value,
-            scripts: [...document.scripts].filter(script => /model-/.test(script.src)).length, fallback: see.shown(document.querySelector('.live-fallback')),
-            sentence: see.text('.live-outcome p'), evidence: see.text('.live-evidence'), results: see.model().meta.results.m2g}""",
+            """const {meta} = see.model();
+            return {
+                cards: see.cards(), left: see.expected(), prompt: see.id('live-text').value,
+                first: [...meta.examples, ...meta.free_examples],
+                scripts: [...document.scripts].filter(script => /model-/.test(script.src)).length,
+                fallback: see.shown(see.one('.live-fallback')), results: meta.results.m2g,
+                sentence: see.text('.live-outcome p'), evidence: see.text('.live-evidence'),
+                rate: see.text('.live-evidence strong'),
+            }""",
         )
         assert reader.visit.complaints() == []
     assert found["prompt"] == next(
@@ -106,10 +148,34 @@ def test_first_answer_is_the_model_s_own(browser, page):
     badge = found["cards"][0].pop("badge")
     assert found["cards"][0] == found["left"] and badge.endswith(found["left"]["behavior"])
     assert found["sentence"] and found["scripts"] == 1 and not found["fallback"]
-    assert (
-        f"n = {found['results']['n']} " in found["evidence"]
-        and f"{100 * found['results']['success']:.0f}" in found["evidence"]
-    )
+    n, success = found["results"]["n"], found["results"]["success"]
+    assert f"n = {n} " in found["evidence"]
+    assert found["rate"] == f"{whole_percent(round(success * n), n)}\u00a0%"
+
+
+def whole_percent(k: int, n: int) -> int:
+    """`k` of `n` in per cent, halves up, without a fraction that a binary number cannot hold."""
+    return (200 * k + n) // (2 * n)
+
+
+def test_halves_are_rounded_up_whatever_the_processor(browser, page):
+    """17 of 40 is 42.5 %, which Python writes as 42 % and paper as 43 %; 23 of 40 is 57.49999999999999."""
+    counts = [(k, n) for n in range(1, 201) for k in range(n + 1)]
+    with reading(browser, page) as reader:
+        shown = do(
+            ready(reader),
+            """see.model().meta.results.m2g.success = 17 / 40;
+            await see.press('input[name=direction][value=g2m]');
+            await see.press('input[name=direction][value=m2g]');
+            return see.text('.live-evidence strong')""",
+        )
+        rounded = do(
+            reader,
+            f"return {json.dumps(counts)}.map(([k, n]) => Memgen.panels.wholePercent(k / n))",
+        )
+    assert whole_percent(17, 40) == 43 and whole_percent(23, 40) == 58
+    assert shown == "43\u00a0%"
+    assert rounded == [whole_percent(k, n) for k, n in counts]
 
 
 def test_alpha_zero_changes_nothing(reader):
@@ -122,11 +188,13 @@ def test_the_chosen_cell_shifts_as_the_model_does_when_asked(reader):
     found = do(
         reader,
         """await see.step(2);
-        const curve = () => document.querySelector('polyline.live-steered').getAttribute('points'), map = () => document.querySelector('canvas').toDataURL();
-        const before = [curve(), map()], {alpha} = see.model().meta.cells.m2g;
-        await see.put(document.getElementById('live-alpha'), alpha);
-        return {cards: see.cards(), left: see.expected(), shifted: see.expected({direction: 'm2g', alpha, topN: see.model().meta.cells.m2g.top_n}),
-                redrawn: [curve(), map()].every((now, i) => now !== before[i])}""",
+        const drawn = () => [
+            see.one('polyline.live-steered').getAttribute('points'), see.one('canvas').toDataURL(),
+        ];
+        const before = drawn(), chosen = see.chosen('m2g');
+        await see.put(see.id('live-alpha'), chosen.alpha);
+        return {cards: see.cards(), left: see.expected(), shifted: see.expected(chosen),
+                redrawn: drawn().every((now, i) => now !== before[i])}""",
     )
     for card, expected in zip(found["cards"], (found["left"], found["shifted"])):
         card.pop("badge")
@@ -138,10 +206,11 @@ def test_row_of_alphas_says_what_the_model_answers_at_each(reader):
     found = do(
         reader,
         """await see.step(0);
-        const steps = [0, ...see.model().meta.alphas], items = () => [...document.querySelectorAll('.live-strip li')].map(item => item.title);
+        const steps = [0, ...see.model().meta.alphas];
+        const items = () => see.all('.live-strip li').map(item => item.title);
         await see.wait(() => items().length === steps.length, 'the row of alphas');
-        const cell = see.model().meta.cells.m2g;
-        return {items: items(), expected: steps.map(alpha => `alpha ${alpha}: ${see.expected({direction: 'm2g', alpha, topN: cell.top_n}).behavior}`)}""",
+        const behavior = alpha => see.expected({...see.chosen('m2g'), alpha}).behavior;
+        return {items: items(), expected: steps.map(alpha => `alpha ${alpha}: ${behavior(alpha)}`)}""",
     )
     assert found["items"] == found["expected"]
 
@@ -149,13 +218,23 @@ def test_row_of_alphas_says_what_the_model_answers_at_each(reader):
 def test_another_prompt_and_the_other_direction(reader):
     found = do(
         reader,
-        """await see.step(0); const list = document.getElementById('live-examples'), meta = see.model().meta, field = document.getElementById('live-text');
-        list.value = [...meta.free_examples, ...meta.examples].at(-1).prompt; list.dispatchEvent(new Event('change'));
-        document.querySelector('input[name=direction][value=g2m]').click(); await see.frames();
-        const {alpha, top_n: topN} = meta.cells.g2m, shift = {direction: 'g2m', alpha, topN}, {delta} = see.model().shift(shift), steering = {delta, positions: meta.positions};
-        const curve = states => meta.probe.layers.map((_, layer) => Memgen.panels.percent(1 / (1 + Math.exp(-see.model().probeScore(states, layer + 1)))));
-        return {cards: see.cards(), prompt: field.value, asked: list.value, expected: [see.expected(), see.expected(shift)], evidence: see.text('.live-evidence'), n: meta.results.g2m.n,
-                curves: [{}, steering].map(one => curve(see.model().answer(field.value, one).states)), words: document.querySelector('.live-curve').getAttribute('aria-label')}""",
+        """await see.step(0);
+        const list = see.id('live-examples'), {meta} = see.model(), field = see.id('live-text');
+        list.value = [...meta.free_examples, ...meta.examples].at(-1).prompt;
+        list.dispatchEvent(new Event('change'));
+        await see.press('input[name=direction][value=g2m]');
+        const shift = see.chosen('g2m'), {delta} = see.model().shift(shift);
+        const curve = steering => {
+            const {states} = see.model().answer(field.value, steering);
+            return meta.probe.layers.map((_, layer) => see.probability(states, layer + 1));
+        };
+        return {
+            cards: see.cards(), expected: [see.expected(), see.expected(shift)],
+            prompt: field.value, asked: list.value,
+            evidence: see.text('.live-evidence'), n: meta.results.g2m.n,
+            curves: [{}, {delta, positions: meta.positions}].map(curve),
+            words: see.one('.live-curve').getAttribute('aria-label'),
+        }""",
     )
     assert found["prompt"] == found["asked"] and f"n = {found['n']} " in found["evidence"]
     for card, expected in zip(found["cards"], found["expected"]):
@@ -169,23 +248,27 @@ def test_positions_reach_the_model(reader):
     for positions in ("decision", "all"):
         card, expected = do(
             reader,
-            f"""await see.step(0); document.querySelector('input[name=positions][value={positions}]').click(); await see.frames();
-            const {{alpha, top_n: topN}} = see.model().meta.cells.m2g; return [see.cards()[1], see.expected({{direction: 'm2g', alpha, topN}}, '{positions}')]""",
+            f"""await see.step(0);
+            await see.press('input[name=positions][value={positions}]');
+            return [see.cards()[1], see.expected(see.chosen('m2g'), '{positions}')]""",
         )
         card.pop("badge")
         assert card == expected
 
 
 def test_layers_and_share_reach_the_model(reader):
-    marks = "document.querySelector('canvas').getAttribute('aria-label')"
+    marks = "see.one('canvas').getAttribute('aria-label')"
     changed = do(
         reader,
         f"""await see.step(0);
         const seen = [{marks}];
-        document.querySelectorAll('input[name=layer]').forEach(box => box.checked && box.click());
-        await see.frames(); seen.push({marks});
-        document.querySelectorAll('input[name=layer]').forEach(box => box.click());
-        const share = document.getElementById('live-top'); await see.put(share, share.max); seen.push({marks});
+        see.all('input[name=layer]').forEach(box => box.checked && box.click());
+        await see.frames();
+        seen.push({marks});
+        see.all('input[name=layer]').forEach(box => box.click());
+        const share = see.id('live-top');
+        await see.put(share, share.max);
+        seen.push({marks});
         return {{seen, neurons: see.model().meta.n_layer * see.model().meta.d_model}}""",
     )
     assert changed["seen"][1].endswith("No neuron is shifted.")
@@ -198,11 +281,14 @@ def test_layers_and_share_reach_the_model(reader):
 def test_random_neurons_are_others_and_can_be_drawn_again(reader):
     seen = do(
         reader,
-        """const rows = () => document.querySelector('.live-table tbody').textContent;
-        await see.step(0); const seen = [rows()], again = document.querySelector('.live-control button'), off = again.disabled;
-        document.getElementById('live-random').click(); await see.frames(); seen.push(rows());
-        again.click(); await see.frames(); seen.push(rows());
-        document.getElementById('live-random').click(); await see.frames(); seen.push(rows()); return [off, ...seen]""",
+        """await see.step(0);
+        const rows = () => see.text('.live-table tbody'), seen = [rows()];
+        const random = '#live-random', again = '.live-control button', off = see.one(again).disabled;
+        for (const control of [random, again, random]) {
+            await see.press(control);
+            seen.push(rows());
+        }
+        return [off, ...seen]""",
     )
     off, chosen, first, second, back = seen
     assert off and len({chosen, first, second}) == 3 and back == chosen
@@ -221,11 +307,14 @@ def test_random_neurons_are_others_and_can_be_drawn_again(reader):
 def test_bad_input_gets_a_sentence_and_the_last_answer_stays(reader, bad, says):
     found = do(
         reader,
-        f"""await see.step(0); const field = document.getElementById('live-text'), prompt = field.value, before = JSON.stringify(see.cards());
-        await see.put(field, {bad}); const error = see.text('#live-error'), kept = JSON.stringify(see.cards()) === before;
-        const dimmed = document.querySelector('.live').classList.contains('live-stale'), invalid = field.getAttribute('aria-invalid');
+        f"""await see.step(0);
+        const field = see.id('live-text'), prompt = field.value, before = JSON.stringify(see.cards());
+        const stale = () => see.one('.live').classList.contains('live-stale');
+        await see.put(field, {bad});
+        const error = see.text('#live-error'), kept = JSON.stringify(see.cards()) === before;
+        const dimmed = stale(), invalid = field.getAttribute('aria-invalid');
         await see.put(field, prompt);
-        return {{error, kept, dimmed, invalid, after: see.text('#live-error'), still: document.querySelector('.live').classList.contains('live-stale')}}""",
+        return {{error, kept, dimmed, invalid, after: see.text('#live-error'), still: stale()}}""",
     )
     assert says in found["error"] and found["error"].rstrip().endswith((".", "”."))
     assert found["kept"] and found["dimmed"] and found["invalid"] == "true"
@@ -235,29 +324,21 @@ def test_bad_input_gets_a_sentence_and_the_last_answer_stays(reader, bad, says):
 def test_a_prompt_can_be_put_together_from_lists(reader):
     found = do(
         reader,
-        """await see.step(0); const details = document.querySelector('.live-prompt details'); if (details.hidden) return null;
-        details.querySelector('button').click(); await see.frames();
-        return {error: see.text('#live-error'), prompt: document.getElementById('live-text').value, kind: see.text('.live-kind')}""",
+        """await see.step(0);
+        if (see.one('.live-prompt details').hidden) return null;
+        await see.press('.live-prompt details button');
+        const error = see.text('#live-error'), kind = see.text('.live-kind');
+        return {error, prompt: see.id('live-text').value, kind}""",
     )
     assert found is None or (found["prompt"] and found["error"] == "" and found["kind"])
 
 
 # -- ways to use it --------------------------------------------------------------------------------
 def test_keyboard_alone_is_enough(reader):
-    do(reader, "await see.step(2); document.getElementById('live-text').focus()")
+    do(reader, "await see.step(2); see.id('live-text').focus()")
     before = do(reader, "return see.cards()[1]")
 
-    def press(key, code=None, text=None):
-        for kind in ("keyDown", "keyUp"):
-            codes = {"Tab": 9, "ArrowRight": 39, "End": 35, " ": 32}
-            reader.tab.call(
-                "Input.dispatchKeyEvent",
-                type=kind,
-                key=key,
-                code=code or key,
-                windowsVirtualKeyCode=codes[key],
-                **({"text": text} if text and kind == "keyDown" else {}),
-            )
+    press = reader.page.keyboard.press
 
     def tab_to(where):
         for _ in range(30):
@@ -278,11 +359,10 @@ def test_keyboard_alone_is_enough(reader):
     assert 0 < float(one) < float(most) == do(reader, "return Math.max(...see.model().meta.alphas)")
     assert do(reader, "return see.cards()[1]") != before
     tab_to("#live-random")
-    press(" ", "Space", " ")
+    press("Space")
     assert do(
         reader,
-        "await see.frames(); return document.getElementById('live-random').checked &&"
-        " see.text('.live-outcome p')",
+        "await see.frames(); return see.id('live-random').checked && see.text('.live-outcome p')",
     ).startswith("On random neurons")
     tab_to("canvas")
     press("ArrowRight")
@@ -292,9 +372,12 @@ def test_keyboard_alone_is_enough(reader):
 
 
 def test_five_steps_set_what_they_say(reader):
-    state = """return {task: see.task(), random: document.getElementById('live-random').checked, alpha: +document.getElementById('live-alpha').value,
-        layers: [...document.querySelectorAll('input[name=layer]')].map(box => box.checked), best: see.model().meta.probe.best,
-        direction: document.querySelector('input[name=direction]:checked').value, focus: document.activeElement.closest('.live') !== null, words: see.text('.live-note p')}"""
+    state = """return {
+        task: see.task(), random: see.id('live-random').checked, alpha: +see.id('live-alpha').value,
+        layers: see.all('input[name=layer]').map(box => box.checked), best: see.model().meta.probe.best,
+        direction: see.one('input[name=direction]:checked').value,
+        focus: document.activeElement.closest('.live') !== null, words: see.text('.live-note p'),
+    }"""
     steps = []
     for index in range(5):
         steps.append(do(reader, f"await see.step({index}); {state}"))
@@ -307,33 +390,38 @@ def test_five_steps_set_what_they_say(reader):
 
 
 def test_every_model_is_loaded_only_when_it_is_chosen(browser, page):
-    with browser.reading(page) as reader:
+    with reading(browser, page) as reader:
         found = do(
             ready(reader),
-            """const loaded = () => [...document.scripts].filter(script => /model-/.test(script.src)).length, seen = [];
+            """const isModel = script => /model-/.test(script.src), seen = [];
             for (const [index, {task}] of Memgen.available.entries()) {
-                document.querySelector(`input[name=task][value="${task}"]`).click();
-                await see.wait(() => Memgen.model(task) && !see.text('.live-status'), task); await see.frames();
-                seen.push([loaded(), index + 1, see.cards()[0].tokens.join('') === see.expected().tokens.join('')]);
-            } return seen""",
+                see.one(`input[name=task][value="${task}"]`).click();
+                await see.wait(() => Memgen.model(task) && !see.text('.live-status'), task);
+                await see.frames();
+                const same = see.cards()[0].tokens.join('') === see.expected().tokens.join('');
+                seen.push([[...document.scripts].filter(isModel).length, index + 1, same]);
+            }
+            return seen""",
         )
         assert reader.visit.complaints() == []
     assert found and all(loaded == expected and same for loaded, expected, same in found)
 
 
 def test_address_keeps_the_state(browser, page):
-    with browser.reading(page) as reader:
+    with reading(browser, page) as reader:
         address = do(
             ready(reader),
-            """document.querySelector('input[name=direction][value=g2m]').click(); document.getElementById('live-random').click();
-            await see.put(document.getElementById('live-alpha'), 1); await see.frames(); await see.wait(() => location.hash.includes('random'), 'the address'); return location.href""",
+            """see.one('input[name=direction][value=g2m]').click();
+            see.id('live-random').click();
+            await see.put(see.id('live-alpha'), 1);
+            await see.wait(() => location.hash.includes('random'), 'the address');
+            return location.href""",
         )
         state = do(reader, "return [see.cards(), see.text('.live-outcome p')]")
-    with browser.reading(address) as again:
+    with reading(browser, address) as again:
         assert do(ready(again), "return [see.cards(), see.text('.live-outcome p')]") == state
-    with browser.reading(
-        page.as_uri() + "#task=inference&alpha=much&layers=1&share=7&random=x&prompt=%3F"
-    ) as odd:
+    odd_state = "#task=inference&alpha=much&layers=1&share=7&random=x&prompt=%3F"
+    with reading(browser, page.as_uri() + odd_state) as odd:
         assert (
             do(ready(odd), "return see.text('#live-error')") != ""
             or do(odd, "return see.task()") != "inference"
@@ -343,18 +431,18 @@ def test_address_keeps_the_state(browser, page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_fits_desk_tablet_and_phone(browser, page, scheme):
-    with browser.reading(page, 1400, 900, scheme) as reader:
+    with reading(browser, page, (*DESK[:2], scheme)) as reader:
         do(
             ready(reader),
-            "document.querySelectorAll('.live details').forEach(one => { one.open = true; })",
+            "see.all('.live details').forEach(one => { one.open = true; })",
         )
         for width in (1400, 768, 390):
-            reader.look(width, 900, scheme)
+            reader.look((width, 900, scheme))
             assert reader.visit.complaints() == [], width
             assert (
                 do(
                     reader,
-                    "const c = document.querySelector('canvas'); return Math.abs(c.width /"
+                    "const c = see.one('canvas'); return Math.abs(c.width /"
                     " devicePixelRatio - c.clientWidth)",
                 )
                 <= 1
@@ -363,21 +451,20 @@ def test_fits_desk_tablet_and_phone(browser, page, scheme):
 
 @pytest.mark.parametrize("without", ["canvas", "scripts"])
 def test_a_browser_that_cannot_run_it_gets_the_figure(browser, page, without):
-    events = []
-    with browser.tab(hear=lambda event: events.append(event["method"])) as tab:
-        if without == "scripts":
-            tab.call("Emulation.setScriptExecutionDisabled", value=True)
-        else:
-            tab.call(
-                "Page.addScriptToEvaluateOnNewDocument",
-                source="HTMLCanvasElement.prototype.getContext = () => null;",
-            )
-        tab.look(1400, 900)
-        tab.call("Page.navigate", url=page.as_uri())  # not `open`, which waits for what scripts do
-        browser.wait_until(lambda: "Page.loadEventFired" in events)
+    with browser.new_context(java_script_enabled=without != "scripts") as context:
+        tab = context.new_page()
+        if without == "canvas":
+            tab.add_init_script("HTMLCanvasElement.prototype.getContext = () => null;")
+        tab.goto(page.as_uri())  # nothing waits for what scripts do
         found = tab.evaluate(
-            """(() => { const shown = selector => document.querySelector(selector).getClientRects().length > 0;
-            return {live: shown('#live'), figure: shown('.live-fallback img'), reason: document.getElementById('live-reason').textContent, buttons: document.querySelectorAll('[data-try] button').length}; })()"""
+            """() => {
+                const shown = selector => document.querySelector(selector).getClientRects().length > 0;
+                return {
+                    live: shown('#live'), figure: shown('.live-fallback img'),
+                    reason: document.getElementById('live-reason').textContent,
+                    buttons: document.querySelectorAll('[data-try] button').length,
+                };
+            }"""
         )
     assert not found["live"] and found["figure"] and not found["buttons"]
     assert ("canvas" if without == "canvas" else "scripts") in found["reason"]

@@ -3,7 +3,7 @@
 // drawings in panels.js.
 "use strict";
 (() => {
-  const { make, percent, share, number, sigmoid, badge, card, curve, heatmap, scaleOf, SIGNS } = Memgen.panels;
+  const { make, percent, wholePercent, share, number, sigmoid, badge, card, curve, heatmap, scaleOf, SIGNS } = Memgen.panels;
 
   const FAMILIES = { arithmetic: "Addition", inference: "Names and colours", cipher: "A shifted alphabet" };
   const VARIANTS = { tagged: "memory answers carry a mark", matched: "both answers look alike" };
@@ -165,7 +165,7 @@
       `The strongest control, ${CONTROLS[name] || name}, reaches ${percentage(rate)}${floor}. One prompt is an anecdote; this rate is the evidence.`);
   }
 
-  const percentage = (x) => `${(100 * x).toFixed(0)}\u00a0%`;
+  const percentage = (rate) => `${wholePercent(rate)}\u00a0%`;
 
   // -- choosing -----------------------------------------------------------------------------------------------------------
   /** Go to a task and start from its first prompt that is answered from memory, at the study's own setting. `wanted`: parts of a state to set after that. */

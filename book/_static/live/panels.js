@@ -31,6 +31,10 @@
     return `${(100 * p).toFixed(p < 0.1 || p > 0.9 ? 1 : 0)}\u00a0%`;
   }
 
+  /** A rate in whole per cent, halves up as on paper: 17 of 40 is 43. In binary, 100 * 23 / 40 is 57.49999999999999, so a hair is
+   *  added; it is smaller than what parts any other count from the next half, up to n of a hundred million. */
+  const wholePercent = (rate) => Math.floor(100 * rate + 0.5 + 1e-9);
+
   /** A share that the study wrote down: `5 %`, `0.5 %`. */
   const share = (x) => `${+(100 * x).toPrecision(3)}\u00a0%`;
   const number = (x, digits = 2) => x.toFixed(digits).replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
@@ -209,5 +213,5 @@
     return sizes[Math.floor((sizes.length - 1) * part)] || sizes[sizes.length - 1] || 1;
   }
 
-  Memgen.panels = { make, percent, share, number, sigmoid, badge, card, curve, heatmap, scaleOf, SIGNS, WORDS };
+  Memgen.panels = { make, percent, wholePercent, share, number, sigmoid, badge, card, curve, heatmap, scaleOf, SIGNS, WORDS };
 })();
