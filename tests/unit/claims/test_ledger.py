@@ -6,28 +6,22 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from planted import PlantedAlike
 
-from memgen.claims.evidence import Evidence, behaviors_by_key, transfers_by_key
-from memgen.claims.ledger import CLAIMS, judge_all
+from computing import planted_lab, run_cell
+from memgen.claims.evidence import Evidence, behaviors_by_key, outcomes_by_key, transfers_by_key
+from memgen.claims.ledger import CLAIMS, in_gate, judge_all, over_cases, verdict_on
 from memgen.claims.quantities import GATE
-from memgen.config.analyses import (
-    DifferentiationParameters,
-    InterventionParameters,
-    PredictionParameters,
-)
-from memgen.labs.differentiation import differentiate
-from memgen.labs.intervention import study
-from memgen.labs.prediction import predict
 from memgen.labs.transfer import Source, apply_sources
 from memgen.steering.cells import Cell
 from memgen.steering.steering import Steering
 from memgen.terms import CONTRADICTED, DIRECTIONS, INCONCLUSIVE, SUPPORTED
+from planted import ManyKeys
 
 TASKS = ("cipher-tagged", "cipher-matched", "inference")
 SEEDS, KEYS = (0, 1, 2), [f"key{i}" for i in range(12)]
@@ -214,7 +208,7 @@ def test_one_task_is_enough_to_contradict_and_one_unclear_task_to_leave_it_open(
         claim["cases"]["cipher-matched"]["n"],
     )  # the hardest case
     open_ = results()
-    for seed, share in zip(SEEDS, (0.0, 0.9, 0.3)):
+    for seed, share in zip(SEEDS, (0.0, 0.9, 0.3), strict=True):
         open_["inference"][seed]["04_differentiation"]["significant_share"] = [0.0, share]
     claim = next(c for c in judge_all(evidence(results=open_)) if c["id"] == "differ")
     assert (
@@ -233,6 +227,20 @@ def test_each_part_of_the_gate_counts_and_so_does_every_seed(name):
     some = results()
     some["inference"][1]["02_training"][name] = beyond
     assert verdicts(evidence(results=some))["dual"] == INCONCLUSIVE
+
+
+def test_one_model_is_in_the_gate_or_not():
+    good = results()["inference"][0]["02_training"]
+    assert in_gate(good) and not in_gate(good | {"other_rate": 0.21})
+
+
+def test_verdicts_over_cases_and_on_one():
+    assert over_cases([SUPPORTED, SUPPORTED]) == SUPPORTED and over_cases([]) == INCONCLUSIVE
+    assert over_cases([SUPPORTED, INCONCLUSIVE]) == INCONCLUSIVE
+    assert over_cases([SUPPORTED, INCONCLUSIVE, CONTRADICTED]) == CONTRADICTED
+    claims = judge_all(evidence())
+    assert verdict_on(claims, "format", "cipher") == SUPPORTED
+    assert verdict_on(claims, "format", "arithmetic") is None
 
 
 def test_what_was_not_measured_is_inconclusive():
@@ -281,16 +289,8 @@ def test_a_claim_says_what_it_rests_on():
 
 
 # -- the mutation check: shuffled behaviours -------------------------------------------------------
+PARTS = ("behaviors", "scores", "outcomes", "transfers")
 POSITIVE = ("differ", "predictable", "steer_m2g", "steer_g2m", "retrain")
-
-
-class ManyKeys(PlantedAlike):
-    """Enough train keys for the permutation test to find anything at all."""
-
-    name = "planted-many"
-
-    def vocabulary(self):
-        return [*(f"key{i} " for i in range(10, 24)), *super().vocabulary()]
 
 
 def with_words(model, tokenizer):
@@ -308,95 +308,75 @@ def with_words(model, tokenizer):
     return model
 
 
-def run_the_study(planted, shuffled: bool) -> Evidence:
-    """Three seeds of the real stages on the planted model; with `shuffled`, the behaviours of its
+#: of the labs that are run; everything else as in preset smoke
+GIVEN = {
+    "04_differentiation": {"max_pairs": 300, "n_permutations": 1000},
+    "05_prediction": {
+        "sites": ["resid_post"],
+        "max_prompts": 60,
+        "n_shuffles": 1,
+        "n_resamples": 50,
+    },
+    "06_intervention": {
+        "alphas": [1.0],
+        "top_ns": [1 / 16],
+        "n_prompts": 30,
+        "n_control_draws": 8,
+        "n_side_effect_prompts": 5,
+    },
+}
+
+
+def run_the_study(planted, runs: Path, shuffled: bool) -> Evidence:
+    """Three seeds of the real labs on the planted model; with `shuffled`, the behaviours of its
     answers are dealt out at random.
     """
     model, tokenizer, task, frame, answered = planted(ManyKeys, 24)
     model = with_words(model, tokenizer)
-    results, parts = (
-        {"planted": {}},
-        {
-            "behaviors": [],
-            "scores": [],
-            "outcomes": [],
-            "transfers": [],
-        },
-    )
+    results, parts = {"planted": {}}, {name: [] for name in PARTS}
     for seed in SEEDS:
-        known = answered.copy()
+        known, asked = answered.copy(), copy.copy(task)
+        asked.seed = seed
         if shuffled:
             known["behavior"] = np.random.default_rng(seed).permutation(known.behavior)
-        result, arrays, _ = differentiate(
-            model,
-            tokenizer,
-            known,
-            DifferentiationParameters(task="inference", seed=seed, n_permutations=1000),
-        )
-        predicted, tables, _ = predict(
-            model,
-            tokenizer,
-            known,
-            PredictionParameters(
-                task="inference",
-                seed=seed,
-                sites=["resid_post"],
-                max_prompts=60,
-                n_shuffles=1,
-                n_resamples=50,
-            ),
-        )
-        steering = Steering(
-            model, tokenizer, task, "resid_post", arrays["nmd.resid_post"], arrays["rho.resid_post"]
-        )
-        p = InterventionParameters(
-            task="inference",
-            seed=seed,
-            alphas=[1.0],
-            top_ns=[1 / 16],
-            n_prompts=30,
-            n_control_draws=8,
-            n_side_effect_prompts=5,
-        )
-        steered, steered_tables, _ = study(steering, p, known, frame, arrays)
-        results["planted"][seed] = {
-            "02_training": dict.fromkeys(GATE, 0.5) | {"other_rate": 0.0, "free_accuracy": 1.0},
-            "04_differentiation": result,
-            "05_prediction": predicted,
-            "06_intervention": steered,
+        for name, given in GIVEN.items():
+            lab = planted_lab(name, runs, (model, tokenizer, asked, frame, known), given)
+            run_cell(lab)
+        run = lab.run
+        results["planted"][seed] = {name: run[name].result for name in GIVEN} | {
+            "02_training": dict.fromkeys(GATE, 0.5) | {"other_rate": 0.0, "free_accuracy": 1.0}
         }
-        cells = dict.fromkeys(DIRECTIONS, Cell(1 / 16, 1.0))
-        source = Source(steering.maps, cells, frozenset())
-        cells = apply_sources(
-            steering, {"retrain": source}, known, 40, 2, np.random.default_rng(seed)
-        )
-        named = {"task": "planted", "seed": seed}
-        parts["behaviors"].append(behaviors_by_key(known).assign(**named))
-        parts["scores"].append(tables["scores"].assign(**named))
         # one planted neuron permuted is that neuron, and every rephrasing of this task flips: these
         # two are no controls here
-        outcomes = steered_tables["outcomes"].query("kind not in ('permuted', 'rephrasing')")
-        by_key = outcomes.groupby(["direction", "kind", "key"], as_index=False).success.agg(
-            wins="sum", n="size"
+        outcomes = run["06_intervention"].table("outcomes")
+        outcomes = outcomes.query("kind not in ('permuted', 'rephrasing')")
+        steering = Steering.of(run)
+        cells = dict.fromkeys(DIRECTIONS, Cell(1 / 16, 1.0))
+        source = Source(steering.maps, cells, chosen_on=frozenset())
+        rng = np.random.default_rng(seed)
+        applied = apply_sources(steering, {"retrain": source}, known, 40, 2, rng).assign(
+            target=f"seed {seed}", kind="retrain", shared_base=True, seed=seed
         )
-        parts["outcomes"].append(by_key.assign(**named))
-        parts["transfers"].append(
-            transfers_by_key(
-                cells.assign(target=f"seed {seed}", kind="retrain", shared_base=True, seed=seed)
-            ).assign(task="planted")
-        )
-    return Evidence(
-        results,
-        **{name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()},
-        later={"planted": [0.5] * 3},
-    )
+        found = {
+            "behaviors": behaviors_by_key(run.answered()),
+            "scores": run["05_prediction"].table("scores"),
+            "outcomes": outcomes_by_key(outcomes),
+        }
+        for name, table in found.items():
+            parts[name].append(table.assign(task="planted", seed=seed))
+        parts["transfers"].append(transfers_by_key(applied).assign(task="planted"))
+    tables = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
+    return Evidence(results, **tables, later={"planted": [0.5] * 3})
 
 
-def test_shuffled_behaviours_leave_no_positive_verdict(planted):
+def test_shuffled_behaviours_leave_no_positive_verdict(planted, tmp_path):
     """The rates themselves (`dual`) are the one thing that dealing out the labels anew cannot
     touch.
     """
-    true, false = (verdicts(run_the_study(planted, shuffled)) for shuffled in (False, True))
+    true, false = (
+        verdicts(run_the_study(planted, tmp_path / str(shuffled), shuffled))
+        for shuffled in (False, True)
+    )
     assert {name: true[name] for name in POSITIVE} == dict.fromkeys(POSITIVE, SUPPORTED)
     assert SUPPORTED not in {
         verdict for name, verdict in false.items() if name not in ("dual", "stranger")
