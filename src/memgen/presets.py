@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from memgen.config.base import ROOT, StageParameters
 from memgen.errors import ParameterError
@@ -113,7 +114,7 @@ def stage_parameters(stage: str, given: dict[str, Any]) -> StageParameters:
         ) from None
 
 
-def _sentence(stage: str, problem: dict) -> str:
+def _sentence(stage: str, problem: ErrorDetails) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not problem["loc"]:
         return f"{message} (parameters of {stage})"

@@ -57,7 +57,7 @@ def run_lab(name: str, given: dict[str, Any]) -> None:
 
 def _message(error) -> str:
     """The user's message where there is one, else the exception."""
-    if error.ename in {cls.__name__ for cls in (StudyError, *StudyError.__subclasses__())}:
+    if error.ename in {StudyError.__name__, *(cls.__name__ for cls in StudyError.__subclasses__())}:
         return error.evalue
     return f"{error.ename}: {error.evalue}"
 

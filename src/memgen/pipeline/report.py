@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter
 from pathlib import Path, PurePath
+from typing import Any
 
 from memgen.config.base import ROOT
 from memgen.progress import duration
@@ -35,7 +36,8 @@ class Report(logging.Handler):
         self.seconds: dict[str, list[float]] = {}  # of those that have, by rule
         self.running: dict[int, tuple[str, str, float]] = {}  # rule, stamp, when it began
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, record: Any) -> None:
+        """Take one record of Snakemake's, which carries what its event is about."""
         event = getattr(record, "event", None)
         if event == "resources_info":
             self.cores = getattr(record, "cores", self.cores)

@@ -18,10 +18,10 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ class Result:
     writes it to the path it is given. `seconds`: timings, which may differ from run to run.
     """
 
-    numbers: dict
+    numbers: dict[str, Any]
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     arrays: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     files: dict[str, Callable[[Path], Any]] = field(default_factory=dict)
@@ -69,15 +69,19 @@ class Stage:
     """
 
     def __init__(
-        self, folder: Path, parameters: dict, inputs: list[Path] = (), modules: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        parameters: dict[str, Any],
+        inputs: Iterable[Path] = (),
+        modules: tuple[str, ...] = (),
     ):
         self.folder = Path(folder)
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         self.parameters = parameters
         self.modules = modules
-        self.compute: Callable | None = None
+        self.compute: Callable[..., Any] | None = None
         self.input_folders = [Path(path) for path in inputs]
-        self._lock = None
+        self._lock: TextIO | None = None
         self._started = time.monotonic()
 
     # -- reading ----------------------------------------------------------------------------------
@@ -107,7 +111,7 @@ class Stage:
         modules = code_fingerprint(*self.modules)
         return modules if self.compute is None else modules + function_fingerprint(self.compute)
 
-    def _identity(self) -> dict:
+    def _identity(self) -> dict[str, Any]:
         """What the numbers depend on; where the runs are kept is not part of it."""
         parameters = {name: value for name, value in self.parameters.items() if name != "runs"}
         return {
@@ -148,7 +152,7 @@ class Stage:
                 " another folder with `runs`"
             )
 
-    def finish(self, result: dict, timings: dict | None = None) -> None:
+    def finish(self, result: dict[str, Any], timings: dict[str, Any] | None = None) -> None:
         """Write result and manifest, then put the folder in place in one rename."""
         write_json(self.partial / RESULT, {**result, "timings": timings or {}})
         (self.partial / "started.json").unlink(missing_ok=True)
@@ -189,7 +193,7 @@ class Stage:
         return self.folder / name
 
 
-def verify(folder: Path) -> dict:
+def verify(folder: Path) -> dict[str, Any]:
     """Check a finished stage against its manifest; return the manifest.
 
     Raises `ArtifactError` naming the file and the stage to run again if anything is missing,
@@ -200,7 +204,7 @@ def verify(folder: Path) -> dict:
         raise ArtifactError(
             f"{folder} is missing or unfinished; run lab {folder.name} of this task and seed first"
         )
-    manifest = read_json(folder / MANIFEST)
+    manifest: dict[str, Any] = read_json(folder / MANIFEST)
     for name, digest in manifest.get("outputs", {}).items():
         path = folder / name
         if not path.is_file():
@@ -234,8 +238,8 @@ def _peak_memory() -> int | None:
     return None
 
 
-def _same_json(path: Path, value: dict) -> bool:
+def _same_json(path: Path, value: dict[str, Any]) -> bool:
     try:
-        return json.loads(path.read_text()) == value
+        return bool(json.loads(path.read_text()) == value)
     except (OSError, ValueError):
         return False

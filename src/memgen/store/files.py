@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,7 +32,7 @@ def write_json(path: Path, value: Any) -> None:
         os.replace(aside, path)
 
 
-def as_json(value):
+def as_json(value: Any) -> Any:
     """numpy scalars and arrays, paths and models as plain JSON."""
     for method in ("model_dump", "tolist"):
         if hasattr(value, method):
@@ -58,7 +59,7 @@ def lock_file(path: Path, wait: bool = False) -> TextIO | None:
     The lock is held while the file returned, or a child's copy of its descriptor, is open: it goes with
     the process, however that ends.
     """
-    file = open(path, "w")
+    file = open(path, "w")  # noqa: SIM115 (the caller closes it)
     if lock_descriptor(file.fileno(), blocking=wait):
         return file
     file.close()
@@ -66,7 +67,7 @@ def lock_file(path: Path, wait: bool = False) -> TextIO | None:
 
 
 @contextlib.contextmanager
-def guard_disk(path: Path):
+def guard_disk(path: Path) -> Iterator[None]:
     """Turn 'no space left on device' into a sentence that names the folder."""
     try:
         yield

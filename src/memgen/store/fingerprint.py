@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import grimp
 
@@ -64,7 +65,7 @@ def code_fingerprint(*modules: str) -> str:
     return digest.hexdigest()
 
 
-def function_fingerprint(function: Callable) -> str:
+def function_fingerprint(function: Callable[..., Any]) -> str:
     """The same over one function, as it stands in a module or in a notebook's cell."""
     source = textwrap.dedent(inspect.getsource(function))
     return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()

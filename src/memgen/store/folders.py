@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from memgen.config.base import ROOT, StageParameters
 from memgen.stages import LABS
@@ -96,10 +97,12 @@ def input_folders(name: str, p: StageParameters) -> list[Path]:
             for stage in row.reads[: 1 if getattr(p, "retrain", 0) else None]
         ]
     read = [LABS[stage] for stage in row.reads if p.track in LABS[stage].tracks]
-    tasks = list(dict.fromkeys([p.task, *p.tasks] if row.level == "task" else p.tasks))
+    spanning: Any = p  # its class names tasks and seeds
+    seeds, named = spanning.seeds, spanning.tasks
+    tasks = list(dict.fromkeys([p.task, *named] if row.level == "task" else named))
     folders = [
-        run(t, s) / one.name for t in tasks for s in p.seeds for one in read if one.level == "run"
+        run(t, s) / one.name for t in tasks for s in seeds for one in read if one.level == "run"
     ]
     folders += [run(t, WHOLE) / one.name for t in tasks for one in read if one.level == "task"]
     n_retrains = getattr(p, "n_retrains", 0) if p.track == "scratch" else 0
-    return folders + [run(p.task, p.seeds[0], r) / "02_training" for r in range(1, n_retrains + 1)]
+    return folders + [run(p.task, seeds[0], r) / "02_training" for r in range(1, n_retrains + 1)]
