@@ -65,10 +65,8 @@ def choices_reference() -> dict[str, list[dict]]:
     """What may be chosen for a whole study: `tasks` and `tracks` (`name`, `meaning`), and `presets`
     (also `blocks`: block -> values).
     """
-    tasks = [
-        {"name": name, "meaning": inspect.getmodule(cls).__doc__.split("\n")[0]}
-        for name, cls in TASKS.items()
-    ]
+    about = {name: inspect.getmodule(cls).__doc__.split("\n\n")[0] for name, cls in TASKS.items()}
+    tasks = [{"name": name, "meaning": " ".join(text.split())} for name, text in about.items()]
     tracks = [
         dict(zip(("name", "meaning"), words.split(": ")))
         for words in StageParameters.model_fields["track"].description.split("; ")

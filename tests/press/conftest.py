@@ -6,15 +6,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from fake_run import executed_lab, make_run
 
-sys.path.insert(0, str(Path(__file__).parent))  # the modules beside this file
-ROOT = Path(__file__).resolve().parents[2]
-
-from fake_run import executed_lab, make_run  # noqa: E402
+from memgen.config.base import ROOT
 
 
 @pytest.fixture(scope="session")
@@ -31,12 +28,17 @@ def run(tmp_path, notebook) -> Path:
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A copy of the sources of the book that a test may damage."""
+    """A copy of the sources of the book that a test may damage; without what takes long to draw and is
+    tested elsewhere (slides, scale sweep).
+    """
     root = tmp_path / "root"
-    shutil.copytree(ROOT / "book", root / "book")
-    shutil.copytree(ROOT / "data" / "reference", root / "data" / "reference")
+    for folder in ("book", "data/reference", "notebooks/exercises"):
+        shutil.copytree(ROOT / folder, root / folder)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, root / name)
+    shutil.rmtree(root / "data" / "reference" / "scale", ignore_errors=True)
+    teach = root / "book" / "teach.md"
+    teach.write_text(teach.read_text().replace("{{ slides() }}", ""))
     return root
 
 

@@ -21,6 +21,8 @@ from memgen.claims.ledger import CLAIMS
 from memgen.stages import LABS, labs_of
 from memgen.store.folders import base_folder
 from memgen.terms import DIRECTIONS, SPLITS, STUDY, WHOLE
+from press import build
+from press.run import Run
 
 CONTROLS = (
     "random_neurons",
@@ -375,3 +377,14 @@ def images(notebook: dict) -> list[dict]:
     """The outputs of an executed notebook that are figures."""
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     return [output for output in outputs if "image/png" in output.get("data", {})]
+
+
+def stage(run: Path, root: Path, out: Path) -> Path:
+    """What Sphinx would read of this run, staged in `out`."""
+    build.stage(Run(run), root, out)
+    return out
+
+
+def bar_of(out: Path, lab: str = "06_intervention/inference-seed0") -> str:
+    """The Markdown of the bar on top of a staged lab."""
+    return json.loads((out / "labs" / f"{lab}.ipynb").read_text())["cells"][1]["source"]

@@ -1,27 +1,20 @@
-"""Exercises and quizzes: what is derived from a source holds no solution, and a malformed source is
-named.
-"""
+"""Exercises: what is derived from a source holds no solution, and a malformed source is named."""
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from copy import deepcopy
 
 import nbformat
 import pytest
-import yaml
 
-from exercise_form import check_file, check_quiz, check_source, execute
+from exercise_form import check_file, check_source, execute
 from memgen.config.base import ROOT
-from memgen.errors import ArtifactError, ParameterError
-from memgen.pipeline import exercise as exercise_room
 from memgen.stages import LABS
 from press import cli, exercises
-from press.browser import BINARIES, Browser
 from press.errors import TeachingError
 from press.exercises import BEGIN, END, YOURS, gapped, page, student, tag_of
-from press.quizzes import QUIZZES, inline, questions, quiz
+from press.quizzes import QUIZZES
 
 
 def cell(kind, source, tag=""):
@@ -245,149 +238,6 @@ def test_nothing_in_a_box_closes_it(source):
     replace(source, "discussion", "Planted", "::::{note}\nPlanted\n::::\n")
     text = page(source, "01_dataset_design")
     assert ":::::{dropdown} Solution" in text and "\n:::::\n" in text
-
-
-# -- quizzes ---------------------------------------------------------------------------------------
-@pytest.fixture
-def entries():
-    return [
-        {
-            "question": f"Question {k} & `x < {k}`?",
-            "options": [
-                {"text": f"<b>right {k}</b>", "right": True, "why": f"Because *of* {k}."},
-                {"text": f"wrong {k}", "why": f"Since `*{k}*`."},
-            ],
-        }
-        for k in (1, 2, 3)
-    ]
-
-
-def written(tmp_path, entries):
-    path = tmp_path / "01_dataset_design.yaml"
-    path.write_text(yaml.safe_dump(entries))
-    return path
-
-
-@pytest.mark.parametrize(
-    "damage, complaint",
-    [
-        (lambda q: q.pop(), "3 to 4 questions"),
-        (
-            lambda q: q[1]["options"][1].update(right=True),
-            "question 2 must have two or more options, exactly one",
-        ),
-        (lambda q: q[1]["options"][0].pop("right"), "exactly one"),
-        (lambda q: q[0]["options"].pop(), "two or more"),
-        (lambda q: q[0]["options"][1].pop("why"), "question 1, option 2 must hold"),
-        (lambda q: q[0]["options"][1].update(why=" "), "not empty"),
-        (lambda q: q[0]["options"][1].update(text=0.5), "must be a text"),
-        (lambda q: q[0]["options"][1].update(right="yes"), "true or false"),
-        (lambda q: q[0]["options"][1].update(text="<b>right 1</b>"), "same option twice"),
-        (lambda q: q[0].update(question="What is $x$?"), "formula"),
-        (lambda q: q[0].update(question="See [there](x.md)"), "formula, a link"),
-        (lambda q: q[0].update(hint="no"), "`question` and a list"),
-    ],
-)
-def test_what_is_wrong_with_a_quiz_is_named(tmp_path, entries, damage, complaint):
-    path = written(tmp_path, entries)
-    assert check_quiz(path) == len(questions(path)) == 3
-    damage(entries)
-    with pytest.raises(TeachingError) as error:
-        check_quiz(written(tmp_path, entries))
-    assert "01_dataset_design.yaml" in str(error.value) and complaint in str(error.value)
-
-
-def test_an_unreadable_quiz_is_named(tmp_path):
-    path = tmp_path / "x.yaml"
-    with pytest.raises(TeachingError, match="is missing"):
-        questions(path)
-    path.write_text("- question: a: b")
-    with pytest.raises(TeachingError, match="not readable as YAML"):
-        questions(path)
-
-
-def test_quiz_texts_are_escaped(tmp_path, entries):
-    assert (
-        inline('*a* **b** `*c* <i>` <script>"&')
-        == "<em>a</em> <strong>b</strong> <code>*c* &lt;i&gt;</code> &lt;script&gt;&quot;&amp;"
-    )
-    assert inline("2 * 3 * 4 and f(*x, *y)") == "2 * 3 * 4 and f(*x, *y)"
-    text = quiz(written(tmp_path, entries))
-    assert (
-        "<b>" not in text
-        and "&lt;b&gt;right 1&lt;/b&gt;" in text
-        and "<code>x &lt; 1</code>" in text
-    )
-    assert (
-        text.count("<fieldset>") == text.count("<legend>") == text.count('role="status"') == 3
-        and text.count('type="radio"') == 6
-    )
-    assert (
-        text.count('data-right="true"') == 3 and text.count("<details") == 1 and "\n\n" not in text
-    )
-
-
-def test_a_quiz_tells_only_when_asked(tmp_path, entries):
-    """In a browser, from a file: choose, check, change one's mind; the script adds no explanation
-    of its own.
-    """
-    if not any(map(shutil.which, BINARIES)):
-        pytest.skip("Chromium is not installed")
-    body = quiz(written(tmp_path, entries)).removeprefix("```{raw} html").removesuffix("```")
-    path = tmp_path / "page.html"
-    script = (ROOT / "book" / "_static" / "quiz.js").as_uri()
-    path.write_text(
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>quiz</title><script'
-        f' src="{script}"></script><body>{body}'
-    )
-    ask = """(() => {
-        const question = document.querySelectorAll('.quiz fieldset')[1];
-        const said = () => question.querySelector('.quiz-said').textContent, heard = [said()];
-        const [right, wrong] = question.querySelectorAll('input'), button = question.querySelector('button');
-        button.click(); heard.push(said());
-        wrong.click(); heard.push(said());
-        button.click(); heard.push(said());
-        right.click(); heard.push(said());
-        button.click(); heard.push(said());
-        return heard;
-    })()"""
-    with Browser() as browser, browser.tab() as tab:
-        tab.open(path)
-        assert tab.evaluate(ask) == [
-            "",
-            "Choose an answer first.",
-            "",
-            "No. Since *2*.",
-            "",
-            "Right. Because of 2.",
-        ]
-
-
-# -- the run that exercises read -------------------------------------------------------------------
-def test_a_run_that_is_not_there_is_named_with_the_command_that_makes_it(tmp_path):
-    with pytest.raises(
-        ArtifactError,
-        match=(
-            r"04_differentiation is missing.*make labs TASKS=inference SEEDS=3 PRESET=smoke"
-            r" RUNS=\S+` first$"
-        ),
-    ):
-        exercise_room.open_exercise("04_differentiation", "inference", 3, "smoke", tmp_path)
-    (tmp_path / "smoke" / "cipher-tagged" / "seed0" / "01_dataset_design").mkdir(parents=True)
-    with pytest.raises(ArtifactError, match=r"choose a run that is there \(cipher-tagged seed0\)"):
-        exercise_room.open_exercise("08_synthesis", "inference", 3, "smoke", tmp_path)
-    for wrong in (
-        {"stage": "04_x"},
-        {"seed": "6"},
-        {"seed": -1},
-        {"seed": True},
-        {"preset": "desktop"},
-    ):
-        with pytest.raises(ParameterError):
-            exercise_room.open_exercise(
-                **{"stage": "04_differentiation", "task": "inference", "seed": 6, "runs": tmp_path}
-                | wrong
-            )
 
 
 # -- the real ones ---------------------------------------------------------------------------------

@@ -1,0 +1,216 @@
+"""Prose pages of a made-up run: their numbers, their references, one track or two."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+from fake_run import make_run, stage
+
+from memgen.claims.ledger import CLAIMS
+from memgen.stages import LABS
+from memgen.tasks import TASK_NAMES
+from memgen.terms import TRACKS
+from press import build, parameters
+from press.errors import BookError
+from press.numbers import Numbers, decimal
+from press.run import Run
+
+
+def test_numbers_come_from_the_results(run, root, tmp_path):
+    template = (
+        "{{ mean('inference', '06_intervention', 'm2g.success') }} {{ mean('inference',"
+        " '05_prediction', 'auc.max') }}"
+    )
+    (root / "book" / "intro.md").write_text(template)
+    first, second = (stage(run, root, tmp_path / "out") / "intro.md").read_text().split()
+    result = json.loads((run / "inference/seed0/06_intervention/result.json").read_text())
+    assert float(first) == result["m2g"]["success"]
+    assert float(second) == max(
+        json.loads((run / "inference/seed0/05_prediction/result.json").read_text())["auc"][1:]
+    )
+
+
+def test_pooled_rate_weighs_by_prompts(tmp_path, notebook):
+    run = make_run(tmp_path, ["inference"], [0, 1], notebook)
+    for seed, (rate, n) in enumerate([(1.0, 30), (0.0, 10)]):
+        path = run / "inference" / f"seed{seed}" / "06_intervention" / "result.json"
+        result = json.loads(path.read_text())
+        result["m2g"] |= {"success": rate, "n": n}
+        path.write_text(json.dumps(result))
+    pooled = Numbers(Run(run)).pooled("inference", "m2g")
+    assert pooled["success"] == 0.75 and pooled["n"] == 40
+    assert pooled["low"] < 0.75 < pooled["high"]
+
+
+def test_citations_are_those_of_the_repository(run, root, tmp_path):
+    text = (stage(run, root, tmp_path / "out") / "cite.md").read_text()
+    assert (
+        "author = {{the contributors of Think or Remember}}" in text
+        and "note   = {Version 0.1.0}" in text
+        and "year   = {2026}" in text
+    )
+    assert text.count("arXiv:2412.18497") == 2 and "keywords" not in text
+    (root / "book" / "cite.md").write_text("{{ bibtex('nobody2020') }}")
+    with pytest.raises(BookError, match="no entry 'nobody2020'"):
+        stage(run, root, tmp_path / "out")
+
+
+def test_the_page_of_parameters_names_tasks_tracks_and_presets(run, root, tmp_path):
+    text = (stage(run, root, tmp_path / "out") / "parameters.md").read_text()
+    assert "| `lora_rank` | rank of the adapters | whole number, at least 1 | `16` |" in text
+    for name in (*TASK_NAMES, *TRACKS, "smoke", "laptop", "paper", "scale"):
+        assert f"| `{name}` |" in text, name
+    assert all(task["meaning"].endswith(".") for task in parameters.choices_reference()["tasks"])
+    assert "`matrix_lr=0.004`" in text
+
+
+@pytest.fixture
+def two_tracks(run, tmp_path, notebook):
+    make_run(tmp_path / "runs", ["inference"], [0], notebook, track="lora")
+    return Run(run, tracks=["scratch", "lora"])
+
+
+def test_both_tracks_have_their_labs_side_by_side(two_tracks, root, tmp_path):
+    out = tmp_path / "source"
+    build.stage(two_tracks, root, out)
+    for name in ("inference-seed0", "lora-inference-seed0"):
+        assert (out / "labs" / "06_intervention" / f"{name}.ipynb").is_file()
+    toc = (out / "_toc.yml").read_text()
+    assert "Lab: inference" in toc and "Lab, lora: inference" in toc
+    bar = json.loads((out / "labs" / "06_intervention" / "lora-inference-seed0.ipynb").read_text())[
+        "cells"
+    ][1]["source"]
+    assert (
+        "**The same lab**, track [scratch](inference-seed0.ipynb) · **lora**" in bar
+        and "-p track lora" in bar
+    )
+
+
+def test_the_page_of_the_adapters_shows_the_track_or_says_how_to_get_it(
+    two_tracks, run, root, tmp_path
+):
+    build.stage(two_tracks, root, tmp_path / "with")
+    text = (tmp_path / "with" / "adapters.md").read_text()
+    assert (
+        "One llama model with 0.82 million parameters" in text
+        and "97.0\u00a0%" in text
+        and "| inference | m2g |" in text
+    )
+    stage(run, root, tmp_path / "without")
+    assert 'TRACKS="scratch lora"' in (tmp_path / "without" / "adapters.md").read_text()
+
+
+def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path):
+    """The evidence labs question the models from scratch: their chapters say so where there are
+    none.
+    """
+    build.stage(Run(run, tracks=["lora"]), root, tmp_path / "out")
+    for name in ("09_confounds", "10_ablations", "11_open_points"):
+        text = (tmp_path / "out" / "chapters" / f"{name}.md").read_text()
+        assert "TRACKS=scratch" in text and not (tmp_path / "out" / "labs" / name).exists()
+
+
+def test_the_ledger_shows_every_claim_of_every_track(two_tracks, root, tmp_path):
+    build.stage(two_tracks, root, tmp_path / "out")
+    text = (tmp_path / "out" / "ledger.md").read_text()
+    supported, untested = (
+        next(claim.text for claim in CLAIMS if claim.id == name)
+        for name in ("steer_m2g", "retrain")
+    )
+    assert (
+        text.count(
+            f"| {{bdg-primary}}`supported` | {supported} | paper, v1 and v2 | 0.30 (0.10 to 0.50) |"
+            " 200 |"
+        )
+        == 2
+    )
+    assert (
+        text.count(
+            f"| {{bdg-secondary-line}}`inconclusive` | {untested} | paper, v2 | not tested |"
+        )
+        == 2
+    )
+    assert len(json.loads((tmp_path / "out" / "claims.json").read_text())) == 2 * len(CLAIMS)
+    home = " ".join((tmp_path / "out" / "index.md").read_text().split())
+    assert (
+        f"Of {len(CLAIMS) - 1} claims in the [ledger](ledger.md) that this run can test, 1 holds on"
+        f" every task, {len(CLAIMS) - 2} are contradicted on at least one, and 0 are open." in home
+    )
+
+
+def test_the_scale_sweep_is_shown_or_said_to_be_missing(run, root, tmp_path):
+    folder = root / "data" / "reference" / "scale"
+    if folder.exists():
+        shutil.rmtree(folder)
+    stage(run, root, tmp_path / "without")
+    assert "Not run yet. `make scale`" in (tmp_path / "without" / "scale.md").read_text()
+    folder.mkdir()
+    columns = (
+        "width,depth,task,seed,passed,n_parameters,max_abs_rho,auc,"
+        "m2g,m2g_n,m2g_control,g2m,g2m_n,g2m_control"
+    )
+    rows = [
+        "64,4,arithmetic-tagged,6,True,200000,0.5,0.9,0.8,100,0.2,0.6,90,0.1",
+        "64,4,arithmetic-tagged,7,False,,,,,,,,,",
+        "64,4,arithmetic-matched,6,False,,,,,,,,,",
+    ]
+    (folder / "results.csv").write_text("\n".join([columns, *rows]) + "\n")
+    (folder / "about.json").write_text(
+        json.dumps({"command": "make scale", "machine": {"cores": 2, "processor": "a laptop"}})
+    )
+    stage(run, root, tmp_path / "with")
+    text = (tmp_path / "with" / "scale.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if re.search(r"64.×.4\s*\|", line)
+    ]
+    assert (
+        rows[0][-6:-1]
+        == ["1 of 2", "0.50", "0.90", "80\u00a0% (20\u00a0%)", "60\u00a0% (10\u00a0%)"]
+        and rows[0][-1] == "100, 90"
+    )
+    assert (
+        rows[1][-6:-1] == ["0 of 1", "n/a", "n/a", "n/a (n/a)", "n/a (n/a)"]
+        and "no run passed the gate" in text
+    )
+    assert (tmp_path / "with" / "figures" / "scale.png").is_file()
+    assert "have not been run yet (width × depth): 128 × 2, 128 × 4" in text
+
+
+def test_negative_numbers_are_written_to_be_read(run):
+    assert (
+        decimal(-0.123) == "−0.12"
+        and decimal(-0.001) == "0.00"
+        and decimal(1234.5, 1) == "1\u00a0234.5"
+    )
+    numbers = Numbers(Run(run))
+    numbers.values = lambda *_: [-0.02, 0.04]
+    assert numbers.cell("inference", "04_differentiation", "any", 2) == "0.01\u00a0(−0.02 to 0.04)"
+    numbers.values = lambda *_: [0.02, 0.04]
+    assert (
+        numbers.cell("inference", "04_differentiation", "any", 2)
+        == "0.03\u00a0(0.02\u2060–\u20600.04)"
+    )
+
+
+def test_the_parameter_reference_is_what_the_classes_check():
+    found = parameters.parameter_reference()
+    assert {stage: [p["name"] for p in rows] for stage, rows in found.items()} == {
+        stage: list(row.parameters.model_fields) for stage, row in LABS.items()
+    }
+    of = {p["name"]: p for p in found["06_intervention"]}
+    assert (
+        of["site"]["values"] == "`resid_post`, `mlp_out`, `ln_2`"
+        and of["site"]["default"] == '"resid_post"'
+    )
+    assert (
+        of["top_ns"]["values"] == "list; each: number, above 0, at most 1"
+        and of["seed"]["values"] == "whole number, at least 0"
+    )
+    assert of["task"]["default"] == "" and all(
+        p["meaning"] for rows in found.values() for p in rows
+    )
