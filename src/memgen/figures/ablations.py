@@ -1,4 +1,4 @@
-"""Figures of the ablations lab: tables in, matplotlib figures out, in the style of `figures`."""
+"""Lab 10: every variant of the shift beside what it is compared with, and how many neurons it takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import COLOR, DIRECTION_COLOR, PANEL_NAME, WIDTH, share_axis
+from memgen.figures.style import COLOR, DIRECTION_COLOR, PANEL_NAME, WIDTH, Drawing, share_axis
+from memgen.terms import DIRECTIONS
 
 GROUP_NAME = {
     "layers": "layers",
@@ -35,6 +36,11 @@ CLAMP_NAME = {
     "clamp_full": "clamp, full",
     "clamp_same_norm": "clamp, same norm",
 }
+VARIANT_NAME |= {
+    (group, variant): name
+    for group in ("clamping", "clamping_prompt")
+    for variant, name in CLAMP_NAME.items()
+}
 
 
 def variant_name(group: str, variant: str) -> str:
@@ -49,8 +55,8 @@ def variant_name(group: str, variant: str) -> str:
     )
 
 
-def overview(table: pd.DataFrame, reference: dict[str, str]):
-    """Success of every variant, group by group below the chosen shift itself, one panel a
+def overview(table: pd.DataFrame, reference: dict[str, str]) -> Drawing:
+    """Success of every variant, group by group below the chosen shift itself, one panel per
     direction; in each group a line at what it is compared with.
 
     Columns: direction, group, variant, success, low, high, n, difference_low, difference_high.
@@ -66,11 +72,8 @@ def overview(table: pd.DataFrame, reference: dict[str, str]):
             y += 1
             places[group, variant] = y
         y += 1.4
-    directions = list(dict.fromkeys(table.direction))
-    fig, axes = plt.subplots(
-        1, len(directions), figsize=(WIDTH, 1.3 + 0.215 * y), sharey=True, squeeze=False
-    )
-    for ax, direction in zip(axes[0], directions):
+    fig, axes = plt.subplots(1, len(DIRECTIONS), figsize=(WIDTH, 1.3 + 0.215 * y), sharey=True)
+    for ax, direction in zip(axes, DIRECTIONS):
         rows = table[table.direction == direction]
         for group in dict.fromkeys(rows.group):
             ys = [place for (name, variant), place in places.items() if name == group and variant]
@@ -91,12 +94,12 @@ def overview(table: pd.DataFrame, reference: dict[str, str]):
         ax.grid(axis="x", color="#E5E5E5", lw=0.8)
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
-    axes[0, 0].set_yticks(
+    axes[0].set_yticks(
         list(places.values()),
         [variant_name(*place) if place[1] else GROUP_NAME[place[0]] for place in places],
         fontsize=10,
     )
-    for (group, variant), label in zip(places, axes[0, 0].get_yticklabels()):
+    for (group, variant), label in zip(places, axes[0].get_yticklabels()):
         label.set_fontweight("normal" if group and variant else "bold")
     marks = [plt.Line2D([], [], color="black", lw=1.2)]
     grey = COLOR["control"]
@@ -110,7 +113,20 @@ def overview(table: pd.DataFrame, reference: dict[str, str]):
         loc="outside lower center",
         ncols=2,
     )
-    return fig
+    return Drawing(
+        fig,
+        alt=(
+            "Dots with intervals: share of test prompts that change sides under each variant of the"
+            f" shift, by group. {described(table)}"
+        ),
+        caption=(
+            "Every variant on the same test keys, with 95 % Wilson intervals (random neurons: prompts"
+            " times draws). A filled mark differs from its group's line: the paired interval, over"
+            " keys, excludes 0 (by chance for about one in twenty variants that do not matter)."
+            " None: there is no such variant, because no chosen neuron lies in that layer, say."
+        ),
+        name="overview",
+    )
 
 
 def _mark(ax, row, places: dict[tuple[str, str], float], direction: str) -> None:
@@ -142,16 +158,16 @@ def _mark(ax, row, places: dict[tuple[str, str], float], direction: str) -> None
     )
 
 
-def by_count(table: pd.DataFrame):
+def by_count(table: pd.DataFrame) -> Drawing:
     """Success against the number of neurons at one norm: those with the largest |rho| and random
     ones; the chosen number as a star.
 
-    Columns: direction, group, variant, success, low, high, n, neurons. One panel a direction.
+    Columns: direction, group, variant, success, low, high, n, neurons. One panel per direction.
     """
-    rows = table[(table.group == "count") & table.success.notna()]
-    directions = list(dict.fromkeys(table.direction))
-    fig, axes = plt.subplots(1, len(directions), figsize=(WIDTH, 3.9), sharey=True, squeeze=False)
-    for ax, direction in zip(axes[0], directions):
+    count = table[table.group == "count"]
+    rows = count[count.success.notna()]
+    fig, axes = plt.subplots(1, len(DIRECTIONS), figsize=(WIDTH, 3.9), sharey=True)
+    for ax, direction in zip(axes, DIRECTIONS):
         here = rows[rows.direction == direction]
         whole = here[here.variant == "all"]
         ranked, drawn = (
@@ -199,7 +215,7 @@ def by_count(table: pd.DataFrame):
         ax.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
         ax.minorticks_off()
         share_axis(ax)
-    axes[0, 0].set_ylabel("change sides")
+    axes[0].set_ylabel("change sides")
     marks = (("black", "o", "-", 5), (COLOR["control"], "D", "--", 5), ("black", "*", "", 13))
     handles = [plt.Line2D([], [], color=c, marker=m, ls=s, ms=ms) for c, m, s, ms in marks]
     fig.legend(
@@ -208,7 +224,19 @@ def by_count(table: pd.DataFrame):
         loc="outside lower center",
         ncols=3,
     )
-    return fig
+    return Drawing(
+        fig,
+        alt=(
+            "Success against the number of neurons, those with the largest |rho| beside random ones,"
+            f" at the same norm. {described(count)}"
+        ),
+        caption=(
+            "How many neurons? All shifts have one norm. Solid: the neurons with the largest |rho|;"
+            " dashed: random ones, each moved along its own mean difference; star: as chosen on"
+            " validation keys. 95 % Wilson intervals."
+        ),
+        name="count",
+    )
 
 
 def described(table: pd.DataFrame) -> str:

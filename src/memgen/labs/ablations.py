@@ -1,16 +1,14 @@
-"""Which part of the recipe matters: the chosen shift with one ingredient exchanged at a time, at
-the same size, on the same test prompts.
+"""Lab 10: which part of the recipe matters? One ingredient exchanged at a time, on the same test prompts.
 
-The shift under test is the cell that the intervention stage chose on validation keys; nothing is
-tuned here. Neurons, values and probes come from the train pairs. Every additive variant has the L2
-norm of that shift over all layers together, so what differs is where it points, not how far it
-goes. At another site the norm is matched relative to the states there; a clamp has no fixed norm,
-and what it moved by is reported.
+The shift under test is the cell that lab 06 chose on validation keys. Neurons, values and probes come
+from the train pairs. Every additive variant has the L2 norm of that shift over all layers together, so
+what differs is where it points, not how far it goes. At another site the norm is matched relative to
+the states there; a clamp has no fixed norm, and what it moved by is reported.
 """
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -18,14 +16,17 @@ import pandas as pd
 
 from memgen.config.analyses import AblationsParameters
 from memgen.models.hooks import add, clamp
+from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.probes import probe_weights
 from memgen.neurons.selection import select_top
 from memgen.neurons.states import mean_norm, pair_states
-from memgen.stats.intervals import bootstrap_by_key, weighted_mean
-from memgen.steering.cells import Cell, cell_shift
+from memgen.steering.cells import Cell
 from memgen.steering.clamping import distance, moved
-from memgen.steering.steering import Steering, steering_prompts, summary
+from memgen.steering.comparison import IDENTITY, REFERENCE, Comparison, Variant, facts_of
+from memgen.steering.steering import Steering, steering_prompts
+from memgen.steering.trial import Trial
 from memgen.steering.variants import (
+    Shifts,
     by_count,
     by_layer,
     by_magnitude,
@@ -33,111 +34,171 @@ from memgen.steering.variants import (
     rankings,
     rescaled,
 )
-from memgen.terms import CODE, DIRECTIONS, SIGN, SITES, START, TARGET
+from memgen.store.artifacts import Result
+from memgen.store.reader import FinishedStage
+from memgen.terms import DIRECTIONS, SITES
 
-GROUPS = (
-    "layers",
-    "site",
-    "positions",
-    "count",
-    "ranking",
-    "magnitude",
-    "clamping",
-    "clamping_prompt",
-)
-#: what the variants of a group are compared with: clamps leave earlier prompt tokens alone, so the
-#: shift that they are held against does, too
-REFERENCE = dict.fromkeys(GROUPS, "as_chosen") | {
-    "clamping": "additive",
-    "clamping_prompt": "additive",
-}
+__all__ = [
+    "Cell",
+    "Comparison",
+    "Steering",
+    "Trial",
+    "TrainPairs",
+    "answer",
+    "best_layer",
+    "checks",
+]
+__all__ += [
+    "clamps",
+    "gathered",
+    "other_positions",
+    "other_sites",
+    "shifts",
+    "steering_prompts",
+    "what_matters",
+]
+
 STRENGTHS = {"clamp_half": 0.5, "clamp_full": 1.0}
-NULL = {
-    "success": None,
-    "interval": None,
-    "other": None,
-    "n": 0,
-    "difference": None,
-    "difference_interval": None,
-    "norm": None,
-    "neurons": None,
-    "cosine": None,
-}
 
 
-def study(
-    steering: Steering,
-    p: AblationsParameters,
-    answered: pd.DataFrame,
-    arrays: dict[str, np.ndarray],
-    chosen: dict,
-    tested_site: str,
-):
-    """All variants in both directions: `(result, tables, seconds)` of the stage. Tables:
-    `variants`, one row each, and `outcomes`, one row an answer.
-
-    `arrays`, `tested_site`: the differentiation stage's, and the site of its pairs and tests;
-    `chosen`: the intervention stage's result, of which `alpha` and `top_n` are read. Cells were
-    chosen on validation keys; every number here is of test keys.
+@dataclass(frozen=True)
+class TrainPairs:
+    """All that is taken from train keys: by site the `states` `(memory, rule)` `[n, L, d]` of the pairs
+    and the `maps`; at the chosen site the probes' `weights` and the other `scores` to rank neurons by;
+    `p`: of lab 04's test, None at another site than it tested.
     """
-    began, rho = time.monotonic(), steering.rho
-    states, keys = pair_states(steering.model, steering.tokenizer, answered, arrays, tested_site)
-    weights = probe_weights(*states[steering.site], keys, p.seed)
-    tests = (
-        {name: arrays[name] for name in ("effect_size", "p")}
-        if steering.site == tested_site
-        else {}
-    )
-    scores = rankings(steering.nmd, tests, rho)
-    result = {
-        "site": steering.site,
-        "positions": steering.positions,
-        "n_layer": len(rho),
-        "n_coordinates": rho.size,
-        "counts": p.counts,
-        "n_pairs": len(keys),
-        "state_norm": {site: mean_norm(*states[site]) for site in SITES},
-        "reference": REFERENCE,
-        "identity_holds": True,
-    }
-    tables: dict[str, list[pd.DataFrame]] = {"variants": [], "outcomes": []}
-    for direction in DIRECTIONS:
-        cell = Cell(chosen[direction]["top_n"], chosen[direction]["alpha"])
-        rows, tuning = (
-            steering_prompts(answered, split, direction, p.n_prompts)
-            for split in ("test", "validation")
+
+    states: dict[str, tuple[np.ndarray, np.ndarray]]
+    maps: dict[str, NeuronMaps]
+    weights: np.ndarray
+    scores: dict[str, np.ndarray | None]
+    p: np.ndarray | None
+
+    @classmethod
+    def of(
+        cls, steering: Steering, answered: pd.DataFrame, mapped: FinishedStage, seed: int
+    ) -> TrainPairs:
+        """`mapped`: lab 04, with the pairs, and the site of its tests."""
+        arrays, site, tested = mapped.arrays("arrays"), steering.site, mapped.result["site"]
+        model = steering.model, steering.tokenizer
+        states, keys = pair_states(*model, answered, arrays, tested)
+        tests = {n: arrays[n] for n in ("effect_size", "p")} if site == tested else {}
+        return cls(
+            states,
+            {other: NeuronMaps.of(arrays, other) for other in SITES},
+            probe_weights(*states[site], keys, seed),
+            rankings(steering.nmd, tests, steering.rho),
+            tests.get("p"),
         )
-        found = _Direction(steering, p, direction, cell, rows)
-        found.add_shifts(scores, weights)
-        found.add_sites(arrays, result["state_norm"])
-        found.add_positions()
-        found.add_clamps(states[steering.site])
-        result["identity_holds"] &= found.identity_holds
-        result[direction] = found.result(best_layer(steering, found.reference, direction, tuning))
-        result[direction] |= ranking_facts(rho, cell.top_n, scores, tests.get("p"))
-        tables["variants"].append(found.table())
-        tables["outcomes"].append(found.outcomes())
-    seconds = {"seconds": round(time.monotonic() - began, 1)}
-    return (
-        result,
-        {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()},
-        seconds,
-    )
+
+    @cached_property
+    def state_norm(self) -> dict[str, float]:
+        return {site: mean_norm(*self.states[site]) for site in SITES}
 
 
-def best_layer(
-    steering: Steering, reference: np.ndarray, direction: str, tuning: pd.DataFrame
-) -> int | None:
-    """The layer (from 1) that steers most of these (validation) prompts alone, at the whole norm;
-    the lowest of equals, None without prompts.
+# -- variants --------------------------------------------------------------------------------------
+def shifts(trial: Trial, p: AblationsParameters, train: TrainPairs) -> list[Variant]:
+    """Layers, count, ranking and magnitude: all shifts at the chosen site and positions, in one batch."""
+    nmd, rho, reference = trial.steering.nmd, trial.steering.rho, trial.shift
+    norm = float(np.linalg.norm(reference))
+    rng = np.random.default_rng([p.seed, DIRECTIONS.index(trial.direction)])
+    groups: dict[str, Shifts] = {
+        "layers": by_layer(reference),
+        "count": by_count(nmd, rho, norm, p.counts, p.n_draws, rng),
+        "ranking": by_ranking(nmd, rho, trial.cell.top_n, norm, train.scores),
+        "magnitude": by_magnitude(reference, nmd, train.weights),
+    }
+    named = [(group, name, draws) for group, of in groups.items() for name, draws in of.items()]
+    stack = [np.zeros_like(reference), reference, *(one for _, _, draws in named for one in draws)]
+    codes, begin = trial.run(stack), 2
+    found = [Variant(IDENTITY, "zero_shift", codes[:1])]
+    for group, name in REFERENCE.items():
+        if name == "as_chosen":
+            found.append(Variant(group, name, codes[1:2], facts_of([reference], reference)))
+    for group, name, draws in named:
+        own = codes[begin : begin + len(draws)]
+        found.append(Variant(group, name, own, facts_of(draws, reference)))
+        begin += len(draws)
+    return found
+
+
+def other_sites(trial: Trial, train: TrainPairs) -> list[Variant]:
+    """The same recipe at the other sites; the norm of the shift relative to that of the site's states
+    is the chosen one's.
     """
-    variants = by_layer(reference)
-    single = {k: variants[f"layer_{k}_only"] for k in range(1, len(reference) + 1)}
-    layers = [k for k, draws in single.items() if draws]
-    if tuning.empty or not layers:
+    found, chosen = [], trial.steering.site
+    norm, state_norm = float(np.linalg.norm(trial.shift)), train.state_norm
+    relative = norm / state_norm[chosen] if state_norm[chosen] else 0.0
+    for site in SITES:
+        if site != chosen:
+            there = trial.steering.at(train.maps[site])
+            draws = rescaled(there.shift(trial.cell), relative * state_norm[site])
+            facts = facts_of(draws, trial.shift, comparable=False)
+            found.append(Variant("site", site, trial.run(draws, there), facts))
+    return found
+
+
+def other_positions(trial: Trial, known: list[Variant]) -> list[Variant]:
+    """The chosen shift at the other positions; the one at decision positions is what clamps are
+    compared with. `known`: with what the chosen shift does at its own positions.
+    """
+    (as_chosen,) = [v for v in known if (v.group, v.name) == ("positions", "as_chosen")]
+    own, other = trial.steering.positions, {"all": "decision", "decision": "all"}
+    there = trial.run([trial.shift], positions=other[own])
+    at_decision = as_chosen.codes if own == "decision" else there
+    facts = facts_of([trial.shift], trial.shift)
+    return [
+        Variant("positions", other[own], there, facts),
+        Variant("clamping", "additive", at_decision, facts),
+    ]
+
+
+def clamps(trial: Trial, train: TrainPairs) -> list[Variant]:
+    """Clamps to the target behaviour's mean state: at the prompt's last token and each generated one
+    (`clamping`), and at the prompt's last token only (`clamping_prompt`).
+    """
+    steering, rows, mask = trial.steering, trial.rows, trial.shift != 0
+    place = steering.model, steering.site
+    memory, rule = train.states[steering.site]
+    mean = (rule if trial.direction == "m2g" else memory).mean(axis=0)
+    norm, none = float(np.linalg.norm(trial.shift)), np.empty((1, 0), dtype=np.int8)
+    full = 0.0 if rows.empty else distance(steering, rows, mean, mask)
+    strengths = STRENGTHS | {"clamp_same_norm": norm / full if full else None}
+
+    def added() -> np.ndarray:
+        if rows.empty:
+            return none
+        context = add(*place, trial.signed(trial.shift), generated=False)
+        return moved(steering, rows, context)[0][None]
+
+    def clamped(group: str, name: str, strength: float | None) -> Variant:
+        if rows.empty or strength is None:
+            return Variant(group, name, none, {"strength": strength})
+        context = clamp(*place, mean, mask, strength, generated=group == "clamping")
+        codes, moved_by = moved(steering, rows, context)
+        facts = {"norm": moved_by, "neurons": int(mask.sum()), "strength": strength}
+        return Variant(group, name, codes[None], facts)
+
+    facts = facts_of([trial.shift], trial.shift)
+    found = [Variant("clamping_prompt", "additive", added(), facts)]
+    for group in ("clamping", "clamping_prompt"):
+        found += [clamped(group, name, strength) for name, strength in strengths.items()]
+    if not rows.empty:
+        codes, _ = moved(steering, rows, clamp(*place, mean, mask, 0.0))
+        found.append(Variant(IDENTITY, "clamp_of_strength_0", codes[None]))
+    return found
+
+
+def best_layer(trial: Trial) -> int | None:
+    """The layer (from 1) that steers most of these (validation) prompts alone, at the whole norm; the
+    lowest of equals, None without prompts.
+    """
+    variants, numbers = by_layer(trial.shift), range(1, len(trial.shift) + 1)
+    single = {k: draws for k in numbers if (draws := variants[f"layer_{k}_only"])}
+    if trial.rows.empty or not single:
         return None
-    codes = steering.outcomes(SIGN[direction] * np.concatenate([single[k] for k in layers]), tuning)
-    return layers[int((codes == TARGET[direction]).mean(axis=1).argmax())]
+    codes = trial.run([draws[0] for draws in single.values()])
+    return list(single)[int(trial.succeeds(codes).mean(axis=1).argmax())]
 
 
 def ranking_facts(
@@ -153,333 +214,94 @@ def ranking_facts(
         name: None if score is None else float((select_top(score, top_n) & chosen).sum() / count)
         for name, score in scores.items()
     }
+    ties = None if p is None else int((p == np.sort(p, axis=None)[count - 1]).sum())
+    return {"common": common, "p_ties": ties}
+
+
+# -- what is reported ------------------------------------------------------------------------------
+def gathered(
+    p: AblationsParameters,
+    train: TrainPairs,
+    found: dict[str, Comparison],
+    best: dict[str, int | None],
+) -> Result:
+    """The stage's result. By direction the comparison of its variants, and the layer that was best
+    alone on validation keys.
+    """
+    comparisons = list(found.values())
+    steering = comparisons[0].trial.steering
+    numbers = {
+        "site": steering.site,
+        "positions": steering.positions,
+        "n_layer": len(steering.rho),
+        "n_coordinates": steering.rho.size,
+        "counts": p.counts,
+        "n_pairs": len(train.states[steering.site][0]),
+        "state_norm": train.state_norm,
+        "reference": REFERENCE,
+        "identity_holds": all(one.identity_holds for one in comparisons),
+    }
+    for direction, one in found.items():
+        facts = ranking_facts(steering.rho, one.trial.cell.top_n, train.scores, train.p)
+        numbers[direction] = one.result(best[direction]) | facts
+    tables = {
+        "variants": pd.concat([one.table() for one in comparisons], ignore_index=True),
+        "outcomes": pd.concat([one.outcomes() for one in comparisons], ignore_index=True),
+    }
+    return Result(numbers, tables)
+
+
+def checks(r: dict, variants: pd.DataFrame, answered: pd.DataFrame) -> dict[str, bool]:
+    """What has to hold for the variants to be comparable, by sentence."""
+    whole = variants.direction.map({d: r[d]["norm"] for d in DIRECTIONS})
+    here = variants.cosine.notna()
+    other = variants.variant.isin(SITES) & (variants.group == "site") & variants.success.notna()
+    scale = r["state_norm"][r["site"]]
+    relative = variants.norm[other] / variants.variant[other].map(r["state_norm"]) * scale
+    keys = {split: set(rows.key) for split, rows in answered.groupby("split")}
+    earlier = keys.get("train", set()) | keys.get("validation", set())
     return {
-        "common": common,
-        "p_ties": None if p is None else int((p == np.sort(p, axis=None)[count - 1]).sum()),
+        "a zero shift and a clamp of strength 0 change no answer": r["identity_holds"],
+        "every shift at the chosen site has the norm of the chosen one": np.allclose(
+            variants.norm[here], whole[here], rtol=1e-4
+        ),
+        "at the other sites the relative norm is the same": np.allclose(
+            relative / whole[other], 1, rtol=1e-4
+        ),
+        "test keys are neither train nor validation keys": not keys.get("test", set()) & earlier,
     }
 
 
-class _Direction:
-    """The variants of one direction on its test prompts: their codes `[draws, prompts]` and norms,
-    group by group.
-    """
-
-    def __init__(
-        self,
-        steering: Steering,
-        p: AblationsParameters,
-        direction: str,
-        cell: Cell,
-        rows: pd.DataFrame,
-    ):
-        self.steering, self.p, self.direction, self.cell, self.rows = (
-            steering,
-            p,
-            direction,
-            cell,
-            rows,
-        )
-        self.reference = cell_shift(cell, steering.nmd, steering.rho)
-        self.norm = float(np.linalg.norm(self.reference))
-        self.codes: dict[tuple[str, str], np.ndarray] = {}
-        self.facts: dict[
-            tuple[str, str], dict
-        ] = {}  # norm, neurons, cosine with the reference; for clamps their strength
-        self.identity_holds = True
-
-    def _run(
-        self,
-        shifts: list[np.ndarray],
-        steering: Steering | None = None,
-        positions: str | None = None,
-    ) -> np.ndarray:
-        """Codes `[shifts, prompts]`; shifts drive towards generalization and are signed here."""
-        if not shifts or self.rows.empty:
-            return np.empty((len(shifts), 0), dtype=np.int8)
-        return (steering or self.steering).outcomes(
-            SIGN[self.direction] * np.stack(shifts), self.rows, positions
-        )
-
-    def _add(
-        self,
-        group: str,
-        name: str,
-        codes: np.ndarray,
-        shifts: list[np.ndarray],
-        comparable: bool = True,
-        **facts,
-    ) -> None:
-        """`comparable`: the shifts live in the reference's coordinates, so they have an angle with
-        it.
-        """
-        self.codes[group, name] = codes
-        if shifts:
-            cosine = (
-                float(
-                    np.mean(
-                        [
-                            (one * self.reference).sum() / (np.linalg.norm(one) * self.norm)
-                            for one in shifts
-                        ]
-                    )
-                )
-                if comparable and self.norm
-                else None
-            )
-            facts = {
-                "norm": float(np.mean([np.linalg.norm(one) for one in shifts])),
-                "neurons": int(np.count_nonzero(shifts[0])),
-                "cosine": cosine,
-            } | facts
-        self.facts[group, name] = facts
-
-    def add_shifts(self, scores: dict[str, np.ndarray | None], weights: np.ndarray) -> None:
-        """Layers, count, ranking and magnitude: all shifts at the chosen site and positions, in one
-        batch.
-        """
-        nmd, rho = self.steering.nmd, self.steering.rho
-        rng = np.random.default_rng([self.p.seed, DIRECTIONS.index(self.direction)])
-        groups = {
-            "layers": by_layer(self.reference),
-            "count": by_count(nmd, rho, self.norm, self.p.counts, self.p.n_draws, rng),
-            "ranking": by_ranking(nmd, rho, self.cell.top_n, self.norm, scores),
-            "magnitude": by_magnitude(self.reference, nmd, weights),
-        }
-        variants = {
-            (group, name): draws for group, named in groups.items() for name, draws in named.items()
-        }
-        codes = self._run(
-            [
-                np.zeros_like(self.reference),
-                self.reference,
-                *(one for draws in variants.values() for one in draws),
-            ]
-        )
-        self.identity_holds &= bool((codes[0] == CODE[START[self.direction]]).all())
-        for group in GROUPS:
-            if REFERENCE[group] == "as_chosen":
-                self._add(group, "as_chosen", codes[1:2], [self.reference])
-        begin = 2
-        for (group, name), draws in variants.items():
-            self._add(group, name, codes[begin : begin + len(draws)], draws)
-            begin += len(draws)
-
-    def add_sites(self, arrays: dict[str, np.ndarray], state_norm: dict[str, float]) -> None:
-        """The same recipe at the other sites; the norm of the shift relative to that of the site's
-        states is the chosen one's.
-        """
-        chosen = self.steering
-        for site in SITES:
-            if site != chosen.site:
-                other = Steering(
-                    chosen.model,
-                    chosen.tokenizer,
-                    chosen.task,
-                    site,
-                    arrays[f"nmd.{site}"],
-                    arrays[f"rho.{site}"],
-                    chosen.positions,
-                )
-                relative = self.norm / state_norm[chosen.site] if state_norm[chosen.site] else 0.0
-                draws = rescaled(
-                    cell_shift(self.cell, other.nmd, other.rho), relative * state_norm[site]
-                )
-                self._add("site", site, self._run(draws, other), draws, comparable=False)
-
-    def add_positions(self) -> None:
-        """The chosen shift at the other positions; the one at decision positions is what clamps are
-        compared with.
-        """
-        other = "decision" if self.steering.positions == "all" else "all"
-        codes = {
-            self.steering.positions: self.codes["positions", "as_chosen"],
-            other: self._run([self.reference], positions=other),
-        }
-        self._add("positions", other, codes[other], [self.reference])
-        self._add("clamping", "additive", codes["decision"], [self.reference])
-
-    def add_clamps(self, pairs: tuple[np.ndarray, np.ndarray]) -> None:
-        """Clamps to the target behaviour's mean state: at the prompt's last token and each
-        generated one, and at the prompt's last token only.
-        """
-        s, rows, mask = self.steering, self.rows, self.reference != 0
-        mean = pairs[1 if self.direction == "m2g" else 0].mean(axis=0)
-        full = 0.0 if rows.empty else distance(s, rows, mean, mask)
-        strengths = STRENGTHS | {"clamp_same_norm": self.norm / full if full else None}
-        none = np.empty((1, 0), dtype=np.int8)
-        once = (
-            none
-            if rows.empty
-            else moved(
-                s,
-                rows,
-                add(s.model, s.site, SIGN[self.direction] * self.reference, generated=False),
-            )[0][None]
-        )
-        self._add("clamping_prompt", "additive", once, [self.reference])
-        for group, generated in (("clamping", True), ("clamping_prompt", False)):
-            for name, strength in strengths.items():
-                if rows.empty or strength is None:
-                    self._add(group, name, none, [], strength=strength)
-                else:
-                    codes, norm = moved(
-                        s, rows, clamp(s.model, s.site, mean, mask, strength, generated)
-                    )
-                    self._add(
-                        group,
-                        name,
-                        codes[None],
-                        [],
-                        norm=norm,
-                        neurons=int(mask.sum()),
-                        strength=strength,
-                    )
-        if not rows.empty:
-            self.identity_holds &= bool(
-                (
-                    moved(s, rows, clamp(s.model, s.site, mean, mask, 0.0))[0]
-                    == CODE[START[self.direction]]
-                ).all()
-            )
-
-    # -- what is reported -------------------------------------------------------------------------
-    def _numbers(self, group: str, name: str) -> dict:
-        """A variant's rates with their intervals, and its paired difference from the reference of
-        its group.
-        """
-        codes, reference = self.codes[group, name], self.codes[group, REFERENCE[group]]
-        if not codes.size or not reference.size:
-            return NULL | self.facts[group, name]
-        target = TARGET[self.direction]
-        gain = (codes == target).mean(axis=0) - (reference[0] == target)
-        paired = bootstrap_by_key(
-            weighted_mean, self.rows.key.to_numpy(), gain, seed=self.p.seed, weighted=True
-        )
-        interval = (
-            [_exact(paired.low), _exact(paired.high)]
-            if np.isfinite([paired.low, paired.high]).all()
-            else None
-        )
-        return (
-            NULL
-            | summary(codes, self.direction)
-            | {"difference": _exact(paired.estimate), "difference_interval": interval}
-            | self.facts[group, name]
-        )
-
-    @cached_property
-    def groups(self) -> dict[str, dict[str, dict]]:
-        """By group and variant, the reference of the group first."""
-        names: dict[str, list[str]] = {group: [REFERENCE[group]] for group in GROUPS}
-        for group, name in self.codes:
-            names[group] += [name] if name != REFERENCE[group] else []
-        return {
-            group: {name: self._numbers(group, name) for name in names[group]} for group in GROUPS
-        }
-
-    def result(self, best: int | None) -> dict:
-        """This direction's part of the stage's result. `best`: the layer that was best alone on
-        validation keys.
-        """
-        groups = {group: dict(named) for group, named in self.groups.items()}
-        matters = {
-            group: [
-                name for name, found in named.items() if _excludes_0(found["difference_interval"])
-            ]
-            for group, named in groups.items()
-        }
-        compared = [
-            f
-            for group, named in groups.items()
-            for name, f in named.items()
-            if name != REFERENCE[group] and f["difference_interval"]
-        ]
-        layers = range(1, len(self.reference) + 1)
-        names = {"only": "layer_{}_only", "all_but": "all_but_layer_{}"}
-        by = {
-            kind: [groups["layers"][name.format(k)]["success"] for k in layers]
-            for kind, name in names.items()
-        }
-        by["neurons"] = np.count_nonzero(self.reference, axis=1).tolist()
-        groups["layers"]["best_single"] = {
-            "layer": best,
-            **(NULL if best is None else groups["layers"][f"layer_{best}_only"]),
-        }
-        groups["site"][self.steering.site] = groups["site"][
-            "as_chosen"
-        ]  # so that each site and each choice of positions has its key in every run
-        groups["positions"][self.steering.positions] = groups["positions"]["as_chosen"]
-        return {
-            "alpha": self.cell.alpha,
-            "top_n": self.cell.top_n,
-            "n": len(self.rows),
-            "n_keys": int(self.rows.key.nunique()),
-            "norm": self.norm,
-            "neurons": int(np.count_nonzero(self.reference)),
-            **groups,
-            "by_layer": by,
-            "matters": matters,
-            "n_compared": len(compared),
-        }
-
-    def table(self) -> pd.DataFrame:
-        """One row a variant; undefined numbers are NaN."""
-        rows = []
-        for group, named in self.groups.items():
-            for name, found in named.items():
-                (low, high), (below, above) = (
-                    found[key] or (None, None) for key in ("interval", "difference_interval")
-                )
-                rows.append(
-                    {
-                        "direction": self.direction,
-                        "group": group,
-                        "variant": name,
-                        "success": found["success"],
-                        "low": low,
-                        "high": high,
-                        "other": found["other"],
-                        "n": found["n"],
-                        "norm": found["norm"],
-                        "neurons": found["neurons"],
-                        "cosine": found["cosine"],
-                        "strength": found.get("strength"),
-                        "difference": found["difference"],
-                        "difference_low": below,
-                        "difference_high": above,
-                    }
-                )
-        numbers = [
-            column for column in rows[0] if column not in ("direction", "group", "variant", "n")
-        ]
-        return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
-
-    def outcomes(self) -> pd.DataFrame:
-        """One row an answer: the prompt's place among the direction's prompts, its key, the draw,
-        and success. Variants can be paired by prompt.
-        """
-        parts = [
-            pd.DataFrame(
-                {
-                    "direction": self.direction,
-                    "group": group,
-                    "variant": name,
-                    "draw": draw,
-                    "prompt": np.arange(len(one)),
-                    "key": self.rows.key.to_numpy()[: len(one)],
-                    "success": one == TARGET[self.direction],
-                }
-            )
-            for (group, name), codes in self.codes.items()
-            for draw, one in enumerate(codes)
-        ]
-        return pd.concat(parts, ignore_index=True)
+def _share(value: float | None, missing: str = "undefined") -> str:
+    return missing if value is None else f"{value:.0%}"
 
 
-def _exact(value: float) -> float:
-    """Without the last digits, in which sums that cancel out leave something other than 0."""
-    return round(value, 12) + 0.0
+def what_matters(r: dict, direction: str) -> str:
+    """How many variants differ from their reference, and how far the rankings agree: two lines."""
+    x = r[direction]
+    differing, n = sum(map(len, x["matters"].values())), x["n_compared"]
+    common = ", ".join(f"{name} {_share(share, 'n/a')}" for name, share in x["common"].items())
+    return (
+        f"{direction}: {differing} of {n} variants differ from their reference ({0.05 * n:.1f} would by"
+        " chance, if none mattered)\n"
+        f"   |rho| and the other rankings choose the same neurons: {common}; tied with the last one"
+        f" chosen by p: {x['p_ties']}"
+    )
 
 
-def _excludes_0(interval: list[float] | None) -> bool:
-    return interval is not None and not interval[0] <= 0 <= interval[1]
+def answer(r: dict, direction: str) -> str:
+    """One direction's answer to the lab's question, in two lines."""
+    x = r[direction]
+    chosen, best = x["layers"]["as_chosen"], x["layers"]["best_single"]
+    low, high = chosen["interval"] or (None, None)
+    one_layer = f"One layer alone (layer {best['layer']}, chosen on validation keys)"
+    differing = [f"{group} ({', '.join(names)})" for group, names in x["matters"].items() if names]
+    return (
+        f"{_share(chosen['success'])} [{_share(low)}, {_share(high)}] of {x['n']} test prompts as chosen"
+        f" ({x['neurons']} neurons, norm {x['norm']:.1f}). {one_layer}: {_share(best['success'])}; the"
+        f" decision position only: {_share(x['positions']['decision']['success'])}; all coordinates:"
+        f" {_share(x['count']['all']['success'])}; one constant for all:"
+        f" {_share(x['magnitude']['constant']['success'])}; clamped to the mean at the same norm:"
+        f" {_share(x['clamping']['clamp_same_norm']['success'])}.\n"
+        f"   what differs: {'; '.join(differing) or 'nothing'}"
+    )

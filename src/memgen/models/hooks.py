@@ -5,15 +5,6 @@ after it.
 ...     model(input_ids)
 >>> with shift(model, "resid_post", alpha * direction):   # [n_layer, d_model]
 ...     model.generate(input_ids, do_sample=False)
-
-Which part of the recipe matters: the chosen shift with one ingredient exchanged at a time, at
-the same size, on the same test prompts.
-
-The shift under test is the cell that the intervention stage chose on validation keys; nothing is
-tuned here. Neurons, values and probes come from the train pairs. Every additive variant has the L2
-norm of that shift over all layers together, so what differs is where it points, not how far it
-goes. At another site the norm is matched relative to the states there; a clamp has no fixed norm,
-and what it moved by is reported.
 """
 
 from __future__ import annotations

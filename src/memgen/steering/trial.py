@@ -27,18 +27,22 @@ class Trial:
         """The cell's shift `[n_layer, d_model]`, towards generalization."""
         return self.steering.shift(self.cell)
 
+    def signed(self, shifts: np.ndarray) -> np.ndarray:
+        """Shifts towards generalization, turned to the trial's direction."""
+        return SIGN[self.direction] * shifts
+
     def run(
         self,
         shifts: list[np.ndarray],
         steering: Steering | None = None,
         positions: Positions | None = None,
     ) -> np.ndarray:
-        """Codes `[shifts, prompts]`; shifts drive towards generalization and are signed here.
+        """Codes `[shifts, prompts]`; shifts drive towards generalization and are turned here.
         `steering`, `positions`: others than the trial's own.
         """
         if not shifts or self.rows.empty:
             return np.empty((len(shifts), 0), dtype=np.int8)
-        signed = SIGN[self.direction] * np.stack(shifts)
+        signed = self.signed(np.stack(shifts))
         return (steering or self.steering).outcomes(signed, self.rows, positions)
 
     def unchanged(self, codes: np.ndarray) -> bool:

@@ -1,12 +1,4 @@
-"""Which part of the recipe matters: the chosen shift with one ingredient exchanged at a time, at
-the same size, on the same test prompts.
-
-The shift under test is the cell that the intervention stage chose on validation keys; nothing is
-tuned here. Neurons, values and probes come from the train pairs. Every additive variant has the L2
-norm of that shift over all layers together, so what differs is where it points, not how far it
-goes. At another site the norm is matched relative to the states there; a clamp has no fixed norm,
-and what it moved by is reported.
-"""
+"""Variants of a shift: one ingredient exchanged, the L2 norm over all layers together kept."""
 
 from __future__ import annotations
 
@@ -15,9 +7,8 @@ import numpy as np
 from memgen.neurons.selection import select_top
 from memgen.steering.cells import shift_vector
 
-Shifts = dict[
-    str, list[np.ndarray]
-]  # by variant its draws (most have one), each [L, d]; none where the variant does not exist
+#: by variant its draws (most have one), each [L, d]; none where the variant does not exist
+Shifts = dict[str, list[np.ndarray]]
 
 
 def rescaled(shift: np.ndarray, norm: float) -> list[np.ndarray]:
