@@ -10,11 +10,11 @@ import pytest
 from fake_run import make_run
 from jinja2 import nodes
 
-from conftest import ROOT
 from press import prose
 from press.machine import Made, of_seed
 from press.run import Run
 from press.scale import Sweep, sweep
+from running import ROOT
 
 PAGES = sorted(p.relative_to(ROOT / "book").as_posix() for p in (ROOT / "book").rglob("*.md"))
 
@@ -22,18 +22,18 @@ PAGES = sorted(p.relative_to(ROOT / "book").as_posix() for p in (ROOT / "book").
 ORDER = {"lt", "lteq", "gt", "gteq"}
 #: they count, choose or compare; `plural`, `span`, `share`... of `press` do it with a test
 DECIDING = {
-        "max",
-        "min",
-        "sum",
-        "len",
-        "length",
-        "count",
-        "namespace",
-        "select",
-        "reject",
-        "selectattr",
-        "rejectattr",
-    }
+    "max",
+    "min",
+    "sum",
+    "len",
+    "length",
+    "count",
+    "namespace",
+    "select",
+    "reject",
+    "selectattr",
+    "rejectattr",
+}
 
 
 def decisions(template: str) -> list[str]:
