@@ -20,7 +20,6 @@ from memgen.labs.synthesis import mean_auc
 from memgen.neurons.nmd import NeuronMaps
 from memgen.store.reader import FinishedStage
 from memgen.tasks.families import families
-from memgen.terms import DIRECTIONS
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,7 @@ def probes(lab: FinishedStage) -> Drawing:
 
 @key_figure("06_intervention", "controls", "Steering beside its controls", "controls.parquet")
 def controls(lab: FinishedStage) -> Drawing:
-    table = lab.table("controls")
-    return intervention.control_bars({d: table[table.direction == d] for d in DIRECTIONS})
+    return intervention.control_bars(lab.table("controls"))
 
 
 @key_figure("06_intervention", "dose", "Dose and response", "doses.parquet")
@@ -103,10 +101,7 @@ def doses(lab: FinishedStage) -> Drawing:
 
 @key_figure("07_transfer", "retrains", "Transfer between models")
 def retrains(lab: FinishedStage) -> Drawing:
-    found = lab.result["retrain"]
-    success = {direction: found[direction] for direction in DIRECTIONS}
-    names = found["sources"], found["targets"]
-    return transfer.transfer_heatmaps(success, *names, found["control"])
+    return transfer.retrains(lab.result["retrain"], lab.manifest["parameters"]["track"])
 
 
 @key_figure("08_synthesis", "format", "The format of the answer")
