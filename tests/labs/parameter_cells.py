@@ -26,8 +26,7 @@ def parameters_cell(name: str) -> str:
     given = GIVEN | ({"task": "study"} if row.level == "study" else {})
     fields = row.parameters.model_fields
     lines = {n: f"{n} = {json.dumps(given[n]) if n in given else None}" for n in fields}
-    width = max(map(len, lines.values()))
-    rest = [f"{line:{width}}  # {fields[n].description}" for n, line in lines.items()]
+    rest = [f"{line}  # {fields[n].description}" for n, line in lines.items()]
     return "\n".join(["# None: the preset's value", *rest])
 
 
