@@ -17,7 +17,8 @@ from memgen.errors import StudyError
 from press.build import build_book
 from press.exercises import write_students
 from press.numbers import seconds
-from press.pdf import LABS, print_book
+from press.one_page import PRINTED_LABS
+from press.pdf import print_book
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     )
     pdf.add_argument("--out", type=Path, help="default: think-or-remember.pdf beside that folder")
     labs = "which executed labs: all, that of each task's first seed, none (default: all)"
-    pdf.add_argument("--labs", choices=LABS, default="all", help=labs)
+    pdf.add_argument("--labs", choices=PRINTED_LABS, default="all", help=labs)
     pdf.set_defaults(do=_pdf)
 
     students = commands.add_parser("students", help="write the exercise notebooks with gaps")

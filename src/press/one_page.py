@@ -19,7 +19,7 @@ from bs4 import BeautifulSoup, SoupStrainer, Tag
 
 from press.errors import PrintError
 
-LABS = ("all", "first", "none")
+PRINTED_LABS = ("all", "first", "none")
 #: attributes that name a place of their own page
 NAMES = ("id", "name", "for", "aria-labelledby", "aria-describedby", "aria-controls")
 #: not for paper

@@ -1,18 +1,12 @@
 """Print the built book to one PDF: its pages in the order of the contents, through Chromium.
 
-    python -m press.pdf --html _build/html --out _build/think-or-remember.pdf --labs all
-
 `press.one_page` puts the pages behind each other in one HTML page beside the book's own, so that
 its styles and figures are used as they are.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import os
-import sys
-import time
 from pathlib import Path
 
 from playwright.sync_api import Page
@@ -20,8 +14,7 @@ from pypdf import PdfReader
 
 from press.browser import chromium, open_page
 from press.errors import BrowserError, PrintError
-from press.numbers import seconds
-from press.one_page import LABS, assemble, chosen, contents
+from press.one_page import assemble, chosen, contents
 
 #: the text on paper in CSS pixels; its width: A4 without the margins that print.css leaves, (210 - 2
 #: x 18) mm at 96 pixels an inch
@@ -51,7 +44,7 @@ def print_book(html: Path, out: Path, labs: str = "all") -> int:
     """Print the book in the folder `html` to the file `out`; returns the number of pages of the
     book (not of the PDF) that went in.
 
-    `labs` is one of LABS: every executed lab, that of each task's first seed, or none. Raises
+    `labs` is one of PRINTED_LABS: every executed lab, that of each task's first seed, or none. Raises
     :class:`PrintError`.
     """
     leaves = chosen(contents(html), labs)
@@ -104,44 +97,3 @@ def printed(page: Page, with_outline: bool = True) -> bytes:
         tagged=with_outline,
         outline=with_outline,
     )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m press.pdf", description="Print the built book to one PDF."
-    )
-    parser.add_argument(
-        "--html",
-        type=Path,
-        default=Path("_build/html"),
-        help="folder of the built book (default: _build/html)",
-    )
-    parser.add_argument(
-        "--out", type=Path, help="file to write (default: think-or-remember.pdf beside that folder)"
-    )
-    parser.add_argument(
-        "--labs",
-        choices=LABS,
-        default="all",
-        help="which executed labs: all, that of each task's first seed, none (default: all)",
-    )
-    options = parser.parse_args(arguments)
-    out = options.out or options.html.parent / "think-or-remember.pdf"
-    started = time.monotonic()
-    try:
-        n = print_book(options.html, out, options.labs)
-    except PrintError as error:
-        print(f"pdf: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("pdf: interrupted; the former PDF, if any, is untouched", file=sys.stderr)
-        return 130
-    print(
-        f"pdf: {n} pages of the book, {os.path.getsize(out) / 1e6:.0f} MB, printed in"
-        f" {seconds(time.monotonic() - started)}: {out}"
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

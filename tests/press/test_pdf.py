@@ -1,4 +1,4 @@
-"""The printed book: `python -m memgen.pdf`. The book that is printed here is a small one, written
+"""The printed book: `press pdf`. The book that is printed here is a small one, written
 by hand in the theme's own form.
 """
 
@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import needs_chromium
 from pypdf import PdfReader
 
-from press import errors, pdf
-from press.browser import BINARIES
+from press import errors, one_page, pdf
 
 ROOT = Path(__file__).resolve().parents[2]
 TOC = """format: jb-book
@@ -30,11 +30,11 @@ PAGES = {
         ' href="chapters/one.html#end">the end of one</a>.</p>'
     ),
     "chapters/one": (
-        '<section id="one"><h1>One</h1><p>A sentence to find'
-        ' again.</p><button>Copy</button><details><summary>Code</summary><pre>print("folded")</pre></details><img'
-        ' src="../picture.svg" alt="x"><section id="end"><h2>The end</h2><p><a'
-        ' href="../two.html">on to two</a> <a href="data.json">a file</a> <a'
-        ' href="https://arxiv.org/abs/1">elsewhere</a></p></section></section>'
+        '<section id="one"><h1>One</h1><p>A sentence to find again.</p><button>Copy</button>'
+        '<details><summary>Code</summary><pre>print("folded")</pre></details>'
+        '<img src="../picture.svg" alt="x"><section id="end"><h2>The end</h2><p>'
+        '<a href="../two.html">on to two</a> <a href="data.json">a file</a> '
+        '<a href="https://arxiv.org/abs/1">elsewhere</a></p></section></section>'
     ),
     "labs/one/a-seed0": "<h1>Lab A &amp; B</h1><p>seed zero</p><h2>Result</h2>",
     "labs/one/a-seed1": "<h1>Lab C</h1><p>seed one</p>",
@@ -91,10 +91,7 @@ def links(sheet) -> list[str]:
     ]
 
 
-@pytest.mark.skipif(
-    not any(map(shutil.which, BINARIES)),
-    reason="Chromium is not installed (Debian: `apt-get install chromium`)",
-)
+@needs_chromium
 def test_one_pdf_with_contents_and_links_that_stay_inside(html, tmp_path):
     out = tmp_path / "book.pdf"
     assert pdf.print_book(html, out) == 5
@@ -121,6 +118,8 @@ def test_one_pdf_with_contents_and_links_that_stay_inside(html, tmp_path):
     assert "A sentence to find again." in text[starts[1]] and "folded" in text[starts[1]]
     assert not any(word in "".join(text) for word in ("Copy", "#", "document.write"))
     assert reader.metadata.title == "The book"
+    root = reader.trailer["/Root"]
+    assert root["/MarkInfo"]["/Marked"] and "/StructTreeRoot" in root  # tagged, for screen readers
     assert reader.pages[0].mediabox.width == pytest.approx(595, abs=1)  # A4
 
     inside = reader.named_destinations
@@ -155,28 +154,32 @@ def test_one_pdf_with_contents_and_links_that_stay_inside(html, tmp_path):
     ],
 )
 def test_which_labs(html, labs, names):
-    assert [leaf.name for leaf in pdf.chosen(pdf.contents(html), labs)] == names
+    assert [leaf.name for leaf in one_page.chosen(one_page.contents(html), labs)] == names
 
 
 def test_files_and_pages_that_are_not_printed_are_no_links(html):
-    page = pdf.assemble(html, pdf.chosen(pdf.contents(html), "none"))
+    page = one_page.assemble(html, one_page.chosen(one_page.contents(html), "none"))
     assert "data.json" not in page and ">a file</a>" in page
     assert 'src="picture.svg"' in page and "<details open" in page
 
 
 def test_tables_that_pandas_styles_keep_their_names():
-    leaf = pdf.Leaf("labs/x", 2)
+    leaf = one_page.Leaf("labs/x", 2)
     article = (
         "<style>#T_1a2b_row0_col0 { color: red } #T_1a2b th { color: blue }</style>"
         '<table id="T_1a2b"><td id="T_1a2b_row0_col0"></td></table><p id="mine"></p>'
     )
-    body = pdf.Rewriter(leaf, {"labs/x.html": "p7"}).rewrite(article)
+    page = one_page.parsed(f"<article>{article}</article>")
+    assert (
+        one_page.adapt(page.article, leaf, {"labs/x.html": "p7"}) == "labs/x"
+    )  # it has no heading
+    body = page.article.decode_contents()
     assert 'id="T_1a2b"' in body and 'id="T_1a2b_row0_col0"' in body and 'id="p7-mine"' in body
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "memgen.pdf", *arguments],
+        [sys.executable, "-m", "press.cli", "pdf", *arguments],
         capture_output=True,
         text=True,
         env=environment or None,
