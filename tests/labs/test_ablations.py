@@ -1,5 +1,5 @@
-"""Ablations, on a model whose behaviour is planted: coordinate 0 after the last block decides, and
-nothing else does.
+"""Lab 10, on a model whose behaviour is planted: coordinate 0 after the last block decides, and nothing
+else does.
 """
 
 from __future__ import annotations
@@ -8,39 +8,26 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from planted import PlantedAlike
 
-from memgen.config.analyses import AblationsParameters
-from memgen.figures.style import ablations
-from memgen.labs.ablations import GROUPS, REFERENCE, best_layer, study
-from memgen.models.generate import answer, tokenize_prompts
-from memgen.models.hooks import add, capture, clamp, shift
+from computing import planted_lab, run_cell
+from memgen.figures import ablations as figures
+from memgen.labs.ablations import answer, best_layer, checks, what_matters
+from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.pairs import flips
-from memgen.neurons.probes import probe_scores, probe_weights
-from memgen.neurons.states import mean_norm
-from memgen.steering.clamping import distance, moved
+from memgen.steering.cells import Cell
+from memgen.steering.comparison import GROUPS, REFERENCE
 from memgen.steering.steering import Steering, steering_prompts
-from memgen.steering.variants import (
-    by_count,
-    by_layer,
-    by_magnitude,
-    by_ranking,
-    p_ranking,
-    rankings,
-    rescaled,
-)
+from memgen.steering.trial import Trial
+from memgen.store.artifacts import Result
 from memgen.terms import DIRECTIONS
+from planted import PlantedAlike
 
 M, R, X = 0, 1, 2
 ONE = 1 / 16  # share that is one neuron of 2 layers x 8
 CHOSEN = {d: {"alpha": 1.0, "top_n": ONE} for d in DIRECTIONS}
 
 
-def parameters(**changes) -> AblationsParameters:
-    return AblationsParameters(
-        **{"task": "inference", "n_prompts": 40, "counts": [1, 4, 16], "n_draws": 2} | changes
-    )
+GIVEN = {"n_prompts": 40, "counts": [1, 4, 16], "n_draws": 2}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +36,7 @@ def planted_stage(planted, planted_direction):
     a coordinate that does nothing.
     """
     model, tokenizer, task, _, answered = planted(PlantedAlike)
-    nmd, rho = planted_direction["nmd.resid_post"], planted_direction["rho.resid_post"]
+    nmd = planted_direction["nmd.resid_post"]
     n = len(flips(answered[answered.split == "train"].reset_index(drop=True)))
     rng = np.random.default_rng(3)
     memory = rng.normal(0, 0.05, (n, 2, 8))
@@ -62,258 +49,49 @@ def planted_stage(planted, planted_direction):
         "effect_size": nmd / 0.1,
     }
     arrays = {name: np.asarray(value, dtype=np.float32) for name, value in arrays.items()}
-    return (
-        Steering(
-            model, tokenizer, task, "resid_post", arrays["nmd.resid_post"], arrays["rho.resid_post"]
-        ),
-        answered,
-        arrays,
-    )
-
-
-def run(stage, chosen=CHOSEN, answered=None, tested_site="resid_post", **changes):
-    steering, everything, arrays = stage
-    return study(
-        steering,
-        parameters(**changes),
-        everything if answered is None else answered,
-        arrays,
-        chosen,
-        tested_site,
-    )
+    maps = NeuronMaps.of(arrays, "resid_post")
+    return Steering(model, tokenizer, task, maps), answered, arrays
 
 
 @pytest.fixture(scope="module")
-def found_once(planted_stage):
-    """`(result, tables, seconds)` with the default parameters."""
-    return run(planted_stage)
+def run(planted, planted_stage, tmp_path_factory):
+    """`run(answered=..., site=..., positions=...) -> (result, tables)`: the lab's computing cell, with the
+    cell, site and positions that lab 06 chose.
+    """
+    folder = tmp_path_factory.mktemp("runs")
+
+    def run(answered=None, site="resid_post", positions="all"):
+        made = planted(PlantedAlike)
+        made = made if answered is None else (*made[:4], answered)
+        left = {
+            "04_differentiation": Result(
+                {"site": "resid_post"}, arrays={"arrays": planted_stage[2]}
+            ),
+            "06_intervention": Result(CHOSEN | {"site": site, "positions": positions}),
+        }
+        lab = planted_lab("10_ablations", folder, made, GIVEN, left)
+        run_cell(lab)
+        result = {name: value for name, value in lab.result.items() if name != "timings"}
+        assert lab.result["timings"]["seconds"] >= 0
+        return result, {name: lab.table(name) for name in ("variants", "outcomes")}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def found_once(run):
+    """`(result, tables)` of the cell as it was chosen."""
+    return run()
 
 
 def hooks_left(model) -> bool:
     return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-@pytest.fixture
-def maps():
-    """A random reference of 12 neurons, NMD and rho, 3 layers x 8."""
-    rng = np.random.default_rng(1)
-    nmd = rng.normal(0, 1, (3, 8))
-    rho = np.sign(nmd) * rng.uniform(0.1, 0.9, (3, 8))
-    chosen = np.abs(rho) >= np.sort(np.abs(rho), axis=None)[-12]
-    return np.where(chosen, 2 * nmd, 0), nmd, rho
-
-
-# -- variants of a shift ---------------------------------------------------------------------------
-def test_every_variant_has_the_norm_of_the_whole(maps):
-    reference, nmd, rho = maps
-    norm, rng = np.linalg.norm(reference), np.random.default_rng(0)
-    scores = rankings(
-        nmd, {"effect_size": rng.normal(size=nmd.shape), "p": rng.uniform(size=nmd.shape)}, rho
-    )
-    groups = [
-        by_layer(reference),
-        by_count(nmd, rho, norm, [1, 5, 20], 3, rng),
-        by_ranking(nmd, rho, 0.5, norm, scores),
-        by_magnitude(reference, nmd, nmd),
-    ]
-    draws = [one for group in groups for draws in group.values() for one in draws]
-    assert len(draws) == 6 + (3 + 9 + 1) + 3 + 3
-    np.testing.assert_allclose([np.linalg.norm(one) for one in draws], norm)
-
-
-def test_a_layer_alone_and_all_but_it_are_the_two_parts_of_the_shift(maps):
-    reference = maps[0]
-    found = by_layer(reference)
-    for k in (1, 2, 3):
-        (only,), (others,) = found[f"layer_{k}_only"], found[f"all_but_layer_{k}"]
-        rows = np.arange(3) == k - 1
-        assert not only[~rows].any() and not others[rows].any()
-        assert ((only != 0) | (others != 0)).sum() == (reference != 0).sum()
-        assert (np.sign(only[rows]) == np.sign(reference[rows])).all()
-
-
-def test_a_layer_without_chosen_neurons_has_no_shift(maps):
-    reference = maps[0] * (np.arange(3) == 1)[:, None]
-    found = by_layer(reference)
-    assert found["layer_1_only"] == found["layer_3_only"] == found["all_but_layer_2"] == []
-    np.testing.assert_allclose(found["layer_2_only"][0], reference)
-    np.testing.assert_allclose(found["all_but_layer_1"][0], reference)
-
-
-def test_counts_take_the_largest_rho_and_draws_grow(maps):
-    _, nmd, rho = maps
-    found = by_count(nmd, rho, 1.0, [1, 5, 24, 99], 2, np.random.default_rng(0))
-    for count in (1, 5):
-        (ranked,) = found[f"n_{count}"]
-        assert set(np.flatnonzero(ranked)) == set(np.argsort(-np.abs(rho), axis=None)[:count])
-        assert [np.count_nonzero(one) for one in found[f"random_{count}"]] == [count, count]
-    assert found["n_24"] == found["n_99"] == found["random_24"] == []  # all coordinates are `all`
-    assert np.count_nonzero(found["all"][0]) == 24
-    for small, large in zip(found["random_1"], found["random_5"]):
-        assert set(np.flatnonzero(small)) < set(np.flatnonzero(large))
-        np.testing.assert_array_equal(np.sign(large), np.where(large != 0, np.sign(nmd), 0))
-    assert (found["random_5"][0] != 0).tolist() != (found["random_5"][1] != 0).tolist()
-
-
-def test_neurons_that_never_differ_are_not_drawn(maps):
-    _, nmd, rho = maps
-    nmd = np.where(np.arange(24).reshape(3, 8) < 4, nmd, 0)
-    found = by_count(nmd, rho, 1.0, [3, 10], 5, np.random.default_rng(0))
-    assert (
-        all(np.flatnonzero(one).max() < 4 for one in found["random_3"]) and found["random_10"] == []
-    )
-
-
-def test_p_ranks_the_smallest_first_and_rho_breaks_ties():
-    p, rho = (
-        np.array([[0.5, 0.01, 0.01], [0.2, 0.01, 1.0]]),
-        np.array([[0.9, 0.1, -0.8], [0.3, 0.5, 0.99]]),
-    )
-    assert np.argsort(-p_ranking(p, rho), axis=None).tolist() == [2, 4, 1, 3, 0, 5]
-
-
-def test_magnitudes_keep_the_neurons(maps):
-    reference, nmd, _ = maps
-    weights = np.random.default_rng(5).normal(size=nmd.shape)
-    found = {name: draws[0] for name, draws in by_magnitude(reference, nmd, weights).items()}
-    chosen = reference != 0
-    assert (
-        len(set(np.abs(found["constant"][chosen]).round(9))) == 1
-        and (np.sign(found["constant"]) == np.sign(reference)).all()
-    )
-    assert not found["probe_weight"][~chosen].any()
-    np.testing.assert_allclose(
-        found["probe_weight"][chosen] / weights[chosen],
-        (found["probe_weight"] / weights)[chosen][0],
-    )
-    assert np.corrcoef(found["dense_difference"].ravel(), nmd.ravel())[0, 1] == pytest.approx(1)
-
-
-@pytest.mark.parametrize("values, norm", [(np.zeros((2, 3)), 1.0), (np.ones((2, 3)), 0.0)])
-def test_nothing_has_no_direction(values, norm):
-    assert rescaled(values, norm) == []
-
-
-def test_probe_weights_are_the_slopes_of_the_probe_in_the_units_of_the_states():
-    rng, n = np.random.default_rng(2), 80
-    memory, rule = rng.normal(size=(n, 2, 4)), rng.normal(size=(n, 2, 4))
-    rule[:, 1, 2] += 2.0  # planted in the second layer; the first holds nothing
-    memory[..., 3], rule[..., 3] = 100 * memory[..., 3], 100 * rule[..., 3]
-    keys = np.arange(n) % 10
-    weights = probe_weights(memory, rule, keys, seed=0)
-    assert (
-        weights[1].argmax() == 2
-        and weights[1, 2] > 3 * np.abs(np.delete(weights[1], 2)).max()
-        and np.abs(weights[:, 3]).max() < 0.05
-    )
-    assert np.abs(weights[0]).max() < weights[1, 2] / 3
-    points, labels = rng.normal(size=(6, 4)), np.repeat([0, 1], n)
-    line = probe_scores(
-        np.concatenate([memory[:, 1], rule[:, 1]]), labels, np.tile(keys, 2), points, seed=0
-    )
-    np.testing.assert_allclose(np.diff(points @ weights[1]), np.diff(line), atol=1e-9)
-
-
-def test_the_mean_norm_is_over_all_layers_together():
-    assert mean_norm(np.full((2, 2, 2), 1.0), np.full((2, 2, 2), 2.0)) == pytest.approx(
-        3.0
-    )  # norms 2 and 4
-
-
-# -- add and clamp ---------------------------------------------------------------------------------
-def prompts(stage, direction="m2g"):
-    steering, answered, _ = stage
-    rows = steering_prompts(answered, "test", direction, 20)
-    return steering, rows, tokenize_prompts(steering.tokenizer, list(rows.prompt))
-
-
-@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.0])
-def test_a_clamp_moves_the_chosen_neurons_towards_the_mean(planted_stage, strength):
-    steering, rows, tokens = prompts(planted_stage)
-    mean, mask = np.random.default_rng(0).normal(size=(2, 8)), np.zeros((2, 8), dtype=bool)
-    mask[1, [0, 3]] = True
-    before = capture(steering.model, *tokens)
-    with clamp(steering.model, "resid_post", mean, mask, strength) as made:
-        after = capture(steering.model, *tokens)
-    expected = before.numpy() + strength * np.where(mask, mean - before.numpy(), 0)
-    np.testing.assert_allclose(after.numpy(), expected, atol=1e-5)
-    assert made[0] is None  # a layer without chosen neurons has no hook
-    if strength:
-        np.testing.assert_allclose(made[1].numpy(), (after - before)[:, 1].numpy(), atol=1e-5)
-    else:
-        assert made[1] is None and torch.equal(before, after)
-    norm = moved(steering, rows, clamp(steering.model, "resid_post", mean, mask, strength))[1]
-    assert norm == pytest.approx(strength * distance(steering, rows, mean, mask), rel=1e-4)
-    assert not hooks_left(steering.model)
-
-
-def test_hooks_go_when_the_block_fails(planted_stage):
-    steering, _, tokens = prompts(planted_stage)
-    with pytest.raises(RuntimeError, match="inside"):
-        with clamp(
-            steering.model, "resid_post", np.zeros((2, 8)), np.ones((2, 8), dtype=bool), 1.0
-        ):
-            assert hooks_left(steering.model)
-            raise RuntimeError("inside")
-    assert not hooks_left(steering.model)
-
-
-@pytest.mark.parametrize(
-    "mean, mask, strength",
-    [
-        (np.zeros((3, 8)), np.ones((2, 8)), 1.0),
-        (np.zeros((2, 8)), np.ones((2, 7)), 1.0),
-        (np.zeros(8), np.ones((2, 8)), 1.0),
-        (np.full((2, 8), np.nan), np.ones((2, 8)), 1.0),
-        (np.zeros((2, 8)), np.ones((2, 8)), np.inf),
-    ],
-)
-def test_what_does_not_fit_the_model_is_refused(planted_stage, mean, mask, strength):
-    with pytest.raises(ValueError):
-        clamp(planted_stage[0].model, "resid_post", mean, mask, strength)
-    assert not hooks_left(planted_stage[0].model)
-
-
-def test_adding_is_the_shift_at_decision_positions(planted_stage):
-    steering, rows, tokens = prompts(planted_stage)
-    delta = np.zeros((2, 8), dtype=np.float32)
-    delta[1, 0] = 1.0
-    with shift(steering.model, "resid_post", torch.from_numpy(delta), "decision"):
-        expected, texts = (
-            capture(steering.model, *tokens),
-            answer(steering.model, steering.tokenizer, list(rows.prompt), 2),
-        )
-    with add(steering.model, "resid_post", delta):
-        assert torch.equal(capture(steering.model, *tokens), expected)
-        assert answer(steering.model, steering.tokenizer, list(rows.prompt), 2) == texts
-    codes, norm = moved(steering, rows, add(steering.model, "resid_post", delta, generated=False))
-    assert (codes == R).all() and norm == pytest.approx(1.0)
-
-
-def test_a_clamp_at_generated_tokens_can_lose_the_rest_of_the_answer(planted_stage):
-    """Coordinate 3 is 0 at the end of prompts and tells, at an answer's token, that the end has
-    come.
-    """
-    steering, rows, _ = prompts(planted_stage)
-    mean, mask = np.zeros((2, 8)), np.zeros((2, 8), dtype=bool)
-    mask[1, 3] = True
-    codes = {
-        generated: moved(
-            steering, rows, clamp(steering.model, "resid_post", mean, mask, 1.0, generated)
-        )[0]
-        for generated in (True, False)
-    }
-    assert (codes[True] == X).all() and (codes[False] == M).all()
-
-
 # -- the whole stage -------------------------------------------------------------------------------
 def test_the_stage_finds_what_was_planted(planted_stage, found_once):
-    result, _, seconds = found_once
-    assert (
-        result["identity_holds"]
-        and not hooks_left(planted_stage[0].model)
-        and seconds["seconds"] >= 0
-    )
+    result, _ = found_once
+    assert result["identity_holds"] and not hooks_left(planted_stage[0].model)
     expected = {  # group: what succeeds always, what never
         "layers": ({"as_chosen", "layer_2_only", "all_but_layer_1", "best_single"}, set()),
         "site": ({"as_chosen", "resid_post"}, {"ln_2"}),
@@ -390,7 +168,7 @@ def test_shifts_of_other_sites_have_the_same_relative_norm(found_once):
 
 
 def test_differences_are_paired_and_every_rate_can_be_counted_again(found_once):
-    result, tables, _ = found_once
+    result, tables = found_once
     outcomes, variants = tables["outcomes"], tables["variants"]
     by_variant = outcomes.groupby(["direction", "group", "variant"]).success.agg(["mean", "size"])
     for row in variants[variants.n > 0].itertuples():
@@ -408,14 +186,17 @@ def test_differences_are_paired_and_every_rate_can_be_counted_again(found_once):
     assert set(variants.group) == set(GROUPS) and variants[variants.n == 0].success.isna().all()
 
 
-def test_clamps_are_held_against_the_shift_at_decision_positions(planted_stage, monkeypatch):
+def test_clamps_are_held_against_the_shift_at_decision_positions(planted_stage, run, monkeypatch):
     """In this model positions make no difference, so answers at decision positions are marked."""
-    steering, real = planted_stage[0], planted_stage[0].outcomes
-    marked = lambda shifts, rows, positions=None: (
-        np.full((len(shifts), len(rows)), X) if positions == "decision" else real(shifts, rows)
-    )
-    monkeypatch.setattr(steering, "outcomes", marked)
-    result = run(planted_stage)[0]
+    real = Steering.outcomes
+
+    def marked(self, shifts, rows, positions=None):
+        there = positions == "decision"
+        return np.full((len(shifts), len(rows)), X) if there else real(self, shifts, rows)
+
+    monkeypatch.setattr(Steering, "outcomes", marked)
+    answered = planted_stage[1].assign(same="but to be computed again")
+    result = run(answered)[0]
     for direction in DIRECTIONS:
         found = result[direction]
         assert (
@@ -429,32 +210,30 @@ def test_clamps_are_held_against_the_shift_at_decision_positions(planted_stage, 
         assert found["clamping"]["clamp_full"]["difference"] == 1.0
 
 
-def test_the_same_again(planted_stage, found_once):
-    again = run(planted_stage)
+def test_the_same_again(planted_stage, run, found_once):
+    again = run(planted_stage[1].assign(same="but to be computed once more"))
     assert again[0] == found_once[0] and all(
         again[1][name].equals(table) for name, table in found_once[1].items()
     )
 
 
-def test_the_layer_is_chosen_on_validation_keys(planted, planted_stage, found_once):
+def test_the_layer_is_chosen_on_validation_keys(planted, planted_stage, run, found_once):
     """At the whole norm, layer 1 moves coordinate 0 by 4, as test keys need it here, and layer 2 by
     1, as validation keys do.
     """
     model, tokenizer, task, _, answered = planted()
     reference = np.zeros((2, 8))
     reference[0, 0], reference[1, 0], reference[1, 5] = np.sqrt(12), 0.5, np.sqrt(3.75)
-    steering = Steering(model, tokenizer, task, "resid_post", reference, np.sign(reference))
-    best = {
-        split: best_layer(steering, reference, "m2g", steering_prompts(answered, split, "m2g", 40))
-        for split in ("validation", "test")
-    }
+    maps = NeuronMaps("resid_post", reference, np.sign(reference))
+    steering = Steering(model, tokenizer, task, maps)
+    rows = {split: steering_prompts(answered, split, "m2g", 40) for split in ("validation", "test")}
+    trials = {split: Trial(steering, "m2g", Cell(1.0, 1.0), some) for split, some in rows.items()}
+    assert (trials["test"].shift == reference).all()
+    best = {split: best_layer(trial) for split, trial in trials.items()}
     assert best == {"validation": 2, "test": 1}
 
     _, answered, _ = planted_stage
-    result, without = (
-        found_once[0],
-        run(planted_stage, answered=answered[answered.split != "validation"])[0],
-    )
+    result, without = found_once[0], run(answered[answered.split != "validation"])[0]
     for direction in DIRECTIONS:
         assert (
             without[direction]["layers"]["best_single"]["layer"] is None
@@ -465,13 +244,12 @@ def test_the_layer_is_chosen_on_validation_keys(planted, planted_stage, found_on
         )  # nothing else looks at validation keys
 
 
-def test_a_direction_without_prompts_is_null_and_one_key_has_no_interval(planted_stage):
+def test_a_direction_without_prompts_is_null_and_one_key_has_no_interval(planted_stage, run):
     _, answered, _ = planted_stage
     test = answered.split == "test"
     one_key = answered[~test | (answered.key == answered.key[test].iloc[0])]
-    result, tables, _ = run(
-        planted_stage,
-        answered=one_key[~((one_key.split == "test") & (one_key.behavior == "generalization"))],
+    result, tables = run(
+        one_key[~((one_key.split == "test") & (one_key.behavior == "generalization"))]
     )
     assert (
         result["m2g"]["n"] > 0 and result["m2g"]["n_keys"] == 1 and result["m2g"]["n_compared"] == 0
@@ -487,23 +265,13 @@ def test_a_direction_without_prompts_is_null_and_one_key_has_no_interval(planted
         for x in result["g2m"][group].values()
     )
     json.dumps(result, allow_nan=False)
-    ablations.overview(tables["variants"], REFERENCE)
-    ablations.by_count(tables["variants"])
-    assert "none" in ablations.described(tables["variants"])
+    figures.overview(tables["variants"], REFERENCE)
+    figures.by_count(tables["variants"])
+    assert "none" in figures.described(tables["variants"])
 
 
-def test_tests_of_another_site_are_not_used(planted_stage):
-    steering, answered, arrays = planted_stage
-    other = Steering(
-        steering.model,
-        steering.tokenizer,
-        steering.task,
-        "ln_2",
-        arrays["nmd.ln_2"],
-        arrays["rho.ln_2"],
-        "decision",
-    )
-    result = study(other, parameters(), answered, arrays, CHOSEN, "resid_post")[0]
+def test_tests_of_another_site_are_not_used(run):
+    result = run(site="ln_2", positions="decision")[0]
     for direction in DIRECTIONS:
         found = result[direction]
         assert (
@@ -524,20 +292,39 @@ def test_tests_of_another_site_are_not_used(planted_stage):
 # -- pages -----------------------------------------------------------------------------------------
 def test_figures_and_tables_show_every_variant(found_once):
     variants = found_once[1]["variants"]
-    overview, count = ablations.overview(variants, REFERENCE), ablations.by_count(variants)
-    assert len(overview.axes) == len(count.axes) == 2
-    labels = [label.get_text() for label in overview.axes[0].get_yticklabels()]
+    overview, count = figures.overview(variants, REFERENCE), figures.by_count(variants)
+    assert len(overview.figure.axes) == len(count.figure.axes) == 2
+    labels = [label.get_text() for label in overview.figure.axes[0].get_yticklabels()]
     assert {"layer 2 only", "ln_2", "decision only", "smallest p", "clamp, same norm"} <= set(
         labels
     )
-    written = ablations.readable(variants)
-    assert (
-        len(written) == len(variants)
-        and written[written.n == 0].success.eq("n/a").all()
-        and not written.isna().any(axis=None)
-    )
-    text = ablations.described(variants)
+    written = figures.readable(variants)
+    assert len(written) == len(variants) and not written.isna().any(axis=None)
+    assert written[written.n == 0].success.eq("n/a").all()
+    text = figures.described(variants)
     assert (
         "g2m, ranked by: as chosen 100%, |NMD| 100%, effect size 100%, smallest p 0%" in text
         and "layer 1 only none" in text
     )
+    assert overview.alt.endswith(text) and "clamp, same norm 100%" in overview.alt
+    assert count.alt.endswith(figures.described(variants[variants.group == "count"]))
+    assert (overview.name, count.name) == ("overview", "count")
+    assert overview.caption and count.caption
+
+
+def test_what_makes_variants_comparable_is_checked(planted_stage, found_once):
+    answered, (result, tables) = planted_stage[1], found_once
+    assert all(checks(result, tables["variants"], answered).values())
+    shared = answered.assign(key="key0")
+    longer = tables["variants"].assign(norm=2 * tables["variants"].norm)
+    broken = checks(result | {"identity_holds": False}, longer, shared)
+    assert list(broken.values()) == [False] * 4
+
+
+def test_the_answer_says_what_differs(found_once):
+    result = found_once[0]
+    for direction in DIRECTIONS:
+        said = answer(result, direction)
+        assert said.startswith("100% [") and "One layer alone (layer 2, chosen on" in said
+        assert "smallest_p" in said.split("what differs: ")[1]
+        assert "smallest_p 0%; tied" in what_matters(result, direction)

@@ -11,6 +11,7 @@ from memgen.neurons.probes import (
     probe_arrays,
     probe_by_layer,
     probe_scores,
+    probe_weights,
     refuse_shared_keys,
 )
 from planted_states import PROBE_LAYERS, PROBE_WIDTH, planted_examples
@@ -137,3 +138,23 @@ def test_bad_rows_are_named(data):
     for message, broken in cases:
         with pytest.raises(ValueError, match=message):
             probe_by_layer(broken, test, seed=0)
+
+
+def test_probe_weights_are_the_slopes_of_the_probe_in_the_units_of_the_states():
+    rng, n = np.random.default_rng(2), 80
+    memory, rule = rng.normal(size=(n, 2, 4)), rng.normal(size=(n, 2, 4))
+    rule[:, 1, 2] += 2.0  # planted in the second layer; the first holds nothing
+    memory[..., 3], rule[..., 3] = 100 * memory[..., 3], 100 * rule[..., 3]
+    keys = np.arange(n) % 10
+    weights = probe_weights(memory, rule, keys, seed=0)
+    assert (
+        weights[1].argmax() == 2
+        and weights[1, 2] > 3 * np.abs(np.delete(weights[1], 2)).max()
+        and np.abs(weights[:, 3]).max() < 0.05
+    )
+    assert np.abs(weights[0]).max() < weights[1, 2] / 3
+    points, labels = rng.normal(size=(6, 4)), np.repeat([0, 1], n)
+    line = probe_scores(
+        np.concatenate([memory[:, 1], rule[:, 1]]), labels, np.tile(keys, 2), points, seed=0
+    )
+    np.testing.assert_allclose(np.diff(points @ weights[1]), np.diff(line), atol=1e-9)

@@ -1,0 +1,103 @@
+"""A clamp pulls states towards a mean, an addition pushes all of them alike; both leave no hook."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from memgen.models.generate import answer, tokenize_prompts
+from memgen.models.hooks import add, capture, clamp, shift
+from memgen.steering.clamping import distance, moved
+from memgen.steering.steering import steering_prompts
+
+M, R, X = 0, 1, 2
+
+
+def hooks_left(model) -> bool:
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def prompts(alike, direction="m2g"):
+    steering, _, answered = alike
+    rows = steering_prompts(answered, "test", direction, 20)
+    return steering, rows, tokenize_prompts(steering.tokenizer, list(rows.prompt))
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.0])
+def test_a_clamp_moves_the_chosen_neurons_towards_the_mean(alike, strength):
+    steering, rows, tokens = prompts(alike)
+    mean, mask = np.random.default_rng(0).normal(size=(2, 8)), np.zeros((2, 8), dtype=bool)
+    mask[1, [0, 3]] = True
+    before = capture(steering.model, *tokens)
+    with clamp(steering.model, "resid_post", mean, mask, strength) as made:
+        after = capture(steering.model, *tokens)
+    expected = before.numpy() + strength * np.where(mask, mean - before.numpy(), 0)
+    np.testing.assert_allclose(after.numpy(), expected, atol=1e-5)
+    assert made[0] is None  # a layer without chosen neurons has no hook
+    if strength:
+        np.testing.assert_allclose(made[1].numpy(), (after - before)[:, 1].numpy(), atol=1e-5)
+    else:
+        assert made[1] is None and torch.equal(before, after)
+    norm = moved(steering, rows, clamp(steering.model, "resid_post", mean, mask, strength))[1]
+    assert norm == pytest.approx(strength * distance(steering, rows, mean, mask), rel=1e-4)
+    assert not hooks_left(steering.model)
+
+
+def test_hooks_go_when_the_block_fails(alike):
+    steering, _, tokens = prompts(alike)
+    with pytest.raises(RuntimeError, match="inside"):
+        with clamp(
+            steering.model, "resid_post", np.zeros((2, 8)), np.ones((2, 8), dtype=bool), 1.0
+        ):
+            assert hooks_left(steering.model)
+            raise RuntimeError("inside")
+    assert not hooks_left(steering.model)
+
+
+@pytest.mark.parametrize(
+    "mean, mask, strength",
+    [
+        (np.zeros((3, 8)), np.ones((2, 8)), 1.0),
+        (np.zeros((2, 8)), np.ones((2, 7)), 1.0),
+        (np.zeros(8), np.ones((2, 8)), 1.0),
+        (np.full((2, 8), np.nan), np.ones((2, 8)), 1.0),
+        (np.zeros((2, 8)), np.ones((2, 8)), np.inf),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused(alike, mean, mask, strength):
+    with pytest.raises(ValueError):
+        clamp(alike[0].model, "resid_post", mean, mask, strength)
+    assert not hooks_left(alike[0].model)
+
+
+def test_adding_is_the_shift_at_decision_positions(alike):
+    steering, rows, tokens = prompts(alike)
+    delta = np.zeros((2, 8), dtype=np.float32)
+    delta[1, 0] = 1.0
+    with shift(steering.model, "resid_post", torch.from_numpy(delta), "decision"):
+        expected, texts = (
+            capture(steering.model, *tokens),
+            answer(steering.model, steering.tokenizer, list(rows.prompt), 2),
+        )
+    with add(steering.model, "resid_post", delta):
+        assert torch.equal(capture(steering.model, *tokens), expected)
+        assert answer(steering.model, steering.tokenizer, list(rows.prompt), 2) == texts
+    codes, norm = moved(steering, rows, add(steering.model, "resid_post", delta, generated=False))
+    assert (codes == R).all() and norm == pytest.approx(1.0)
+
+
+def test_a_clamp_at_generated_tokens_can_lose_the_rest_of_the_answer(alike):
+    """Coordinate 3 is 0 at the end of prompts and tells, at an answer's token, that the end has
+    come.
+    """
+    steering, rows, _ = prompts(alike)
+    mean, mask = np.zeros((2, 8)), np.zeros((2, 8), dtype=bool)
+    mask[1, 3] = True
+    codes = {
+        generated: moved(
+            steering, rows, clamp(steering.model, "resid_post", mean, mask, 1.0, generated)
+        )[0]
+        for generated in (True, False)
+    }
+    assert (codes[True] == X).all() and (codes[False] == M).all()
