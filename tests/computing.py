@@ -6,9 +6,6 @@ import json
 import linecache
 from pathlib import Path
 
-from planted import Planted
-from running import ROOT
-
 from memgen.models.build import save_model
 from memgen.pipeline.notebook import Lab
 from memgen.presets import stage_parameters
@@ -17,6 +14,8 @@ from memgen.store.artifacts import Result, Stage
 from memgen.store.folders import lab_folder
 from memgen.store.reader import FinishedStage
 from memgen.tasks import TASKS
+from planted import Planted
+from running import ROOT
 
 
 def write_stage(name: str, given: dict, result: Result) -> FinishedStage:

@@ -32,7 +32,7 @@ def sides(rng, n_layer: int = 2, width: int = WIDTH) -> tuple[dict, dict, dict]:
     behaviours.
     """
     states, labels, keys = {}, {}, {}
-    for number, split in enumerate(("train", "test")):
+    for _number, split in enumerate(("train", "test")):
         keys[split] = np.repeat([f"{split}{k}" for k in range(N_KEYS)], PER_KEY)
         labels[split] = np.tile([0, 1], N_KEYS * PER_KEY // 2)
         states[split] = rng.normal(size=(len(labels[split]), n_layer, width))

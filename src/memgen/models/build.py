@@ -18,7 +18,7 @@ from memgen.errors import ParameterError
 from memgen.store.files import guard_disk
 
 
-def build_model(
+def build_model(  # noqa: PLR0913 (the measures of a model, each by its name)
     tokenizer: PreTrainedTokenizerFast,
     *,
     architecture: str = "gpt2",

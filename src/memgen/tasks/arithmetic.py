@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from functools import cached_property
 
 import numpy as np
 
@@ -97,15 +98,15 @@ class Arithmetic(Task):
         return self._build(key, placement, third, "conflict")
 
     # -- how a prompt is written ------------------------------------------------------------------
-    @property
+    @cached_property
     def _key_list(self) -> list[Key]:
-        if not hasattr(self, "_cached_keys"):
-            self._cached_keys = [self.keys[name] for name in sorted(self.keys)]
-            self._pairs = {frozenset(key.detail[:2]) for key in self._cached_keys}
-        return self._cached_keys
+        return [self.keys[name] for name in sorted(self.keys)]
+
+    @cached_property
+    def _pairs(self) -> set[frozenset]:
+        return {frozenset(key.detail[:2]) for key in self._key_list}
 
     def _holds_key(self, operands) -> bool:
-        self._key_list
         return any(frozenset(pair) in self._pairs for pair in itertools.combinations(operands, 2))
 
     def _placed(self, rng, key, placements, kind):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import string
+from functools import cached_property
 
 import numpy as np
 
@@ -96,11 +97,9 @@ class Cipher(Task):
         )
 
     # -- how a prompt is written ------------------------------------------------------------------
-    @property
+    @cached_property
     def _names(self) -> list[str]:
-        if not hasattr(self, "_cached_names"):
-            self._cached_names = sorted(self.keys)
-        return self._cached_names
+        return sorted(self.keys)
 
     def _instance(self, word, setting, kind, key=None):
         shift, order = SETTINGS[setting]

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from memgen.errors import ArtifactError, GateError, ParameterError, StudyError
+from memgen.pipeline import notebook
 from memgen.pipeline.notebook import Lab, begin, open_lab
 from memgen.presets import stage_parameters
 from memgen.stages import PARAMETER_CLASSES
-from memgen.store.artifacts import RESULT
+from memgen.store.artifacts import RESULT, Result
 from memgen.store.folders import base_folder, run_folder
 
 STAGE = "01_dataset_design"
@@ -41,14 +42,29 @@ def namespace(tmp_path) -> dict:
 def dataset(names: dict) -> Lab:
     """Lab 01, run."""
     lab = open_lab(STAGE, names)
-    with lab.computing() as folder:
-        task = lab.task()
-        frame = task.generate(n_free=20, n_keyed=24, n_conflict_per_key=4, n_free_eval=5)
-        frame.to_parquet(folder / "instances.parquet", index=False)
-        lab.table("numbers", pd.DataFrame({"a": [1, 2]}))
-        lab.arrays("arrays", {"x": np.arange(4.0)[::2]})
-        lab.finish(task.count(frame), {"seconds": 1.0})
+    lab.keep(computing(lab))
     return lab
+
+
+def computed(lab: Lab) -> Result:
+    task = lab.task()
+    frame = task.generate(n_free=20, n_keyed=24, n_conflict_per_key=4, n_free_eval=5)
+    tables = {"instances": frame, "numbers": pd.DataFrame({"a": [1, 2]})}
+    return Result(task.count(frame), tables, {"arrays": {"x": np.arange(4.0)[::2]}})
+
+
+def computing(lab: Lab):
+    def compute():
+        return computed(lab)
+
+    return compute
+
+
+def finished(names: dict) -> bool:
+    """Would lab 01 with these names be read instead of computed?"""
+    lab = open_lab(STAGE, names)
+    lab.stage.compute = computing(lab)
+    return lab.finished
 
 
 def test_a_lab_takes_the_notebooks_names_and_the_presets_values(namespace, tmp_path):
@@ -58,7 +74,7 @@ def test_a_lab_takes_the_notebooks_names_and_the_presets_values(namespace, tmp_p
         16,
         6000,
     )
-    assert lab.folder == tmp_path / "smoke" / "inference" / "seed0"
+    assert lab.stage.folder == tmp_path / "smoke" / "inference" / "seed0" / STAGE
     assert open_lab(STAGE, namespace | {"n_free": 30}).parameters.n_free == 30
 
 
@@ -69,7 +85,7 @@ def test_a_name_that_the_stage_does_not_take_is_named(namespace, name, value):
 
 
 def test_begin_must_come_first(namespace, monkeypatch):
-    monkeypatch.setattr(labs, "_names_before", set())
+    monkeypatch.setattr(notebook, "_names_before", set())
     with pytest.raises(ParameterError, match="begin"):
         open_lab(STAGE, namespace)
 
@@ -86,12 +102,12 @@ def test_what_a_lab_writes_it_reads_and_the_next_one_too(namespace, capsys):
     lab = dataset(namespace)
     assert lab.finished and "already computed" in capsys.readouterr().out
     assert lab.result["n_keys"] == {"train": 8, "validation": 3, "test": 5}
-    assert list(lab.read_table("numbers").a) == [1, 2]
-    assert list(lab.read_arrays("arrays")["x"]) == [0.0, 2.0]
+    assert list(lab.table("numbers").a) == [1, 2]
+    assert list(lab.arrays("arrays")["x"]) == [0.0, 2.0]
     del namespace["n_keys"]
     later = open_lab("02_training", namespace)
     assert not later.finished
-    assert list(later.read_table("numbers", STAGE).a) == [1, 2]
+    assert list(later.input(STAGE).table("numbers").a) == [1, 2]
     assert set(later.task().keys) == set(lab.dataset().key) - {""}
     with pytest.raises(ArtifactError, match="does not read stage 03_pairs"):
         later.input("03_pairs")
@@ -99,8 +115,44 @@ def test_what_a_lab_writes_it_reads_and_the_next_one_too(namespace, capsys):
 
 def test_the_same_parameters_again_are_not_computed_again_others_are(namespace):
     dataset(namespace)
-    assert open_lab(STAGE, namespace).finished
-    assert not open_lab(STAGE, namespace | {"n_free": 21}).finished
+    assert finished(namespace)
+    assert not finished(namespace | {"n_free": 21})
+
+
+def test_another_computing_cell_computes_anew(namespace):
+    lab, made = dataset(namespace), []
+
+    def compute():
+        made.append(1)
+        return computed(lab)
+
+    for times in (1, 1):
+        lab.keep(compute)
+        assert len(made) == times  # the second time it is read
+
+    def compute():
+        made.append(2)
+        return computed(lab)
+
+    lab.keep(compute)
+    assert made == [1, 2]
+
+
+def test_a_cell_that_takes_a_folder_goes_on_with_what_an_interrupt_left(namespace):
+    lab = open_lab(STAGE, namespace)
+    seen = []
+
+    def compute(folder):
+        seen.append((folder / "half").exists())
+        (folder / "half").write_text("done so far")
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        (folder / "half").unlink()
+        return computed(lab)
+
+    with pytest.raises(ArtifactError, match="interrupted"):
+        lab.keep(compute)
+    assert lab.keep(compute)["n_keys"] and seen == [False, True]
 
 
 def test_an_altered_earlier_stage_is_named(namespace):
@@ -115,10 +167,12 @@ def test_an_altered_earlier_stage_is_named(namespace):
 def test_an_interrupt_is_one_clear_message_and_keeps_what_is_finished(namespace):
     lab = dataset(namespace)
     changed = open_lab(STAGE, namespace | {"n_free": 21})
-    with pytest.raises(ArtifactError, match="interrupted.*the same command goes on"):
-        with changed.computing():
-            raise KeyboardInterrupt
-    assert open_lab(STAGE, namespace).finished and not changed.stage.finished()
+    with (
+        pytest.raises(ArtifactError, match="interrupted.*the same command goes on"),
+        changed.computing(),
+    ):
+        raise KeyboardInterrupt
+    assert finished(namespace) and not changed.stage.finished()
     with changed.computing():  # the lock is free again
         pass
     assert lab.stage.finished()
@@ -126,10 +180,12 @@ def test_an_interrupt_is_one_clear_message_and_keeps_what_is_finished(namespace)
 
 def test_two_runs_in_one_folder(namespace):
     one, two = open_lab(STAGE, namespace), open_lab(STAGE, namespace)
-    with one.computing():
-        with pytest.raises(ArtifactError, match="another run is working"):
-            with two.computing():
-                pass
+    with (
+        one.computing(),
+        pytest.raises(ArtifactError, match="another run is working"),
+        two.computing(),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("cls", [StudyError, ParameterError, ArtifactError, GateError])
@@ -184,6 +240,6 @@ def test_where_runs_lie(tmp_path):
         "02_training", {"task": "inference", "preset": "smoke", "runs": str(tmp_path), "retrain": 1}
     )
     lab = Lab("02_training", retrain)
-    assert lab.folder.name == "seed0-retrain1" and lab.stage.input_folders == [
+    assert lab.run.folder.name == "seed0-retrain1" and lab.stage.input_folders == [
         tmp_path / "smoke/inference/seed0" / STAGE
     ]
