@@ -83,10 +83,11 @@ STILL = """(async () => {
 FACTS = r"""(() => {
     const width = document.documentElement.clientWidth;
     const cuts = el => ['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(el).overflowX);
-    const inBox = el => { for (let p = el.parentElement; p; p = p.parentElement) if (cuts(p)) return true; return false; };
+    const inBox = el => el.parentElement !== null && (cuts(el.parentElement) || inBox(el.parentElement));
     const wide = [...document.querySelectorAll('body *')].filter(el => {
         const box = el.getBoundingClientRect();
-        return box.width > 0 && box.right > width + 1 && !inBox(el) && getComputedStyle(el).position !== 'fixed';
+        const sticksOut = box.width > 0 && box.right > width + 1 && !inBox(el);
+        return sticksOut && getComputedStyle(el).position !== 'fixed';
     });
     return {
         overflow: Math.max(document.documentElement.scrollWidth, document.body.scrollWidth) - width,

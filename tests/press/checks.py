@@ -194,6 +194,8 @@ def with_browsers(names: list[str], look: Callable[[Reader, str], list[str]]) ->
     """What `look(reader, name)` says of all pages, in order; two browsers share the work."""
 
     def some(part: list[str]) -> dict[str, list[str]]:
+        if not part:
+            return {}
         with chromium() as browser, reading(browser, "about:blank") as reader:
             return {name: look(reader, name) for name in part}
 

@@ -12,16 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.numpy import load_file
 
 from memgen.models.generate import answer, tokenize_prompts
 from memgen.models.hooks import capture, position_ids, shift
-from memgen.models.load import load_trained
-from memgen.stages import PARAMETER_CLASSES
 from memgen.steering.cells import Cell, cell_shift
-from memgen.store.files import read_json
-from memgen.tasks import TASKS, Instance, make_task
-from memgen.terms import SIGN
+from memgen.steering.steering import Steering
+from memgen.store.reader import FinishedRun
+from memgen.tasks import Instance
+from memgen.terms import DIRECTIONS, SIGN
 
 SITE = "resid_post"
 
@@ -52,25 +50,13 @@ class Reference:
     """
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        self.model, self.tokenizer = load_trained(folder / "02_training")
-        self.frame = pd.read_parquet(folder / "01_dataset_design" / "instances.parquet")
-        self.answered = pd.read_parquet(folder / "03_pairs" / "answered.parquet")
-        arrays = load_file(folder / "04_differentiation" / "arrays.safetensors")
-        self.nmd, self.rho = arrays[f"nmd.{SITE}"], arrays[f"rho.{SITE}"]
-        self.probe, self.best = (
-            load_file(folder / "05_prediction" / "probe.safetensors"),
-            read_json(folder / "05_prediction" / "result.json")["best_layer"],
-        )
-        self.steered = read_json(folder / "06_intervention" / "result.json")
-        p = PARAMETER_CLASSES["01_dataset_design"](
-            **read_json(folder / "01_dataset_design" / "manifest.json")["parameters"]
-        )
-        self.task = (
-            make_task(p.task, p.n_keys, p.data_seed).fit(self.tokenizer, self.frame)
-            if p.task in TASKS
-            else None
-        )
+        run = FinishedRun(folder)
+        steering = Steering.of(run, SITE, "all")
+        self.model, self.tokenizer, self.task = steering.model, steering.tokenizer, steering.task
+        self.nmd, self.rho = steering.nmd, steering.rho
+        self.frame, self.answered = run.dataset(), run.answered()
+        self.probe = run["05_prediction"].arrays("probe")
+        self.steered = run["06_intervention"]
 
     def prompts(self, n: int) -> list[str]:
         """Conflict prompts, evenly over the run's own."""
@@ -94,27 +80,21 @@ class Reference:
         """The chosen cells of both directions, and one of neither: other layers, other positions,
         another cell.
         """
-        cells = {
-            d: Cell(self.steered[d]["top_n"], self.steered[d]["alpha"]) for d in ("m2g", "g2m")
-        }
-        grid = read_json(self.folder / "06_intervention" / "manifest.json")["parameters"]
+        chosen = {d: self.steered.result[d] for d in DIRECTIONS}
+        p = self.steered.parameters
         upper = tuple(layer > 0 for layer in range(len(self.nmd)))
-        other = Cell(grid["top_ns"][-1], grid["alphas"][len(grid["alphas"]) // 2])
+        other = Cell(p.top_ns[-1], p.alphas[len(p.alphas) // 2])
         return [
-            *(Setting(d, d, cell) for d, cell in cells.items()),
+            *(Setting(d, d, Cell(cell["top_n"], cell["alpha"])) for d, cell in chosen.items()),
             Setting("m2g, upper layers, decision", "m2g", other, upper, "decision"),
         ]
 
     @cached_property
     def grid(self) -> list[Setting]:
         """All cells of lab 06 in both directions."""
-        p = read_json(self.folder / "06_intervention" / "manifest.json")["parameters"]
-        return [
-            Setting("", d, Cell(top_n, alpha))
-            for d in ("m2g", "g2m")
-            for top_n in p["top_ns"]
-            for alpha in p["alphas"]
-        ]
+        p = self.steered.parameters
+        cells = [Cell(top_n, alpha) for top_n in p.top_ns for alpha in p.alphas]
+        return [Setting("", d, cell) for d in DIRECTIONS for cell in cells]
 
     def delta(self, setting: Setting) -> np.ndarray:
         """`[n_layer, d_model]`, as lab 06 makes it."""
@@ -135,17 +115,9 @@ class Reference:
     def logits(self, prompts: list[str], setting: Setting | None) -> np.ndarray:
         """Logits of the first answer token, `[n, vocabulary]`."""
         ids, mask = tokenize_prompts(self.tokenizer, prompts)
+        given = {"input_ids": ids, "attention_mask": mask, "position_ids": position_ids(mask)}
         with self.steering(setting):
-            return (
-                self.model(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    position_ids=position_ids(mask),
-                    use_cache=False,
-                )
-                .logits[:, -1]
-                .numpy()
-            )
+            return self.model(**given, use_cache=False).logits[:, -1].numpy()
 
     def answers(self, prompts: list[str], setting: Setting | None) -> list[str]:
         with self.steering(setting):
@@ -162,19 +134,35 @@ class Reference:
             + self.probe["bias"]
         )
 
-    @torch.inference_mode()
     def log_probability(self, prompt: str, text: str, setting: Setting | None) -> float:
-        """Of the whole answer and the end mark, one token a pass, as it is generated."""
-        ids, steps = (
-            torch.tensor([self.tokenizer(words)["input_ids"]]) for words in (prompt, text)
-        )
-        total, cache = 0.0, None
+        """Of the whole answer and the end mark, in nats."""
+        ids = self._ids(text)
+        return sum(float(x[i]) for x, i in zip(self._steps(prompt, ids, setting), ids))
+
+    def is_tie(self, prompt: str, one: str, other: str, setting: Setting | None) -> bool:
+        """Do two answers part at tokens that are equally probable as far as single precision tells?"""
+        one, other = self._ids(one), self._ids(other)
+        apart = next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), None)
+        if apart is None:
+            return False
+        log = self._steps(prompt, one, setting)[apart]
+        return abs(float(log[one[apart]] - log[other[apart]])) < 1e-4
+
+    def _ids(self, text: str) -> list[int]:
+        return [*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id]
+
+    @torch.inference_mode()
+    def _steps(self, prompt: str, tokens: list[int], setting: Setting | None) -> list[torch.Tensor]:
+        """Log-probabilities `[vocabulary]` of every token after the prompt and the tokens before it,
+        one token a pass, as an answer is generated.
+        """
+        ids, found, cache = torch.tensor([self.tokenizer(prompt)["input_ids"]]), [], None
         with self.steering(setting):
-            for token in [*steps[0].tolist(), self.tokenizer.eos_token_id]:
+            for token in tokens:
                 output = self.model(input_ids=ids, past_key_values=cache, use_cache=True)
-                total += float(output.logits[0, -1].log_softmax(-1)[token])
+                found.append(output.logits[0, -1].log_softmax(-1))
                 ids, cache = torch.tensor([[token]]), output.past_key_values
-        return total
+        return found
 
 
 def _evenly(rows: pd.DataFrame, n: int) -> pd.DataFrame:

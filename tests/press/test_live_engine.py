@@ -4,7 +4,8 @@ Chromium, against PyTorch.
 Looks at the models of the smoke book; or at those of another one (`MEMGEN_PROMPTS`: how many
 prompts a task):
 
-    MEMGEN_BOOK=_build/html MEMGEN_RUNS=data/runs/laptop MEMGEN_PROMPTS=200 pytest tests/book/test_live_engine.py
+    MEMGEN_BOOK=_build/html MEMGEN_RUNS=data/runs/laptop MEMGEN_PROMPTS=200 \\
+        pytest tests/press/test_live_engine.py
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import BINARIES, Browser
+from browser import reading
 from live_reference import Reference
 
 from memgen.models.build import build_model
 from memgen.models.hooks import shift
 from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.selection import select_top
+from press.browser import NO_CHROMIUM, chromium, installed
 
 N_PROMPTS = int(os.environ.get("MEMGEN_PROMPTS", 40))  # of each task, so 200 in all
 N_INSTANCES, N_WHOLE_ANSWERS = 40, 8
@@ -38,16 +40,21 @@ SCRIPTS = ("engine.js", "tasks.js", "models.js")
 EXAMINE = """
 function examine({task, prompts, settings, grid, instances, wholeAnswers}) {
     const model = Memgen.model(task), rules = Memgen.rules(model.meta.family);
-    const ways = settings.map(s => s && {delta: model.shift(s).delta, positions: s.positions}).map(way => way || {});
-    const runs = ways.map(way => prompts.map(prompt => {
+    const steering = s => s ? {delta: model.shift(s).delta, positions: s.positions} : {};
+    const ways = settings.map(steering);
+    const ask = (prompt, way) => {
         const {text, ids, tokens, logits, states} = model.answer(prompt, way);
-        return {text, tokens: tokens.length - ids.length, logits: [...logits], scores: model.meta.probe.layers.map((_, i) => model.probeScore(states, i + 1))};
-    }));
+        const scores = model.meta.probe.layers.map((_, i) => model.probeScore(states, i + 1));
+        return {text, tokens: tokens.length - ids.length, logits: [...logits], scores};
+    };
     const parsed = instances.map(({prompt}) => rules.parse(prompt, model.meta));
+    const classes = ({answers}, i) => answers.map(answer => rules.classify(answer, parsed[i]));
+    const whole = way => ([prompt, answer]) => model.sequenceLogProbability(prompt, answer, way);
     return {
-        runs, parsed, shifts: grid.map(s => [...model.shift(s).delta]), wayShifts: settings.map(s => s && [...model.shift(s).delta]),
-        classes: instances.map(({answers}, i) => answers.map(answer => rules.classify(answer, parsed[i]))),
-        whole: ways.map(way => wholeAnswers.map(([prompt, answer]) => model.sequenceLogProbability(prompt, answer, way))),
+        parsed, runs: ways.map(way => prompts.map(prompt => ask(prompt, way))),
+        shifts: grid.map(s => [...model.shift(s).delta]),
+        wayShifts: settings.map(s => s && [...model.shift(s).delta]),
+        classes: instances.map(classes), whole: ways.map(way => wholeAnswers.map(whole(way))),
     };
 }
 """
@@ -159,10 +166,10 @@ def run_node(live, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run_chromium(live, tmp_path_factory):
     """The same in a page that is opened from a file."""
-    if not any(map(shutil.which, BINARIES)):
-        pytest.skip("Chromium is not installed")
+    if installed() is None:
+        pytest.skip(NO_CHROMIUM)
     page = tmp_path_factory.mktemp("page") / "page.html"
-    with Browser() as browser:
+    with chromium() as browser:
 
         def run(task: str, expression: str):
             tags = "".join(f'<script src="{path.as_uri()}"></script>' for path in live.files(task))
@@ -170,11 +177,10 @@ def run_chromium(live, tmp_path_factory):
                 f"<!doctype html><title>engine</title>{tags}<script>{EXAMINE}</script>",
                 encoding="utf8",
             )
-            with browser.reading(page) as reader:
-                found = reader.evaluate(expression)
-                assert (
-                    not reader.visit.errors and not reader.visit.foreign and not reader.visit.failed
-                )
+            with reading(browser, page) as reader:
+                found = json.loads(reader.evaluate(f"JSON.stringify({expression})"))
+                visit = reader.visit
+                assert not visit.errors and not visit.foreign and not visit.failed
                 return found
 
         yield run
@@ -203,8 +209,17 @@ def test_javascript_computes_what_pytorch_computes(request, live, machine, task)
             ),
         }
         assert max(differences.values()) < 1e-4, (name, differences)
-        assert [row["text"] for row in rows] == known.answers(prompts, way), name
+        for prompt, row, text in zip(prompts, rows, known.answers(prompts, way), strict=True):
+            # two tokens that the last bits of a logit decide between may change places
+            assert row["text"] == text or known.is_tie(prompt, row["text"], text, way), (
+                name,
+                prompt,
+            )
         assert not any(row["tokens"] for row in rows)
+        (prompt, rule), (_, memory) = job["wholeAnswers"][:2]
+        assert not known.is_tie(prompt, rule, memory, way) and not known.is_tie(
+            prompt, rule, rule, way
+        )
         largest = {part: max(largest[part], float(differences[part])) for part in largest}
     print(
         f"{machine}, {task}: {len(ways)} times {len(prompts)} prompts, largest differences",
@@ -252,7 +267,8 @@ def test_the_random_control_has_the_same_values_on_other_neurons(live, run_node)
     top, one, again, other = run_node(
         task,
         f"""[null, 1, 1, 2].map(random => {{
-        const {{delta, neurons}} = Memgen.model({json.dumps(task)}).shift({{...{json.dumps(setting)}, random}});
+        const model = Memgen.model({json.dumps(task)});
+        const {{delta, neurons}} = model.shift({{...{json.dumps(setting)}, random}});
         return {{delta: [...delta], neurons: [...neurons]}};
     }})""",
     )
@@ -273,12 +289,19 @@ def test_a_remembered_prompt_is_not_taken_for_another(live, run_node):
     asked = run_node(
         task,
         f"""(() => {{
-        const model = Memgen.model({json.dumps(task)}), {{delta}} = model.shift({{direction: "m2g", alpha: 4, topN: 0.3}}), found = [];
-        const ask = (text, way) => found.push([[...model.answer(text, way).logits], [...model.run(model.encode(text), way).logits]]);
-        for (const [text, way] of [[{json.dumps(one)}, {{}}], [{json.dumps(one)}, {{delta}}], [{json.dumps(one)}, {{delta, positions: "decision"}}],
-                                   [{json.dumps(two)}, {{delta, positions: "decision"}}]]) ask(text, way);
+        const model = Memgen.model({json.dumps(task)}), found = [];
+        const {{delta}} = model.shift({{direction: "m2g", alpha: 4, topN: 0.3}});
+        const [one, two] = {json.dumps([one, two])}, decision = {{delta, positions: "decision"}};
+        const ask = (text, way) => {{
+            const runs = [model.answer(text, way), model.run(model.encode(text), way)];
+            found.push(runs.map(run => [...run.logits]));
+        }};
+        ask(one, {{}});
+        ask(one, {{delta}});
+        ask(one, decision);
+        ask(two, decision);
         delta.forEach((value, i) => {{ delta[i] = 2 * value; }});
-        ask({json.dumps(two)}, {{delta, positions: "decision"}});
+        ask(two, decision);
         return found;
     }})()""",
     )
@@ -326,10 +349,15 @@ def test_odd_sizes_a_head_of_its_own_and_a_cache_that_goes_on(run_node):
         None,
         f"""(() => {{
         Memgen.receive("odd", {json.dumps(meta)}, "{blob}");
-        const model = Memgen.model("odd"), delta = Float32Array.from({delta.ravel().tolist()}), last = run => [[...run.logits], [...run.states]];
+        const model = Memgen.model("odd"), delta = Float32Array.from({delta.ravel().tolist()});
+        const last = (ids, way) => {{
+            const run = model.run(ids, way);
+            return [[...run.logits], [...run.states]];
+        }};
         return {json.dumps(rows)}.map(ids => ["all", "decision"].map(positions => {{
-            const head = ids.length > 1 ? model.run(ids.slice(0, ids.length >> 1), {{delta, positions}}) : {{}};
-            return [last(model.run(ids, {{delta, positions}})), last(model.run(ids.slice(ids.length >> 1), {{delta, positions, cache: head.cache}}))];
+            const cut = ids.length >> 1, way = {{delta, positions}};
+            const head = cut ? model.run(ids.slice(0, cut), way) : {{}};
+            return [last(ids, way), last(ids.slice(cut), {{...way, cache: head.cache}})];
         }}));
     }})()""",
     )
