@@ -369,6 +369,7 @@ def run_the_study(planted, runs: Path, shuffled: bool) -> Evidence:
     return Evidence(results, **tables, later={"planted": [0.5] * 3})
 
 
+@pytest.mark.slow
 def test_shuffled_behaviours_leave_no_positive_verdict(planted, tmp_path):
     """The rates themselves (`dual`) are the one thing that dealing out the labels anew cannot
     touch.

@@ -182,6 +182,7 @@ def test_parameters_cannot_be_changed_afterwards():
         parameters.lr = 1.0
 
 
+@pytest.mark.slow
 def test_light_modules_start_without_torch():
     """Every notebook waits for what these import."""
     modules = [

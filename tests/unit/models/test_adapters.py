@@ -123,6 +123,7 @@ def test_full_training_from_the_same_base_changes_all_weights_and_leaves_an_ordi
     assert all((one != other).any() for one, other in zip(before.parameters(), after.parameters()))
 
 
+@pytest.mark.slow
 def test_an_interrupted_adapter_training_ends_the_same(base, data, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):

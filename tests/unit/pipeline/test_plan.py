@@ -154,6 +154,7 @@ def test_settings_are_read_as_numbers_words_and_lists(text, value):
     assert setting(text) == ("a", value) and type(setting(text)[1]) is type(value)
 
 
+@pytest.mark.slow
 def test_memgen_root_is_honoured(tmp_path):
     presets = tmp_path / "notebooks" / "presets"
     presets.mkdir(parents=True)

@@ -78,6 +78,7 @@ def test_whole_keys_are_drawn():
     assert (counts[:, :, 0].sum(axis=1) == 3).all()
 
 
+@pytest.mark.slow
 def test_coverage_is_as_stated_with_clustered_rows_and_too_low_if_clusters_are_ignored():
     rng = np.random.default_rng(0)
     n_keys, per_key, trials = 40, 5, 300

@@ -60,6 +60,7 @@ def data(datasets):
 
 
 # -- one task's base -------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_variants_share_a_base_that_is_trained_once(datasets, tmp_path, monkeypatch):
     trained = []
     real = base_room._train
@@ -113,6 +114,7 @@ def test_no_base_where_none_is_asked_for(data):
     assert base_for(tokenizer, frame, parameters(base_steps=0)) is None
 
 
+@pytest.mark.slow
 def test_other_base_settings_train_another_base(data, tmp_path):
     _, tokenizer, frame = data
     first = base_for(tokenizer, frame, parameters(base_steps=2, runs=str(tmp_path)))

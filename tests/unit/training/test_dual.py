@@ -139,6 +139,7 @@ def test_it_ends_once_it_is_enough(run):
     assert list(outcome.history.step) == [2]
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_weights_and_a_retrain_only_the_order(run):
     run("a"), run("b"), run("other", seed=1), run("retrain", retrain=1)
     folder = run("a")[1].parent
@@ -210,6 +211,7 @@ KILLED = """
     """
 
 
+@pytest.mark.slow
 def test_kill_9_changes_nothing_in_the_end(run, data, tmp_path):
     task, _, frame = data
     frame.to_parquet(tmp_path / "instances.parquet", index=False)
