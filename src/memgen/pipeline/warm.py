@@ -1,8 +1,8 @@
 """Start Python processes that have already imported what every lab imports.
 
 A study starts two processes per lab, papermill and its kernel, and importing torch and transformers
-takes each of them several seconds (running the cells inside papermill would save only one). Here one server imports them once, and every further process is
-a fork of it:
+takes each of them several seconds (running the cells inside papermill would save only one). Here one
+server imports them once, and every further process is a fork of it:
 
     python warm.py serve SOCKET MODULE...   the server; it lives as long as its standard input is open
     python warm.py MODULE ARGUMENTS...      like `python -m MODULE ARGUMENTS...`, forked from the server
