@@ -1,6 +1,4 @@
-"""The system's Chromium, driven by playwright: what the printed book and the tests of the pages need
-of a browser. Playwright's own download of a browser is never used.
-"""
+"""The system's Chromium (never playwright's own download), for the printed book and the tests."""
 
 from __future__ import annotations
 
@@ -38,10 +36,7 @@ def installed() -> str | None:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """One Chromium process without a window. Whatever fails in it is a :class:`BrowserError`.
-
-    Playwright runs an event loop in the thread that calls this: one at a time in each thread.
-    """
+    """One Chromium without a window, one at a time per thread; fails as :class:`BrowserError`."""
     binary = installed()
     if binary is None:
         raise BrowserError(NO_CHROMIUM)

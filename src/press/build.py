@@ -1,9 +1,8 @@
-"""Build the book of a run: stage a clean copy of its sources, fill in the numbers, hand it to Jupyter
-Book.
+"""Build the book of a run: stage its sources, fill in the numbers, hand them to Jupyter Book.
 
-`<out>/source` holds what Sphinx reads (rendered prose, executed labs, generated contents), `<out>/html`
-the book. The hash of all that the pages depend on lies beside the book: an unchanged book is not built
-again. A book that fails to build, or builds with a warning, never replaces a good one.
+`<out>/source` holds what Sphinx reads, `<out>/html` the book. A hash of all that the pages depend
+on lies beside it: an unchanged book is not built again. A book that fails to build, or builds with
+a warning, never replaces a good one.
 """
 
 from __future__ import annotations
@@ -43,12 +42,10 @@ def build_book(
     seeds: list[int] | None = None,
     tracks: list[str] | tuple[str, ...] = ("scratch",),
 ) -> Path:
-    """Build the book of the run in `runs` into `out/html` from the sources in `root`; returns its
-    first page.
+    """Build the book of the run in `runs` into `out/html`; returns its first page.
 
-    Raises :class:`BookError` when an artifact is missing, a page asks for an unknown number, or
-    Sphinx warns, and other kinds of `StudyError` for a model, an exercise or a slide that cannot be
-    made.
+    Raises :class:`BookError` for a missing artifact, an unknown number or a warning of Sphinx,
+    other `StudyError`s for a model, an exercise or a slide that cannot be made.
     """
     started = time.monotonic()
     run = Run(runs, tasks, seeds, tracks)
@@ -100,9 +97,7 @@ def stage(run: Run, root: Path, source: Path) -> None:
 
 
 def stage_labs(run: Run, source: Path) -> dict[ExecutedLab, list[Figure]]:
-    """Every executed lab as a page, its figures in `figures/`, its notebook and numbers beside it
-    for download; returns the figures.
-    """
+    """Executed labs as pages, figures, notebooks and numbers beside them; returns the figures."""
     light = Figures(source.parent / ".figures")
 
     def write(lab: ExecutedLab) -> list[Figure]:
@@ -145,8 +140,7 @@ def stage_live(run: Run, source: Path) -> None:
 
 
 def stage_teaching(run: Run, root: Path, source: Path) -> None:
-    """A page for the exercises of every chapter that has some, both notebooks beside it for
-    download; the quizzes are on their pages by now.
+    """A page for the exercises of every chapter that has some, both notebooks beside it.
 
     Runs after `render`: what stands in a notebook is no template.
     """

@@ -17,9 +17,7 @@ NEW_LABS = (
 
 
 def contents(run: Run, template: Path) -> str:
-    """The table of contents: the committed spine, with the exercises and the labs of the run below
-    their chapters.
-    """
+    """The committed table of contents, with the run's exercises and labs below their chapters."""
     toc, root = yaml.safe_load(template.read_text(encoding="utf8")), template.parent
     chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
     named = {chapter["file"] for chapter in chapters}

@@ -10,9 +10,7 @@ class BookError(StudyError):
 
 
 class TeachingError(StudyError):
-    """An exercise notebook or a quiz does not have the form that the student's version and the page
-    are made from.
-    """
+    """An exercise notebook or quiz lacks the form that its page and the student's version need."""
 
 
 class SlideError(StudyError):

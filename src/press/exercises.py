@@ -1,8 +1,8 @@
-"""Exercises: the student's notebook and the page of the book, derived from the one with solutions.
+"""Exercises: the student's notebook and the page of the book, from the one with solutions.
 
-`notebooks/exercises/NN_stage.ipynb` holds the solutions and is the only source. The tag of a cell says
-what it is (`TAGS`), and the lines between `# BEGIN SOLUTION` and `# END SOLUTION` are the student's to
-write. Whether a source is well-formed is for the tests to say (`tests/exercise_form.py`).
+`notebooks/exercises/NN_stage.ipynb` is the only source. The tag of a cell says what it is (`TAGS`);
+the lines between `# BEGIN SOLUTION` and `# END SOLUTION` are the student's to write. Whether a
+source is well-formed is for the tests to say (`tests/exercise_form.py`).
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ EFFORT = re.compile(r"\*Difficulty ([123]) of 3 · (\d+) minutes\*")
 
 @dataclass
 class Part:
-    """One exercise: its number, title, difficulty (1 to 3), minutes, task in words, and the cells
-    after its first.
-    """
+    """One exercise; `difficulty`: 1 to 3, `text`: the task in words, `cells`: after its first."""
 
     number: int
     title: str
@@ -44,11 +42,9 @@ class Part:
 
 
 class Source:
-    """A solution notebook taken apart: `title`, `intro`, the code cells that `open` the run, and its
-    exercises (`parts`).
+    """A solution notebook: `title`, `intro`, code cells that `open` the run, exercises (`parts`).
 
-    Raises `TeachingError`, which names the notebook and the cell, where an exercise does not begin as
-    one.
+    Raises `TeachingError`, naming notebook and cell, where an exercise does not begin as one.
     """
 
     def __init__(self, notebook, name: str = "notebook"):
@@ -88,9 +84,7 @@ def tag_of(cell) -> str:
 
 
 def gapped(source: str) -> str:
-    """Code with the lines between the marks, and the marks, replaced by one line for the student at
-    the same indentation.
-    """
+    """Code with the marks and what they enclose replaced by one line at the same indentation."""
     gap = re.compile(rf"^([ \t]*){BEGIN}[ \t]*\n(.*?)^[ \t]*{END}[ \t]*$", re.DOTALL | re.MULTILINE)
     gaps = gap.findall(source)
     kept = gap.sub(rf"\g<1>{YOURS}", source)
@@ -101,9 +95,7 @@ def gapped(source: str) -> str:
 
 
 def student(notebook):
-    """The student's notebook: gaps for the solutions, hints folded, no discussions; the argument
-    stays as it is.
-    """
+    """The student's notebook, a copy: gaps for the solutions, hints folded, no discussions."""
     derived = deepcopy(notebook)
     derived.cells = [cell for cell in derived.cells if tag_of(cell) != "discussion"]
     for cell in derived.cells:
@@ -133,9 +125,7 @@ def page(
     seed: int = PARAMETERS["seed"],
     preset: str = PARAMETERS["preset"],
 ) -> str:
-    """The exercises of a chapter as a MyST page, to lie in `exercises/`; `task`, `seed` and
-    `preset` name a run that exists.
-    """
+    """A chapter's exercises as a MyST page for `exercises/`; the run that it names exists."""
     source = Source(notebook, stage)
     run = f"-p task {task} -p seed {seed} -p preset {preset}"
     blocks = [f"# {source.title}", source.intro, _how_to(source, stage, run)]

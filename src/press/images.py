@@ -14,18 +14,14 @@ FINER = [round(round(value / 255 * (LEVELS - 1)) * 255 / (LEVELS - 1)) for value
 
 
 class Figures:
-    """WebP versions of PNG figures, kept in `folder` under the hash of the original: a figure is
-    converted once, not at every build.
-    """
+    """PNG figures as WebP, kept in `folder` under the original's hash: each is converted once."""
 
     def __init__(self, folder: Path):
         self.folder, self.used = Path(folder), set()
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def small(self, png: bytes) -> bytes:
-        """The figure as WebP without loss, each channel rounded to one of 64 levels; less than a
-        third of the bytes.
-        """
+        """The figure as lossless WebP of 64 levels a channel: less than a third of the bytes."""
         kept = self.folder / f"{hashlib.sha256(png).hexdigest()}.webp"
         self.used.add(kept)
         if not kept.is_file():
@@ -41,9 +37,7 @@ class Figures:
 
 
 def to_webp(png: bytes, width: int | None = None) -> bytes:
-    """A PNG of any kind, on white, as lossless WebP of at most 64 levels a channel; `width`: in
-    pixels, if it shall shrink.
-    """
+    """Any PNG, on white, as lossless WebP of at most 64 levels a channel; `width` shrinks it."""
     image = Image.open(io.BytesIO(png)).convert("RGBA")
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A"))

@@ -24,9 +24,7 @@ from memgen.tasks.families import families
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A figure of lab `stage`, called `name` there: `draw` makes it from the finished stage, of which it
-    reads the files `needs`.
-    """
+    """Figure `name` of lab `stage`: `draw` makes it from the finished stage's files `needs`."""
 
     stage: str
     name: str

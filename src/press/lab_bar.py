@@ -16,9 +16,7 @@ AXES = ("task", "seed", "track")
 
 
 def command(lab: ExecutedLab, notebook: dict) -> str:
-    """The papermill line that runs this lab again, with every parameter that is not its preset's
-    own.
-    """
+    """The papermill line that runs this lab again, with every parameter not its preset's own."""
     spent = {k: v for k, v in lab.manifest.get("parameters", {}).items() if k != "runs"}
     once = ("seed",) if lab.seed == WHOLE else ()
     chosen = {name: spent[name] for name in IDENTITY if name in spent and name not in once}
@@ -62,9 +60,7 @@ def downloads(lab: ExecutedLab) -> dict[str, str]:
 
 
 def _switches(lab: ExecutedLab, run: Run) -> list[str]:
-    """Links from a lab to its siblings, each list with one thing changed: the task, the seed, the
-    track. What is shown is bold.
-    """
+    """Links to a lab's siblings, one of task, seed, track changed at a time; its own in bold."""
     everywhere = [other for one in run.every for other in one.of(lab.stage)]
     lines = []
     for axis in AXES:
@@ -93,9 +89,7 @@ def _nearest(lab: ExecutedLab, axis: str, value: str, labs: list[ExecutedLab]) -
 
 
 def lab_bar(lab: ExecutedLab, run: Run, notebook: dict) -> str:
-    """Where a lab belongs, its siblings, the command that made it, on what it ran, its files, and
-    its parameters (folded).
-    """
+    """Where a lab belongs, its siblings, command, machine, files and (folded) parameters."""
     chapter = f"[{lab.title}](../../chapters/{lab.stage}.md)"
     lines = ["::::{div} lab-bar", f"**Chapter {int(lab.stage[:2])}:** {chapter}"]
     switches = _switches(lab, run)
@@ -165,9 +159,7 @@ def _versions(lab: ExecutedLab) -> str:
 
 
 def _parameter_table(rows: list[dict], lab: ExecutedLab) -> str:
-    """The parameters as raw HTML: a row of a Markdown table takes Sphinx longer than all figures of
-    a page, 237 times.
-    """
+    """Raw HTML: Sphinx takes longer for a row of a Markdown table than for a page's figures."""
     body = []
     for row in rows:
         mark = ' class="changed"' if row["changed"] else ""

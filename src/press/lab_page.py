@@ -16,9 +16,7 @@ from press.trim import plain_table
 
 @dataclass(frozen=True)
 class Figure:
-    """An image of an executed lab: what it is called and says, and where the book keeps it (`file`,
-    below the folder of sources).
-    """
+    """An image of an executed lab with its texts; `file`: its place below the folder of sources."""
 
     name: str | None
     alt: str
@@ -43,11 +41,9 @@ class Figure:
 
 
 def lab_page(lab: ExecutedLab, run: Run) -> tuple[dict, list[Figure]]:
-    """The executed notebook as a page, and its figures: on top a bar with chapter, siblings,
-    command and parameters.
+    """The executed notebook as a page, on top a bar (`lab_bar`), and its figures.
 
-    A figure lies in a file of its own, which prose pages show as well; the page refers to it with
-    its alternative text.
+    A figure lies in a file of its own, which prose pages show as well.
     """
     try:
         notebook = json.loads(lab.notebook.read_text(encoding="utf8"))
@@ -89,11 +85,9 @@ def lab_page(lab: ExecutedLab, run: Run) -> tuple[dict, list[Figure]]:
 
 
 def as_executed(lab: ExecutedLab) -> dict:
-    """The executed notebook for download: without papermill's notes about the machine it ran on,
-    and a figure as its alternative text.
+    """The executed notebook for download: without papermill's notes about the machine.
 
-    The figures are on the lab's page; with them the downloads would weigh five times as much as the
-    rest of the book.
+    A figure is its alternative text: images would weigh five times the rest of the book.
     """
     notebook = json.loads(lab.notebook.read_text(encoding="utf8"))
     for part in (notebook, *notebook["cells"]):
@@ -127,12 +121,11 @@ def _lean(output: dict) -> dict:
 def _with_figures_apart(
     cell: dict, name: str, where: str, lab: ExecutedLab, found: list[Figure]
 ) -> list[dict]:
-    """A code cell, and every figure that it shows as a Markdown cell of its own, in order; the
-    figures are added to `found`.
+    """A code cell and its figures, each as a Markdown cell, in order; adds the figures to `found`.
 
     The texts of a figure come from its output's metadata (`display(figure, metadata={"alt": ...,
-    "caption": ..., "name": ...})`) or, failing that, from the cell's (`{"mystnb": {"image": {"alt":
-    ...}, "figure": {"caption": ..., "name": ...}}}`). No figure goes without an `alt`.
+    "caption": ..., "name": ...})`) or else from the cell's (`{"mystnb": {"image": {"alt": ...},
+    "figure": {"caption": ..., "name": ...}}}`). No figure goes without an `alt`.
     """
     if cell["cell_type"] != "code":
         return [{**cell, "id": name}]
@@ -216,9 +209,7 @@ SEE_BAR = (
 
 
 def _hide(cell: dict) -> None:
-    """What the bar says better stays off the page: plumbing, the template of the parameters, and
-    the table of their values.
-    """
+    """Take off the page what the bar says better: plumbing, the parameters and their values."""
     tags = cell["metadata"].get("tags", [])
     if {"setup", "parameters"} & set(tags):
         cell["metadata"]["tags"] = [*tags, "remove-cell"]

@@ -1,10 +1,8 @@
-"""The models of the live page: a task's first model as a script that the page's own JavaScript reads.
+"""The models of the live page: a task's first model as a script that the page's JavaScript reads.
 
-Everything comes from the artifacts of a run, nothing is computed anew: weights, vocabulary and
-training keys, what the model answered, NMD and rho, the probes, the chosen cells and their results.
-One file a model, `model-<task>.js`, calls `Memgen.receive(task, meta, weights)`; `models.js` says
-which there are. Weights are float32 in base64, unrounded: compressing them would save a tenth.
-The same artifacts give the same bytes.
+Everything comes from the artifacts of a run, nothing is computed anew; the same artifacts give the
+same bytes. One file a model, `model-<task>.js`, calls `Memgen.receive(task, meta, weights)`;
+`models.js` says which there are. Weights are float32 in base64: compression would save a tenth.
 """
 
 from __future__ import annotations
@@ -44,11 +42,10 @@ class NotShown(Exception):
 
 
 def export_models(folders: Iterable[Path], target: Path) -> list[dict]:
-    """Write the scripts of these run folders (`<runs>/<preset>/<task>/seed<k>`) to `target`;
-    returns what `models.js` lists as available.
+    """Write the scripts of run folders `<runs>/<preset>/<task>/seed<k>`; returns the models listed.
 
-    A model that the page cannot show is left out, and `models.js` says why. Raises `ArtifactError`
-    for stages that are unfinished, damaged or too old.
+    `models.js` says why a model is left out that the page cannot show. Raises `ArtifactError` for
+    stages that are unfinished, damaged or too old.
     """
     target.mkdir(parents=True, exist_ok=True)
     available, refused = [], {}
@@ -75,8 +72,7 @@ def export_models(folders: Iterable[Path], target: Path) -> list[dict]:
 
 
 def payload(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
-    """`(meta, tensors)` of one run: the JSON of the page, and the float32 tensors in the order of
-    `meta["tensors"]`.
+    """`(meta, tensors)` of one run: the page's JSON; float32 in the order of `meta["tensors"]`.
 
     Raises `NotShown` or `ArtifactError`, see `export_models`.
     """
@@ -131,9 +127,7 @@ def payload(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def _weights(stage: FinishedStage) -> tuple[dict, dict[str, np.ndarray]]:
-    """GPT-2's settings and its tensors by their names in the blocks; refuses what the JavaScript
-    cannot compute.
-    """
+    """GPT-2's settings and its tensors by name; refuses what the JavaScript cannot compute."""
     model = stage.folder / "model"
     if not (model / "config.json").is_file():
         raise NotShown(
@@ -171,9 +165,7 @@ def _weights(stage: FinishedStage) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def _vocabulary(stage: FinishedStage) -> dict:
-    """Tokens by id, and which ids no text can give; refuses tokenizers other than the study's own
-    (`tokenizers.build_tokenizer`).
-    """
+    """Tokens by id and ids no text can give; refuses all but `tokenizers.build_tokenizer`'s."""
     tokenizer = read_json(stage.path("model/tokenizer.json"))
     kind, split = tokenizer["model"]["type"], tokenizer.get("pre_tokenizer") or {}
     if (
@@ -203,9 +195,7 @@ def _longest_answer(task: str, frame: pd.DataFrame, stage: FinishedStage) -> int
 
 
 def _probe(stage: FinishedStage, parameters: dict) -> dict:
-    """The probes of lab 05, one per layer, with their AUC on test keys; `layer` and `best`: the one
-    chosen on train keys, from 1.
-    """
+    """Lab 05's probe and test AUC per layer; `layer` (from 1), `best`: as chosen on train keys."""
     found = stage.result
     if not (stage.folder / "probe.safetensors").is_file():
         again = "make lab LAB=05_prediction TASK={task} SEED={seed} PRESET={preset}"
@@ -230,9 +220,7 @@ def _probe(stage: FinishedStage, parameters: dict) -> dict:
 
 
 def _examples(answered: pd.DataFrame) -> list[dict]:
-    """Conflict prompts of test keys, half of them answered in each way, evenly over the table and
-    so over its keys; in its order.
-    """
+    """Conflict prompts of test keys, half for each answer, evenly over the table, in its order."""
     rows = answered[(answered.split == "test") & (answered.behavior != OTHER)]
     rows = rows.drop_duplicates("prompt")
     chosen = [
@@ -254,9 +242,7 @@ def _evenly(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
 
 
 def _settings(name: str):
-    """The settings of each key that were trained, with the memory's answer (`keyed`) or the rule's
-    (`contrast`); in all others it is a conflict.
-    """
+    """Settings per key trained `keyed` (memory's answer) or `contrast` (rule's); else conflict."""
 
     def detail(frame: pd.DataFrame) -> dict:
         rows = frame[(frame.key != "") & frame.kind.isin(["keyed", "contrast"])]
@@ -274,9 +260,7 @@ def _settings(name: str):
 
 
 def _names(frame: pd.DataFrame) -> dict:
-    """Inference: the names that have a colour but are no key (`gates`), and those that have none
-    (`free`).
-    """
+    """Inference: names that have a colour but are no key (`gates`), or have no colour (`free`)."""
     names = frame.prompt.str.split(". ", regex=False).str[-1].str.split(" the ").str[0]
     gates = frame[(frame.key == "") & (frame.memory_answer != "")]
     return {

@@ -1,7 +1,7 @@
 """The numbers of a finished run as prose asks for them, and how they are written.
 
-A page is a template; :class:`Numbers` reads the run for it. A number that the run does not hold is an
-error, never a gap in a sentence. What counts or compares is in `press.sentences`.
+A number that the run does not hold is an error, never a gap in a sentence. What counts or compares
+is in `press.sentences`.
 """
 
 from __future__ import annotations
@@ -69,11 +69,10 @@ def span(values: Iterable[float | None], write: Callable = percent) -> str:
 
 
 class Numbers:
-    """What a template can ask a run. A `key` is a dotted path into `result.json`, e.g.
-    `m2g.controls.low_rho`.
+    """What a template asks a run; `key`: a path in `result.json`, e.g. `m2g.controls.low_rho`.
 
-    A path element may be an index (`auc.0`) or, on a list, `max`, `min`, `first` or `last`
-    (`auc.max`), `length`, and `sum` on a list or dictionary of counts. A number that the run left undefined
+    A path element may be an index (`auc.0`) or, on a list, `max`, `min`, `first` or `last`,
+    `length`, and `sum` on a list or dictionary of counts. A number that the run left undefined
     (null) is None; the mean is over the seeds where it is defined.
     """
 
@@ -141,9 +140,7 @@ class Numbers:
         return self._spread(task, stage, key, lambda x: decimal(x, digits), "")
 
     def cell(self, task: str, stage: str, key: str, digits: int | None = None) -> str:
-        """Mean over seeds with the range, for a table: `88 % (85–90)`, or `0.95 (0.93–0.97)` where
-        `digits` is given.
-        """
+        """Mean over seeds with the range: `88 % (85–90)`, with `digits` `0.95 (0.93–0.97)`."""
         values = self._defined(task, stage, key)
         if not values:
             return NOTHING
@@ -171,9 +168,7 @@ class Numbers:
         return {kind: _rates(row) for kind, row in rows.iterrows() if kind != STEERED}
 
     def strongest(self, task: str, direction: str) -> dict:
-        """The strongest control, after pooling over the seeds, rephrasing apart: as `pooled`, with its
-        `name`.
-        """
+        """The control of the highest pooled rate, rephrasing apart: as `pooled`, with a `name`."""
         row = strongest(self.steering, task, direction)
         return {"name": row.kind, **_rates(row)}
 
@@ -182,9 +177,7 @@ class Numbers:
         return [self.pooled(task, direction)["success"] for task in self.tasks]
 
     def overlap(self, task: str) -> dict[str, float | None]:
-        """Share of the top neurons that two models have in common, mean over pairs of models: those on
-        one base (`shared`) and those from another start (`stranger`). None where there is no pair.
-        """
+        """Mean share of top neurons in common: pairs of a `shared` base, `stranger`; or None."""
         (found,) = self.values(task, "07_transfer", "retrain")
         pairs: dict[bool, list[float]] = {True: [], False: []}
         for i, base in enumerate(found["base"]):
@@ -194,11 +187,9 @@ class Numbers:
         return {"shared": shared, "stranger": stranger}
 
     def transfer(self, task: str, kind: str, direction: str) -> dict[str, dict | None]:
-        """Mean success and random control of the cells of a transfer matrix: `own` model, `shared`
-        base, `stranger`.
+        """Mean success and control in a transfer matrix: `own` model, `shared` base, `stranger`.
 
-        `kind`: `retrain` or `task`. None where the run has no such cell. A source shares the
-        target's base if the result says so.
+        `kind`: `retrain` or `task`. None: no such cell. The result says who shares a base.
         """
         (found,) = self.values(task, "07_transfer", kind)
         groups: dict[str, list] = {"own": [], "shared": [], "stranger": []}
@@ -225,9 +216,7 @@ class Numbers:
         }
 
     def families(self) -> list[tuple[str, str, str]]:
-        """`(family, tagged task, matched task)` for every family of which both variants are in the
-        run.
-        """
+        """`(family, tagged task, matched task)` of every family with both variants in the run."""
         return [(family, *variants(family)) for family in families(self.tasks)]
 
     def twin(self, task: str) -> str | None:

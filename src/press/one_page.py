@@ -1,8 +1,8 @@
 """The book as one HTML page, to be printed: the articles of its pages behind each other.
 
-Names of places get the number of their page in front, and a link from page to page becomes a link
-inside the page. What paper cannot hold (buttons, scripts, the live model) is left out; what is
-folded on the screen is unfolded. `book/_static/print.css` says how it looks.
+Names of places get the number of their page in front, and links between pages stay inside. What
+paper cannot hold (buttons, scripts, the live model) is left out, what is folded is unfolded.
+`book/_static/print.css` says how it looks.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ MATHJAX = '<script defer src="_static/mathjax/tex-chtml.js"></script>'
 
 @dataclass(frozen=True)
 class Leaf:
-    """A page of the book: its path without suffix (`chapters/01_dataset_design`), and how deep it
-    lies in the contents (1 = chapter).
-    """
+    """A page: `name` is its path without suffix, `depth` its place in the contents (1: chapter)."""
 
     name: str
     depth: int
@@ -72,9 +70,7 @@ def contents(html: Path) -> list[Leaf]:
 
 
 def chosen(leaves: list[Leaf], labs: str) -> list[Leaf]:
-    """The pages to print. A further seed of a lab lies below that of the first seed, hence deeper
-    than 2.
-    """
+    """The pages to print; a later seed of a lab lies below the first seed's, deeper than 2."""
     return [
         leaf
         for leaf in leaves
@@ -134,9 +130,7 @@ def parsed(page: str) -> BeautifulSoup:
 
 
 def table_of_contents(leaves: list[Leaf], titles: dict[Leaf, str], places: dict[str, str]) -> str:
-    """The page of contents that stands behind the title page: links, indented by depth, below the
-    captions of their parts.
-    """
+    """The contents behind the title page: links, indented by depth, below their parts' captions."""
     lines = ['<nav class="bd-article printed printed-contents">']
     lines.append('<p class="printed-heading">Contents</p>')
     part = None
@@ -157,11 +151,9 @@ def quoted(text: str) -> str:
 
 
 def adapt(article: Tag, leaf: Leaf, places: dict[str, str]) -> str:
-    """Turn the article of a page into a section of the printed book; returns its title, the text of
-    its first heading.
+    """Turn the article of a page into a section of the printed book; returns its first heading.
 
-    `places` maps the files of the printed pages, as seen from the book's root, to the names of
-    their sections.
+    `places`: the sections' names, by the pages' files as seen from the book's root.
     """
     for tag in article.select(DROPPED):
         tag.extract()
@@ -186,9 +178,7 @@ def styled_by_pandas(article: Tag) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Addresses:
-    """What the names and addresses in a page's attributes are in the printed book; names that begin
-    with one of `kept` stay.
-    """
+    """Names and addresses of a page as printed; names that begin with one of `kept` stay."""
 
     leaf: Leaf
     places: dict[str, str]
@@ -216,9 +206,7 @@ class Addresses:
         return normpath(join(self.leaf.name.rpartition("/")[0], url))
 
     def _link(self, url: str) -> str | None:
-        """Where a link leads inside the PDF; another host's address as it is; None for a file that
-        the PDF does not hold.
-        """
+        """Where a link leads in the PDF; another host's as it is; None for a file not in it."""
         parts = urlsplit(url)
         if parts.scheme:
             return url

@@ -19,9 +19,7 @@ from press.run import ExecutedLab
 
 @functools.cache
 def parameter_reference() -> dict[str, list[dict]]:
-    """Every parameter of every stage, from the validated classes: `name`, `meaning`, `values` and
-    `default`, as text.
-    """
+    """Every stage's parameters as text: `name`, `meaning`, `values` and `default`."""
     found = {}
     for stage, row in LABS.items():
         schema = row.parameters.model_json_schema()
@@ -62,9 +60,7 @@ def _values(field: dict) -> str:
 
 
 def choices_reference() -> dict[str, list[dict]]:
-    """What may be chosen for a whole study: `tasks` and `tracks` (`name`, `meaning`), and `presets`
-    (also `blocks`: block -> values).
-    """
+    """`tasks` and `tracks` (`name`, `meaning`), and `presets` (also `blocks`: block -> values)."""
     about = {name: inspect.getmodule(cls).__doc__.split("\n\n")[0] for name, cls in TASKS.items()}
     tasks = [{"name": name, "meaning": " ".join(text.split())} for name, text in about.items()]
     tracks = [
@@ -89,9 +85,7 @@ IDENTITY = ("task", "seed", "preset", "track")  # they say which run it is, so n
 
 
 def lab_parameters(lab: ExecutedLab) -> list[dict]:
-    """The parameters of an executed lab: `name`, `meaning`, `values`, `preset` (what the preset
-    sets), `used` and whether it was `changed`, as text.
-    """
+    """A lab's parameters: `name`, `meaning`, `values`, `preset`'s value, `used`, `changed`."""
     reference = parameter_reference()[lab.stage]
     spent = {**lab.manifest.get("parameters", {}), **lab.manifest.get("overrides", {})}
     own, rows = of_preset(lab), []
@@ -107,9 +101,7 @@ def lab_parameters(lab: ExecutedLab) -> list[dict]:
 
 
 def of_preset(lab: ExecutedLab) -> dict:
-    """What the preset gives this lab, parameter by parameter; {} if the preset or the task is no
-    longer there.
-    """
+    """What the preset gives this lab, by parameter; {} if preset or task are no longer there."""
     spent = lab.manifest.get("parameters", {})
     try:
         given = {name: spent[name] for name in IDENTITY if name in spent}

@@ -1,7 +1,6 @@
-"""Print the built book to one PDF: its pages in the order of the contents, through Chromium.
+"""Print the built book to one PDF, through Chromium, in the order of the contents.
 
-`press.one_page` puts the pages behind each other in one HTML page beside the book's own, so that
-its styles and figures are used as they are.
+`press.one_page` makes one HTML page of it beside the book's own, whose styles and figures it uses.
 """
 
 from __future__ import annotations
@@ -41,11 +40,9 @@ FILL = """sheets => document.querySelectorAll(".printed-entry a").forEach(entry 
 
 
 def print_book(html: Path, out: Path, labs: str = "all") -> int:
-    """Print the book in the folder `html` to the file `out`; returns the number of pages of the
-    book (not of the PDF) that went in.
+    """Print the book in `html` to the file `out`; returns how many of its pages went in.
 
-    `labs` is one of PRINTED_LABS: every executed lab, that of each task's first seed, or none. Raises
-    :class:`PrintError`.
+    `labs`, of PRINTED_LABS: every lab, each task's first seed, or none. Raises :class:`PrintError`.
     """
     leaves = chosen(contents(html), labs)
     missing = [leaf.name for leaf in leaves if not (html / leaf.file).is_file()]
@@ -76,9 +73,7 @@ def print_book(html: Path, out: Path, labs: str = "all") -> int:
 
 
 def sheets(page: Page) -> dict[str, int]:
-    """On which sheet of paper each named place will lie, counted from 1: read from a first print
-    without pictures.
-    """
+    """The sheet (from 1) on which each named place will lie, by a first print without pictures."""
     page.evaluate(PICTURES, False)
     draft = PdfReader(io.BytesIO(printed(page, with_outline=False)))
     page.evaluate(PICTURES, True)

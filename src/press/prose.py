@@ -1,7 +1,7 @@
-"""Prose pages: Jinja2 templates that are filled in with the numbers and verdicts of a run.
+"""Prose pages: Jinja2 templates, filled in with the numbers and verdicts of a run.
 
-A template writes values and lists rows. What counts, compares or chooses is a helper, from
-`press.numbers`, `press.sentences` or here, each with a test; a test reads the templates for it.
+A template writes values and lists rows. What counts, compares or chooses is a helper with a test,
+from `press.numbers`, `press.sentences` or here; a test reads the templates for it.
 """
 
 from __future__ import annotations
@@ -86,9 +86,7 @@ def templates(folder: Path) -> jinja2.Environment:
 
 
 def helpers(run: Run, root: Path, source: Path) -> dict:
-    """What every page may ask, by name. `run`: all tracks; what is asked without naming a track is
-    asked of its first.
-    """
+    """What a page may ask, by name; of `run`'s first track where none is named."""
     tracks = {one.track: Numbers(one) for one in run.every}
     ledgers = {name: Ledger(one.result(SYNTHESIS)["claims"]) for name, one in tracks.items()}
     numbers = tracks[run.track]
@@ -180,9 +178,7 @@ def lab_links(run: Run, stage: str, up: str) -> str:
 
 
 def lab_figure(run, pages, stage: str, task: str | None, name: str | None, up: str) -> str:
-    """A figure of an executed lab, shown in a prose page. Without `name` the lab's first; '' if the
-    lab has none at all.
-    """
+    """A figure of a lab for a prose page; without `name` the lab's first, '' if it has none."""
     lab = (run.of(stage, task) or run.of(stage))[0]
     found = pages[lab]
     if not found:
@@ -198,9 +194,7 @@ def lab_figure(run, pages, stage: str, task: str | None, name: str | None, up: s
 
 
 def chapter_of(name: str, up: str) -> str:
-    """A link to the page that a claim names: a stage (`06_intervention`), a page of the book or a
-    lab.
-    """
+    """A link to the page that a claim names: a stage (`06_intervention`), a page or a lab."""
     name = (
         name.removesuffix(".md")
         .removesuffix(".ipynb")
@@ -265,9 +259,7 @@ def citation(root: Path) -> str:
 
 
 def bibtex(source: Path, key: str) -> str:
-    """An entry of the bibliography as it stands in `references.bib`, without the keywords that only
-    sort it here.
-    """
+    """An entry as it stands in `references.bib`, without the keywords that only sort it here."""
     found = re.search(
         rf"^@\w+\{{{re.escape(key)},.*?^\}}",
         (source / "references.bib").read_text(encoding="utf8"),

@@ -74,9 +74,7 @@ def inline(text: str) -> str:
 
 
 def quiz(path: Path) -> str:
-    """A quiz as MyST text around HTML. `book/_static/quiz.js` gives the explanation of the chosen
-    option; without it the answers unfold.
-    """
+    """A quiz as MyST around HTML; `quiz.js` explains the chosen option, else the answers unfold."""
     name = f"quiz-{path.stem}"
     asked, answers = [], []
     for number, question in enumerate(questions(path), start=1):

@@ -76,8 +76,7 @@ class ExecutedLab:
 
 
 class Run:
-    """One track of a run folder `data/runs/<preset>`: its tasks, seeds and labs. Every lab must be
-    there, whole and executed.
+    """One track of `data/runs/<preset>`: tasks, seeds and labs, all whole and executed.
 
     `others`: the further tracks of the same study, each a `Run` of its own.
     """
@@ -142,9 +141,7 @@ class Run:
         return [self, *self.others]
 
     def base(self) -> dict:
-        """`result.json` and timings of the base that the runs of this track share, with its
-        architecture; {} from scratch or for a model from elsewhere.
-        """
+        """The shared base's `result.json`, timings, architecture; {} from scratch or elsewhere."""
         parameters = self.of("02_training")[0].manifest["parameters"]
         if self.track == "scratch" or parameters["base_model"]:
             return {}
@@ -160,9 +157,7 @@ class Run:
 
     @property
     def is_finding(self) -> bool:
-        """False when a model did not have to pass the study's own gate: such a run exercises the
-        code and shows nothing.
-        """
+        """False if a model need not pass the study's own gate: such a run shows nothing."""
         own = {
             name: field.default
             for name, field in TrainingParameters.model_fields.items()

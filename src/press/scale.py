@@ -16,9 +16,7 @@ from press.sentences import Share
 
 @dataclass(frozen=True)
 class Sweep:
-    """`rows`: one per task and size, means over the seeds that passed the gate, None where none did;
-    no rows before the sweep was run.
-    """
+    """`rows`: by task and size, means over seeds that passed, or None; empty before the sweep."""
 
     rows: list[dict] = field(default_factory=list)
     alt: str = ""
@@ -64,9 +62,7 @@ class Sweep:
         return found
 
     def leads(self, direction: str) -> Share:
-        """In how many rows the mean success lies above that of the strongest control of each run: a
-        count of means, no verdict.
-        """
+        """In how many rows mean success exceeds the mean strongest control's: no verdict."""
         pairs = [(row[direction], row[f"{direction}_control"]) for row in self.known]
         return Share(sum(None not in pair and pair[0] > pair[1] for pair in pairs), len(pairs))
 

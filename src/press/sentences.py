@@ -1,7 +1,7 @@
-"""Sentences that count or compare: small functions here, so that no template decides anything.
+"""Sentences that count or compare: small functions, so that no template decides anything.
 
-Claims are decided by one rule, the ledger's (`memgen.claims.ledger`); pages say its verdicts. What is
-counted beside them, such as the intervals of single labs, describes and is called so on its page.
+Claims are decided by the ledger (`memgen.claims.ledger`). What is counted beside them, such as the
+intervals of single labs, describes and is called so on its page.
 """
 
 from __future__ import annotations
@@ -146,9 +146,7 @@ def between(interval: list[float | None], write=decimal) -> str:
 
 
 class Thresholds(NamedTuple):
-    """In words: our threshold, and those that would make a claim supported on every task, or
-    contradicted on one, with the intervals as they are.
-    """
+    """In words: our threshold, and those for supported on every task or contradicted on one."""
 
     ours: str
     supported: str
@@ -185,8 +183,7 @@ def most_first(shares: dict[str, Share]) -> str:
 class Counts:
     """Counts over the labs of a run: descriptions of single models, not verdicts.
 
-    A `key` is one of :class:`Numbers`; a star in it stands for both directions. A *case* is then one
-    task, seed and direction.
+    `key`: as in :class:`Numbers`; a star: both directions, each with task and seed a *case*.
     """
 
     numbers: Numbers

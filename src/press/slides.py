@@ -1,9 +1,7 @@
-"""Figures for slides: the key figures of a run drawn anew from its stored numbers, as SVG and as PNG of
-slide size.
+"""Figures for slides: a run's key figures drawn anew from its stored numbers, as SVG and PNG.
 
-Nothing is copied from a page: each figure is made by the function that the lab itself calls, from what
-the lab left. Its alternative text and caption are those of the executed lab, so a slide says what the
-lab says.
+Each is made by the function that the lab calls, from what the lab left, with the alternative text
+and caption of the executed lab: a slide says what the lab says.
 """
 
 from __future__ import annotations
@@ -37,9 +35,7 @@ TEXTS = "captions.txt"
 
 @dataclass(frozen=True)
 class Slide:
-    """One figure: the files `<file>.svg`, `.png` and `.webp` (thumbnail) below the folder of the
-    slides, and its texts.
-    """
+    """A figure: its texts, and `<file>.svg`, `.png`, `.webp` (thumbnail) in the slides' folder."""
 
     file: str
     title: str
@@ -53,13 +49,11 @@ class Slide:
 def write(
     run: Run, shown: dict[ExecutedLab, list[Figure]], folder: Path, kept: Path
 ) -> list[Slide]:
-    """Draw the key figures of the run's first task and seed, and of its synthesis, into `folder`;
-    returns them in order.
+    """Draw the key figures of the first task and seed and the synthesis into `folder`, in order.
 
-    `shown`: the figures of the executed labs, for their texts. A figure that the lab does not show
-    (a study of one task has no two formats to compare) is left out. `kept`: where the drawn files
-    stay between builds. A slide whose lab has left no tables (a run folder with results and
-    notebooks only) has no files. Raises :class:`SlideError` for a damaged table.
+    `shown`: the labs' figures, for their texts; one that the lab does not show (a study of one task
+    has no two formats to compare) is left out. `kept`: where the drawn files stay between builds. A
+    slide whose lab has left no tables has no files. Raises :class:`SlideError` for a damaged table.
     """
     chosen: list[tuple[ExecutedLab, KeyFigure, Slide]] = []
     for key in FIGURES:
@@ -152,9 +146,7 @@ def texts(slides: list[Slide]) -> str:
 
 
 def listing(slides: list[Slide], up: str) -> str:
-    """The MyST cards of a page: thumbnail, caption, links to both files. `up`: the way from the
-    page to the folder of sources.
-    """
+    """MyST cards: thumbnail, caption, links to both files; `up`: the way to the sources' folder."""
     missing = [slide.title for slide in slides if not slide.drawn]
     lacking = f"Not drawn, because the run folder lacks their tables: {', '.join(missing)}."
     note = [lacking, ""] if missing else []

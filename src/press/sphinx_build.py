@@ -83,9 +83,7 @@ class Warnings:
 
 
 class Progress(Warnings):
-    """A stream that turns Sphinx's chatter into a few lines: which step, how far, how long it
-    takes.
-    """
+    """A stream that turns Sphinx's chatter into a few lines: which step, how far, how long."""
 
     STEPS = {"reading sources": "reading", "writing output": "writing"}
 

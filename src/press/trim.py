@@ -29,9 +29,7 @@ SOURCE_MAP = re.compile(r"\s*(//# sourceMappingURL=\S+|/\*# sourceMappingURL=.*?
 
 
 def plain_table(html: str) -> str:
-    """A table of pandas' Styler without the ids and classes that it gives to every cell, if no
-    style refers to them.
-    """
+    """A pandas Styler's table without its cells' ids and classes, if no style refers to them."""
     bare = re.sub(r"<style[^>]*>\s*</style>\s*", "", html)
     if "<style" in bare:
         return html
@@ -60,9 +58,7 @@ def trim(html: Path) -> None:
 
 
 def lean(page: str) -> str:
-    """A page without empty lines, indentation and colourless spans; what stands in `<pre>`,
-    `<script>` and `<textarea>` keeps its spaces.
-    """
+    """A page without empty lines, indentation, colourless spans; `<pre>` and such keep spaces."""
     parts = re.split(r"(<(pre|script|style|textarea)\b.*?</\2>)", page, flags=re.DOTALL)
     kept = []
     for text, block in zip(parts[::3], [*parts[1::3], ""]):

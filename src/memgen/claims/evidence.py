@@ -22,8 +22,7 @@ class Evidence:
     `behaviors` (task, seed, key, memory, rule, n), `scores` (one row per prompt: task, seed, key,
     label, probe, prompt_only), `outcomes` (task, seed, direction, kind, key, wins, n) and
     `transfers` (task, seed, source, direction, kind, own, shared, key, wins, n, control_wins,
-    control_n). `later`: by task, one number per seed, the share of the top neurons in the later half
-    of the layers. `seed`: of the bootstrap's draws.
+    control_n). `later`: `later_share` by task, one per seed. `seed`: of the bootstrap's draws.
     """
 
     results: dict
@@ -83,9 +82,7 @@ def read_evidence(p: SynthesisParameters) -> Evidence:
 
 
 def behaviors_by_key(answered: pd.DataFrame) -> pd.DataFrame:
-    """How often each test key's own conflict prompts (no rephrasing) were answered from memory and
-    by the rule: key, memory, rule, n.
-    """
+    """Answers to test keys' own conflict prompts, no rephrasing: key, memory, rule, n."""
     asked = answered[(answered.rephrasing == 0) & (answered.split == "test")]
     return asked.groupby("key", as_index=False).behavior.agg(
         memory=lambda b: (b == MEMORIZATION).sum(),
@@ -95,17 +92,13 @@ def behaviors_by_key(answered: pd.DataFrame) -> pd.DataFrame:
 
 
 def outcomes_by_key(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """How many of each key's prompts changed sides: direction, kind (steered or a control), key,
-    wins, n.
-    """
+    """Prompts that changed sides, per key: direction, kind (steered or a control), key, wins, n."""
     by_key = outcomes.groupby(["direction", "kind", "key"], as_index=False)
     return by_key.success.agg(wins="sum", n="size")
 
 
 def later_share(differentiation: FinishedStage) -> float:
-    """Share of the top `TOP_SHARE` of the neurons by |rho| that lies in the later half of the
-    layers (a middle layer counts half).
-    """
+    """Share of the top `TOP_SHARE` by |rho| in the later half of layers (a middle one: half)."""
     site = differentiation.result["site"]
     rho = NeuronMaps.of(differentiation.arrays("arrays"), site).rho
     by_layer = select_top(rho, TOP_SHARE).sum(1)

@@ -1,11 +1,10 @@
 """The ledger of claims: what is claimed, by whom, which test decides it, and what the runs say.
 
-Every claim is one line of `CLAIMS`: a quantity, measured task by task on test keys, and a
-threshold, fixed before any of these intervals was computed. On one task it is `supported` if the
-whole 95 % interval lies on the right side of the threshold, `contradicted` if the whole interval
-lies on the wrong side, and `inconclusive` otherwise, or where there is nothing to measure. Claims
-are meant for every task on which they can be tested, so over tasks a claim is supported only if it
-is on each of them, and contradicted if it is on any.
+Every claim of `CLAIMS` is a quantity, measured task by task on test keys, and a threshold, fixed
+before any of these intervals was computed. On one task it is `supported` if the whole 95 % interval
+lies on the right side of the threshold, `contradicted` if it lies on the wrong side, and
+`inconclusive` otherwise, or where there is nothing to measure. Over all tasks on which it can be
+tested a claim is supported only if it is on each, and contradicted if it is on any.
 """
 
 from __future__ import annotations
@@ -40,9 +39,7 @@ from memgen.terms import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim. `measure(evidence, case)` gives the effect on a case (a task, unless `cases` says
-    otherwise); `decide` takes the place of the rule on intervals.
-    """
+    """One claim; `measure` gives the effect on a case (a task, unless `cases` says otherwise)."""
 
     id: str
     name: str
@@ -54,7 +51,7 @@ class Claim:
     threshold: float = 0.0
     above: bool = True
     cases: Callable[[Evidence], list[str]] = lambda evidence: evidence.tasks
-    decide: Callable[[Evidence, str], str] | None = None
+    decide: Callable[[Evidence, str], str] | None = None  # instead of the rule on intervals
 
     def verdict(self, evidence: Evidence, case: str, effect: Effect) -> str:
         if self.decide:
@@ -258,9 +255,7 @@ CLAIMS = (
 
 
 def judge(claim: Claim, evidence: Evidence) -> dict:
-    """A claim with its verdict: on every case, and over them. `effect`, `interval`, `n` are those
-    of the case that is hardest on it.
-    """
+    """A claim with its verdicts; `effect`, `interval`, `n` are those of the case hardest on it."""
     cases = {}
     for case in claim.cases(evidence):
         effect = claim.measure(evidence, case)

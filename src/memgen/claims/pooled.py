@@ -15,10 +15,9 @@ STEERED, REPHRASING = "steered", "rephrasing"
 
 
 def pooled_steering(results: dict) -> pd.DataFrame:
-    """One row per task, direction and kind, prompts pooled over seeds: `rate`, `n`, Wilson's `low`
-    and `high`, and the `worst` and `best` seed. `kind`: steered, every control, rephrasing.
+    """Steering by task, direction and kind, pooled over seeds: `rate`, `n`, Wilson's `low`, `high`.
 
-    `results[task][seed]["06_intervention"]`: the results of that lab.
+    `worst`, `best`: by seed. `kind`: steered, controls, rephrasing. `results[task][seed][stage]`.
     """
     rows = []
     for task, by_seed in results.items():
@@ -44,11 +43,7 @@ def pooled_steering(results: dict) -> pd.DataFrame:
 
 
 def strongest(steering: pd.DataFrame, task: str, direction: str) -> pd.Series:
-    """The row of the strongest control: highest rate after pooling over the seeds, rephrasing apart
-    (it is no intervention). Of equal ones the first in the table.
-
-    `steering`: `pooled_steering`.
-    """
+    """The highest control's row in `pooled_steering`, rephrasing apart; of equals the first."""
     controls = steering[
         (steering.task == task)
         & (steering.direction == direction)

@@ -35,9 +35,7 @@ def dual(evidence: Evidence, task: str) -> Effect:
 
 
 def differ(evidence: Evidence, task: str) -> Effect:
-    """Share of significant neurons less that of the null, in the layer where the difference is
-    largest.
-    """
+    """Share of significant neurons less the null's, in the layer where they differ most."""
     found = evidence.stage(task, "04_differentiation")
     return over_seeds(
         [max(np.subtract(f["significant_share"], f["null_significant_share"])) for f in found],
@@ -60,9 +58,7 @@ def later(evidence: Evidence, task: str) -> Effect:
 
 
 def auc(evidence: Evidence, task: str, against: str | None = None) -> Effect:
-    """AUC of the best layer's probe, mean over seeds; with `against`, less that of another column
-    of scores.
-    """
+    """Mean AUC over seeds of the best layer's probe; less that of the column `against` if given."""
     rows = _of(evidence.scores, task)
     units = rows[["seed", "key"]].drop_duplicates().reset_index(drop=True)
     unit = pd.MultiIndex.from_frame(units).get_indexer(
@@ -91,18 +87,14 @@ def auc(evidence: Evidence, task: str, against: str | None = None) -> Effect:
 
 
 def before_the_answer(evidence: Evidence, task: str) -> Effect:
-    """AUC of the probe in the last layer in which the answer itself cannot be read yet, less one
-    half.
-    """
+    """AUC of the probe in the last layer where the answer cannot be read yet, less one half."""
     found = [f["lens"] for f in evidence.stage(task, "09_confounds")]
     values = [f["probe_auc_before"] for f in found]
     return over_seeds([None if v is None else v - 0.5 for v in values], sum(f["n"] for f in found))
 
 
 def steers(evidence: Evidence, task: str, direction: str) -> Effect:
-    """Success less that of the strongest control (rephrasing among them), the strongest anew in
-    every resample.
-    """
+    """Success less the strongest control's (or rephrasing's), chosen anew in every resample."""
     rows = _of(evidence.outcomes, task)
     wide, n = _wide(rows[rows.direction == direction])
     others = [kind for kind in n if kind != "steered"]
@@ -180,9 +172,7 @@ def asymmetry(evidence: Evidence, task: str) -> Effect:
 
 
 def transfers(evidence: Evidence, task: str, kind: str, shared: bool) -> Effect:
-    """Success of another model's neurons less that of random ones, mean of both directions. `kind`:
-    retrain or task.
-    """
+    """Success of another model's neurons less random ones', both ways; `kind`: retrain or task."""
     rows = _of(evidence.transfers, task)
     rows = rows[(rows.kind == kind) & (rows.shared == shared) & ~rows.own]
     if rows.empty:
@@ -239,9 +229,7 @@ def format_gap(evidence: Evidence, family: str) -> Effect:
 
 
 def beyond_instruction(evidence: Evidence, task: str) -> Effect:
-    """Success of steering less that of an instruction token trained into the model, mean of both
-    directions.
-    """
+    """Success of steering less that of a trained instruction token, mean of both directions."""
     found = [
         f["instruction"] for f in evidence.stage(task, "11_open_points") if f.get("instruction")
     ]
@@ -264,9 +252,7 @@ def _of(table: pd.DataFrame, task: str) -> pd.DataFrame:
 
 
 def _wide(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Successes, one row per key of a seed and one column per kind; and prompts, by kind, in the same
-    order.
-    """
+    """Successes, a row per key of a seed, a column per kind; and prompts by kind, in that order."""
     sums = rows.groupby(["seed", "key", "kind"])[["wins", "n"]].sum().unstack(fill_value=0)
     return sums["wins"], {kind: sums["n", kind].to_numpy() for kind in sums["n"].columns}
 

@@ -56,13 +56,12 @@ def variant_name(group: str, variant: str) -> str:
 
 
 def overview(table: pd.DataFrame, reference: dict[str, str]) -> Drawing:
-    """Success of every variant, group by group below the chosen shift itself, one panel per
-    direction; in each group a line at what it is compared with.
+    """Success of every variant by group, a panel per direction, a line at what it is compared with.
 
     Columns: direction, group, variant, success, low, high, n, difference_low, difference_high.
-    `reference`: by group the variant of the line. Random neurons lie on the line of the chosen ones
-    of the same number, as grey diamonds. A filled mark differs from its group's line: the paired
-    interval excludes 0.
+    `reference`: the variant of the line, by group. Random neurons: grey
+    diamonds in the row of as many chosen. Filled: the paired interval of the difference from the
+    line excludes 0.
     """
     named = table[(table.variant != "as_chosen") & ~table.variant.str.startswith("random_")]
     places, y = {("", "as_chosen"): 0.0}, 1.2
@@ -159,8 +158,7 @@ def _mark(ax, row, places: dict[tuple[str, str], float], direction: str) -> None
 
 
 def by_count(table: pd.DataFrame) -> Drawing:
-    """Success against the number of neurons at one norm: those with the largest |rho| and random
-    ones; the chosen number as a star.
+    """Success by number of neurons at one norm: largest |rho|, random; a star at the chosen number.
 
     Columns: direction, group, variant, success, low, high, n, neurons. One panel per direction.
     """
@@ -253,9 +251,7 @@ def described(table: pd.DataFrame) -> str:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of variants for the page: names in words, rates and paired differences with their
-    intervals, undefined numbers as n/a.
-    """
+    """Variants for the page: names in words, rates and paired differences, intervals; else n/a."""
 
     def write(value, low, high, sign="") -> str:
         if pd.isna(value):

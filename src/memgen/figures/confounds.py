@@ -64,9 +64,7 @@ def _layer_axis(ax, n_layer: int) -> None:
 
 
 def movement(table: pd.DataFrame, found: dict) -> Drawing:
-    """Pairs of test keys along the NMD direction of the train keys: mean (left) and mean absolute
-    (right) projection by layer, one line per kind of pair. `found`: the stage's `context` result.
-    """
+    """Test pairs along train NMD by layer: mean (left), absolute (right); `found`: `context`."""
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.9))
     for ax, column, title in zip(axes, ("mean", "size"), ("net movement", "movement either way")):
         for offset, (kind, look) in zip((-0.08, 0, 0.08), PAIRS.items()):
@@ -97,9 +95,7 @@ def movement(table: pd.DataFrame, found: dict) -> Drawing:
 
 
 def reading(table: pd.DataFrame, result: dict) -> Drawing:
-    """AUC for the behaviour by layer, of the logit lens and of the probe; what the prompt's words
-    alone give as a grey band. `result`: the stage's.
-    """
+    """AUC for the behaviour by layer, logit lens and probe; grey band: the prompt's words alone."""
     fig, ax = plt.subplots(figsize=(WIDTH, 4.2))
     lens, auc, (low, high) = (
         result[k] for k in ("lens", "prompt_only_auc", "prompt_only_interval")
@@ -135,11 +131,7 @@ def reading(table: pd.DataFrame, result: dict) -> Drawing:
 
 
 def guessing(table: pd.DataFrame, found: dict) -> Drawing:
-    """Left: what sampled answers show beside the greedy one, by kind of prompt; right: the
-    first-token margin of the same prompts.
-
-    `found`: the stage's `guessing` result.
-    """
+    """By kind of prompt: samples beside the greedy answer; margins (right); `found`: `guessing`."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3), sharey=True, width_ratios=[1.5, 1])
     for y, kind in zip((1, 0), KIND):
         rows, start = table[table.kind == kind], 0.0
@@ -203,9 +195,7 @@ def _samples(x: dict) -> str:
 
 
 def splits(table: pd.DataFrame, found: dict) -> Drawing:
-    """Cross-validated AUC among train prompts by layer, with folds of whole keys and with random
-    folds; what lies between them is the leak. `found`: the stage's `split` result.
-    """
+    """AUC by layer, cross-validated by key or at random: the gap is the leak; `found`: `split`."""
     best_layer = found["best_layer"]
     fig, ax = plt.subplots(figsize=(WIDTH, 3.9))
     ax.fill_between(

@@ -13,9 +13,7 @@ from memgen.stats.reported import shown
 
 
 def neuron_heatmaps(maps: NeuronMaps) -> Drawing:
-    """NMD and rho, layer by neuron, neurons sorted by NMD in the last layer so that structure shows;
-    symmetric colour scale.
-    """
+    """NMD and rho, layer by neuron, sorted by NMD in the last layer; symmetric colour scale."""
     fig, axes = plt.subplots(2, 1, figsize=(WIDTH, 3.9))
     order = np.argsort(maps.nmd[-1])
     for ax, values, title in zip(axes, (maps.nmd, maps.rho), ("NMD (rule − memory)", "rho")):
@@ -40,9 +38,7 @@ def neuron_heatmaps(maps: NeuronMaps) -> Drawing:
 
 
 def layer_distributions(r: dict, arrays: dict[str, np.ndarray]) -> Drawing:
-    """Left: |NMD| of each layer's neurons, behaviour pairs beside same-behaviour pairs; right: share of
-    significant neurons. `r`, `arrays`: what the lab left.
-    """
+    """Left: |NMD| by layer, behaviour pairs and same-behaviour pairs; right: share significant."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
     nmd, shares = NeuronMaps.of(arrays, r["site"]).nmd, r["significant_share"]
     layers, null_shares = np.arange(1, len(nmd) + 1), r["null_significant_share"]
@@ -83,9 +79,7 @@ def layer_distributions(r: dict, arrays: dict[str, np.ndarray]) -> Drawing:
 
 
 def top_neuron_map(rho: np.ndarray) -> Drawing:
-    """Where the top tenth lies: how many in each layer, and |rho| of all neurons in decreasing order by
-    layer.
-    """
+    """Where the top tenth lies: how many per layer; |rho| of all neurons, decreasing, by layer."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.1))
     mask, layers = select_top(rho, 0.1), np.arange(1, len(rho) + 1)
     counts = mask.sum(axis=1)
@@ -118,9 +112,7 @@ def top_neuron_map(rho: np.ndarray) -> Drawing:
 
 
 def inheritance(base: dict, curve: pd.DataFrame) -> Drawing:
-    """Left: mean |NMD| by layer with the adapter on, off, and of the difference. Right: behaviour along
-    the adapter's scale.
-    """
+    """Left: mean |NMD| by layer, adapter on, off, difference; right: behaviour along its scale."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 4.2))
     styles = {
         "on": ("adapter on", "#009E73", "-"),

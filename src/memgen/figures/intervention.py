@@ -25,9 +25,7 @@ def _panels(height: float):
 
 
 def grid_heatmaps(races: pd.DataFrame, chosen: dict[str, tuple[float, float]]) -> Drawing:
-    """Success of every cell on validation keys; cells that left the race early are dotted, the chosen
-    one `(top_n, alpha)` is boxed.
-    """
+    """Success on validation keys; dots: left the race early, box: the chosen `(top_n, alpha)`."""
     fig, axes = _panels(3.6)
     for ax, direction in zip(axes, DIRECTIONS):
         table = races[races.direction == direction]

@@ -70,8 +70,7 @@ def _patch(color: str, **looks):
 
 
 def cluster_dots(table: pd.DataFrame, result: dict) -> Drawing:
-    """Success of the chosen shift, of all top neurons, of every cluster beside random groups of its
-    size, and of single neurons, one panel per direction.
+    """Success of the chosen shift, all top neurons, clusters beside random groups, single neurons.
 
     Columns: direction, kind ('chosen', 'together', 'cluster', 'random', 'single'), name, success,
     low, high, n. `result`: the stage's `clusters`.
@@ -132,11 +131,9 @@ def cluster_dots(table: pd.DataFrame, result: dict) -> Drawing:
 
 
 def synergy_heatmaps(parts: dict[str, dict]) -> Drawing:
-    """What two neurons do together beyond the sum of what each does alone, in nats of margin
-    towards the target; one panel per direction.
+    """What two neurons do together beyond the sum of each alone, in nats of margin to the target.
 
-    `parts`: by direction `neurons` (layer, index) and `matrix` with None on the diagonal. One
-    colour scale for both.
+    `parts`: by direction `neurons` (layer, index) and `matrix`, None on the diagonal; one scale.
     """
     grids = {
         d: np.array(x["matrix"], dtype=float).reshape(len(x["neurons"]), -1)
@@ -181,8 +178,7 @@ def synergy_heatmaps(parts: dict[str, dict]) -> Drawing:
 
 
 def margin_bands(table: pd.DataFrame) -> Drawing:
-    """The margin along alpha: median, and bands with the middle half and the middle 90 % of the
-    prompts, one panel per direction.
+    """The margin along alpha by direction: median, middle half and middle 90 % of the prompts.
 
     Columns: direction, alpha, q05, q25, q50, q75, q95, chosen (the alpha of lab 06), n.
     """
@@ -221,8 +217,7 @@ def margin_bands(table: pd.DataFrame) -> Drawing:
 
 
 def commitment_bars(table: pd.DataFrame) -> Drawing:
-    """What the answer is when only its first token, or only the rest, is steered: stacked shares,
-    the interval on the share that changes sides.
+    """Answers when only the first token, or the rest, is steered; interval: on those that change.
 
     Columns: direction, phase, success, low, high, mixed, other, stays, n.
     """
@@ -286,9 +281,7 @@ def commitment_bars(table: pd.DataFrame) -> Drawing:
 
 
 def instruction_bars(instruction: dict) -> Drawing:
-    """Share of test prompts that change sides under steering, a trained instruction and its
-    controls, with Wilson intervals; one panel per direction.
-    """
+    """Share that changes sides: steering, a trained instruction, its controls; Wilson intervals."""
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.6), sharey=True)
     _apart(fig)
     y = np.arange(len(INSTRUCTION_NAME))[::-1]
@@ -335,9 +328,7 @@ def instruction_bars(instruction: dict) -> Drawing:
 
 
 def hybrid_bars(hybrid: dict) -> Drawing:
-    """Accuracy of the second of two prompts in one text, beside the same prompt alone, with Wilson
-    intervals and n.
-    """
+    """Accuracy of the second of two prompts in one text, and of it alone, with Wilson intervals."""
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6))
     x = np.arange(len(COMBINATION_NAME))
     second = [hybrid[name] for name in COMBINATION_NAME]

@@ -11,9 +11,7 @@ from memgen.stats.reported import shown
 
 
 def probe_curves(r: dict, probes: pd.DataFrame, baselines: pd.DataFrame) -> Drawing:
-    """AUC by layer, one line per site, with key-bootstrap intervals; baselines as horizontal lines
-    with their names. `r`: the lab's result.
-    """
+    """AUC by layer, one line per site, key-bootstrap intervals; baselines as horizontal lines."""
     fig, ax = plt.subplots(figsize=(WIDTH, 4.4))
     n_sites = probes.site.nunique()
     for i, ((site, rows), marker) in enumerate(zip(probes.groupby("site", sort=False), "osD^")):

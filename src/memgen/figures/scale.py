@@ -21,10 +21,9 @@ STYLE = {
 
 
 def against_size(table: pd.DataFrame) -> Drawing:
-    """Four quantities against the number of parameters; a dot per seed, a line through the means,
-    dashed the strongest control of steering (of each run; mean of the seeds).
+    """Four quantities against size: a dot per seed, a line of means, dashed the strongest control.
 
-    `table`: one row per run, as `data/reference/scale/results.csv` holds it.
+    `table`: as `data/reference/scale/results.csv`. The control is each run's, then averaged.
     """
     passed = table[table.passed]
     fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.2), sharex=True)

@@ -1,8 +1,6 @@
-"""Figures: a table or arrays in, a matplotlib figure out. One style, one colour a behaviour,
-everywhere.
+"""Figures: a table or arrays in, a matplotlib figure out; one style, one colour a behaviour.
 
-The colours are Okabe and Ito's, which the colour-blind can tell apart; no figure relies on colour
-alone.
+The colours are Okabe and Ito's, distinct to the colour-blind; no figure relies on them alone.
 """
 
 from __future__ import annotations
@@ -73,9 +71,7 @@ def share_axis(ax, axis: str = "y") -> None:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what it says: `alt` for readers who cannot see it, `caption`, and the `name` under
-    which the lab's page and other pages refer to it.
-    """
+    """A figure with its texts; `alt`: for readers who cannot see it, `name`: for links to it."""
 
     figure: Figure
     alt: str

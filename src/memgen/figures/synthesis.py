@@ -31,8 +31,7 @@ FORMAT_STYLE = {"tagged": (-0.13, "#0072B2", "o"), "matched": (0.13, "#E69F00", 
 
 
 def main_finding(steering: pd.DataFrame, auc: pd.Series) -> Drawing:
-    """The study in one figure: success of steering beside its strongest control, per task and
-    direction; the AUC of the best probe with the task.
+    """The study in one figure: steering beside its strongest control, and the best probe's AUC.
 
     `steering`: `pooled_steering`; `auc`: by task.
     """
@@ -79,10 +78,7 @@ def main_finding(steering: pd.DataFrame, auc: pd.Series) -> Drawing:
 
 
 def gate(table: pd.DataFrame) -> Drawing:
-    """Behaviour on test keys, one panel per rate: every seed a dot, the mean a bar.
-
-    `table`: `overview`.
-    """
+    """Behaviour on test keys (`table`: `overview`), a panel per rate: dots seeds, bars means."""
     tasks = list(dict.fromkeys(table.task))
     fig, axes = plt.subplots(
         1, len(GATE_TITLES), figsize=(WIDTH + 0.6, 0.9 + 0.5 * len(tasks)), sharey=True
@@ -106,10 +102,9 @@ def gate(table: pd.DataFrame) -> Drawing:
 
 
 def forest(claims: list[dict]) -> Drawing:
-    """Every claim on every case: its effect with its interval, as distance from the threshold.
+    """Every tested claim on every case: effect and interval as distance from the threshold.
 
-    Right of the line is the side that supports the claim. Claims that could not be tested have no
-    row.
+    Right of the line is the side that supports the claim.
     """
     alt = "Every claim on every task, effect less threshold with its 95 % interval: " + " ".join(
         f"{claim['name']}: {claim['evidence']}" for claim in claims
@@ -156,9 +151,7 @@ def forest(claims: list[dict]) -> Drawing:
 
 
 def formats(numbers: dict[str, dict], families: list[str]) -> Drawing:
-    """Tagged against matched answers: steering both ways and the AUC of the probe, with intervals
-    over seeds and keys. `numbers`: `quantities.main_numbers`; at least one family.
-    """
+    """Tagged against matched, one family at least: steering, AUC; `numbers`: `main_numbers`."""
     fig, axes = plt.subplots(
         1, len(FORMAT_TITLES), figsize=(WIDTH, 1.6 + 0.7 * len(families)), sharey=True
     )

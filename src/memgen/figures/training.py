@@ -11,9 +11,7 @@ from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
 def trajectory(
     history: pd.DataFrame, kept_step: int | None, gate: dict[str, float], base: list[dict] = ()
 ) -> Drawing:
-    """Behaviour on the validation conflict prompts, and free and keyed accuracy, against the
-    training step; the kept checkpoint marked.
-    """
+    """Validation behaviour, free and keyed accuracy by training step; kept checkpoint marked."""
     panels = 2 if base else 1
     fig, axes = plt.subplots(
         1, panels, figsize=(WIDTH, 3.6), sharey=True, width_ratios=[1, 2][-panels:], squeeze=False

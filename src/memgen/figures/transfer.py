@@ -117,9 +117,7 @@ def transfer_heatmaps(
 def overlap_heatmaps(
     overlaps: dict[str, tuple[list[list[float]], list[str], list[str]]], chance: float
 ):
-    """Share of the top neurons in common, one panel per matrix `(values, rows, columns)`; chance is
-    named in the title.
-    """
+    """Top neurons in common, a panel per `(values, rows, columns)`; `chance` in the title."""
     shapes = [np.array(values).shape for values, _, _ in overlaps.values()]
     fig, axes = plt.subplots(
         1,

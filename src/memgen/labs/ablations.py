@@ -1,9 +1,9 @@
-"""Lab 10: which part of the recipe matters? One ingredient exchanged at a time, on the same test prompts.
+"""Lab 10: which part of the recipe matters? One ingredient at a time, on the same test prompts.
 
-The shift under test is the cell that lab 06 chose on validation keys. Neurons, values and probes come
-from the train pairs. Every additive variant has the L2 norm of that shift over all layers together, so
-what differs is where it points, not how far it goes. At another site the norm is matched relative to
-the states there; a clamp has no fixed norm, and what it moved by is reported.
+The shift under test is the cell that lab 06 chose on validation keys; neurons, values and probes
+come from the train pairs. Every additive variant has that shift's L2 norm over all layers, so what
+differs is where it points, not how far it goes. At another site the norm is matched relative to the
+states there; a clamp has no fixed norm, and what it moved by is reported.
 """
 
 from __future__ import annotations
@@ -63,16 +63,13 @@ STRENGTHS = {"clamp_half": 0.5, "clamp_full": 1.0}
 
 @dataclass(frozen=True)
 class TrainPairs:
-    """All that is taken from train keys: by site the `states` `(memory, rule)` `[n, L, d]` of the pairs
-    and the `maps`; at the chosen site the probes' `weights` and the other `scores` to rank neurons by;
-    `p`: of lab 04's test, None at another site than it tested.
-    """
+    """By site, of train keys: the pairs' states `(memory, rule)` `[n, L, d]`, and the maps."""
 
     states: dict[str, tuple[np.ndarray, np.ndarray]]
     maps: dict[str, NeuronMaps]
-    weights: np.ndarray
-    scores: dict[str, np.ndarray | None]
-    p: np.ndarray | None
+    weights: np.ndarray  # of the probes, at the chosen site
+    scores: dict[str, np.ndarray | None]  # the others to rank neurons by, there
+    p: np.ndarray | None  # of lab 04's test; None at another site than it tested
 
     @classmethod
     def of(
@@ -123,9 +120,7 @@ def shifts(trial: Trial, p: AblationsParameters, train: TrainPairs) -> list[Vari
 
 
 def other_sites(trial: Trial, train: TrainPairs) -> list[Variant]:
-    """The same recipe at the other sites; the norm of the shift relative to that of the site's states
-    is the chosen one's.
-    """
+    """The same recipe at the other sites; its norm relative to their states' as at the chosen."""
     found, chosen = [], trial.steering.site
     norm, state_norm = float(np.linalg.norm(trial.shift)), train.state_norm
     relative = norm / state_norm[chosen] if state_norm[chosen] else 0.0
@@ -139,9 +134,7 @@ def other_sites(trial: Trial, train: TrainPairs) -> list[Variant]:
 
 
 def other_positions(trial: Trial, known: list[Variant]) -> list[Variant]:
-    """The chosen shift at the other positions; the one at decision positions is what clamps are
-    compared with. `known`: with what the chosen shift does at its own positions.
-    """
+    """The chosen shift elsewhere (`known`: at its own places); clamps compare with `decision`."""
     (as_chosen,) = [v for v in known if (v.group, v.name) == ("positions", "as_chosen")]
     own, other = trial.steering.positions, {"all": "decision", "decision": "all"}
     there = trial.run([trial.shift], positions=other[own])
@@ -154,9 +147,7 @@ def other_positions(trial: Trial, known: list[Variant]) -> list[Variant]:
 
 
 def clamps(trial: Trial, train: TrainPairs) -> list[Variant]:
-    """Clamps to the target behaviour's mean state: at the prompt's last token and each generated one
-    (`clamping`), and at the prompt's last token only (`clamping_prompt`).
-    """
+    """Clamps to the target's mean state from the prompt's end on, or only there (`_prompt`)."""
     steering, rows, mask = trial.steering, trial.rows, trial.shift != 0
     place = steering.model, steering.site
     memory, rule = train.states[steering.site]
@@ -190,9 +181,7 @@ def clamps(trial: Trial, train: TrainPairs) -> list[Variant]:
 
 
 def best_layer(trial: Trial) -> int | None:
-    """The layer (from 1) that steers most of these (validation) prompts alone, at the whole norm; the
-    lowest of equals, None without prompts.
-    """
+    """The layer (from 1) that alone, at the whole norm, steers most; lowest of equals, or None."""
     variants, numbers = by_layer(trial.shift), range(1, len(trial.shift) + 1)
     single = {k: draws for k in numbers if (draws := variants[f"layer_{k}_only"])}
     if trial.rows.empty or not single:
@@ -204,16 +193,14 @@ def best_layer(trial: Trial) -> int | None:
 def ranking_facts(
     rho: np.ndarray, top_n: float, scores: dict[str, np.ndarray | None], p: np.ndarray | None
 ) -> dict:
-    """How far the rankings agree: the share of the chosen neurons that each of the others chooses,
-    too (`common`), and how many neurons have the p-value of the last one that is chosen by p, so
-    that |rho| decides among them (`p_ties`). None where the ranking does not exist.
-    """
+    """`common`: chosen neurons that each ranking has too; `p_ties`: neurons tied at p's cut."""
     chosen = select_top(rho, top_n)
     count = int(chosen.sum())
     common = {
         name: None if score is None else float((select_top(score, top_n) & chosen).sum() / count)
         for name, score in scores.items()
     }
+    # as many have the p-value of the last one chosen by p: |rho| decides among them
     ties = None if p is None else int((p == np.sort(p, axis=None)[count - 1]).sum())
     return {"common": common, "p_ties": ties}
 
@@ -225,9 +212,7 @@ def gathered(
     found: dict[str, Comparison],
     best: dict[str, int | None],
 ) -> Result:
-    """The stage's result. By direction the comparison of its variants, and the layer that was best
-    alone on validation keys.
-    """
+    """The stage's result; by direction `found`, and the `best` single layer on validation keys."""
     comparisons = list(found.values())
     steering = comparisons[0].trial.steering
     numbers = {

@@ -1,9 +1,8 @@
 """What else could explain that a behaviour can be predicted: words, answer, chance, key.
 
-Labels are 1 = generalization, 0 = memorization. Whatever is fitted or chosen uses train keys; whatever
-is reported comes from test keys, but for the comparison of two splits, which stays among train keys.
-Intervals are a bootstrap over keys. A number that does not exist (no such pair, one behaviour only) is
-nan in the tables and None in the result.
+Labels are 1 = generalization, 0 = memorization. Whatever is fitted or chosen uses train keys; what
+is reported comes from test keys, but for the comparison of two splits (train keys). Intervals are a
+bootstrap over keys. A number that does not exist is nan in the tables and None in the result.
 """
 
 from __future__ import annotations
@@ -39,9 +38,7 @@ PROBE_COLUMNS = {  # name in the result: column of the table
 def read_answers(
     model, tokenizer, train: LabelledStates, test: LabelledStates, p: ConfoundsParameters
 ) -> tuple[dict, pd.DataFrame]:
-    """Logit lens, probe and prompt-only classifier on the prompts whose two answers differ in their
-    first token, the only one this position writes.
-    """
+    """Lens, probe and prompt-only classifier where the two answers differ in the first token."""
     n_asked = len(test)
     (train, _), (test, tokens) = (_told_apart(tokenizer, part) for part in (train, test))
     logits = lens_logits(model, test.states, tokens)
@@ -77,16 +74,14 @@ def leakage(
     test: Examples,
     p: ConfoundsParameters,
 ) -> tuple[dict, pd.DataFrame]:
-    """AUC for the behaviour by layer, of the lens margin (rule answer over memory answer) and of a
-    probe, on the same test prompts.
+    """AUC by layer of the lens margin (rule answer over memory answer) and of lab 05's probe.
 
-    Of test prompts: margins `[n, L]`, and words `[n]`, the score of a classifier that sees the
-    prompt only. The probe is that of lab 05, fitted on `train`; nothing about the lens is fitted. The
-    answer counts as readable from the first layer on whose lens AUC reaches `p.readable` (here, on
-    test keys: this describes the lens, nothing is tuned by it); `before` is the layer just below it
-    (the last layer where none reaches it). `lead` is what the probe's AUC has over the lens's, `gain`
-    what it has over that of the words. Columns of the table: layer (from 1), lens, probe, lead and
-    gain, each with _low and _high, n, n_keys.
+    Of the same test prompts: margins `[n, L]`, and words `[n]`, the score of a classifier that sees
+    the prompt only. The probe is fitted on `train`, nothing about the lens is. The answer counts as
+    readable from the first layer whose lens AUC reaches `p.readable` (on test keys: nothing is
+    tuned by it); `before` is the layer just below it (the last where none reaches it). `lead` is
+    the probe's AUC less the lens's, `gain` less that of the words. Columns of the table: layer
+    (from 1), lens, probe, lead and gain, each with _low and _high, n, n_keys.
     """
     refuse_shared_keys(train.keys, test.keys)
     truth, keys, rows = test.labels, test.keys, []
@@ -126,9 +121,7 @@ def leakage(
 
 
 def at_layer(table: pd.DataFrame, layer: int | None, name: str) -> dict:
-    """The probe's row of a layer (from 1) in the table of `leakage`, as `probe_auc_<name>`,
-    `lead_<name>`, `gain_<name>` with intervals.
-    """
+    """A layer's (from 1) row of `leakage`: `probe_auc_<name>`, `lead_<name>`, `gain_<name>`."""
     row = pd.Series(np.nan, index=table.columns) if layer is None else table.iloc[layer - 1]
     found = {f"{key}_{name}": number(row[column]) for key, column in PROBE_COLUMNS.items()}
     return found | {
@@ -138,9 +131,7 @@ def at_layer(table: pd.DataFrame, layer: int | None, name: str) -> dict:
 
 
 def word_scores(tokenizer, train: pd.DataFrame, test: pd.DataFrame, seed: int) -> np.ndarray:
-    """Log odds of generalization `[n]` of the test prompts from which token stands where in the
-    prompt, without the model.
-    """
+    """Test prompts' log odds of generalization `[n]` from tokens by place, without the model."""
     if train.empty or test.empty:
         return np.full(len(test), np.nan)
     # tokenized together, so that a column is one place, counted from the end
@@ -158,8 +149,7 @@ def _auc_lead(labels, first, second, weights):
 
 
 def flipping_and_stable(answered: pd.DataFrame, limit: int) -> dict[str, pd.DataFrame]:
-    """Test prompts by kind, at most `limit` each: `flip`, those of a flip pair; `stable`, those all
-    of whose rephrasings show one behaviour.
+    """Test prompts, at most `limit` each: `flip`, of a flip pair; `stable`, rephrasings all agree.
 
     A prompt that is a rephrasing of several originals can be both; it counts as flipping.
     """
@@ -177,12 +167,11 @@ def flipping_and_stable(answered: pd.DataFrame, limit: int) -> dict[str, pd.Data
 def guessing(
     model, tokenizer, task: Task, answered: pd.DataFrame, p: ConfoundsParameters
 ) -> tuple[dict, pd.DataFrame]:
-    """Sampled behaviours beside the greedy one, and the first-token margin, of prompts that flip
-    and of prompts that do not.
+    """Samples beside the greedy answer, and first-token margins, of flipping and stable prompts.
 
-    One row per prompt: kind, key, behavior (greedy), the shares of samples that show the same
-    behaviour (`agreement`), the `opposite` one and neither (`other`), and `margin`, how far apart the
-    log-probabilities of the two answers' first tokens are (nan where that token is one).
+    One row per prompt: kind, key, behavior (greedy), the shares of samples with the same behaviour
+    (`agreement`), the `opposite` one and neither (`other`), and `margin`, how far apart the
+    log-probabilities of the answers' first tokens are (nan where that token is one).
     """
     asked, tables = flipping_and_stable(answered, max(1, p.n_prompts // 2)), {}
     for which, (kind, rows) in enumerate(asked.items()):
@@ -221,9 +210,7 @@ def guessing(
 
 
 def summary(table: pd.DataFrame, p: ConfoundsParameters) -> dict:
-    """Mean shares with intervals over keys, and the quartiles of the margins, of one kind of
-    prompts in the table of `guessing`.
-    """
+    """One kind's rows of `guessing`: mean shares with key intervals, quartiles of the margins."""
     found: dict = {"n": len(table), "n_keys": int(table.key.nunique())}
     for name in ("agreement", "opposite", "other"):
         share = _over_keys(p, weighted_mean, table.key.to_numpy(), table[name].to_numpy())
@@ -239,9 +226,7 @@ def summary(table: pd.DataFrame, p: ConfoundsParameters) -> dict:
 
 
 def _gap(agreement, stable, weights):
-    """Mean agreement of the stable prompts over that of the others, `[B]`; nan where there are none
-    of a kind.
-    """
+    """Mean agreement of stable prompts less that of the others, `[B]`; nan if a kind is missing."""
     totals = [
         (weights @ (agreement * chosen), weights @ chosen.astype(float))
         for chosen in (stable, ~stable)

@@ -1,7 +1,6 @@
 """Lab 04: hidden states of the pairs of train keys, and what is computed of them.
 
-Nothing here sees a validation or a test key: what is selected by NMD and rho can be tuned and scored
-on the others.
+No validation or test key is seen: what NMD and rho select can be tuned and scored on those.
 """
 
 from __future__ import annotations
@@ -79,14 +78,12 @@ class TrainPairs:
 
 @dataclass(frozen=True)
 class PairStates:
-    """Hidden states at one site: `memory` and `rule` of the flip pairs, and by behaviour the differences
-    of the pairs whose behaviour stays, each `[n, n_layer, d_model]`.
-    """
+    """States at a site, each `[n, n_layer, d_model]`: `memory` and `rule` of the flip pairs."""
 
     site: Site
     memory: np.ndarray
     rule: np.ndarray
-    stays: dict[str, np.ndarray]
+    stays: dict[str, np.ndarray]  # by behaviour, differences of the pairs that keep it
 
     def maps(self) -> NeuronMaps:
         return NeuronMaps.between(self.site, self.memory, self.rule)
@@ -108,9 +105,7 @@ def tested(
 def nulls(
     states: PairStates, pairs: TrainPairs, p: DifferentiationParameters
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """The same test on pairs whose behaviour stays, and a mean difference [L, d] of as many of them as
-    there are flip pairs.
-    """
+    """The same test on pairs whose behaviour stays; a mean difference [L, d] of as many as flip."""
     n_pairs = len(pairs.flips)
     table = same_behavior_nulls(
         {b: (states.stays[b], kind.key.to_numpy()) for b, kind in pairs.stays.items()},
@@ -163,9 +158,7 @@ def summary(
 def top_neurons(
     arrays: dict[str, np.ndarray], answered: pd.DataFrame, p: DifferentiationParameters
 ) -> pd.DataFrame:
-    """The eight neurons with the largest |rho|, layers from 1, with intervals over keys. The neurons
-    were chosen for being large, so the intervals lean outwards.
-    """
+    """The eight largest |rho| (layers from 1), intervals over keys, outwards by that choice."""
     maps, p_values = NeuronMaps.of(arrays, p.site), arrays["p"]
     significant = discoveries(p_values, p.fdr)
     top = top_neurons_table(maps.nmd, maps.rho, arrays["effect_size"], p_values, significant, k=8)

@@ -22,12 +22,11 @@ COMBINATIONS = {
 
 
 def hybrid(model, tokenizer, task: Task, frame: pd.DataFrame, limit: int, seed: int) -> dict:
-    """Two prompts in one text, the first with its answer: is the second still answered as it is
-    alone?
+    """Two prompts in one text, the first with its answer: is the second answered as it is alone?
 
     keyed: prompts of test keys, answered from memory; free: test prompts, answered by the rule.
-    Beside the two hybrids stand texts of one kind only: as unlike the training, but they ask for
-    one behaviour. Texts that would not fit the model's positions are left out.
+    Beside the two hybrids stand texts of one kind only: as unlike the training, but asking for
+    one behaviour. Texts beyond the model's positions are left out.
     """
     rng = np.random.default_rng([seed, 2])
     tested = frame[frame.split == "test"]

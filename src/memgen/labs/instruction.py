@@ -25,12 +25,11 @@ def instruct(
     tested: dict[str, pd.DataFrame],
     p: OpenPointsParameters,
 ) -> dict | None:
-    """Teach the instructions and ask the test prompts with the right one, none, and the opposite
-    one; None where `instruction_steps` is 0.
+    """Teach the instructions; ask with the right one, none, the opposite one; None without steps.
 
-    `tested`: by direction, the test prompts that the *original* model answers with the behaviour to
-    be changed. Success: the share that the taught model answers with the other one. Without an
-    instruction that is how far the training itself has moved the model.
+    `tested`: by direction, test prompts that the *original* model answers with the behaviour to be
+    changed. Success: the share that the taught model answers with the other one; without an
+    instruction, how far the training itself has moved the model.
     """
     if not p.instruction_steps:
         return None

@@ -64,9 +64,7 @@ def rephrasing(answered: pd.DataFrame, direction: str) -> tuple[dict, pd.DataFra
 
 
 def doses(trial: Trial, alphas: list[float], rng: np.random.Generator) -> pd.DataFrame:
-    """Shares of the three behaviours along alpha, for the chosen neurons and for as many random
-    ones with the same values.
-    """
+    """Shares of the three behaviours along alpha, by the chosen neurons and as many random ones."""
     one, steps = trial.steering.shift(Cell(trial.cell.top_n, 1.0)), [0.0, *alphas]
     both = {"steered": one, "random": random_shift(one, rng)}
     codes = trial.run([alpha * shift for shift in both.values() for alpha in steps])
@@ -87,9 +85,7 @@ def doses(trial: Trial, alphas: list[float], rng: np.random.Generator) -> pd.Dat
 def ablations(
     trial: Trial, sites: list[NeuronMaps], alphas: list[float], tuning: pd.DataFrame
 ) -> pd.DataFrame:
-    """The chosen shift reduced to one layer, or without one; at the other positions; and at the other
-    sites, each tuned anew on validation keys.
-    """
+    """The shift of one layer, or all but it; other positions; `sites`, tuned on validation keys."""
     steering, whole = trial.steering, trial.shift
     layer, numbers = np.arange(1, len(whole) + 1)[:, None], range(1, len(whole) + 1)
     shifts = {"as chosen": whole}

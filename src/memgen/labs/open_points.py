@@ -1,8 +1,7 @@
-"""Open points of the reviewers: do neurons act in groups, is the flip binary, why do directions differ,
-would an instruction do as well, can a model do both at once?
+"""Open points of the reviewers: groups of neurons, a binary flip, directions, instruction, hybrids.
 
-The cell of each direction is the one that lab 06 chose on validation keys; nothing is chosen here,
-and everything that is reported comes from test keys. For the *margin* see `steering.margins`.
+The cells are those that lab 06 chose on validation keys; nothing is chosen here, and what is
+reported comes from test keys. For the *margin* see `steering.margins`.
 """
 
 from __future__ import annotations
@@ -34,9 +33,7 @@ N_SCORED, N_BASE = 2000, 250  # prompts, at most, that lab 02 scored its model a
 
 
 def pair_states(differentiated: FinishedStage, site: str) -> tuple[np.ndarray, np.ndarray]:
-    """`(memory, rule)` states `[pairs, L, d]` of the train pairs that lab 04 kept, at the site that is
-    steered.
-    """
+    """`(memory, rule)` states `[pairs, L, d]` of the train pairs that lab 04 kept, at a site."""
     if differentiated.result["site"] != site:
         raise StudyError(
             "lab 04_differentiation kept the hidden states of site"
@@ -62,9 +59,7 @@ def act_in_groups(
     states: tuple[np.ndarray, np.ndarray],
     p: OpenPointsParameters,
 ) -> tuple[dict, dict, pd.DataFrame]:
-    """`(clusters, synergy, table)`: success of clusters beside random groups, and what two neurons do
-    together beyond each alone. Ranking and co-activation come from train keys (`pair_states`).
-    """
+    """`(clusters, synergy, table)`: clusters beside random groups, pairs; ranked on train keys."""
     neurons = top_neurons(steering.nmd, steering.rho, p.n_top)
     correlations = coactivation(*states, neurons)
     labels = cluster(correlations, p.n_clusters)
@@ -86,9 +81,7 @@ def act_in_groups(
 
 
 def along_alpha(steering: Steering, case: Case, alphas: list[float]) -> tuple[dict, pd.DataFrame]:
-    """Margins and behaviours along the strength at the chosen top_n; what answers that are neither
-    consist of.
-    """
+    """Margins and behaviours along alpha at the chosen top_n; what the other answers consist of."""
     steps = [0.0, *alphas]
     one = steering.shift(Cell(case.cell.top_n, 1.0))
     shifts = case.sign * np.stack([alpha * one for alpha in steps])
@@ -132,9 +125,8 @@ def along_alpha(steering: Steering, case: Case, alphas: list[float]) -> tuple[di
 def commitment(steering: Steering, case: Case) -> tuple[dict, pd.DataFrame]:
     """The chosen shift throughout, only until the first answer token is written, and only after it.
 
-    `success`: the whole answer is the target's. `stays`: it is the one given without steering.
-    `mixed`: begun as one answer and continued with tokens of the other (of the prompts whose
-    answers begin differently).
+    `success`: the answer is the target's; `stays`: the unsteered one; `mixed`: begun as one and
+    continued as the other (where they begin differently).
     """
     delta = case.sign * steering.shift(case.cell)[None]
     found, valid = {}, case.distinct
@@ -171,11 +163,10 @@ def asymmetry(
     keys: dict[str, np.ndarray],
     seed: int,
 ) -> dict:
-    """m2g minus g2m of success, keys of both directions resampled together; and by direction the
-    AUC of the unsteered |margin| for success.
+    """m2g minus g2m of success; by direction the AUC of the unsteered |margin| for success.
 
-    success, distinct: bool `[P]` by direction; margin: float of the distinct prompts only; keys:
-    `[P]`. An AUC below 0.5: prompts with a larger initial margin are changed less often.
+    success, distinct: bool `[P]` by direction; margin: of the distinct prompts only; keys: `[P]`,
+    resampled together. An AUC below 0.5: prompts with a larger initial margin change less often.
     """
     values = np.concatenate([success[d] for d in DIRECTIONS]).astype(float)
     is_first = np.concatenate(
@@ -228,11 +219,9 @@ def compare_directions(steering: Steering, cases: dict[str, Case], seed: int) ->
 def performance(
     trained: dict, intervened: dict, frame: pd.DataFrame, n_side_effect_prompts: int, family: str
 ) -> dict:
-    """Accuracy on free and keyed prompts of the base, the dual model and the steered model, from
-    the results of labs 02 and 06: rates with Wilson intervals.
+    """Free and keyed accuracy of the base, the dual and the steered model, with Wilson intervals.
 
-    The base was scored on validation prompts; it never saw a key, so it has no keyed accuracy. None
-    where the run has no base.
+    The base was scored on validation prompts; its keyed accuracy is None, without a base both.
     """
     free, keyed = frame[frame.kind == "free"], frame[frame.kind == "keyed"]
     n_free = {split: int((free.split == split).sum()) for split in ("validation", "test")}
@@ -272,9 +261,7 @@ def beside_an_instruction(
     syllabus: Syllabus,
     p: OpenPointsParameters,
 ) -> dict | None:
-    """`instruct` on the same test prompts, with what lab 06 (`steered`) found of steering and of mere
-    rephrasing beside it.
-    """
+    """`instruct` on the same test prompts, beside lab 06's (`steered`) steering and rephrasing."""
     tested = {d: case.rows for d, case in cases.items()}
     model, tokenizer, task = steering.model, steering.tokenizer, steering.task
     found = instruct(model, tokenizer, task, syllabus, tested, p)

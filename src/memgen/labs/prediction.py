@@ -21,9 +21,7 @@ __all__ = ["baselines", "fit_probes", "probe_arrays", "probe_by_layer"]  # for t
 
 
 def prompts(answered: pd.DataFrame, split: str, limit: int) -> pd.DataFrame:
-    """At most `limit` different prompts of a split that show one of the two behaviours, evenly over the
-    keys.
-    """
+    """At most `limit` different prompts of a split that show a behaviour, evenly over the keys."""
     chosen = answered[answered.behavior != OTHER].drop_duplicates("prompt")
     return spread(chosen[chosen.split == split], limit).reset_index(drop=True)
 

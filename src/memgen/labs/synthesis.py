@@ -1,7 +1,4 @@
-"""Lab 8: the runs of all tasks and seeds side by side, and the main finding in a sentence.
-
-Verdicts are made in `claims.ledger`; nothing here decides.
-"""
+"""Lab 8: all tasks and seeds side by side, and the main finding; verdicts are `claims.ledger`'s."""
 
 from __future__ import annotations
 
@@ -18,9 +15,7 @@ FIRST = "arithmetic-tagged"  # the task of the headline, if it is in the study
 
 
 def overview(results: dict) -> pd.DataFrame:
-    """One row per task and seed: the gate on test keys, best AUC, and both directions with their
-    strongest control (of that seed). Undefined where only one behaviour occurred: nan.
-    """
+    """A row per task and seed: test gate, best AUC, both ways and the strongest control, or nan."""
     rows = []
     for task, by_seed in results.items():
         for seed, stages in by_seed.items():

@@ -1,9 +1,8 @@
 """Transfer: the neurons and values of one model, applied to its retrains and to other tasks.
 
-Two models can only share neurons if they share a basis. Retrains of one base (same start, another
-order of the data) do; models trained from another random start do not, and are the negative
-control. The same holds between tasks: the variants of one task start from one base; different tasks
-do not.
+Two models can only share neurons if they share a basis: retrains of one base (another order of the
+data) and the variants of one task do; models from another random start, the negative control, and
+different tasks do not.
 """
 
 from __future__ import annotations
@@ -44,9 +43,7 @@ POOLED = ["source", "target", "direction", "n", "success", "interval", "control"
 
 @dataclass(frozen=True)
 class Source:
-    """What a model hands over: its maps (train keys), its chosen cell of each direction (validation
-    keys), and the keys that any of it was chosen on.
-    """
+    """What a model hands over: maps (train keys), cells (validation keys), all keys behind them."""
 
     maps: NeuronMaps
     cells: dict[str, Cell]
@@ -71,9 +68,7 @@ def chosen_on(answered: pd.DataFrame) -> frozenset[str]:
 
 
 def retrain_source(model, tokenizer, answered: pd.DataFrame, parent: Source) -> Source:
-    """A retrain's own NMD and rho from the flips of its train keys; N and alpha are its parent's,
-    so nothing is tuned on it.
-    """
+    """A retrain's NMD and rho from its train keys' flips; N and alpha its parent's: no tuning."""
     pairs = flips(answered)
     pairs = pairs[pairs.split == "train"]
     if pairs.empty:
@@ -90,9 +85,7 @@ def retrain_source(model, tokenizer, answered: pd.DataFrame, parent: Source) -> 
 
 @dataclass(frozen=True)
 class TransferModel:
-    """One model of this task as a source and as a target. `base` names the basis that it shares with
-    others; `answered`: its conflict prompts with what it answers.
-    """
+    """A model as source and target; `base`: its basis, `answered`: conflict prompts, answers."""
 
     name: str
     seed: int
@@ -126,8 +119,7 @@ def _base(run: FinishedRun) -> str:
 
 
 def model_names(p: TransferParameters) -> list[tuple[str, int, int]]:
-    """`(name, seed, retrain)` of every model of this task: the seeds, then the retrains of the
-    first seed.
+    """`(name, seed, retrain)` of this task's models: the seeds, then retrains of the first seed.
 
     On a shared base the seeds are retrains of each other, and there are no others.
     """
@@ -150,13 +142,11 @@ def apply_sources(
     n_draws: int,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Every source's chosen shift on the target's test prompts, both directions, with its random
-    control.
+    """Every source's chosen shift on the target's test prompts, with its random control.
 
-    One row per source and direction: success, interval, other, n, `control` (mean of the draws) with
-    its interval, and `by_key`: the counts behind both, key by key. All sources and controls of a
-    direction are one batch of cells. A test key of the target that the source was chosen on does
-    not count.
+    One row per source and direction: success, interval, other, n, `control` (mean of the draws)
+    with its interval, and `by_key`: the counts behind both, per key. All cells of a direction are
+    one batch. A test key of the target that the source was chosen on does not count.
     """
     table = []
     for direction in DIRECTIONS:
@@ -191,9 +181,7 @@ def apply_sources(
 
 
 def _by_key(wins: np.ndarray, keys: pd.Series) -> list[dict]:
-    """`wins` [1 + draws, prompts], the source's own shift first: successes and prompts of each key,
-    and the same of the control's draws.
-    """
+    """Successes and prompts per key: of `wins` [1 + draws, prompts] the first row, the draws."""
     counts = pd.DataFrame(
         {
             "key": keys.to_numpy(),
@@ -212,9 +200,7 @@ def between_models(
     p: TransferParameters,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """The neurons of every model of this task on the test prompts of one: `apply_sources`, and who
-    the target is.
-    """
+    """`apply_sources` of every model of this task on one's test prompts, and who the target is."""
     sources = {name: model.source for name, model in models.items()}
     found = apply_sources(
         target.steering, sources, target.answered, p.n_prompts, p.n_control_draws, rng
@@ -226,9 +212,7 @@ def between_models(
 def from_tasks(
     target: TransferModel, p: TransferParameters, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """The same of the models of every task with its seed, where they are of one shape; and the share
-    of its top neurons that each has in common with it.
-    """
+    """The same for every task's model of this seed and shape; share of top neurons in common."""
     runs = {task: _run(p, task, target.seed) for task in p.tasks}
     others = {task: Source.of(run) for task, run in runs.items()}
     shape = target.source.maps.nmd.shape
@@ -243,9 +227,7 @@ def from_tasks(
 
 
 def overlaps(rhos: list[np.ndarray], share: float = TOP_SHARE) -> list[list[float]]:
-    """Share of the top neurons by |rho| that two models have in common, for every pair; by chance
-    it is `share` itself.
-    """
+    """Share of top neurons by |rho| that each two models have in common; by chance `share`."""
     tops = np.stack([select_top(rho, share).ravel() for rho in rhos]).astype(float)
     return (tops @ tops.T / tops.sum(1)).tolist()
 
@@ -253,9 +235,7 @@ def overlaps(rhos: list[np.ndarray], share: float = TOP_SHARE) -> list[list[floa
 def matrix(
     table: pd.DataFrame, rows: list[str], columns: list[str], direction: str, value: str
 ) -> list[list[float | None]]:
-    """`table` (columns source, target, direction, ...) as a source x target matrix; None where
-    nothing was run.
-    """
+    """`table` as a source x target matrix of `value`; None where nothing was run."""
     chosen = table[table.direction == direction].set_index(["source", "target"])[value]
     return [
         [float(chosen[(r, c)]) if (r, c) in chosen.index else None for c in columns] for r in rows
@@ -263,9 +243,7 @@ def matrix(
 
 
 def pooled(table: pd.DataFrame) -> pd.DataFrame:
-    """Sum the prompts of rows with the same source, target and direction (over seeds); rates and
-    intervals anew.
-    """
+    """Sum prompts over seeds, by source, target and direction; rates and intervals anew."""
     out = []
     for (source, target, direction), rows in table.groupby(
         ["source", "target", "direction"], sort=False
@@ -292,9 +270,7 @@ def transfer_matrices(
     common: list[dict[str, float]],
     p: TransferParameters,
 ) -> dict:
-    """The stage's result: source x target matrices between models (`retrain`) and from tasks to this
-    one (`task`). `common`: the second part of `from_tasks`, of every seed.
-    """
+    """Source x target matrices, `retrain` and `task`; `common`: `from_tasks`' shares, by seed."""
     between, of_tasks = (table[table.kind == kind] for kind in ("retrain", "task"))
     names = list(models)
     shares = of_tasks.drop_duplicates("source").set_index("source").shared_base

@@ -22,9 +22,7 @@ from memgen.terms import STUDY, WHOLE
 
 @dataclass
 class Exercise:
-    """A finished run to read from, as a lab reads it. `lab`: the one that the exercises are about, which
-    is read where no `stage` is named.
-    """
+    """A finished run, read as a lab reads it; `lab`: read where no `stage` is named."""
 
     lab: str
     task_name: str
@@ -34,10 +32,7 @@ class Exercise:
     checked: dict[str, FinishedStage] = field(default_factory=dict)
 
     def stage(self, name: str | None = None) -> FinishedStage:
-        """A finished stage, its files unchanged since they were written.
-
-        Errors: `ParameterError` for an unknown name, `ArtifactError` that says what to run.
-        """
+        """A finished stage, unchanged; unknown: `ParameterError`, to be run: `ArtifactError`."""
         name = name or self.lab
         if name not in LABS:
             raise ParameterError(f"stage={name!r} is unknown; choose one of {', '.join(LABS)}")
@@ -72,9 +67,7 @@ class Exercise:
         return self.read_table("instances", "01_dataset_design")
 
     def task(self, tokenizer=None):
-        """The task of this run, with the keys of its data set; its answers have room in the tokens
-        of `tokenizer`.
-        """
+        """This run's task with the keys of its data; answers have room in `tokenizer`'s tokens."""
         self.stage("01_dataset_design")
         return self._run("run").task(tokenizer)
 
@@ -106,9 +99,7 @@ class Exercise:
 def open_exercise(
     stage: str, task: str, seed: int, preset: str = "laptop", runs: str | Path = "data/runs"
 ) -> Exercise:
-    """The finished run that the exercises of a chapter read. Raises `ParameterError` or
-    `ArtifactError`, one sentence each.
-    """
+    """The run that a chapter's exercises read; raises `ParameterError` or `ArtifactError`."""
     quiet()
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ParameterError(f"seed={seed!r} must be a whole number, at least 0")

@@ -19,10 +19,9 @@ from memgen.training.base import ensure_base, ensure_shared_base
 
 
 def run_lab(name: str, given: dict[str, Any]) -> None:
-    """Execute one lab with papermill, its text on standard output; notebook and stamp appear only if it
-    succeeded.
+    """Execute a lab with papermill, text to stdout; notebook and stamp appear only on success.
 
-    Errors: `StudyError` with the lab's own message.
+    Raises `StudyError` with the lab's own message.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError

@@ -27,9 +27,7 @@ _names_before: set[str] = set()
 
 
 def begin(namespace: dict[str, Any]) -> None:
-    """Remember which names exist before the parameters cell, so that all later ones are known to be
-    parameters.
-    """
+    """Remember the names before the parameters cell: all later ones are parameters."""
     _names_before.clear()
     _names_before.update(namespace)
 
@@ -49,8 +47,7 @@ class Lab:
     def keep(self, compute: Callable[..., Result]) -> dict:
         """Compute this stage unless it is there already, unchanged; returns its `result.json`.
 
-        `compute` returns a `Result`; its code counts as code of the stage. If it takes an argument, that
-        is the folder to work in, and what an interrupted run left there is kept.
+        The code of `compute` is the stage's; its argument, if any, a folder kept if interrupted.
         """
         resumes = bool(inspect.signature(compute).parameters)
         self.stage.compute = compute
@@ -155,11 +152,9 @@ class Lab:
 
 
 def open_lab(name: str, namespace: dict[str, Any]) -> Lab:
-    """Collect the parameters of a lab from its notebook's names, validate them, and open its run
-    folder.
+    """Collect a lab's parameters from its notebook's names, validate them, open its run folder.
 
-    Call `begin(globals())` in the cell before the parameters. Raises `ParameterError` for a name
-    that the stage does not take.
+    Call `begin(globals())` before the parameters. `ParameterError`: a name the stage does not take.
     """
     if not _names_before:
         raise ParameterError("call begin(globals()) in the first cell, before the parameters cell")

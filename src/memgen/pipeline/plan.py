@@ -1,7 +1,7 @@
 """What a study asks for: checked before anything runs, then handed to Snakemake rule by rule.
 
-The plan knows who takes which parameter; Snakemake, by the rules in the Snakefile, knows what has to run
-and in which order. A rule asks two things of the plan: what it waits for, and what its lab is given.
+The plan knows who takes which parameter, Snakemake what has to run and in which order. A rule asks
+the plan what it waits for, and what its lab is given.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ def read_value(text: str) -> Any:
 
 
 def _fixed(stage: str, name: str) -> bool:
-    """Does this stage know only one value of the parameter (the confounds read the residual stream,
-    whatever `site` the others use)?
-    """
+    """Does the stage know one value only (confounds read the residual stream, whatever `site`)?"""
     annotation = LABS[stage].parameters.model_fields[name].annotation
     return get_origin(annotation) is Literal and len(get_args(annotation)) == 1
 
@@ -207,9 +205,7 @@ class Plan:
         return _as_text(self._starting(wildcards))
 
     def base_reads(self, wildcards) -> list[str]:
-        """A base from scratch waits for the data set whose free prompts it learns; a shared one draws
-        its own.
-        """
+        """A base from scratch waits for the data set it learns; a shared one draws its own."""
         p = stage_parameters(TRAINING, self._starting(wildcards))
         folders = input_folders(TRAINING, p) if p.track == "scratch" else []
         return [stamp_of(folder, self.home) for folder in folders] + self.sources(BASE)

@@ -1,13 +1,11 @@
-"""Does a run here say what the committed run said? Key numbers and verdicts of a study, recorded
-and compared.
+"""Does a run here say what the committed run said? Key numbers and verdicts, recorded and compared.
 
     memgen verify record --preset laptop    write data/reference/<preset>/ from the finished run
-    memgen verify check --preset laptop     compare the finished run with it; exit status 1 if something
-                                            differs
+    memgen verify check --preset laptop     compare the run with it; exit status 1 if it differs
 
-On the machine of the reference the numbers are equal. On another processor the last bits of a sum
-differ, training amplifies them, and another checkpoint may be kept: what then has to agree are
-means over seeds, within `TOLERANCE`, and the verdicts of the claims.
+On the machine of the reference the numbers are equal. Elsewhere the last bits of a sum differ,
+training amplifies them, and another checkpoint may be kept: then means over seeds, within
+`TOLERANCE`, and the verdicts of the claims have to agree.
 """
 
 from __future__ import annotations
@@ -42,9 +40,7 @@ def reference_file(preset: str, root: Path = ROOT) -> Path:
 
 
 def key_numbers(home: Path) -> dict:
-    """What a finished study says, by track: `numbers[task][seed][name]` and `claims[id]` (its
-    verdict). `home`: `<runs>/<preset>`.
-    """
+    """By track of `<runs>/<preset>`: `numbers[task][seed][name]` and verdicts, `claims[id]`."""
     found = {}
     for track in TRACKS:
         folder = home if track == "scratch" else home / track
@@ -97,9 +93,7 @@ def record(home: Path, target: Path) -> None:
 
 
 def compare(reference: dict, found: dict) -> tuple[list[str], list[str]]:
-    """`(numbers, verdicts)` that differ, a sentence each. Tracks, tasks and seeds are compared that
-    both have.
-    """
+    """`(numbers, verdicts)` that differ, a sentence each, over tracks, tasks and seeds of both."""
     numbers, verdicts = [], []
     for track in reference["tracks"].keys() & found.keys():
         before, now = reference["tracks"][track], found[track]

@@ -1,6 +1,6 @@
-"""Snakemake's events in one line per finished lab: how far, and how long is left.
+"""Snakemake's events, one line per finished lab: how far, and how long is left.
 
-The Snakefile adds the handler to Snakemake's own logger, so `snakemake` and `memgen labs` say the same.
+The Snakefile adds the handler to Snakemake's logger: `snakemake` and `memgen labs` say the same.
 """
 
 from __future__ import annotations

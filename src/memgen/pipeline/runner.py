@@ -21,9 +21,7 @@ from memgen.store.files import guard_disk, lock_file
 
 
 def run_labs(plan: Plan, jobs: int) -> None:
-    """Run what has to run, `jobs` labs side by side. Errors: `StudyError` with the failing labs' own
-    messages, `ArtifactError` if another study works in the folder or the run is interrupted.
-    """
+    """Run the labs, `jobs` at once; `StudyError`: some failed, `ArtifactError`: in use, cut off."""
     home = plan.home
     with guard_disk(home):
         home.mkdir(parents=True, exist_ok=True)
@@ -89,11 +87,10 @@ def _wait(command: list[str], home: Path, lock: int) -> int:
 
 @contextlib.contextmanager
 def warm_server(log: Path):
-    """Start the server that labs and their kernels are forked from; yields the environment that
-    leads them to it.
+    """The server that labs and kernels are forked from; yields the environment that leads to it.
 
-    Only on Linux, where forking a process that has loaded numerical libraries is safe; elsewhere,
-    and if it does not start, every process imports for itself.
+    Only on Linux, where forking after loading numerical libraries is safe; elsewhere, and if it
+    does not start, every process imports for itself.
     """
     if sys.platform != "linux":
         yield {}

@@ -3,8 +3,7 @@
     memgen scale run --seeds 6 7    train and question every size, in data/runs/scale/<width>x<depth>
     memgen scale collect            write data/reference/scale/results.csv from what has finished
 
-A size at which no checkpoint passes the gate is part of the result: its row says so, and the sweep
-goes on.
+A size without a checkpoint that passes the gate is a result: its row says so, the sweep goes on.
 """
 
 from __future__ import annotations
@@ -83,9 +82,7 @@ class Sweep:
 
 
 def collect(runs: str, preset: str = "scale") -> pd.DataFrame:
-    """One row per size, task and seed that has ended: its numbers, or `passed` False where training
-    failed (no checkpoint passed the gate).
-    """
+    """A row per ended size, task and seed: its numbers, or `passed` False if no checkpoint did."""
     rows = []
     for width, depth in SIZES:
         for task in TASKS:

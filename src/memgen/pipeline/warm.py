@@ -1,17 +1,17 @@
 """Start Python processes that have already imported what every lab imports.
 
-A study starts two processes per lab, papermill and its kernel, and importing torch and transformers
-takes each of them several seconds (running the cells inside papermill would save only one). Here one
-server imports them once, and every further process is a fork of it:
+Papermill and its kernel would each import torch and transformers for several seconds (running the
+cells inside papermill would save only one). One server imports them, and every further process is a
+fork of it:
 
     python warm.py serve SOCKET MODULE...   the server; it lives as long as its standard input is open
     python warm.py MODULE ARGUMENTS...      like `python -m MODULE ARGUMENTS...`, forked from the server
                                             that MEMGEN_WARM names
 
 Without a server the second form *is* `python -m`. It is run by path and uses the standard library
-alone, so that it starts in a few milliseconds. A forked process has the caller's arguments, folder,
-environment and streams; signals are passed on to it; it ends with its caller, and its caller with
-it, with the same exit status.
+alone, to start in milliseconds. A forked process has the caller's arguments, folder, environment
+and streams; signals are passed on; it ends with its caller, and its caller with it, with the same
+exit status.
 """
 
 from __future__ import annotations
