@@ -7,6 +7,7 @@ should answer.
 """
 
 import json
+from pathlib import Path
 
 import pytest
 from browser import DESK, needs_chromium, reading
@@ -16,73 +17,7 @@ from press.browser import chromium
 pytestmark = needs_chromium
 
 #: what a reader sees, and the model's own words for the prompt and shift that the controls name
-HELPERS = r"""
-window.see = {
-    wait: async (done, what) => {
-        for (const began = performance.now(); !done(); await new Promise(next => setTimeout(next, 10)))
-            if (performance.now() - began > 60000) throw new Error(`waited for ${what}`);
-    },
-    id: name => document.getElementById(name),
-    one: selector => document.querySelector(selector),
-    all: selector => [...document.querySelectorAll(selector)],
-    text: (selector, within = document) => {
-        const found = within.querySelector(selector);
-        return found && found.textContent;
-    },
-    texts: (selector, within) => [...within.querySelectorAll(selector)].map(one => one.textContent),
-    shown: element => element.getClientRects().length > 0,
-    frames: () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))),
-    ready: () => see.wait(() => see.one('.live-body') && !see.one('.live-body').hidden, 'the first answer'),
-    task: () => see.one('input[name=task]:checked').value,
-    model: () => Memgen.model(see.task()),
-    put: async (element, value) => {
-        element.value = value;
-        element.dispatchEvent(new Event('input'));
-        await see.frames();
-    },
-    press: async selector => { see.one(selector).click(); await see.frames(); },
-    step: async index => {
-        const taken = () => (see.text('.live-note strong') || '').startsWith(`${index + 1} `);
-        see.all('[data-try] button')[index].click();
-        await see.wait(() => taken() && !see.text('.live-status'), `step ${index + 1}`);
-        await see.frames();
-    },
-    cards: () => see.all('.live-card').map(card => ({
-        tokens: see.texts('.live-token', card),
-        behavior: card.dataset.behavior,
-        badge: see.text('.live-badge', card),
-        bars: see.texts('.live-bar-value', card),
-        probe: see.text('.live-probe-word strong', card),
-    })),
-    /** Where the probe of a layer stands, of the final states of an answer. */
-    probability: (states, layer) => {
-        const score = see.model().probeScore(states, layer);
-        return Memgen.panels.percent(1 / (1 + Math.exp(-score)));
-    },
-    /** The same from the model alone. `shift`: what to ask it for, or nothing; `positions`: where, if not
-     *  where the study shifts. */
-    expected: (shift, positions) => {
-        const model = see.model(), {meta} = model, rules = Memgen.rules(meta.family);
-        if (shift) shift = {delta: model.shift(shift).delta, positions: positions || meta.positions};
-        const steering = shift || {};
-        const text = see.id('live-text').value, parsed = rules.parse(text, meta);
-        const answer = model.answer(text, steering);
-        const likelihood = whole => Math.exp(model.sequenceLogProbability(text, whole, steering));
-        const bar = whole => Memgen.panels.percent(likelihood(whole));
-        return {
-            tokens: answer.tokens.map(token => token.text.trim()),
-            behavior: rules.classify(answer.text, parsed),
-            bars: [parsed.memory, parsed.rule].filter(whole => whole !== null).map(bar),
-            probe: see.probability(answer.states),
-        };
-    },
-    /** The cell that the study chose for a direction, as a shift. */
-    chosen: direction => {
-        const {alpha, top_n: topN} = see.model().meta.cells[direction];
-        return {direction, alpha, topN};
-    },
-};
-"""
+HELPERS = Path(__file__).with_name("see.js").read_text(encoding="utf8")
 
 
 @pytest.fixture(scope="module")
@@ -272,10 +207,8 @@ def test_layers_and_share_reach_the_model(reader):
         return {{seen, neurons: see.model().meta.n_layer * see.model().meta.d_model}}""",
     )
     assert changed["seen"][1].endswith("No neuron is shifted.")
-    assert (
-        f" {changed['neurons']} neurons are shifted" in changed["seen"][2]
-        and changed["seen"][0] not in changed["seen"][1:]
-    )
+    assert f" {changed['neurons']} neurons are shifted" in changed["seen"][2]
+    assert changed["seen"][0] not in changed["seen"][1:]
 
 
 def test_random_neurons_are_others_and_can_be_drawn_again(reader):
@@ -295,15 +228,15 @@ def test_random_neurons_are_others_and_can_be_drawn_again(reader):
 
 
 # -- what goes in ----------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    "bad, says",
-    [
-        ("''", "empty"),
-        ("prompt + ' Ωmega'", "“"),
-        ("prompt.repeat(12)", "at most"),
-        ("'   '", "empty"),
-    ],
-)
+BAD = [
+    ("''", "empty"),
+    ("prompt + ' Ωmega'", "“"),
+    ("prompt.repeat(12)", "at most"),
+    ("'   '", "empty"),
+]
+
+
+@pytest.mark.parametrize("bad, says", BAD)
 def test_bad_input_gets_a_sentence_and_the_last_answer_stays(reader, bad, says):
     found = do(
         reader,
@@ -344,10 +277,8 @@ def test_keyboard_alone_is_enough(reader):
         for _ in range(30):
             press("Tab")
             if do(reader, f"return document.activeElement.matches({json.dumps(where)})"):
-                assert (
-                    do(reader, "return getComputedStyle(document.activeElement).outlineStyle")
-                    != "none"
-                )
+                outline = "return getComputedStyle(document.activeElement).outlineStyle"
+                assert do(reader, outline) != "none"
                 return
         pytest.fail(f"{where} cannot be reached with the Tab key")
 
@@ -439,14 +370,8 @@ def test_fits_desk_tablet_and_phone(browser, page, scheme):
         for width in (1400, 768, 390):
             reader.look((width, 900, scheme))
             assert reader.visit.complaints() == [], width
-            assert (
-                do(
-                    reader,
-                    "const c = see.one('canvas'); return Math.abs(c.width /"
-                    " devicePixelRatio - c.clientWidth)",
-                )
-                <= 1
-            )
+            too_wide = "Math.abs(c.width / devicePixelRatio - c.clientWidth)"
+            assert do(reader, f"const c = see.one('canvas'); return {too_wide}") <= 1
 
 
 @pytest.mark.parametrize("without", ["canvas", "scripts"])

@@ -1,6 +1,6 @@
 "use strict";
 // A GPT-2 of the study in the reader's browser: weights from a script, forward pass with key-value cache, shifts of hidden states.
-// It computes what PyTorch computes for the labs; tests/book/test_live_engine.py compares the two. No dependency, no request.
+// It computes what PyTorch computes for the labs; tests/press/test_live_engine.py compares the two. No dependency, no request.
 (() => {
     /** A prompt that this model cannot read; the message is a sentence for the reader. */
     class InputError extends Error {}

@@ -1,0 +1,20 @@
+// Asks the model of a task what live_reference.py asks PyTorch (test_live_engine.py).
+function examine({task, prompts, settings, grid, instances, wholeAnswers}) {
+    const model = Memgen.model(task), rules = Memgen.rules(model.meta.family);
+    const steering = s => s ? {delta: model.shift(s).delta, positions: s.positions} : {};
+    const ways = settings.map(steering);
+    const ask = (prompt, way) => {
+        const {text, ids, tokens, logits, states} = model.answer(prompt, way);
+        const scores = model.meta.probe.layers.map((_, i) => model.probeScore(states, i + 1));
+        return {text, tokens: tokens.length - ids.length, logits: [...logits], scores};
+    };
+    const parsed = instances.map(({prompt}) => rules.parse(prompt, model.meta));
+    const classes = ({answers}, i) => answers.map(answer => rules.classify(answer, parsed[i]));
+    const whole = way => ([prompt, answer]) => model.sequenceLogProbability(prompt, answer, way);
+    return {
+        parsed, runs: ways.map(way => prompts.map(prompt => ask(prompt, way))),
+        shifts: grid.map(s => [...model.shift(s).delta]),
+        wayShifts: settings.map(s => s && [...model.shift(s).delta]),
+        classes: instances.map(classes), whole: ways.map(way => wholeAnswers.map(whole(way))),
+    };
+}
