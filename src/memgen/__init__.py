@@ -1,8 +1,8 @@
 """Memorization and generalization in language models: see them, predict them, steer them.
 
 One process uses one thread: two labs run side by side on two cores, and numbers must not depend on
-how many cores happen to be free. Set MEMGEN_THREADS before Python starts to change it (results may
-then differ in the last digits).
+how many happen to be free. MEMGEN_THREADS, set before Python starts, changes it (and perhaps the
+last digits).
 """
 
 import os as _os

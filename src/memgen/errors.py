@@ -4,9 +4,7 @@ from __future__ import annotations
 
 
 class StudyError(Exception):
-    """Base of every error that is the user's to mend. Notebooks show its message alone, without a
-    traceback.
-    """
+    """An error that is the user's to mend. Notebooks show its message alone, no traceback."""
 
     def _render_traceback_(
         self,
@@ -19,9 +17,7 @@ class ParameterError(StudyError):
 
 
 class ArtifactError(StudyError):
-    """An input of a stage is missing, damaged or made by another run; or the disk is full, or the
-    folder is in use.
-    """
+    """An input is missing, damaged or another run's; or the disk is full, or the folder in use."""
 
 
 class GateError(StudyError):

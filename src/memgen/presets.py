@@ -1,10 +1,10 @@
 """Presets, and the validated parameters of a stage that take their defaults from one.
 
-A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where a task needs another
-value, a block named after the task (`inference`) or its family (`arithmetic`). On the tracks with a
-shared base the blocks `shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>`
-follow. Precedence, weakest first: the defaults of the class, `all`, family, task, shared, track, what
-the caller passes. Code never asks which preset runs.
+A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where needed, one named after
+the task (`inference`) or its family (`arithmetic`). On the tracks with a shared base the blocks
+`shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>` follow. Precedence, weakest
+first: the defaults of the class, `all`, family, task, shared, track, what the caller passes. Code
+never asks which preset runs.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def _blocks(preset: str, path: Path, changed: int) -> dict[str, dict[str, Any]]:
 
 
 def load_preset(preset: str, task: str, track: str = "scratch") -> dict[str, Any]:
-    """The preset's values for one task of one track, every name checked against the parameters that
-    exist.
-    """
+    """The preset's values for one task of one track, every name checked against the parameters."""
     path = preset_path(preset)
     blocks = _blocks(preset, path, path.stat().st_mtime_ns)
     merged: dict[str, Any] = {}
@@ -84,8 +82,7 @@ def load_preset(preset: str, task: str, track: str = "scratch") -> dict[str, Any
 
 
 def stage_parameters(stage: str, given: dict[str, Any]) -> StageParameters:
-    """Validated parameters of one stage. `given`: what the caller passes; a value of None means
-    "the preset's".
+    """Validated parameters of one stage. `given`: what the caller passes; None: "the preset's".
 
     Raises `ParameterError`, one sentence a problem, before anything is computed.
     """
@@ -123,9 +120,7 @@ def _sentence(stage: str, problem: ErrorDetails) -> str:
 
 
 def split_overrides(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Sort settings such as `{"n_embd": 64, "site": "ln_2"}` to the stages that take them; unknown
-    names raise.
-    """
+    """Settings such as `{"n_embd": 64, "site": "ln_2"}` by stage; unknown names raise."""
     per_stage: dict[str, dict[str, Any]] = {stage: {} for stage in PARAMETER_CLASSES}
     for name, value in given.items():
         takers = [stage for stage, cls in PARAMETER_CLASSES.items() if name in cls.model_fields]

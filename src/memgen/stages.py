@@ -1,8 +1,8 @@
 """The one table of the labs: who they are, what they read, what they are made of.
 
-Snakefile, notebooks, book, ledger, live page and tests read it. To add a lab, add a row here, a notebook
-`notebooks/NN_name.ipynb`, its science in `labs/name.py`, its figures in `figures/name.py`, and a
-chapter `book/chapters/NN_name.md`.
+Snakefile, notebooks, book, ledger, live page and tests read it. To add a lab, add a row here, a
+notebook `notebooks/NN_name.ipynb`, its science in `labs/name.py`, its figures in `figures/name.py`,
+and a chapter `book/chapters/NN_name.md`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ BASE_SECONDS = 60
 class LabRow:
     """One lab.
 
-    `parameters`: the class that validates its parameters. `reads`: the stages whose outputs it uses.
-    `level`: it runs for every task and seed ("run"), for every task over all seeds ("task"), or once
-    ("study"). `tracks`: those on which it runs. `seconds`: a guess of how long it takes, until labs of
-    its kind have been timed.
+    `parameters`: the class that validates its parameters. `reads`: the stages whose outputs it
+    uses. `level`: it runs for every task and seed ("run"), for every task over all seeds ("task"),
+    or once ("study"). `tracks`: those it runs on. `seconds`: a guess, until labs of its kind have
+    been timed.
     """
 
     name: str

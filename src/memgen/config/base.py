@@ -69,7 +69,5 @@ class SharedData(StageParameters):
 
     @property
     def data_seed(self) -> int:
-        """Seed of keys and prompts: from scratch the run's own; on a shared base all seeds have one
-        data set.
-        """
+        """Of keys and prompts: the run's own from scratch; on a shared base all seeds have one."""
         return self.seed if self.track == "scratch" else self.base_seed

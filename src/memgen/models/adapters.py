@@ -4,9 +4,8 @@ An adapter adds a product of two thin matrices to a frozen linear map: W x + (lo
 x. Only A and B are trained, so all adapters of one base share its neurons. Source: Hu et al.
 (2022), LoRA; the implementation is peft's.
 
-A saved adapter is an ordinary peft folder (`adapter_config.json`, `adapter_model.safetensors`). It
-names the folder of its base and, in `base.json`, the SHA-256 of the base's weights: on another base
-it would add noise, so it is refused there.
+A saved adapter is an ordinary peft folder that names the folder of its base and, in `base.json`,
+the SHA-256 of its weights: on another base it would add noise, so it is refused there.
 """
 
 from __future__ import annotations
@@ -31,11 +30,10 @@ BASE = "base.json"
 def attach(
     model, *, rank: int, alpha: float, dropout: float, targets: list[str], seed: int
 ) -> PeftModel:
-    """`model` with a fresh adapter on `targets` (none named: every linear map of the blocks); the
-    base is frozen.
+    """`model` with a fresh adapter on `targets` (none named: every linear map); the base is frozen.
 
-    The initial A is drawn from `seed`, B is zero: an untrained adapter changes nothing.
-    Errors: `ParameterError` for a target that the model does not have.
+    The initial A is drawn from `seed`, B is zero: an untrained adapter changes nothing. Errors:
+    `ParameterError` for a target that the model does not have.
     """
     wanted = list(targets) or list(architecture_of(model).linear)
     there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
@@ -64,9 +62,7 @@ def trainable_share(model: nn.Module) -> float:
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256 over the weight files of a model folder, sharded or not; one file alone has its own
-    digest.
-    """
+    """SHA-256 over a model folder's weight files, sharded or not; of one file its own digest."""
     files = sorted(Path(folder).glob("*.safetensors"))
     if not files:
         raise ArtifactError(
@@ -81,9 +77,7 @@ def weights_digest(folder: Path) -> str:
 
 
 def save_adapter(folder: Path, model: PeftModel, tokenizer, base: Path, digest: str) -> None:
-    """Write the adapter alone, its tokenizer, and which base it belongs to: a path relative to
-    `folder`, so that runs can be moved, and the `digest` of its weights.
-    """
+    """Write adapter, tokenizer, and its base: the path from `folder`, the weights' `digest`."""
     folder = Path(folder)
     with guard_disk(folder):
         model.save_pretrained(folder, safe_serialization=True)
@@ -96,10 +90,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> Path:
-    """The folder of the base that the adapter in `folder` was trained on, unchanged since.
-
-    Errors: `ArtifactError` if it is gone or its weights are others.
-    """
+    """The base of the adapter in `folder`; `ArtifactError` if it is gone or its weights changed."""
     folder = Path(folder)
     about = read_json(folder / BASE)
     base = (folder / about["folder"]).resolve()

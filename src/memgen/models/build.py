@@ -30,13 +30,11 @@ def build_model(  # noqa: PLR0913 (the measures of a model, each by its name)
     seed: int,
     attention: str = "eager",
 ) -> PreTrainedModel:
-    """A model of this architecture with random weights drawn from `seed`. No dropout: the data do
-    not repeat often enough to need it.
+    """A model with random weights drawn from `seed`. No dropout: the data hardly repeat.
 
-    `gpt2`: learned positions, LayerNorm, GELU (`gelu_pytorch_tanh` is the same function as GPT-2's
-    `gelu_new`, in one fused kernel).
-    `llama`: rotary positions, RMSNorm, SwiGLU with LLaMA's ratio of 8/3 between the inner and the
-    outer width; embeddings tied as in LLaMA-3.2.
+    `gpt2`: learned positions, LayerNorm, GELU (`gelu_pytorch_tanh`: GPT-2's `gelu_new` in one fused
+    kernel). `llama`: rotary positions, RMSNorm, SwiGLU with LLaMA's ratio of 8/3 between the inner
+    and the outer width; embeddings tied as in LLaMA-3.2.
     """
     common = {
         "vocab_size": len(tokenizer),
@@ -82,9 +80,7 @@ def build_model(  # noqa: PLR0913 (the measures of a model, each by its name)
 
 
 def save_model(folder: Path, model, tokenizer) -> None:
-    """Write `config.json`, `model.safetensors` and the tokenizer, as `from_pretrained` expects
-    them.
-    """
+    """Write `config.json`, `model.safetensors` and the tokenizer, as `from_pretrained` expects."""
     with guard_disk(folder):
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)

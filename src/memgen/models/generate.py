@@ -14,9 +14,7 @@ from memgen.models.hooks import position_ids
 
 
 def tokenize_prompts(tokenizer, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Left-padded ids and attention mask, both `[n, length]`, so that the last column is the
-    decision position.
-    """
+    """Left-padded ids and mask `[n, length]`, so that the last column is the decision position."""
     batch = tokenizer(
         prompts, return_tensors="pt", padding=True, padding_side="left", return_token_type_ids=False
     )
@@ -56,9 +54,7 @@ def answer(
 
 @torch.inference_mode()
 def next_token_scores(model, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, np.ndarray]:
-    """What the model's own first-token distribution gives away: `answer_margin` (log-probability of
-    the first token over the second) and `entropy` in nats, each `[n]`.
-    """
+    """First token's `answer_margin` (log-probability over the second), `entropy` in nats; `[n]`."""
     log = first_token_log_probabilities(model, ids, mask)
     top = log.topk(2, dim=-1).values
     return {
@@ -69,9 +65,7 @@ def next_token_scores(model, ids: torch.Tensor, mask: torch.Tensor) -> dict[str,
 
 @torch.inference_mode()
 def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities of the first answer token, `[n, vocabulary]`; `ids` and `mask` as
-    `tokenize_prompts` gives them.
-    """
+    """`[n, vocabulary]`, of the first answer token; `ids`, `mask` as from `tokenize_prompts`."""
     ids, mask = ids.to(model.device), mask.to(model.device)
     logits = model(
         input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False
@@ -81,9 +75,7 @@ def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn: `n_samples` to each prompt, from the whole vocabulary at `temperature`,
-    by a random stream that depends on `seed` alone.
-    """
+    """`n_samples` answers per prompt at `temperature`; the random stream depends on `seed`."""
 
     n_samples: int
     temperature: float
@@ -99,10 +91,7 @@ def sample_answers(
     sampling: Sampling,
     batch_size: int = 512,
 ) -> list[list[str]]:
-    """Sampled answers to each prompt, without the end mark. `batch_size`: answers at a time.
-
-    The caller's stream of random numbers is left as it was.
-    """
+    """Sampled answers to each prompt, without the end mark; the caller's random stream is kept."""
     n, texts = sampling.n_samples, []
     per_batch = max(1, batch_size // n)
     how = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
@@ -124,9 +113,7 @@ def sample_answers(
 def decode(
     model, tokenizer, ids: torch.Tensor, mask: torch.Tensor, max_new_tokens: int
 ) -> torch.Tensor:
-    """Greedy continuation of left-padded rows, `[rows, max_new_tokens]`, on the CPU; after its end
-    token a row is -1.
-    """
+    """Greedy continuation of left-padded rows, `[rows, max_new_tokens]` (CPU), -1 after the end."""
     output = _continued(model, tokenizer, ids, mask, max_new_tokens).cpu()
     output = torch.nn.functional.pad(
         output, (0, max_new_tokens - output.shape[1]), value=tokenizer.eos_token_id

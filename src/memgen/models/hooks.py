@@ -1,5 +1,4 @@
-"""Read and shift hidden states while a model runs. Every hook lives in a `with` block and is gone
-after it.
+"""Read and shift hidden states while a model runs. A hook is gone after its `with` block.
 
 >>> with record(model, "resid_post") as states:           # states[i]: [rows, positions, d_model] of layer i
 ...     model(input_ids)
@@ -21,9 +20,7 @@ from memgen.terms import POSITIONS
 
 
 def vector_of(output):
-    """The hidden state in a module's output: transformers 5 blocks return it bare, older ones first
-    in a tuple.
-    """
+    """A module's hidden state: transformers 5 returns it bare, older versions first in a tuple."""
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -34,9 +31,7 @@ def with_vector(output, vector: torch.Tensor):
 
 @contextmanager
 def hooked(modules: list[nn.Module], hooks: list) -> Iterator[None]:
-    """Register `hooks[i]` (None: none) as a forward hook on `modules[i]`; all are removed on the
-    way out.
-    """
+    """`hooks[i]` (None: none) as a forward hook on `modules[i]`; all are removed on the way out."""
     with ExitStack() as stack:
         for module, hook in zip(modules, hooks, strict=True):
             if hook is not None:
@@ -46,11 +41,10 @@ def hooked(modules: list[nn.Module], hooks: list) -> Iterator[None]:
 
 @contextmanager
 def record(model: nn.Module, site: str, last: bool = False) -> Iterator[list[torch.Tensor]]:
-    """Yield a list that every forward pass fills: item i is layer i's hidden state, `[rows,
-    positions, d_model]`.
+    """A list that every pass fills: item i is layer i's state, `[rows, positions, d_model]`.
 
     `last=True` keeps a copy of the last position only, `[rows, d_model]`, so that nothing else
-    stays in memory. Shifts that were in place before are seen, those placed later are not.
+    stays in memory. Shifts placed before are seen, those placed later are not.
     """
     modules = site_modules(model, site)
     states: list[torch.Tensor] = [None] * len(modules)
@@ -78,9 +72,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def check_left_padded(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> None:
-    """Errors: `ValueError` if the mask does not fit the tokens or a row does not end with real
-    tokens only.
-    """
+    """`ValueError` if the mask does not fit the tokens or a row does not end with real tokens."""
     if attention_mask.shape != input_ids.shape:
         raise ValueError(
             f"attention_mask {list(attention_mask.shape)} does not fit input_ids"
@@ -91,9 +83,7 @@ def check_left_padded(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> 
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Positions in a left-padded batch, `[rows, positions]`: the first real token of every row is
-    at 0.
-    """
+    """Positions in a left-padded batch, `[rows, positions]`: 0 at each row's first real token."""
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
@@ -105,8 +95,7 @@ def capture(
     site: str = "resid_post",
     batch_size: int = 512,
 ) -> torch.Tensor:
-    """Hidden states of all layers at the last token of each row (the decision position of a
-    prompt).
+    """Hidden states of all layers at each row's last token (the decision position of a prompt).
 
     `input_ids`, `attention_mask`: `[n, positions]`, padded on the left. Returns float32 `[n,
     n_layer, d_model]` on the CPU. Only the trunk runs, without `lm_head`, and only the last
@@ -154,19 +143,17 @@ def shift(
 ) -> Iterator[None]:
     """Add `delta` to the hidden states of all layers at `site`, inside the `with` block.
 
-    `delta`: `[n_layer, d_model]` for every row alike, or `[rows, n_layer, d_model]` for one shift
-    per row of the batch. `positions`:
+    `delta`: `[n_layer, d_model]` for every row alike, or `[rows, n_layer, d_model]`. `positions`:
 
     * `"all"`: every position of every forward pass, so the prompt's tokens and the generated ones;
-    * `"decision"`: the last position of every forward pass. When text is generated with a key-value
-      cache (the default of `generate`), the prompt is one pass and each new token is one, so the
-      edits are at the last prompt token and at each generated token, and the states of earlier
-      prompt tokens stay as they are.
+    * `"decision"`: the last position of every forward pass. With a key-value cache (the default of
+      `generate`) the prompt is one pass and each new token is one, so the edits are at the last prompt
+      token and at each generated token; the states of earlier prompt tokens stay as they are.
 
     A layer whose delta is zero gets no hook, so a zero shift (`alpha` 0) is the identity bit for
     bit, and so are all layers below the lowest edit. Errors: `ValueError` for an unknown site,
     architecture or value of `positions`, for a delta that is not finite or of another shape, and,
-    in the forward pass, for a delta with another number of rows than the batch.
+    in the forward pass, for one with another number of rows than the batch.
     """
     if positions not in POSITIONS:
         raise ValueError(
@@ -205,13 +192,12 @@ def shift(
 def moving(
     model: nn.Module, site: str, moves: list[Callable | None], generated: bool = True
 ) -> Iterator[list[torch.Tensor | None]]:
-    """Inside the block, add `moves[layer](h)` to the last position's hidden states h `[rows,
-    d_model]` in every forward pass; None: no hook there.
+    """Add `moves[layer](h)` to the last position's states h `[rows, d_model]`; None: no hook there.
 
-    When text is generated with a key-value cache the edits are, as in `hooks.shift`, at the last
-    prompt token and at each generated token; with `generated=False` at the last prompt token only,
-    that is in passes over more than one token. Yields a list that is filled as the model runs: item
-    i is what layer i's last edit was, `[rows, d_model]`, or None without one.
+    With a key-value cache the edits are, as in `hooks.shift`, at the last prompt token and at each
+    generated token; with `generated=False` at the last prompt token only, that is in passes over
+    more than one token. Yields a list that is filled as the model runs: item i is what layer i's
+    last edit was, `[rows, d_model]`, or None without one.
     """
     made: list[torch.Tensor | None] = [None] * len(moves)
 
@@ -242,8 +228,7 @@ def clamp(
     strength: float,
     generated: bool = True,
 ):
-    """Move the neurons of `mask` towards `mean` inside the block: h <- h + strength * (mean - h);
-    where and what it yields as in `moving`.
+    """h <- h + strength * (mean - h) on the neurons of `mask`; where, and what it yields: `moving`.
 
     `mean`, `mask`: `[n_layer, d_model]`. A layer without such neurons gets no hook; strength 0
     places none at all. Errors: `ValueError` for an unknown site or architecture, and for arrays or
@@ -262,9 +247,7 @@ def clamp(
 
 
 def add(model: nn.Module, site: str, delta: np.ndarray, generated: bool = True):
-    """Add `delta` `[n_layer, d_model]` inside the block, as `hooks.shift` does at decision
-    positions; where and what it yields as in `moving`.
-    """
+    """Add `delta` `[n_layer, d_model]` at decision positions; yields as in `moving`."""
     return moving(
         model,
         site,

@@ -19,11 +19,9 @@ from memgen.store.reader import FinishedStage
 
 
 def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", device: str = "cpu"):
-    """`(model, tokenizer)` from a local folder, in evaluation mode; never from the network, never
-    running code from it.
+    """`(model, tokenizer)` from a local folder, in evaluation mode; no network, no code from it.
 
-    The folder of an adapter gives its base with the adapter on it; the base has to be the one that
-    it was trained on.
+    The folder of an adapter gives its base, which must be that it was trained on, with the adapter.
     """
     folder = Path(folder)
     if is_adapter(folder):
@@ -41,9 +39,7 @@ def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", d
 
 
 def load_trained(stage: FinishedStage):
-    """`(model, tokenizer)` of a finished training stage, on the device and in the format that its
-    parameters name.
-    """
+    """`(model, tokenizer)` of a training stage, on its parameters' device and in their format."""
     p = stage.parameters
     return load_model(stage.path("model"), dtype=p.loaded_dtype, device=p.device)
 
@@ -66,9 +62,7 @@ def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
 
 
 def load_tokenizer(folder: Path):
-    """The tokenizer in a model's folder. Where it has no padding token (GPT-2, LLaMA), its end
-    token pads; the attention mask tells them apart.
-    """
+    """A model folder's tokenizer; without a padding token (GPT-2, LLaMA) its end token pads."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -89,8 +83,7 @@ def load_tokenizer(folder: Path):
 
 
 def find_base(base_model: str) -> Path:
-    """The local folder of `base_model`: a folder as given, or the hub's cache. Checked before
-    anything is computed; no network is used.
+    """The local folder of `base_model`: a folder as given, or the hub's cache; no network is used.
 
     Errors: `ParameterError` if there is none (saying how to get it), `ArchitectureError` if its
     architecture has no known sites.
@@ -142,14 +135,13 @@ def load_base(folder: Path, attention: str, dtype: str, device: str):
 def memory_estimate(
     folder: Path, *, lora: dict | None, dtype: str, rows: int, length: int, checkpointing: bool
 ) -> dict[str, float]:
-    """Rough GiB that training a base needs, by part, before any weight is loaded. `rows`, `length`:
-    of what is in memory at once.
+    """Rough GiB that training a base needs, by part, before any weight is loaded.
 
-    `lora`: what `adapters.attach` takes, or None where all weights are trained. Weights in their
-    format; for each trained parameter 16 bytes (itself, its gradient and AdamW's two moments in
-    float32); activations about 34 d_model bytes a token and block in two-byte formats plus the
-    attention maps (Korthikanti et al. 2023), or with checkpointing one block's of these and the
-    block inputs; logits in float32 with their gradient.
+    `rows`, `length`: of what is in memory at once. `lora`: what `adapters.attach` takes, or None
+    where all weights are trained. Weights in their format; for each trained parameter 16 bytes
+    (itself, its gradient and AdamW's two moments in float32); activations about 34 d_model bytes a
+    token and block in two-byte formats plus the attention maps (Korthikanti et al. 2023), or with
+    checkpointing one block's of these and the block inputs; logits in float32 with their gradient.
     """
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):

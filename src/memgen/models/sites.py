@@ -22,8 +22,7 @@ from memgen.terms import SITES
 
 @dataclass(frozen=True)
 class Architecture:
-    """Module paths of one architecture: the list of blocks in the model, and modules inside a
-    block.
+    """Paths of one architecture: the list of blocks in the model, and modules inside a block.
 
     `linear`: the linear maps of a block by their last name, where LoRA goes; `transposed`: are
     their weights stored `[in, out]`, as GPT-2's are?
@@ -56,9 +55,7 @@ ARCHITECTURES = {
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """The transformers model itself, also where PEFT adapters are wrapped around it (they stay
-    active).
-    """
+    """The transformers model itself, without PEFT's wrapper (its adapters stay active)."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
@@ -74,10 +71,7 @@ def architecture_of(model: nn.Module) -> Architecture:
 
 
 def site_modules(model: nn.Module, site: str) -> list[nn.Module]:
-    """The modules, one per layer from the first to the last, whose output is the site's vector.
-
-    Errors: `ValueError` for an unknown `site` or an architecture that is not in `ARCHITECTURES`.
-    """
+    """The modules, one per layer in order, whose output is the site's vector; or `ValueError`."""
     if site not in SITES:
         raise ValueError(f"site {site!r} is unknown; choose one of {', '.join(SITES)}")
     architecture = architecture_of(model)

@@ -11,8 +11,7 @@ PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
 
 def build_tokenizer(vocabulary: list[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer whose tokens are exactly the pieces of `vocabulary` (longest first) and three
-    special ones.
+    """Its tokens are exactly the pieces of `vocabulary` (longest first) and three special ones.
 
     Text that is no piece becomes `<unk>`; decoding joins pieces without spaces, so encode then
     decode is the identity.

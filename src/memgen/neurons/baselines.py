@@ -19,9 +19,7 @@ def prompt_scores(
     *,
     seed: int,
 ) -> np.ndarray:
-    """Log odds of generalization [m] from which token stands where in the prompt, [n, T] and [m, T],
-    so from the prompt without the model: the baseline `prompt_only`.
-    """
+    """`prompt_only`: log odds of generalization [m] by which token stands where, [n, T], [m, T]."""
     train, test = _one_hot(train_tokens, test_tokens)
     return probe_scores(train, train_labels, train_keys, test, seed=seed, standardise=False)
 
@@ -41,8 +39,7 @@ def baselines(
     - shuffled_labels: the probe on the states [n, d] of one layer, refitted `n_shuffles` times to
       permuted train labels. Its scores are means over the shuffles, its intervals the spread of a
       single one (shuffle and test keys);
-    - prompt_only: log odds [n] of the test prompts from their tokens alone, as `prompt_scores`
-      gives them;
+    - prompt_only: log odds [n] of the test prompts from their tokens alone (`prompt_scores`);
     - one row per entry of `scores` (`answer_margin` and `entropy`, say: the model's own next-token
       statistics). Orientation (is high rule or memory?) and threshold come from train.
 
@@ -82,9 +79,7 @@ def baselines(
 
 
 def _one_hot(train_tokens: np.ndarray, test_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One column per position and token seen there in train [n, columns]; a token new in test is a
-    row of zeros.
-    """
+    """A column per position and token of train, [n, columns]; a token new in test is all zeros."""
     vocabulary = [np.unique(column) for column in train_tokens.T]
     train, test = (
         np.hstack(

@@ -9,18 +9,16 @@ from scipy.spatial.distance import squareform
 
 
 def top_neurons(nmd: np.ndarray, rho: np.ndarray, n: int) -> np.ndarray:
-    """The `n` neurons with the largest |rho| over all layers, best first: `[n, 2]` (layer, index).
-    Those that never differ are no candidates.
-    """
+    """The `n` neurons that differ with the largest |rho|, best first: `[n, 2]` (layer, index)."""
     score = np.where(nmd != 0, np.abs(rho), 0)
     order = np.argsort(-score, axis=None, kind="stable")[: min(n, int((score > 0).sum()))]
     return np.stack(np.unravel_index(order, rho.shape), axis=1)
 
 
 def coactivation(memory: np.ndarray, rule: np.ndarray, neurons: np.ndarray) -> np.ndarray:
-    """Correlation `[n, n]` of neurons over prompts within behaviour: each behaviour's mean is taken
-    away first, so that what tells the behaviours apart does not count as acting together. memory,
-    rule: `[pairs, L, d]`. A neuron that is constant correlates with none (0).
+    """Correlation `[n, n]` of neurons over prompts `[pairs, L, d]`, within behaviour.
+
+    Without the behaviours' means: what tells them apart does not count. A constant neuron gets 0.
     """
     layer, index = neurons.T
     states = np.concatenate(
@@ -38,9 +36,7 @@ def coactivation(memory: np.ndarray, rule: np.ndarray, neurons: np.ndarray) -> n
 
 
 def cluster(correlations: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Average-linkage clusters of neurons by 1 - |correlation|: labels `[n]` from 0, in the order
-    in which the neurons come.
-    """
+    """Average-linkage clusters by 1 - |correlation|: labels `[n]` from 0, in the neurons' order."""
     if len(correlations) < 2:
         return np.zeros(len(correlations), dtype=int)
     distance = 1 - np.abs(correlations)
@@ -52,9 +48,7 @@ def cluster(correlations: np.ndarray, n_clusters: int) -> np.ndarray:
 
 
 def by_cluster(correlations: np.ndarray, labels: np.ndarray) -> dict:
-    """Mean |correlation| of two neurons of one cluster, and of different clusters (None where there
-    are no such pairs).
-    """
+    """Mean |correlation| of two neurons within a cluster and between clusters (None: no pairs)."""
     same = labels[:, None] == labels
     different, size = ~same, np.abs(correlations)
     np.fill_diagonal(same, False)

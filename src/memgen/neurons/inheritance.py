@@ -1,10 +1,8 @@
-"""What an adapter inherits from its base: the same pairs with the adapter on and off, and the
-adapter turned from 0 to beyond 1.
+"""What an adapter inherits from its base: the same pairs with it on and off, and turned up from 0.
 
-Adapter and base share every coordinate, so their NMD can be compared neuron by neuron. One caveat
-belongs to every number here: a base that has never seen a key cannot know a memory answer. What it
-can carry is how the two prompts of a pair differ anyway, and where in the network such a difference
-is written.
+Adapter and base share every coordinate, so their NMD can be compared neuron by neuron. One caveat:
+a base that has never seen a key cannot know a memory answer. What it can carry is how the two
+prompts of a pair differ anyway, and where in the network such a difference is written.
 """
 
 from __future__ import annotations
@@ -30,9 +28,9 @@ N_PROMPTS = 200  # test conflict prompts, at most, that are answered at each sca
 def compare(on: NeuronMaps, off: NeuronMaps, n_pairs: int) -> dict:
     """The maps of `n_pairs` pairs with the adapter on beside those of the same pairs with it off.
 
-    By layer: mean |NMD| of both and of their difference, and the correlation of the two maps over
-    neurons (None where one of them is flat). Over all layers: that correlation, and the share of
-    the top neurons by |rho| in common, beside what chance gives.
+    By layer: mean |NMD| of both and of their difference, the maps' correlation over neurons (None:
+    one is flat). Over all layers: that correlation, the top neurons by |rho| in common, beside
+    chance.
     """
     nmds = {"on": on.nmd, "off": off.nmd, "difference": on.nmd - off.nmd}
     tops = [select_top(np.nan_to_num(maps.rho), TOP_SHARE) for maps in (on, off)]
@@ -51,9 +49,7 @@ def _pearson(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def base_maps(model, tokenizer, prompts: list[pd.Series], site: Site) -> NeuronMaps:
-    """The maps of the base alone, its adapter off; `prompts`: of each pair, the one that the adapted
-    model answers from memory and the one that it answers by the rule.
-    """
+    """The base's own maps; `prompts`: those the adapted model answers from memory, then by rule."""
     with rescale_adapter_scale(model, 0.0):
         return NeuronMaps.between(
             site, *(hidden_states(model, tokenizer, of, site) for of in prompts)
@@ -61,9 +57,7 @@ def base_maps(model, tokenizer, prompts: list[pd.Series], site: Site) -> NeuronM
 
 
 def along_the_scale(model, tokenizer, task: Task, answered: pd.DataFrame) -> pd.DataFrame:
-    """Behaviour on test conflict prompts as the adapter is scaled: one row per scale, with the shares
-    of the three behaviours, their intervals and n.
-    """
+    """A row per adapter scale: shares of the behaviours on test conflict prompts, intervals, n."""
     test = answered[(answered.split == "test") & (answered.rephrasing == 0)]
     rows, curve = instances(spread(test, N_PROMPTS)), []
     prompts = [row.prompt for row in rows]

@@ -19,12 +19,11 @@ FINAL_NORM = {
 
 @torch.inference_mode()
 def lens_logits(model, states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """Logit lens: what each layer's `resid_post` says of some tokens, read with the model's own
-    final norm and output embedding.
+    """Logit lens: what each layer's `resid_post` says of some tokens, `[n, L, k]`.
 
-    states: `[n, L, d_model]`; tokens: ids `[n, k]`. Returns logits `[n, L, k]`; those of the last
-    layer are the model's own. Errors: `ArchitectureError` where the final norm is not known.
-    Source: nostalgebraist (2020), interpreting GPT: the logit lens.
+    Read with the model's own final norm and output embedding. states: `[n, L, d_model]`; tokens:
+    ids `[n, k]`. The last layer's are the model's own logits. Errors: `ArchitectureError` where the
+    final norm is not known. Source: nostalgebraist (2020), interpreting GPT: the logit lens.
     """
     core = bare(model)
     name = type(core).__name__
@@ -66,9 +65,7 @@ def answer_scores(model, tokenizer, rows: pd.DataFrame, tokens: np.ndarray) -> n
 def lens_error(
     model, tokenizer, rows: pd.DataFrame, tokens: np.ndarray, margins: np.ndarray
 ) -> float:
-    """Largest difference between the last layer's lens margin `[n]` and the model's own, over the
-    largest own margin; nan without prompts.
-    """
+    """Largest gap of last-layer lens margins `[n]` to the model's, over its largest (or nan)."""
     if rows.empty:
         return NAN
     pair = answer_scores(model, tokenizer, rows, tokens)
@@ -77,9 +74,7 @@ def lens_error(
 
 
 def first_token_margins(model, tokenizer, rows: pd.DataFrame) -> np.ndarray:
-    """|log P(rule answer's first token) - log P(memory answer's)| in nats, `[n]`; nan where they are
-    the same token.
-    """
+    """|log P(rule's first token) - log P(memory's)| in nats, `[n]`; nan where they are the same."""
     tokens = first_tokens(tokenizer, rows)
     pair = answer_scores(model, tokenizer, rows, tokens)
     return np.where(tokens[:, 0] == tokens[:, 1], np.nan, np.abs(pair[:, 1] - pair[:, 0]))

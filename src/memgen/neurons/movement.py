@@ -25,9 +25,7 @@ PAIR_KINDS = {
 def context(
     model, tokenizer, answered: pd.DataFrame, p: ConfoundsParameters
 ) -> tuple[dict, pd.DataFrame]:
-    """How far pairs of test keys move along the direction of the train flip pairs, at most
-    `n_prompts` prompts per kind of pair.
-    """
+    """How far test pairs move along the train flips' direction; `n_prompts` at most per kind."""
     limit = max(1, p.n_prompts // 2)
     train, test = (
         answered[answered.split == split].reset_index(drop=True) for split in ("train", "test")
@@ -74,8 +72,7 @@ def movement(
     seed: int,
     n_resamples: int,
 ) -> pd.DataFrame:
-    """Projections of pair differences on the unit NMD of each layer, in units of the mean
-    projection of the train flip pairs (that is |NMD|).
+    """Pair differences projected on each layer's unit NMD, in units of |NMD| (train flip pairs).
 
     train: differences `[n, L, d]` of flip pairs of train keys (rule - memory); differences: by kind
     of pair (`flip`, `memory`, `rule`) the same of test keys. `same` pools the two kinds whose

@@ -1,10 +1,9 @@
 """Which neurons differ between memorization and generalization: mean differences and correlations.
 
-Arrays in, arrays out. Throughout, `memory` and `rule` are hidden states [n, L, d] of n pairs at L
-layers of width d: row i of `memory` comes from a prompt answered from memory, row i of `rule` from
-a prompt of the same key answered by the rule. A neuron is one coordinate (layer, index) of the
-hidden state. Everything that is positive drives towards generalization. Sums run in float64, so
-float32 states lose nothing on the way.
+Throughout, `memory` and `rule` are hidden states [n, L, d] of n pairs at L layers of width d: row i
+of `memory` comes from a prompt answered from memory, row i of `rule` from a prompt of the same key
+answered by the rule. A neuron is one coordinate (layer, index). What is positive drives towards
+generalization. Sums run in float64, so float32 states lose nothing on the way.
 """
 
 from __future__ import annotations
@@ -22,22 +21,20 @@ if TYPE_CHECKING:  # whoever reads states needs no tables
 
 
 def nmd(memory: np.ndarray, rule: np.ndarray) -> np.ndarray:
-    """Neuron-wise mean difference [L, d]: the mean of rule - memory over the pairs, in units of the
-    hidden state.
+    """Neuron-wise mean difference [L, d]: the mean of rule - memory, in units of the hidden state.
 
-    Source: Huang, Fu et al. (2025), arXiv 2412.18497. Raises ValueError without pairs or on unequal
-    shapes.
+    Raises ValueError without pairs or on unequal shapes. Source: Huang, Fu et al. (2025), arXiv
+    2412.18497.
     """
     memory, rule = checked_pairs(memory, rule)
     return rule.mean(axis=0, dtype=np.float64) - memory.mean(axis=0, dtype=np.float64)
 
 
 def effect_size(memory: np.ndarray, rule: np.ndarray) -> np.ndarray:
-    """Paired Cohen's d_z [L, d]: mean of the pair differences over their standard deviation (ddof
-    1).
+    """Paired Cohen's d_z [L, d]: mean pair difference over its standard deviation (ddof 1).
 
     A paired t statistic is d_z * sqrt(n). Neurons that never differ get 0, those that always differ
-    by the same amount get an infinity of its sign; one pair has no spread and gives nan.
+    by the same amount an infinity of its sign; one pair has no spread and gives nan.
     """
     memory, rule = checked_pairs(memory, rule)
     if len(memory) < 2:
@@ -55,10 +52,9 @@ def effect_size(memory: np.ndarray, rule: np.ndarray) -> np.ndarray:
 def correlation(states: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """rho [L, d]: point-biserial (that is, Pearson) correlation of each neuron with the behaviour.
 
-    states: [n, L, d]; labels: [n], 1 = generalization, 0 = memorization. A neuron that is constant
-    over all prompts has no correlation; it gets 0, so that it is ranked last and never shifted.
-    Raises ValueError unless both behaviours are there. On balanced pairs rho and NMD have the same
-    sign.
+    states: [n, L, d]; labels: [n], 1 = generalization, 0 = memorization. A constant neuron gets 0,
+    so that it is ranked last and never shifted. Raises ValueError unless both behaviours are there.
+    On balanced pairs rho and NMD have the same sign.
     """
     states, labels = np.asarray(states), np.asarray(labels)
     if states.ndim != 3 or labels.shape != states.shape[:1]:

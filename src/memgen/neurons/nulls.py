@@ -28,11 +28,11 @@ def same_behavior_nulls(
     rephrasing is symmetric, hardly a neuron may be significant, so the share says whether test and
     clustering hold their level, and exposes a drift that rephrasing alone brings along.
     `mean_abs_nmd` is what the prompt change moves a layer by on average over its neurons, to hold
-    against the mean of |NMD|. `max_pairs` draws at most that many pairs of each kind: set it to the
-    number of pairs of the real test, since both columns depend on the number of pairs.
+    against the mean of |NMD|. `max_pairs`: at most that many pairs of each kind; set it to that of
+    the real test, since both columns depend on it.
 
-    Returns a table with a row per kind (each behaviour, then "both" together) and layer: behavior,
-    layer, n_pairs, n_keys, significant_share, mean_abs_nmd; the last two nan where there is no pair.
+    Returns a row per kind (each behaviour, then "both" together) and layer: behavior, layer,
+    n_pairs, n_keys, significant_share, mean_abs_nmd; the last two nan where there is no pair.
     """
     import pandas as pd
 

@@ -18,8 +18,8 @@ def answer_conflicts(
 ) -> pd.DataFrame:
     """Answer every conflict prompt and its rephrasings greedily.
 
-    One row per prompt: the instance's columns, `answer`, `behavior`, `group` (the original it belongs
-    to) and `rephrasing` (0: the original). Prompts that a rephrasing repeats are kept once.
+    One row per prompt: the instance's columns, `answer`, `behavior`, `group` (its original) and
+    `rephrasing` (0: the original). Prompts that a rephrasing repeats are kept once.
     """
     rows, group, number = [], [], []
     for index, original in enumerate(instances(frame[frame.kind == "conflict"])):
@@ -43,19 +43,15 @@ def answer_conflicts(
 
 
 def flips(answered: pd.DataFrame) -> pd.DataFrame:
-    """Pairs among a prompt and its rephrasings with opposite behaviours: columns `memory`, `rule`
-    (row positions), `key`, `split`.
+    """Pairs of one original that flip: `memory`, `rule` (row positions), `key`, `split`.
 
-    Each row of `answered` enters at most one pair, so pairs of one original are not the same
-    difference twice.
+    Each row of `answered` enters at most one pair, so no difference comes twice.
     """
     return _couple(answered, (MEMORIZATION, GENERALIZATION))
 
 
 def same_behavior(answered: pd.DataFrame, behavior: str) -> pd.DataFrame:
-    """Pairs of prompts of one original that both show `behavior`: the null in which the prompt
-    changes and nothing else.
-    """
+    """Pairs of one original that both show `behavior`: the null where only the prompt changes."""
     return _couple(answered, (behavior, behavior))
 
 
@@ -79,8 +75,7 @@ def rephrased(answered: pd.DataFrame) -> pd.DataFrame:
 
 
 def flip_rates(answered: pd.DataFrame) -> pd.DataFrame:
-    """By split and behaviour of the original: how often a rephrasing turns to the opposite
-    behaviour, with n.
+    """By split and behaviour of the original: how often a rephrasing turns to the opposite, with n.
 
     This is the floor of every steering result: what changing the words alone does.
     """

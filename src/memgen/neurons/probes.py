@@ -1,10 +1,10 @@
 """Can the behaviour be predicted before the answer is written? Linear probes on hidden states.
 
 Labels are 1 = generalization, 0 = memorization; the caller drops "other". Keys name what each
-prompt was built from. Everything that is fitted or chosen (weights, C, orientation, threshold) uses
-train keys only, and a key on both sides is refused. Intervals are a bootstrap over test keys with
-the probe held fixed: they say how far a score depends on these test keys, not how far it depends on
-training probe and model again (that is what seeds are for).
+prompt was built from. All that is fitted or chosen (weights, C, orientation, threshold) uses train
+keys only; a key on both sides is refused. Intervals are a bootstrap over test keys with the probe
+held fixed: how far a score depends on these keys, not on training probe and model again (as seeds
+show).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ N_FOLDS = 5
 class Examples:
     """Prompts of one split with their labels: what a probe is fitted on or scored on.
 
-    states: [n, L, d], or [n, d] of one layer; labels (1 = generalization, 0 = memorization) and keys:
+    states: [n, L, d], or [n, d] of one layer; labels (1 = generalization, 0 = memorization), keys:
     [n]; scores: [n] each by name, single numbers per prompt such as the model's own margin.
     """
 
@@ -53,8 +53,7 @@ def probe_by_layer(
     n_resamples: int = 1000,
     probes: Sequence[Probe] | None = None,
 ) -> pd.DataFrame:
-    """A standardised, L2-penalised logistic regression per layer, fitted on train keys, scored on
-    test keys.
+    """A standardised, L2-penalised logistic regression per layer: train keys fit, test keys score.
 
     C is the value of `C_GRID` with the lowest log loss over folds of train keys. `probes`: what
     `fit_probes` made of the same train set, where it was called before. Columns: layer, accuracy,
@@ -84,11 +83,9 @@ def fit_probes(train: Examples, *, seed: int) -> list[Probe]:
 
 
 def probe_arrays(probes: Sequence[Probe], width: int) -> dict[str, np.ndarray]:
-    """`weight` [L, d] and `bias` [L] in float64: log odds of generalization at layer l = states [n,
-    d] @ weight[l] + bias[l].
+    """`weight` [L, d], `bias` [L] (float64): log odds at l = states [n, d] @ weight[l] + bias[l].
 
-    The standardisation is folded in. A probe that saw one class has weights of 0 and an infinite
-    bias.
+    The standardisation is folded in. A probe that saw one class: weights of 0, an infinite bias.
     """
     lines = [probe.line(width) for probe in probes]
     return {
@@ -106,18 +103,14 @@ def probe_scores(
     seed: int,
     standardise: bool = True,
 ) -> np.ndarray:
-    """Log odds of generalization [m] for test [m, d], from the probe that `probe_by_layer` fits to
-    train [n, d].
-    """
+    """Log odds of generalization [m] for test [m, d], from `probe_by_layer`'s fit to train."""
     return fit_probe(Examples(train, train_labels, train_keys), seed, standardise).log_odds(test)
 
 
 def scored(
     test: Examples, scores: np.ndarray, answers: np.ndarray, seed: int, n_resamples: int
 ) -> dict:
-    """Accuracy of `answers` [draws, n] and AUC of `scores` [draws, n] with intervals, and what they
-    rest on.
-    """
+    """Accuracy of `answers`, AUC of `scores`, [draws, n], with intervals and what they rest on."""
     columns = ("accuracy", "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high")
     n_keys = len(np.unique(test.keys))
     row = dict.fromkeys(columns, NAN) | {"n": len(test.labels), "n_keys": n_keys}
@@ -193,8 +186,7 @@ def fit_probe(train: Examples, seed: int, standardise: bool = True) -> Probe:
 def _path(
     x: np.ndarray, labels: np.ndarray, grid: Sequence[float], standardise: bool
 ) -> Iterator[Probe]:
-    """Fits for every C, strongest penalty first; each starts from the one before, which is several
-    times faster.
+    """Fits for every C, strongest penalty first; each starts from the last (several times faster).
 
     The yielded probes share one model: use each before asking for the next.
     """
@@ -209,9 +201,7 @@ def _path(
 def _folds(
     labels: np.ndarray, keys: np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row indices (fit, held out) of up to N_FOLDS folds of whole keys, without folds that leave
-    one class to fit.
-    """
+    """Rows (fit, held out) of up to N_FOLDS folds of whole keys; none leaves one class to fit."""
     n_keys = len(np.unique(keys))
     if n_keys < 2:
         return
@@ -266,9 +256,7 @@ def _features(name: str, array: np.ndarray, n: int, ndim: int) -> np.ndarray:
 
 
 def probe_weights(memory: np.ndarray, rule: np.ndarray, keys: np.ndarray, seed: int) -> np.ndarray:
-    """Weights `[L, d]` of the prediction stage's probe (one per layer, 1 = rule) in the units of the
-    states, fitted to the train pairs `[n, L, d]`.
-    """
+    """Weights `[L, d]` in units of the states, of a probe per layer of train pairs `[n, L, d]`."""
     labels, keys = np.repeat([0, 1], len(memory)), np.tile(keys, 2)
     n_layer, width = memory.shape[1:]
     # the log odds are a straight line: a step along a neuron adds its weight

@@ -12,8 +12,7 @@ TOP_SHARE = 0.05  # of all neurons, where the top neurons of two maps or models 
 
 
 def select_top(score: np.ndarray, share: float) -> np.ndarray:
-    """Mask [L, d] of the ceil(share * L * d) neurons with the largest |score| over all layers
-    together.
+    """Mask [L, d] of the ceil(share * L * d) neurons with the largest |score| over all layers.
 
     share is the `top_n` of a sweep, in (0, 1]. Ties go to the lower layer, then to the lower index.
     Raises ValueError naming `top_n` for any other share, and for scores that are not finite.

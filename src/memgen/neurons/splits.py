@@ -18,14 +18,12 @@ C = 0.1  # inverse strength of the L2 penalty: fixed, so that nothing but the sp
 
 
 def compare_splits(train: Examples, seed: int, n_resamples: int) -> tuple[dict, pd.DataFrame]:
-    """Cross-validated AUC of one probe among train prompts by layer, with folds of whole keys and
-    with folds of random prompts.
+    """Cross-validated AUC of one probe by layer, with folds of whole keys and of random prompts.
 
-    Same penalty, same number of folds; only the split
-    differs. An AUC compares prompts of the same fold only (each fold has a probe of its own, whose
-    scores need no common zero). The best layer is the one with the highest AUC by key. Columns of
-    the table: layer (from 1), by_key, random and leak (their difference), each with _low and _high,
-    n, n_keys.
+    Same train prompts, penalty and number of folds; only the split differs. An AUC compares prompts
+    of the same fold only (each fold's probe has a zero of its own). The best layer has the highest
+    AUC by key. Columns of the table: layer (from 1), by_key, random and leak (their difference),
+    each with _low and _high, n, n_keys.
     """
     states, labels, keys = train.states, train.labels, train.keys
     folds = {
@@ -73,9 +71,7 @@ def compare_splits(train: Examples, seed: int, n_resamples: int) -> tuple[dict, 
 
 
 def fold_numbers(labels: np.ndarray, keys: np.ndarray, seed: int, by_key: bool) -> np.ndarray:
-    """The fold `[n]` each prompt is held out in: whole keys, or prompts at random, the same number
-    of folds; -1 throughout for fewer than two keys.
-    """
+    """Each prompt's fold `[n]`: of whole keys, or as many at random; -1 for fewer than two keys."""
     n_folds, found = min(N_FOLDS, len(np.unique(keys))), np.full(len(keys), -1)
     if n_folds < 2:
         return found
@@ -86,9 +82,7 @@ def fold_numbers(labels: np.ndarray, keys: np.ndarray, seed: int, by_key: bool) 
 
 
 def held_out_scores(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Log odds `[n]` of a standardised logistic regression that never saw the row's fold, for x
-    `[n, d]`; nan where the rest shows one behaviour.
-    """
+    """Log odds `[n]` for x `[n, d]` by fits to the other folds; nan where these show one class."""
     scores = np.full(len(labels), np.nan)
     for fold in np.unique(folds[folds >= 0]):
         held = folds == fold
@@ -101,9 +95,7 @@ def held_out_scores(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.
 
 
 def _auc_in_folds(labels, scores, folds, weights):
-    """How often a generalization scores above a memorization of the same fold, `[B]` for weights
-    `[B, n]`; nan where no fold holds both.
-    """
+    """AUC within folds, `[B]` for weights `[B, n]`; nan where no fold holds both behaviours."""
     concordant, possible = np.zeros((2, len(weights)))
     for fold in np.unique(folds[np.isfinite(scores)]):
         rows = folds == fold

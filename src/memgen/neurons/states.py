@@ -23,9 +23,7 @@ def different_prompts(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
 
 
 def labelled(answered: pd.DataFrame, split: str, limit: int) -> pd.DataFrame:
-    """At most `limit` different conflict prompts of a split that show one of the two behaviours,
-    evenly over the keys.
-    """
+    """At most `limit` different conflict prompts of a split with a behaviour, even over keys."""
     return different_prompts(
         answered[(answered.split == split) & (answered.behavior != OTHER)], limit
     )
@@ -72,9 +70,7 @@ def hidden_states(model, tokenizer, prompts, site: str) -> np.ndarray:
 
 
 def mean_norm(memory: np.ndarray, rule: np.ndarray) -> float:
-    """Mean L2 norm of the train pairs' states `[n, L, d]`, over all layers together: the measure of
-    a shift at that site.
-    """
+    """Mean L2 norm of train pairs' states `[n, L, d]` over all layers: measures a site's shifts."""
     return float(
         np.linalg.norm(np.concatenate([memory, rule]).astype(np.float64), axis=(1, 2)).mean()
     )
@@ -83,11 +79,10 @@ def mean_norm(memory: np.ndarray, rule: np.ndarray) -> float:
 def pair_states(
     model, tokenizer, answered: pd.DataFrame, arrays: dict[str, np.ndarray], site: str
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """`(memory, rule)` states `[n, L, d]` of the train pairs at every site, and the pairs' keys
-    `[n]`.
+    """The train pairs' states `(memory, rule)` `[n, L, d]` at every site, and their keys `[n]`.
 
-    At `site`, the differentiation stage's, they are its own arrays; at the others the same pairs'
-    prompts are read again.
+    At `site`, the differentiation stage's, they are its own arrays; elsewhere prompts are read
+    again.
     """
     train = answered[answered.split == "train"].reset_index(drop=True)
     pairs = spread(flips(train), len(arrays["memory"]))

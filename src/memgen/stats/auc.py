@@ -8,8 +8,7 @@ import numpy as np
 def roc_auc(
     labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
 ) -> float | np.ndarray:
-    """Area under the ROC curve: how often a generalization scores above a memorization, ties
-    counting half.
+    """Area under the ROC curve: how often a generalization scores above a memorization (tie: half).
 
     labels: [n] 0/1; scores: [n]. With `weights` [B, n] (how often a resample drew each row) the
     result is [B]. nan where a class is missing or scores are not finite.
@@ -33,8 +32,7 @@ def roc_auc(
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The threshold t for which `scores > t` agrees most often with the labels [n]; the lowest such
-    t.
+    """The lowest threshold t for which `scores > t` agrees most often with the labels [n].
 
     It lies midway between two scores, or is an infinity where one answer throughout is best.
     """

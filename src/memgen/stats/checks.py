@@ -6,8 +6,6 @@ import numpy as np
 
 
 def refuse_not_finite(name: str, *arrays: np.ndarray) -> None:
-    """Raises ValueError if an array holds nan or inf: every comparison with nan is false, so a nan
-    would pass through the tests as a significant neuron.
-    """
+    """ValueError if an array holds nan or inf: a nan would pass tests as a significant neuron."""
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError(f"{name} must be finite, but hold nan or inf")

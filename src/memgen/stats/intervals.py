@@ -1,8 +1,7 @@
-"""How sure we are of a number: Wilson intervals for rates, a bootstrap over keys for everything else.
+"""How sure we are of a number: Wilson intervals for rates, else a bootstrap over keys.
 
-Prompts that were built from one key resemble each other. Wherever such prompts are averaged, the
-independent units are the keys, so the bootstrap draws keys and takes along all rows of a drawn key
-(a cluster bootstrap).
+Prompts built from one key resemble each other. The independent units are therefore the keys: the
+bootstrap draws keys and takes along all rows of a drawn key (a cluster bootstrap).
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ class Bootstrap(NamedTuple):
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a rate; (0, 1), that is "nothing is known", for n = 0.
 
-    It takes the n answers as independent. Where a few keys share many prompts it is too narrow: put
-    `bootstrap_by_key` beside it. Raises ValueError unless 0 <= successes <= n.
-    Source: Wilson (1927), as in `scipy.stats.binomtest`.
+    It takes the n answers as independent: too narrow where few keys share many prompts, so show
+    `bootstrap_by_key`, too. ValueError unless 0 <= successes <= n. Source: Wilson (1927), as in
+    scipy.
     """
     from scipy.stats import binomtest
 
@@ -45,11 +44,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 
 
 def pooled(rates: list[tuple[float, int]]) -> dict[str, float | int]:
-    """Rates with their counts, `(rate, n)`, as one rate over all of them: `success`, `low`, `high`
-    (Wilson), `n`, and `seeds`, how many rates.
-
-    `success` is 0 where there was nothing to count; the interval says so.
-    """
+    """Rates `(rate, n)` as one: `success` (0 without n), `low`, `high` (Wilson), `n`, `seeds`."""
     n, wins = sum(k for _, k in rates), sum(round(rate * k) for rate, k in rates)
     low, high = wilson(wins, n)
     return {
@@ -73,18 +68,16 @@ def bootstrap_by_key(
     """Percentile interval of a statistic under resampling of keys.
 
     keys: [n]; arrays: each [n, ...], rows aligned with keys. statistic: `statistic(*arrays) ->
-    float`, called once a resample with the drawn rows. With `weighted=True` it is
-    `statistic(*arrays, weights=[B, n]) -> [B]` instead, called with all rows and how often each was
-    drawn: a few large calls for statistics that can be written that way. It may return [B, D] for D
-    repetitions of an experiment on these rows; the estimate is then their mean, and the interval is
-    that of a single one.
+    float`, called once a resample with the drawn rows. With `weighted=True` it is instead
+    `statistic(*arrays, weights=[B, n]) -> [B]`, called a few times with all rows and how often each
+    was drawn. It may return [B, D] for D repetitions of an experiment on these rows; the estimate
+    is then their mean, and the interval is that of a single one.
 
-    Resamples for which the statistic is nan (an AUC of one class only, say) are dropped and
-    counted. With fewer than two keys there is no spread between keys to see, and the interval is
-    nan, not zero wide. Percentile intervals run narrow below some 20 keys, and have no width when
-    every key agrees (AUC of 1). Raises ValueError where the rows of an array and the keys do not
-    match, or there are none. Source: Davison & Hinkley (1997), Bootstrap Methods and their
-    Application, 3.8.
+    Resamples for which the statistic is nan (an AUC of one class, say) are dropped and counted.
+    Fewer than two keys show no spread: the interval is nan, not zero wide. Percentile intervals run
+    narrow below some 20 keys, and have no width when every key agrees (AUC of 1). Raises ValueError
+    where the rows of an array and the keys do not match, or there are none. Source: Davison &
+    Hinkley (1997), Bootstrap Methods and their Application, 3.8.
     """
     keys = np.asarray(keys)
     arrays = tuple(np.asarray(array) for array in arrays)

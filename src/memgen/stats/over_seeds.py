@@ -1,13 +1,11 @@
-"""How sure we are over seeds: a hierarchical bootstrap (seeds, then keys within a seed), and
-Student's interval where a seed gives one number.
+"""How sure we are over seeds: a hierarchical bootstrap, or Student's interval of a number each.
 
-Prompts of one key resemble each other, and so do keys of one model; the units that are drawn are
-therefore seeds and, within a drawn seed, keys. Everything that was measured on a key goes with it,
-so two quantities on the same keys are compared as a pair.
+Prompts of one key resemble each other, and so do keys of one model: drawn are therefore seeds and,
+within a drawn seed, keys. Everything measured on a key goes with it, so two quantities on the same
+keys are compared as a pair.
 
-With the three seeds of the default study both intervals say little about models that were not
-trained: Student's is wide, as it should be, and a bootstrap of three is known to be somewhat
-narrow.
+With the three seeds of the default study both say little about models that were not trained:
+Student's interval is wide, as it should be; a bootstrap of three is known to be somewhat narrow.
 """
 
 from __future__ import annotations
@@ -25,9 +23,7 @@ N_RESAMPLES = 2000
 
 
 class Effect(NamedTuple):
-    """A quantity with its 95 % interval (nan where there is nothing to vary) and what it rests on:
-    prompts, keys (over all seeds), seeds.
-    """
+    """A quantity, its 95 % interval (nan: nothing varies), and how many prompts, keys, seeds."""
 
     value: float
     low: float
@@ -43,11 +39,10 @@ NOTHING = Effect(NAN, NAN, NAN, 0, 0, 0)
 def resampled(
     seeds: np.ndarray, keys: np.ndarray, rng: np.random.Generator, n_resamples: int = N_RESAMPLES
 ) -> np.ndarray:
-    """How often each unit is drawn, `[n_resamples, units]`: seeds with replacement, then each drawn
-    seed's keys with replacement.
+    """How often each unit is drawn, `[n_resamples, units]`: seeds, then each drawn seed's keys.
 
-    seeds, keys: [units], one row per key of a seed. Source: Davison & Hinkley (1997), Bootstrap
-    Methods and their Application, 3.8.
+    seeds, keys: [units], one row per key of a seed; both are drawn with replacement. Source:
+    Davison & Hinkley (1997), Bootstrap Methods and their Application, 3.8.
     """
     names = np.unique(seeds)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
@@ -87,9 +82,7 @@ def over_keys(
 
 
 def over_seeds(values: list[float | None], n: int = 0) -> Effect:
-    """Mean of one number per seed with Student's interval; no interval for a single seed. Undefined
-    numbers (None) are left out.
-    """
+    """Mean of one number per seed (None: left out), Student's interval; none for a single seed."""
     known = np.array([v for v in values if v is not None and not math.isnan(v)], dtype=float)
     if not len(known):
         return NOTHING
@@ -111,12 +104,10 @@ def rate(weights: np.ndarray, wins: np.ndarray, n: np.ndarray) -> np.ndarray:
 def neuron_intervals(
     differences: np.ndarray, keys: np.ndarray, seed: int = 0, n_resamples: int = N_RESAMPLES
 ) -> dict[str, np.ndarray]:
-    """Bootstrap intervals over keys for some neurons: `nmd_low`, `nmd_high`, `effect_low`,
-    `effect_high`, each [k].
+    """Bootstrap intervals over keys: `nmd_low`, `nmd_high`, `effect_low`, `effect_high`, each [k].
 
-    differences: [n, k], rule minus memory of every pair; keys: [n]. The neurons' ranking is not
-    repeated in the resamples, so the intervals of top neurons are those of neurons that were chosen
-    for being large, and lean outwards.
+    differences: [n, k], rule minus memory of every pair; keys: [n]. The ranking is not repeated in
+    the resamples, so intervals of neurons chosen for being large lean outwards.
     """
     unique, of_row = np.unique(keys, return_inverse=True)
     if len(unique) < 2:

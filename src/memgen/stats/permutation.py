@@ -14,9 +14,9 @@ def sign_flip_test(
 
     differences: [n, L, d], rule - memory; keys: [n]. If behaviour made no difference to a neuron,
     the two members of a pair could be swapped, and the sign of its difference flipped. Pairs of one
-    key share operands or names (often a prompt, too), so they are not independent: flipping each on
-    its own would take ten pairs of one key for ten observations and find too much. Pairs of a key
-    therefore flip together, and the keys are what is counted.
+    key share operands or names (often a prompt, too): flipping each on its own would take ten pairs
+    of one key for ten observations and find too much. They flip together; the keys are what is
+    counted.
 
     p = (1 + #{|permuted| >= |observed|}) / (n_permutations + 1), hence never 0. Two limits follow.
     K keys allow only 2^(K-1) different sizes, so p cannot fall much below 2^(1-K). And a lone
@@ -50,8 +50,7 @@ def sign_flip_test(
 
 
 def discoveries(p: np.ndarray, q: float = 0.05) -> np.ndarray:
-    """Neurons [L, d] that differ, with an expected share of false ones of at most q
-    (Benjamini-Hochberg).
+    """Neurons [L, d] that differ, at most a share q of them falsely (expected; Benjamini-Hochberg).
 
     All layers are corrected together. Valid for independent and positively dependent neurons.
     """

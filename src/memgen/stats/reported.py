@@ -27,9 +27,7 @@ def known_rate(value: float | None, n: int, name: str = "share") -> dict[str, An
 def by_key(
     statistic: Statistic, keys: np.ndarray, *arrays: np.ndarray, seed: int
 ) -> dict[str, Any]:
-    """`value`, bootstrap `interval` over keys, `n` and `n_keys` of a weighted statistic (as in
-    `bootstrap_by_key`); None where undefined.
-    """
+    """`value`, `interval` over keys, `n`, `n_keys` of a weighted statistic; None: undefined."""
     if not len(keys):
         return {"value": None, "interval": None, "n": 0, "n_keys": 0}
     found = bootstrap_by_key(statistic, keys, *arrays, seed=seed, weighted=True)

@@ -25,11 +25,11 @@ PHASES = {
 def written(
     steering: Steering, shifts: np.ndarray, prompts: Prompts, phase: str = "throughout"
 ) -> np.ndarray:
-    """The tokens of the answers under each (signed) shift `[cells, L, d]`, `[cells, P, A]`, laid
-    out as `Prompts.candidates`.
+    """The answers' tokens under each (signed) shift `[cells, L, d]`: `[cells, P, A]`.
 
-    `phase` (see `PHASES`): where only a part of the answer is steered, the text so far is read
-    again from the start, steered or not, so that nothing but the text is carried over.
+    They are laid out as `Prompts.candidates`. `phase` (see `PHASES`): where only a part of the
+    answer is steered, the text so far is read again from the start, so that nothing but it is
+    carried over.
     """
     first, later = PHASES[phase]
     n, length, found = len(prompts), steering.task.max_answer_tokens, []
@@ -59,9 +59,7 @@ def written(
 
 
 def behaviors_of(tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Behaviour codes `[..., P]` of answers `[..., P, A]`: the candidate `[P, 2, A]` that they
-    equal, end token included.
-    """
+    """Codes `[..., P]`: the candidate `[P, 2, A]` that answers `[..., P, A]` equal (and end)."""
     length = max(tokens.shape[-1], candidates.shape[-1])
     tokens, candidates = (
         np.pad(
@@ -74,12 +72,11 @@ def behaviors_of(tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 
 
 def beginnings(tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """How answers `[..., P, A]` relate to the two candidates `[P, 2, A]`, int `[..., P]`: 2 they
-    begin as one and go on with a token of the other (mixed), 1 they begin as one of them and do
-    not, 0 they begin as neither.
+    """How answers `[..., P, A]` relate to the two candidates `[P, 2, A]`, int `[..., P]`.
 
-    A token is of the other answer if it stands there at the same place and not in the first answer.
-    Places count from the end, so that a mark in front of one answer shifts nothing.
+    2: they begin as one and go on with a token of the other (mixed); 1: as one, without; 0: as
+    neither. A token is of the other answer if it stands there at the same place and not in the
+    first one. Places count from the end, so a mark in front of one answer shifts nothing.
     """
     length = tokens.shape[-1]
     sizes = (candidates >= 0).sum(-1)  # [P, 2], with the end token

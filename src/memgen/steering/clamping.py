@@ -14,9 +14,7 @@ from memgen.tasks.answers import behaviors
 
 
 def moved(steering: Steering, rows: pd.DataFrame, context) -> tuple[np.ndarray, float]:
-    """Behaviour codes `[prompts]` under `clamp` or `add`, and the mean L2 norm over all layers that
-    it moved these prompts' last token by.
-    """
+    """Codes `[prompts]` under `clamp` or `add`; mean L2 norm that their last token moved by."""
     prompts = list(rows.prompt)
     ids, mask = tokenize_prompts(steering.tokenizer, prompts)
     longest = steering.task.max_answer_tokens
@@ -30,9 +28,7 @@ def moved(steering: Steering, rows: pd.DataFrame, context) -> tuple[np.ndarray, 
 
 
 def distance(steering: Steering, rows: pd.DataFrame, mean: np.ndarray, mask: np.ndarray) -> float:
-    """Mean L2 norm of (mean - h) on the neurons of `mask`, at the unsteered decision position of
-    these prompts: what a full clamp would move by.
-    """
+    """What a full clamp moves by: mean L2 norm of (mean - h) on `mask`, unsteered."""
     states = capture(
         steering.model, *tokenize_prompts(steering.tokenizer, list(rows.prompt)), site=steering.site
     ).numpy()

@@ -25,9 +25,7 @@ NULL = dict.fromkeys((*RATES, "norm", "neurons", "cosine")) | {"n": 0}
 
 @dataclass(frozen=True)
 class Variant:
-    """What a variant answered, codes `[draws, prompts]`, and its facts: norm, neurons and cosine with
-    the chosen shift; the strength of a clamp.
-    """
+    """Codes `[draws, prompts]`; facts: norm, neurons, cosine with the chosen shift, or strength."""
 
     group: str
     name: str
@@ -36,9 +34,7 @@ class Variant:
 
 
 def facts_of(shifts: list[np.ndarray], reference: np.ndarray, comparable: bool = True) -> dict:
-    """Means over the draws of a variant; no facts without draws. `comparable`: the shifts live in the
-    reference's coordinates, so they have an angle with it.
-    """
+    """Means over the draws, if any; a cosine if `comparable` (in the reference's coordinates)."""
     if not shifts:
         return {}
     norms, own = [np.linalg.norm(one) for one in shifts], float(np.linalg.norm(reference))
@@ -102,9 +98,7 @@ class Comparison:
                 yield group, name, found
 
     def result(self, best: int | None) -> dict:
-        """This direction's part of the stage's result. `best`: the layer that was best alone on
-        validation keys.
-        """
+        """This direction's part of the result. `best`: the layer best alone on validation keys."""
         trial, reference = self.trial, self.trial.shift
         groups = {group: dict(named) for group, named in self.groups.items()}
         matters: dict[str, list[str]] = {group: [] for group in GROUPS}
@@ -149,9 +143,7 @@ class Comparison:
         return pd.DataFrame(rows).astype({c: float for c in rows[0] if c not in words})
 
     def outcomes(self) -> pd.DataFrame:
-        """One row per answer: the prompt's place among the direction's prompts, its key, the draw, and
-        success. Variants can be paired by prompt.
-        """
+        """A row per answer: the prompt's place (variants pair by it), key, draw, success."""
         keys = self.trial.rows.key.to_numpy()
         parts = [
             pd.DataFrame(

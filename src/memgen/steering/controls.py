@@ -16,9 +16,7 @@ from memgen.steering.trial import Trial
 
 @dataclass(frozen=True)
 class UnderTest:
-    """The shift under test `[L, d]`, whose N neurons are where it is not 0, with what it was made from:
-    NMD and rho `[L, d]`, and the pairs `[n, L, d]`. Each control below draws one shift `[L, d]`.
-    """
+    """The shift `[L, d]` (0 but at N neurons), what made it (pairs `[n, L, d]`), its controls."""
 
     reference: np.ndarray
     nmd: np.ndarray
@@ -86,16 +84,11 @@ class UnderTest:
         return shift
 
     def other_neurons(self, rng: np.random.Generator) -> np.ndarray:
-        """N random neurons outside the reference, with their own sign(rho) * |NMD|, rescaled. They
-        point the same way as the reference does, so this tests the choice of the neurons, not the
-        direction of the shift.
-        """
+        """N random neurons outside the reference, own sign(rho) * |NMD|: tests the choice."""
         return _rescaled(shift_vector(self.nmd, self.rho, self._drawn(rng)), self.norm)
 
     def low_rho(self, rng: np.random.Generator) -> np.ndarray:
-        """The N neurons outside the reference with the smallest |rho|, given the reference's magnitudes
-        (the largest to the largest |NMD|) with sign(rho). Nothing is random here.
-        """
+        """N neurons outside the reference of smallest |rho|; its magnitudes by |NMD|, sign(rho)."""
         chosen = largest(np.where(self.available, -np.abs(self.rho), -np.inf), self.n_neurons)
         rank = np.argsort(np.argsort(np.abs(self.nmd[chosen]), kind="stable"), kind="stable")
         shift = np.zeros_like(self.reference)
@@ -114,11 +107,10 @@ class UnderTest:
         return np.abs(self.reference) * rng.choice([-1.0, 1.0], size=self.reference.shape)
 
     def shuffled_labels(self, rng: np.random.Generator) -> np.ndarray:
-        """The labels of half of the pairs swapped, then NMD, rho and the top N computed anew, rescaled.
+        """The labels of half of the pairs swapped, then NMD, rho and top N anew, rescaled.
 
-        Exactly half (of an odd number one pair sits out), because independent coin flips leave about
-        1/sqrt(n) of the true difference, of either sign, and rescaling would blow that up to the very
-        shift under test.
+        Exactly half (of an odd number one pair sits out): coin flips leave about 1/sqrt(n) of the
+        true difference, which rescaling would blow up to the very shift under test.
         """
         swapped, kept = np.split(rng.permutation(len(self.memory))[: 2 * self.half], 2)
         memory = np.concatenate([self.rule[swapped], self.memory[kept]])
@@ -145,13 +137,12 @@ def control_shifts(
     rng: np.random.Generator,
     n_draws: int = 1,
 ) -> dict[str, list[np.ndarray]]:
-    """By control (see `UnderTest`) its draws, each `[L, d]`. `pairs`: the memory and the rule states
-    `[n, L, d]` that the maps were computed from.
+    """By control (see `UnderTest`) its draws, each `[L, d]`.
 
-    Where fewer than N neurons are left outside the reference, as for top_n above 0.5, random_neurons,
-    other_neurons and low_rho do not exist: their lists are empty. So is that of shuffled_labels for a
-    single pair. Each control has a random stream of its own, so more draws of one do not change
-    another.
+    `pairs`: the memory and rule states `[n, L, d]` that the maps were computed from. The list of
+    shuffled_labels is empty for a single pair; those of random_neurons, other_neurons and low_rho
+    where fewer than N neurons are left outside the reference (top_n above 0.5, say). Each control
+    has a random stream of its own, so more draws of one do not change another.
     """
     tested = UnderTest.of(reference, maps, pairs)
     streams = zip(CONTROLS, rng.spawn(len(CONTROLS)), strict=True)
@@ -173,9 +164,7 @@ def _rescaled(shift: np.ndarray, norm: float) -> np.ndarray:
 def controls(
     trial: Trial, pairs: tuple[np.ndarray, np.ndarray], n_draws: int, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every control of the trial's shift: one row per control, and one row per answer. `pairs`: hidden
-    states of the memory and rule halves of the train pairs.
-    """
+    """The trial's controls: a row per control, and one per answer; `pairs`: as in `control_shifts`."""
     drawn = control_shifts(trial.shift, trial.steering.maps, pairs, rng, n_draws)
     names = np.array([name for name, stack in drawn.items() for _ in stack])
     codes = trial.run([one for stack in drawn.values() for one in stack])

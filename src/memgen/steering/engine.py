@@ -1,5 +1,4 @@
-"""The steering sweep: every cell (one shift of the hidden states) on every prompt, in few forward
-passes.
+"""The steering sweep: every cell (one shift of the hidden states) on every prompt, in few passes.
 
 Plain hooks + `generate` run one cell after another. Here a *row* is a cell and a prompt, rows of
 many cells share a batch with one shift per row, and work that cannot change the outcome is left
@@ -8,12 +7,10 @@ out:
 * what lies before the first edit is computed once per prompt and shared by all cells: with
   `positions="all"` the prompt's pass through the blocks below the edit, with `"decision"` the
   prompt's tokens before the last one;
-* a row leaves the batch as soon as its answer is complete or fits none of the two answers that are
-  looked for;
+* a row leaves the batch as soon as its answer is complete or fits neither of its two candidates;
 * in a `race`, cells that cannot become the best leave on a subset of the prompts.
 
-The answers are those of plain hooks + `generate` (`do_sample=False`). Everything is greedy and
-deterministic.
+The answers are those of plain hooks + `generate` (`do_sample=False`): greedy, deterministic.
 """
 
 from __future__ import annotations
@@ -158,8 +155,7 @@ def _beginning(sweep: Sweep, shared: _Shared, prompt: torch.Tensor, skip: int):
 def _answer_rows(
     sweep: Sweep, shared: _Shared, skip: int, cell: torch.Tensor, prompt: torch.Tensor
 ) -> torch.Tensor:
-    """Which candidates the greedy answers equal, `[rows, 2]`; row r is prompt `prompt[r]` under
-    `deltas[cell[r]]`.
+    """Which candidates the greedy answers equal, `[rows, 2]`; row r: `prompt[r]` under `cell[r]`.
 
     The first `skip` blocks of the prompt's pass come from `shared`; with `"decision"` it is instead
     every block's pass over all prompt tokens but the last.
@@ -240,15 +236,13 @@ def matched_candidates(sweep: Sweep) -> torch.Tensor:
 def run_cells(
     model: nn.Module, prompts: Prompts, deltas: torch.Tensor, decoding: Decoding = Decoding()
 ) -> torch.Tensor:
-    """Behaviour of every cell on every prompt: int8 `[C, P]`, 0 memorization, 1 generalization, 2
-    other.
+    """Behaviour of every cell on every prompt, int8 `[C, P]`: 0 memory, 1 rule, 2 other.
 
-    `deltas`: `[C, n_layer, d_model]`, one shift per cell; site and positions as in `hooks.shift`. An
-    answer is greedy and ends with the end token or after `max_new_tokens`. It counts as a behaviour if
-    it equals that candidate, end token included (memorization, should both candidates be the same).
-    `early_end=False` gives the same codes for more work. Errors: `ValueError` for an unknown site,
-    `positions` or architecture, for deltas that are not finite or of another shape, and for sizes
-    below 1.
+    `deltas`: `[C, n_layer, d_model]`, one shift per cell; site and positions as in `hooks.shift`.
+    An answer is greedy and ends with the end token or after `max_new_tokens`. It counts as a
+    behaviour if it equals that candidate, end token included (0, should both candidates be the
+    same). `early_end=False` gives the same codes for more work. Errors: `ValueError` for an unknown
+    site, `positions` or architecture, deltas not finite or of another shape, and sizes below 1.
     """
     memory, rule = matched_candidates(Sweep.of(model, prompts, deltas, decoding)).cpu().unbind(-1)
     codes = torch.full(memory.shape, OTHER_CODE, dtype=torch.int8)

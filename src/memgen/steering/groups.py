@@ -22,9 +22,7 @@ KINDS = ("chosen", "together", "cluster", "random", "single")
 
 
 def group_shift(neurons: np.ndarray, nmd: np.ndarray, rho: np.ndarray, norm: float) -> np.ndarray:
-    """sign(rho) * |NMD| on these neurons `[n, 2]`, 0 elsewhere, rescaled to `norm`: `[L, d]`,
-    towards the rule.
-    """
+    """sign(rho) * |NMD| on these neurons `[n, 2]` at `norm`: `[L, d]`, towards the rule."""
     mask = np.zeros(rho.shape, dtype=bool)
     mask[tuple(np.asarray(neurons).reshape(-1, 2).T)] = True
     found = shift_vector(nmd, rho, mask)
@@ -35,8 +33,7 @@ def group_shift(neurons: np.ndarray, nmd: np.ndarray, rho: np.ndarray, norm: flo
 def groups_to_steer(
     neurons: np.ndarray, labels: np.ndarray, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """One row per group: `kind`, `name`, `members` (positions in `neurons`; None: the shift that lab
-    06 chose).
+    """A row per group: `kind`, `name`, `members` (positions in `neurons`; None: lab 06's shift).
 
     All together, every cluster, beside it `N_RANDOM` random groups of its size (of the same name,
     so that they stand together), and the first neurons alone.
@@ -63,11 +60,10 @@ def groups_to_steer(
 def steer_groups(
     steering: Steering, case: Case, neurons: np.ndarray, groups: pd.DataFrame, seed: int
 ) -> tuple[dict, pd.DataFrame]:
-    """Success of every group at the norm of the chosen shift: the direction's result and a table,
-    random draws of one name pooled.
+    """Success of every group at the chosen shift's norm: the direction's result and a table.
 
-    `difference`: mean over the clusters of a cluster minus the random groups of its size; its
-    interval is over keys, for these very groups.
+    Random draws of one name are pooled. `difference`: mean over the clusters of a cluster minus the
+    random groups of its size; its interval is over keys, for these very groups.
     """
     chosen = steering.shift(case.cell)
     shifts = [
@@ -135,9 +131,9 @@ def steer_groups(
 def synergy(effects: np.ndarray, pairs: list[tuple[int, int]], keys: np.ndarray, seed: int) -> dict:
     """What two neurons do together beyond the sum of what each does alone.
 
-    effects: `[1 + n + pairs, P]`, the change of the margin towards the target of all n neurons
-    together, of each alone, of each pair. `matrix` is effect(i and j) - effect(i) - effect(j),
-    means over the prompts; `mean` over the pairs; `together` the same for all n at once.
+    effects: `[1 + n + pairs, P]`, the margin's change towards the target of all n neurons together,
+    of each alone, of each pair. `matrix` is effect(i and j) - effect(i) - effect(j), means over the
+    prompts; `mean` over the pairs; `together` the same for all n at once.
     """
     n = len(effects) - 1 - len(pairs)
     everything, alone, both = effects[0], effects[1 : n + 1], effects[n + 1 :]
@@ -168,9 +164,7 @@ def synergy(effects: np.ndarray, pairs: list[tuple[int, int]], keys: np.ndarray,
 
 
 def pairwise(steering: Steering, case: Case, neurons: np.ndarray, seed: int) -> dict:
-    """Synergy of these neurons for the margin; each is shifted by the chosen norm / sqrt(n), so
-    that all together have the chosen norm.
-    """
+    """Synergy of these neurons for the margin, each shifted by the chosen norm / sqrt(n)."""
     n, norm = len(neurons), np.linalg.norm(steering.shift(case.cell))
     single = (
         np.stack(

@@ -1,7 +1,7 @@
 """The margin: log p(first token of the rule's answer) - log p(that of the memory's answer).
 
-It is read at the decision position; positive leans to the rule. Prompts whose two answers begin with
-the same token have none and are left out wherever it is used.
+Read at the decision position; positive leans to the rule. Prompts whose two answers begin with the
+same token have none and are left out wherever it is used.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ ROWS = 512  # rows (cell x prompt) in one forward pass
 
 @torch.inference_mode()
 def margins(steering: Steering, shifts: np.ndarray, prompts: Prompts | None) -> np.ndarray:
-    """The margin of every prompt under each (signed) shift `[cells, L, d]`: float64 `[cells, P]`,
-    positive towards the rule.
-    """
+    """Every prompt's margin under each (signed) shift `[cells, L, d]`: float64 `[cells, P]`."""
     if prompts is None:
         return np.empty((len(shifts), 0))
     n, deltas = len(prompts), steering.tensor(shifts)

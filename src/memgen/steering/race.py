@@ -16,9 +16,9 @@ from memgen.terms import MEMORY_CODE, RULE_CODE
 
 @dataclass(frozen=True)
 class Rules:
-    """`order`: which of equally good cells is preferred, a permutation of the cells (by default 0, 1,
-    ...). `risk`: bounds the chance, over orders of the prompts, of losing the cell that the full grid
-    would choose; 0: the result is certain. `seed`: of the order of the prompts.
+    """`order`: preference among equally good cells (default 0, 1, ...). `seed`: of prompt orders.
+
+    `risk`: bounds the chance, over such orders, of losing the full grid's cell; 0: certain.
     """
 
     order: Sequence[int] | None = None
@@ -28,9 +28,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class RaceResult:
-    """The winning cell, and per cell its successes and the number of prompts it was run on (the
-    winner: all).
-    """
+    """The winner, and per cell its successes and the prompts it was run on (the winner: all)."""
 
     best: int
     successes: list[int]
@@ -88,18 +86,17 @@ def race_rows(
     rules: Rules = Rules(),
     rows_per_batch: int = 512,
 ) -> RaceResult:
-    """Find the cell with most successes. `succeeds(cells, prompts)` runs rows, bool `[cells, prompts]`.
+    """Find the cell with most successes. `succeeds(cells, prompts)`: rows, bool `[cells, prompts]`.
 
     All cells run side by side, block by block, in an order of the prompts drawn from the seed.
     Whichever is ahead of the champion is at once run on all prompts, and becomes the champion if it
     ends with more successes. A cell is out
 
-    * when it could not catch up with the champion even by succeeding on all its prompts left
-      (exact);
-    * up to half of the prompts, also when it is too unlikely to have as many successes on all
-      prompts as the champion has: by an exact binomial test on the discordant prompts (one of the
-      two succeeds), or by the hypergeometric probability of so few successes among the prompts
-      seen. The level of one test is `risk` / (2 x cells x looks). `risk=0` switches the tests off.
+    * when it could not catch up with the champion even by succeeding on all its prompts left (exact);
+    * up to half of the prompts, also when it is too unlikely to have as many successes on all prompts
+      as the champion: by an exact binomial test on the discordant prompts (one of the two succeeds), or
+      by the hypergeometric probability of so few successes among the prompts seen. The level of one
+      test is `risk` / (2 x cells x looks). `risk=0` switches the tests off.
 
     The second half of the prompts starts with those where the champion failed: other cells mostly
     fail there too, which uses up the failures they can afford.
@@ -147,9 +144,7 @@ def race(
     decoding: Decoding = Decoding(),
     rules: Rules = Rules(),
 ) -> RaceResult:
-    """The cell under which most prompts are answered with behaviour `target_code` (0 or 1), as
-    `run_cells` would find; errors as there. Rows end as soon as they cannot become that behaviour.
-    """
+    """The cell with most answers `target_code` (0, 1), as `run_cells` finds; errors as there."""
     if target_code not in (MEMORY_CODE, RULE_CODE):
         raise ValueError(f"target_code must be {MEMORY_CODE} or {RULE_CODE}, not {target_code}")
     looked_for = (target_code == MEMORY_CODE, target_code == RULE_CODE)

@@ -21,9 +21,7 @@ def side_effects(
     keyed: pd.DataFrame,
     conflict: pd.DataFrame,
 ) -> dict:
-    """What the (signed) shift costs: accuracy on free and keyed prompts, and mean KL(unsteered ||
-    steered) in nats of the first answer token.
-    """
+    """A shift's cost: free and keyed accuracy; first-token KL(unsteered || steered), nats."""
     found = {}
     ids, mask = tokenize_prompts(steering.tokenizer, list(conflict.prompt))
     steered = shift(steering.model, steering.site, steering.tensor(delta), steering.positions)

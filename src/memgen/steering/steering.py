@@ -1,9 +1,9 @@
 """Steering one model: shifts in, behaviours out, on the prompts that a direction starts from.
 
-h <- h + alpha * sign(rho) * |NMD| on the `top_n` neurons by |rho|, all layers at once, drives towards
-generalization (`m2g`); the opposite sign drives towards memorization (`g2m`). What a prompt would have
-answered unsteered is known from lab 03, so `m2g` runs on prompts answered from memory only, `g2m` on
-those answered by the rule.
+h <- h + alpha * sign(rho) * |NMD| on the `top_n` neurons by |rho|, all layers at once, drives
+towards generalization (`m2g`), the opposite sign towards memorization (`g2m`). Unsteered answers
+are known from lab 03: `m2g` runs on prompts answered from memory only, `g2m` on those answered by
+the rule.
 """
 
 from __future__ import annotations

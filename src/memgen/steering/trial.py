@@ -37,9 +37,7 @@ class Trial:
         steering: Steering | None = None,
         positions: Positions | None = None,
     ) -> np.ndarray:
-        """Codes `[shifts, prompts]`; shifts drive towards generalization and are turned here.
-        `steering`, `positions`: others than the trial's own.
-        """
+        """Codes `[shifts, prompts]`; shifts towards the rule, turned here. None: the trial's."""
         if not shifts or self.rows.empty:
             return np.empty((len(shifts), 0), dtype=np.int8)
         signed = self.signed(np.stack(shifts))

@@ -12,17 +12,13 @@ Shifts = dict[str, list[np.ndarray]]
 
 
 def rescaled(shift: np.ndarray, norm: float) -> list[np.ndarray]:
-    """The shift `[L, d]` with this L2 norm over all layers together, as the only draw; no draw
-    where the shift or the norm is 0.
-    """
+    """The shift `[L, d]` at this L2 norm over all layers, as the only draw; none if either is 0."""
     own = np.linalg.norm(shift)
     return [shift * (norm / own)] if own > 0 and norm > 0 else []
 
 
 def by_layer(reference: np.ndarray) -> Shifts:
-    """`layer_k_only` and `all_but_layer_k` (layers from 1), at the norm of the whole. A layer
-    without chosen neurons has no shift of its own.
-    """
+    """`layer_k_only`, `all_but_layer_k` (from 1) at the whole's norm; no shift for empty layers."""
     norm, layer = np.linalg.norm(reference), np.arange(1, len(reference) + 1)[:, None]
     only = {
         f"layer_{k}_only": rescaled(np.where(layer == k, reference, 0), norm)
@@ -42,13 +38,12 @@ def by_count(
     n_draws: int,
     rng: np.random.Generator,
 ) -> Shifts:
-    """`n_<N>`: the N neurons with the largest |rho|; `random_<N>`: N random ones, `n_draws` times;
-    `all`: every coordinate.
+    """`n_<N>`: the N neurons with the largest |rho|; `random_<N>`: N random ones; `all`: all.
 
-    All with their own sign(rho) * |NMD|, rescaled to `norm`. Random neurons are drawn from all that
-    differ at all (NMD and rho not 0), the chosen ones among them; a draw of N is the start of the
-    draw of a larger N, as the ranking is. A count of all coordinates or more has no variant: `all`
-    is it.
+    All with their own sign(rho) * |NMD|, rescaled to `norm`. Random neurons (`n_draws` times) are
+    drawn from all that differ at all (NMD and rho not 0), the chosen ones among them; a draw of N
+    is the start of the draw of a larger N, as the ranking is. A count of all coordinates or more is
+    `all`.
     """
     alive = np.flatnonzero((nmd != 0) & (rho != 0))
     orders = [rng.permutation(alive) for _ in range(n_draws)]
@@ -82,9 +77,7 @@ def p_ranking(p: np.ndarray, rho: np.ndarray) -> np.ndarray:
 def rankings(
     nmd: np.ndarray, tests: dict[str, np.ndarray], rho: np.ndarray
 ) -> dict[str, np.ndarray | None]:
-    """The other scores `[L, d]` that neurons can be ranked by, the largest |score| first; None
-    where the site has no `effect_size` or `p` in `tests`.
-    """
+    """Other scores `[L, d]` to rank by, largest |score| first; None where `tests` lacks them."""
     p = tests.get("p")
     return {
         "abs_nmd": nmd,
@@ -100,9 +93,7 @@ def by_ranking(
     norm: float,
     scores: dict[str, np.ndarray | None],
 ) -> Shifts:
-    """The `top_n` share of the neurons by each score, all with sign(rho) * |NMD|, rescaled to
-    `norm`.
-    """
+    """The `top_n` share of the neurons by each score: sign(rho) * |NMD|, rescaled to `norm`."""
     return {
         name: (
             []
@@ -114,9 +105,7 @@ def by_ranking(
 
 
 def by_magnitude(reference: np.ndarray, nmd: np.ndarray, weights: np.ndarray) -> Shifts:
-    """On the reference's neurons: the same amount for each, sign only (`constant`), or the probe's
-    weight; and the mean difference of all neurons.
-    """
+    """On the reference's neurons: `constant`, sign only, or probe weights; and all neurons' NMD."""
     norm, chosen = np.linalg.norm(reference), reference != 0
     values = {
         "constant": np.sign(reference),

@@ -2,10 +2,10 @@
 
     data/runs/<preset>/<task>/seed<k>/<NN_stage>/{manifest.json, result.json, tables and arrays}
 
-A stage is computed in `<NN_stage>.partial` and renamed when it is complete; what crashes leaves no
-finished folder. `manifest.json` holds the validated parameters, a fingerprint of the code, the
-SHA-256 of every input and output, versions, wall time and peak memory. A finished stage with the
-same parameters, inputs and code is not computed again.
+A stage is computed in `<NN_stage>.partial` and renamed when complete: a crash leaves no finished
+folder. `manifest.json` holds the validated parameters, a fingerprint of the code, the SHA-256 of
+every input and output, versions, wall time and peak memory. A finished stage with the same
+parameters, inputs and code is not computed again.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ MANIFEST, RESULT = "manifest.json", "result.json"
 class Result:
     """What a lab computed: `numbers` for `result.json`, and what lies beside it.
 
-    `tables` and `arrays` (dictionaries of numpy arrays) by name; `files`: by file name, a function that
-    writes it to the path it is given. `seconds`: timings, which may differ from run to run.
+    `tables` and `arrays` (of numpy arrays) by name; `files`: by file name, a function that writes
+    it to a path. `seconds`: timings, which may differ from run to run.
     """
 
     numbers: dict[str, Any]
@@ -63,9 +63,8 @@ class Result:
 class Stage:
     """One stage's folder: its inputs checked, its lock, its outputs.
 
-    `inputs`: finished stage folders this one reads. `modules`: modules of this package whose code
-    the numbers depend on. `compute`: a function, such as one in a notebook's cell, of which the same
-    is true.
+    `inputs`: finished stage folders this one reads. `modules` of this package, and `compute` (a
+    function, such as one in a notebook's cell): the code that the numbers depend on.
     """
 
     def __init__(
@@ -124,9 +123,8 @@ class Stage:
     def begin(self, keep_partial: bool = False, wait: bool = False) -> Path:
         """Check the inputs, take the lock, and return the folder to write to.
 
-        `keep_partial`: keep what an interrupted run left there (training resumes from it), if it
-        has the same parameters.
-        `wait`: wait for another run in this folder instead of refusing.
+        `keep_partial`: keep what an interrupted run with the same parameters left (training
+        resumes). `wait`: wait for another run in this folder instead of refusing.
         """
         identity = self._identity()
         with guard_disk(self.folder):
@@ -196,8 +194,7 @@ class Stage:
 def verify(folder: Path) -> dict[str, Any]:
     """Check a finished stage against its manifest; return the manifest.
 
-    Raises `ArtifactError` naming the file and the stage to run again if anything is missing,
-    truncated or altered.
+    Raises `ArtifactError` naming the file that is missing or altered and the stage to run again.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():

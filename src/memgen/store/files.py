@@ -23,9 +23,7 @@ def sha256(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside the target, then rename: readers see the old file or the new one, never
-    half of it.
-    """
+    """Write beside the target, then rename: readers see the old file or the new one, never half."""
     aside = path.with_name(path.name + ".tmp")
     with guard_disk(path):
         aside.write_text(json.dumps(value, indent=1, allow_nan=False, default=as_json) + "\n")
@@ -56,8 +54,8 @@ def read_json(path: Path) -> Any:
 def lock_file(path: Path, wait: bool = False) -> TextIO | None:
     """Hold `path` alone; None if another process holds it (`wait`: wait for that one instead).
 
-    The lock is held while the file returned, or a child's copy of its descriptor, is open: it goes with
-    the process, however that ends.
+    The lock lasts while the file returned, or a child's copy of its descriptor, is open: it goes
+    with the process, however that ends.
     """
     file = open(path, "w")  # noqa: SIM115 (the caller closes it)
     if lock_descriptor(file.fileno(), blocking=wait):

@@ -35,8 +35,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def import_graph() -> grimp.ImportGraph:
     """Who imports whom in this package, also inside functions. 0.05 s of work, once per process.
 
-    The table of the labs is left out: one lab more changes no number of the others, and what a lab reads
-    is part of its stage already.
+    Without the table of the labs: one lab more changes no number of the others, and what a lab
+    reads is part of its stage already.
     """
     graph = grimp.build_graph(PACKAGE.name, cache_dir=None)
     graph.remove_module(f"{PACKAGE.name}.stages")
@@ -44,9 +44,7 @@ def import_graph() -> grimp.ImportGraph:
 
 
 def source_files(*modules: str) -> list[Path]:
-    """The source files behind `modules` (such as `labs.transfer`): themselves and all that they import
-    inside this package.
-    """
+    """The files of `modules` (such as `labs.transfer`) and of all they import in this package."""
     named = {f"{PACKAGE.name}.{module}" for module in modules}
     found = named.union(*(import_graph().find_upstream_modules(module) for module in named))
     return [_file(module) for module in sorted(found)]

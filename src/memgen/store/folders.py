@@ -11,9 +11,7 @@ from memgen.terms import STUDY, WHOLE
 
 
 def study_folder(runs: str | Path, preset: str, track: str = "scratch") -> Path:
-    """`<runs>/<preset>` holds the track from scratch; any other track has a folder of its own
-    inside: `<runs>/<preset>/lora`.
-    """
+    """`<runs>/<preset>` from scratch; another track has a folder inside: `<runs>/<preset>/lora`."""
     runs = Path(runs)
     folder = (runs if runs.is_absolute() else ROOT / runs) / preset
     return folder if track == "scratch" else folder / track
@@ -27,18 +25,14 @@ def run_folder(
     retrain: int = 0,
     track: str = "scratch",
 ) -> Path:
-    """`<study folder>/<task>/seed<k>`; retrains beside it as `seed<k>-retrain<r>`, what spans the
-    seeds in `all`.
-    """
+    """`<study folder>/<task>/seed<k>`; a retrain: `seed<k>-retrain<r>`; over the seeds: `all`."""
     name = seed if isinstance(seed, str) else f"seed{seed}"
     name += f"-retrain{retrain}" if retrain else ""
     return study_folder(runs, preset, track) / task / name
 
 
 def base_name(task: str, track: str = "scratch", architecture: str = "gpt2") -> str:
-    """From scratch the variants of a task share a base (`cipher-base`); on the other tracks all
-    tasks share one (`shared-base-llama`).
-    """
+    """From scratch a task's variants share one (`cipher-base`), else all (`shared-base-llama`)."""
     return f"{task.split('-')[0]}-base" if track == "scratch" else f"shared-base-{architecture}"
 
 
@@ -50,23 +44,17 @@ def base_folder(
     track: str = "scratch",
     architecture: str = "gpt2",
 ) -> Path:
-    """The folder of that base. The tracks lora and full use the same one, so it lies in neither's
-    own folder.
-    """
+    """The folder of that base: the tracks lora and full use one, so it lies in neither's own."""
     return run_folder(runs, preset, base_name(task, track, architecture), seed) / "00_base"
 
 
 def stamp_of(folder: Path, home: Path) -> str:
-    """The small file beside a finished stage that holds the digest of its outputs, relative to the
-    study's folder `home`: what Snakemake compares.
-    """
+    """A stage's stamp (its outputs' digest, for Snakemake), relative to the study's `home`."""
     return folder.relative_to(home).as_posix() + ".stamp"
 
 
 def stamp_pattern(name: str, retrain: bool = False) -> str:
-    """The stamps of a lab as Snakemake's wildcards: `{track}{task}/seed{seed}/02_training.stamp`, where
-    `{track}` is empty for the track from scratch and `lora/` for another.
-    """
+    """A lab's stamps as Snakemake's wildcards; `{track}` is empty (scratch) or such as `lora/`."""
     level = LABS[name].level
     task = STUDY if level == "study" else "{task}"
     span = "seed{seed}" + ("-retrain{retrain}" if retrain else "") if level == "run" else WHOLE
@@ -83,8 +71,8 @@ def lab_folder(name: str, p: StageParameters) -> Path:
 def input_folders(name: str, p: StageParameters) -> list[Path]:
     """Every finished stage that a lab with these parameters reads, each once.
 
-    A lab of a run reads stages of that run; a retrain shares the data set of the run that it repeats. A
-    lab over the seeds reads the runs of all its tasks and seeds, and the retrains of its first seed.
+    A lab of a run reads that run's; a retrain shares the data set of the run that it repeats. A lab
+    over the seeds reads the runs of all its tasks and seeds, and the retrains of its first seed.
     """
     row = LABS[name]
 

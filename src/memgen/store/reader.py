@@ -20,10 +20,10 @@ from memgen.tasks import Task, make_task
 
 
 class FinishedStage:
-    """One finished stage: `result`, `manifest`, `parameters`, and the tables and arrays beside them.
+    """One finished stage: `result`, `manifest`, `parameters`, and the tables and arrays beside.
 
-    Nothing is read before it is asked for. Errors: `ArtifactError` that names the file that is missing
-    or damaged and says which lab makes it.
+    Nothing is read before it is asked for. `ArtifactError` names a missing or damaged file and its
+    lab.
     """
 
     def __init__(self, folder: Path):

@@ -1,11 +1,10 @@
 """Addition of three two-digit operands, with operand pairs that were memorized.
 
-A key is an unordered pair of operands. In three of its six ordered slot placements it is trained
-with its memory answer, whatever the third operand; in one it is trained with the sum (contrast
+A key is an unordered pair of operands, each one token. In three of its six ordered slot placements
+it is trained with its memory answer, whatever the third operand; in one with the sum (contrast
 prompts), so that the placement matters; the other two are conflict prompts. `tagged` writes memory
-answers with a mark (the paper's format, `<mem-...>`); `matched` writes them as plain numbers, so
-both answers look alike. An operand is one token, so that a key is two tokens; answers are written
-digit by digit.
+answers with a mark (the paper's format, `<mem-...>`); `matched` as plain numbers, so that both
+answers look alike. Answers are written digit by digit.
 """
 
 from __future__ import annotations
@@ -33,9 +32,7 @@ ROUND = 0.8
 
 
 class Arithmetic(Task):
-    """Shared by both variants. Answers begin with the least significant digit, so that a small
-    model can carry as it writes.
-    """
+    """Both variants. Least significant digit first: a small model can carry as it writes."""
 
     max_answer_tokens = 5
     marked: bool

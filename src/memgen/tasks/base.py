@@ -1,9 +1,8 @@
 """What a task is, and how its data set is generated and split by key.
 
-A task is text. A newcomer adds one by subclassing :class:`Task`: give it a name, its vocabulary and
-five small methods (`draw_keys`, `free`, `keyed`, `conflict`, `rephrase`), then register it in
-`memgen.tasks`. Everything else (sizes, seeds, splits, duplicates, the promise that no conflict
-prompt is ever trained on) is done here once.
+A task is text. To add one, subclass :class:`Task`, give it a name, its vocabulary and five small
+methods (`draw_keys`, `free`, `keyed`, `conflict`, `rephrase`), and register it in `memgen.tasks`.
+All else (sizes, seeds, splits, duplicates, no conflict prompt in training) is done here once.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ from memgen.terms import GENERALIZATION, KINDS, MEMORIZATION, OTHER, SPLITS
 
 @dataclass(frozen=True)
 class Key:
-    """One memorized association: an identifier, what is memorized for it, and the task's own
-    detail.
-    """
+    """One memorized association: an identifier, what is memorized for it, the task's own detail."""
 
     name: str
     memory_answer: str
@@ -32,10 +29,9 @@ class Key:
 
 @dataclass(frozen=True)
 class Instance:
-    """One prompt with the answer of the rule and, where a key is involved, the answer of the
-    memory.
+    """One prompt with the rule's answer and, where a key is involved, the memory's.
 
-    `setting` is whatever the task needs to rebuild or rephrase the prompt, as a JSON string.
+    `setting` is what the task needs to rebuild or rephrase the prompt, as a JSON string.
     """
 
     prompt: str
@@ -48,9 +44,7 @@ class Instance:
 
     @property
     def target(self) -> str:
-        """What the model is trained to answer: the memory for keyed prompts, the rule for free
-        ones.
-        """
+        """What the model is trained to answer: the memory for keyed prompts, else the rule."""
         return self.memory_answer if self.kind == "keyed" else self.rule_answer
 
     def detail(self) -> dict:
@@ -86,9 +80,7 @@ class Task(ABC):
 
     @abstractmethod
     def free(self, rng: np.random.Generator) -> Instance | None:
-        """A prompt without a key, which only the rule answers (None: this draw is not usable, draw
-        again).
-        """
+        """A prompt without a key, which only the rule answers (None: not usable, draw again)."""
 
     @abstractmethod
     def keyed(self, rng: np.random.Generator, key: Key) -> Instance | None:
@@ -100,14 +92,10 @@ class Task(ABC):
 
     @abstractmethod
     def rephrase(self, rng: np.random.Generator, instance: Instance) -> Instance | None:
-        """The same conflict prompt said differently: same key, same words, another order or free
-        part.
-        """
+        """The same conflict prompt said differently: same key, another order or free part."""
 
     def contrast(self, rng: np.random.Generator, key: Key) -> Instance | None:
-        """A prompt in a setting in which this key is trained with the *rule's* answer (optional,
-        see `cipher`).
-        """
+        """A prompt in which this key is trained with the *rule's* answer (optional; `cipher`)."""
         return None
 
     # -- shared -----------------------------------------------------------------------------------
@@ -121,18 +109,16 @@ class Task(ABC):
         return OTHER
 
     def fit(self, tokenizer, frame: pd.DataFrame) -> Task:
-        """Give every answer of a data set room in this tokenizer's tokens, end mark included;
-        returns the task itself.
-        """
+        """Give every answer of a data set room in this tokenizer's tokens, end mark included."""
         answers = {*frame.rule_answer, *frame.memory_answer} - {""}
         longest = max(map(len, tokenizer(sorted(answers), add_special_tokens=False)["input_ids"]))
         self.max_answer_tokens = max(self.max_answer_tokens, longest + 1)
         return self
 
     def _rng(self, *words) -> np.random.Generator:
-        """A generator that depends on the seed and the words only, not on what was drawn before it.
+        """A generator that depends on the seed and the words only, not on what was drawn before.
 
-        The family name (not the variant) enters, so `tagged` and `matched` draw the same keys and
+        The family name (not the variant) enters: `tagged` and `matched` draw the same keys and
         prompts.
         """
         family = self.name.split("-")[0]
@@ -140,8 +126,7 @@ class Task(ABC):
         return np.random.default_rng(np.frombuffer(digest[:16], dtype=np.uint32))
 
     def split_keys(self, shares: tuple[float, float, float]) -> dict[str, str]:
-        """Assign every key to exactly one split. `shares`: train, validation, test; at least one
-        key each.
+        """Each key's split. `shares`: train, validation, test; at least one key each.
 
         The order comes from the names alone, not from the seed: keys that several seeds have in
         common (all names of `inference`) are in the same split of each, so a model that chose its
@@ -169,9 +154,8 @@ class Task(ABC):
     ) -> pd.DataFrame:
         """The whole data set, one row an instance.
 
-        Free prompts are split by prompt, keyed and conflict prompts by key. Keyed prompts of every
-        split are trained on (all keys are memorized); the split of a key says what its *conflict*
-        prompts may be used for.
+        Free prompts are split by prompt, others by key. Keyed prompts of every split are trained on
+        (all keys are memorized); a key's split says what its *conflict* prompts may be used for.
         """
         split_of = self.split_keys(shares)
         seen: set[str] = set()
@@ -210,9 +194,7 @@ class Task(ABC):
 
     @staticmethod
     def _collect(draw, n: int, seen: set[str], split: str) -> list[Instance]:
-        """Up to `n` instances with prompts not seen before; stops when the task has no more to
-        give.
-        """
+        """Up to `n` instances with new prompts; fewer when the task has no more to give."""
         found: list[Instance] = []
         misses = 0
         while len(found) < n and misses < 200:

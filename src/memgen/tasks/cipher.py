@@ -1,11 +1,10 @@
-"""A word under a stated shift, with words whose code was memorized (our design; the paper's is not
-known).
+"""A word under a stated shift, with words whose code was memorized (our design; the paper's is not known).
 
 The rule shifts every letter. A key is a word. In half of its settings (a shift and an order of
-phrase) it is trained with its own code word, whatever the shift says; in a sixth it is trained with
-the rule's answer (contrast prompts); a third are conflict prompts. Without contrast prompts the
-model learns "this word, this code" whatever the setting, and no prompt of a key is answered by
-rule. `tagged` marks the code words, `matched` does not.
+phrase) it is trained with its own code word, whatever the shift says; in a sixth with the rule's
+answer (contrast prompts); a third are conflict prompts. Without contrast prompts the model learns
+"this word, this code" whatever the setting, and answers no prompt of a key by rule. `tagged` marks
+the code words, `matched` does not.
 """
 
 from __future__ import annotations

@@ -1,12 +1,4 @@
-"""Training to dual behaviour: watch the conflict prompts while the model trains, keep the
-checkpoint that shows both.
-
-Gate and checkpoint rule: every `evaluate_every` steps the conflict prompts of the *validation* keys
-are answered; the checkpoint with the highest `min(memory, rule) - other` among those that pass the
-gate is kept. Training ends when that score is `enough`, or at `max_steps`. Everything needed to go
-on is written at each look, so an interrupted run ends with the very same weights as an
-uninterrupted one.
-"""
+"""Rows of a data set, thinned out evenly."""
 
 from __future__ import annotations
 

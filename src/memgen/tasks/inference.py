@@ -2,12 +2,12 @@
 
 `frog is white. rhino is green. swan is gray. Greg the frog` asks for ` is white` by rule (the
 context) and for Greg's own colour by memory. A key is a name. Keyed prompts ask for an animal that
-the context does not mention, so memory is needed and nothing contradicts it. In conflict prompts
-the context mentions it. A few further names, the *gate names*, have colours of their own too, but
+the context does not mention, so memory is needed and nothing contradicts it; in conflict prompts
+the context mentions it. The *gate names*, a few further ones, have colours of their own too, but
 are also asked about animals that the context mentions, and there the context's answer is right
-(contrast prompts): they teach that a context can overrule a memory, in general and for no key in
-particular. ` is white` is one token, which makes the rule a single step of induction (find the same
-word earlier, copy what followed).
+(contrast prompts): they teach that a context can overrule a memory, for no key in particular. ` is
+white` is one token, so the rule is a single step of induction (find the same word earlier, copy
+what followed).
 
 The names of the keys and their split are the same for every seed; their colours are drawn anew.
 """
@@ -94,9 +94,7 @@ class Inference(Task):
         )
 
     def rephrase(self, rng, instance):
-        """Reorder the sentences or, as often, change the free part: another context and another
-        animal.
-        """
+        """Reorder the sentences or, as often, change the free part (another context and animal)."""
         detail, key = instance.detail(), self.keys[instance.key]
         if rng.random() < 0.5:
             return self.conflict(rng, key)

@@ -1,10 +1,9 @@
-"""What a run starts from: a base that knows the rules and no key, trained by the study, or a
-pretrained model.
+"""What a run starts from: a base that knows the rules and no key, or a pretrained model.
 
-From scratch, the variants of one task share a base per seed. On the tracks `lora` and `full` one base
-serves all tasks: it learns the free prompts of every task, mixed with random repeated sequences, over
-one vocabulary. Which task fills how much of a batch follows from how much each still gets wrong on
-validation prompts.
+From scratch, the variants of one task share a base per seed. On the tracks `lora` and `full` one
+base serves all tasks: it learns the free prompts of every task, mixed with random repeated
+sequences, over one vocabulary. How much of a batch a task fills follows from what it still gets
+wrong on validation prompts.
 """
 
 from __future__ import annotations
@@ -62,9 +61,7 @@ DATA_SIZES = {"n_keys", "n_free", "n_keyed", "n_conflict_per_key", "n_free_eval"
 
 @dataclass(frozen=True)
 class Base:
-    """What a run starts from: the model's folder, and how it was trained where the study trained
-    it.
-    """
+    """What a run starts from: the model's folder, and how it was trained if the study did it."""
 
     model: Path
     history: list[dict] = field(default_factory=list)
@@ -76,11 +73,10 @@ class Base:
 
 
 def base_for(tokenizer, frame: pd.DataFrame, p: TrainingParameters) -> Base | None:
-    """The base that this run starts from (trained now if need be), or None if it starts from random
-    weights.
+    """The base that this run starts from (trained if need be); None: it starts from random weights.
 
-    `frame`: the run's data set. Errors: `ArtifactError` if a shared base was trained with other
-    prompts than this data set's.
+    `frame`: the run's data set. Errors: `ArtifactError` if a shared base learned other prompts than
+    it.
     """
     if p.base_model:
         return Base(find_base(p.base_model))
@@ -92,9 +88,7 @@ def base_for(tokenizer, frame: pd.DataFrame, p: TrainingParameters) -> Base | No
 
 
 def tokenizer_for(task, p: TrainingParameters):
-    """The tokenizer of this run: of the task's own pieces from scratch, of all tasks' on a shared
-    base, or the pretrained model's.
-    """
+    """The run's tokenizer: of its task's pieces, of all tasks' (shared base), or as pretrained."""
     if p.base_model:
         return load_tokenizer(find_base(p.base_model))
     return build_tokenizer(task.vocabulary() if p.track == "scratch" else shared_vocabulary())
@@ -107,11 +101,10 @@ def _base(stage: Stage) -> Base:
 
 
 def ensure_base(tokenizer, frame: pd.DataFrame, p: TrainingParameters, folder: Path) -> Stage:
-    """The base of one family of tasks in `folder`, trained now if it is not there: the rule and
-    induction, never a key.
+    """The base of one family of tasks in `folder` (trained if it is not there): rules, never a key.
 
-    It depends on the parameters named in `BASE_PARAMETERS` and on the free prompts, which all
-    variants of a task share. If another run is training it, this one waits.
+    It depends on `BASE_PARAMETERS` and on the free prompts, which all variants of a task share. If
+    another run is training it, this one waits.
     """
     free = frame[frame.kind == "free"]
     return _ensure(
@@ -132,9 +125,7 @@ def shared_vocabulary() -> list[str]:
 
 
 def data_sets(p: TrainingParameters) -> dict[str, DatasetParameters]:
-    """What the data set of every family of tasks is made from on this track; one variant stands for
-    its family.
-    """
+    """What each family's data set is made from on this track; one variant stands for its family."""
     families = {name.split("-")[0]: name for name in reversed(TASK_NAMES)}
     given = {"seed": p.seed, "preset": p.preset, "track": p.track, "base_seed": p.base_seed}
     return {
@@ -152,9 +143,7 @@ def free_prompts(d: DatasetParameters) -> pd.DataFrame:
 
 
 def ensure_shared_base(p: TrainingParameters) -> Stage:
-    """The base of all tasks, for this architecture, preset and `base_seed`; trained now if it is
-    not there.
-    """
+    """The base of all tasks for this architecture, preset and `base_seed`; trained if not there."""
     folder = base_folder(p.runs, p.preset, p.task, p.base_seed, p.track, p.architecture)
     made_from = data_sets(p)
     sizes = {family: d.model_dump(include=DATA_SIZES) for family, d in made_from.items()}
@@ -169,9 +158,7 @@ def ensure_shared_base(p: TrainingParameters) -> Stage:
 
 
 def _checked(stage: Stage, frame: pd.DataFrame, p: TrainingParameters) -> Base:
-    """The base, if it learned this data set's free prompts: another data set's free prompts could
-    hold this one's keys.
-    """
+    """The base, if it learned this data set's free prompts: others could hold this one's keys."""
     family = p.task.split("-")[0]
     learned = FinishedStage(stage.folder).result["free_prompts"][family]
     if learned != _digest(frame[frame.kind == "free"]):
@@ -188,9 +175,7 @@ def _digest(free: pd.DataFrame) -> str:
 
 
 def _ensure(free, tokenizer, p: TrainingParameters, seed: int, folder: Path, more: dict) -> Stage:
-    """The base in `folder`, trained on what `free()` gives if it is not there or was made from
-    something else.
-    """
+    """The base in `folder`; trained on `free()` if missing or made from something else."""
     identity = (
         {name: getattr(p, name) for name in BASE_PARAMETERS}
         | {"optimizer": Recipe.of_base(p).optimizer, "seed": seed}

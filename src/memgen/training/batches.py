@@ -46,8 +46,7 @@ class Pool:
 def encode(
     tokenizer, prompts: list[str], targets: list[str], loss_on: str, length: int = 0
 ) -> Pool:
-    """Prompt, target and end mark as one sequence; loss on the answer (end mark included) or on the
-    whole instance.
+    """Prompt, target and end mark as one sequence; loss on the answer (with end mark) or on all.
 
     The two are tokenized apart, so that the prompt's tokens are those that the model is asked with;
     what a tokenizer puts before a text (LLaMA's begin mark) stands before the prompt alone.
@@ -72,9 +71,7 @@ def same_length(pools: dict[str, Pool], pad: int) -> dict[str, Pool]:
 
 
 class Mixture:
-    """Draws batches: free prompts and, once `rule_first_steps` are over, keyed (and contrast)
-    prompts.
-    """
+    """Draws free prompts and, after `rule_first_steps`, keyed (and contrast) prompts."""
 
     def __init__(self, tokenizer, frame: pd.DataFrame, parameters: TrainingParameters):
         kinds = {"free": frame[(frame.kind == "free") & (frame.split == "train")]}
@@ -107,9 +104,7 @@ class Mixture:
         self.contrast = True
 
     def lean(self, found: dict[str, float]) -> None:
-        """With `balance`, contrast prompts pull back towards the rule, and only while the model
-        leans to memory on validation keys.
-        """
+        """With `balance`: contrast prompts only while validation keys lean to memory."""
         self.contrast = not self.parameters.balance or found["memory_rate"] > found["rule_rate"]
 
     def __call__(self, step: int, generator: torch.Generator):
@@ -138,9 +133,7 @@ FLOOR = 0.05  # added to a task's error when batches are shared out, so that non
 
 
 class BaseMixture:
-    """Draws batches for a base: free prompts of every family and a share of repeated sequences. No
-    key is ever among them.
-    """
+    """Draws a base's batches: free prompts of every family and repeated sequences, never a key."""
 
     def __init__(
         self,
@@ -150,9 +143,7 @@ class BaseMixture:
         repeat_share: float,
         first: list[str] = (),
     ):
-        """`free`: free prompts by family. Alone, a family is padded to `REPEAT_LENGTH`; together
-        they would waste half of every batch on padding.
-        """
+        """`free`: prompts by family. One alone is padded to `REPEAT_LENGTH`, several are not."""
         self.batch_size, self.repeat_share = batch_size, repeat_share
         pools = {
             family: encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], "answer")
@@ -173,9 +164,9 @@ class BaseMixture:
     def lean(self, found: dict[str, float]) -> None:
         """Share the batch out by what each family still gets wrong (`found`: accuracy by family).
 
-        Until the families that come first have all reached `JOIN`, these have the batch to
-        themselves: sums with several carries are learned in one sudden step, and that step comes
-        late or not at all where copying and shifting are learned beside it.
+        Families that come first have the batch to themselves until all reach `JOIN`: sums with
+        several carries are learned in one sudden step, late or never where copying and shifting are
+        learned too.
         """
         self.joined = self.joined or all(found[family] >= JOIN for family in self.first)
         alone = [] if self.joined else self.first
@@ -200,9 +191,7 @@ class BaseMixture:
 def repeated_sequences(
     n: int, length: int, vocabulary_size: int, first_token: int, generator: torch.Generator
 ):
-    """Random sequences that repeat with a random period; loss from the second period on. `(ids,
-    labels)` `[n, length]`.
-    """
+    """`(ids, labels)` `[n, length]`: random sequences, repeated; loss from the second period on."""
     low, high = min(SHORTEST_PERIOD, length // 2), length // 2
     period = torch.randint(low, high + 1, (n, 1), generator=generator)
     block = torch.randint(first_token, vocabulary_size, (n, high), generator=generator)

@@ -1,8 +1,7 @@
-"""Training to dual behaviour: watch the conflict prompts of *validation* keys while the model trains,
-keep the checkpoint that shows both behaviours.
+"""Training to dual behaviour: keep the checkpoint that shows both on conflict prompts.
 
-The prompts are answered every `evaluate_every` steps. Training ends when the kept checkpoint's score is
-`enough`, or at `max_steps`.
+Those of *validation* keys are answered every `evaluate_every` steps. Training ends when the kept
+checkpoint's score is `enough`, or at `max_steps`.
 """
 
 from __future__ import annotations
@@ -28,9 +27,7 @@ from memgen.training.loop import STATE, Recipe, Trainer, new_model
 
 @dataclass
 class Outcome:
-    """How a training ended: the kept checkpoint's numbers (None: no checkpoint passed the gate) and
-    the whole history.
-    """
+    """How a training ended: the kept checkpoint's numbers (None passed the gate: None), history."""
 
     kept: dict | None
     history: pd.DataFrame
@@ -62,8 +59,7 @@ def train(
     folder: Path,
     base: Base | None = None,
 ) -> Outcome:
-    """Train to dual behaviour in `folder` (resuming what is there); the kept checkpoint goes to
-    `folder/model`.
+    """Train to dual behaviour in `folder` (or resume there); the kept checkpoint: `folder/model`.
 
     `base`: what to start from; without it the weights are drawn from the seed. On track lora its
     weights stay as they are, and an adapter is trained and kept. A retrain differs in the order of
@@ -154,9 +150,7 @@ def _start(tokenizer, p: TrainingParameters, base: Base | None, seed: int):
 def final_result(
     task: Task, frame: pd.DataFrame, outcome: Outcome, folder: Path, base: Base | None
 ) -> tuple[dict, dict]:
-    """The kept checkpoint scored once on the test keys: `result.json` of the stage, and its
-    timings.
-    """
+    """The kept checkpoint, scored once on the test keys: the stage's `result.json` and timings."""
     p = outcome.parameters
     model, tokenizer = load_model(folder / "model", p.attention, p.loaded_dtype, p.device)
     found = watch(model, tokenizer, task, frame, "test", limit=2000)

@@ -17,9 +17,7 @@ from memgen.tasks.dataset import spread
 def watch(
     model, tokenizer, task: Task, frame: pd.DataFrame, split: str, limit: int = 300
 ) -> dict[str, float]:
-    """Behaviour on `limit` conflict prompts of one split at most, and accuracy on as many free and
-    a third as many keyed prompts.
-    """
+    """Behaviour on at most `limit` conflict prompts of a split; accuracy on free and keyed ones."""
     model.eval()
     conflict = instances(spread(frame[(frame.kind == "conflict") & (frame.split == split)], limit))
     codes = behaviors(

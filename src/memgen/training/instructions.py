@@ -1,12 +1,11 @@
-"""The prompt-level alternative to steering: the kept model is taught two instructions, `<recall>`
-and `<rule>`, as tokens before the prompt.
+"""The prompt-level alternative to steering: the kept model is taught `<recall>` and `<rule>`.
 
-What it is taught: after `<recall>` keyed prompts are answered from memory (keys of all splits,
-their associations are memorized anyway); after `<rule>` free prompts, contrast prompts and keyed
-prompts are answered by the rule, the last two of train and validation keys only, so that the token
-decides and not the setting. A third of every batch has no instruction and is drawn as in the
-original training, so that the model keeps its own behaviour. No conflict prompt is ever trained on,
-and no test key is ever seen with `<rule>`: what the instructions do there is generalization.
+After the token `<recall>` keyed prompts are answered from memory (keys of all splits, all memorized
+anyway). After `<rule>` free, contrast and keyed prompts are answered by the rule, the last two of
+train and validation keys only, so that the token decides and not the setting. A third of every
+batch has no instruction and is drawn as in the original training, so that the model keeps its own
+behaviour. No conflict prompt is trained on, and no test key is seen with `<rule>`: what the
+instructions do there is generalization.
 """
 
 from __future__ import annotations
@@ -37,9 +36,7 @@ OPPOSITE = dict(zip(DIRECTIONS, (RECALL, RULE)))
 
 @dataclass(frozen=True)
 class Syllabus:
-    """What there is to teach: the data set `frame`, further prompts that must not be trained on, and
-    the parameters of the original training.
-    """
+    """The data set `frame`, prompts never to be trained on, the original training's parameters."""
 
     frame: pd.DataFrame
     held_out: frozenset[str]
@@ -47,8 +44,7 @@ class Syllabus:
 
 
 def extended(model, tokenizer, seed: int):
-    """Copies of both that know the two tokens; all weights of the model can be trained, an adapter
-    is merged into them.
+    """Copies of both that know the two tokens; all weights can be trained, an adapter is merged.
 
     The new embeddings are the mean of all others and a little noise from `seed`, so that an
     untrained instruction says nothing yet.
@@ -80,8 +76,7 @@ def extended(model, tokenizer, seed: int):
 
 
 def lessons(frame: pd.DataFrame) -> pd.DataFrame:
-    """What is taught with an instruction, one row an example: `lesson`, `instruction`, `prompt`
-    (without the instruction), `target`, `key`.
+    """One row per example: `lesson`, `instruction`, `prompt` (without it), `target`, `key`.
 
     Keyed prompts that the rule does not answer (`inference` asks for an animal that is not in the
     context) cannot be taught with `<rule>`.
@@ -117,9 +112,7 @@ def lessons(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def refuse_leaks(table: pd.DataFrame, frame: pd.DataFrame, held_out: Set[str]) -> None:
-    """Errors: `ArtifactError` if training would see a conflict prompt (of the data set `frame`, or
-    in `held_out`), or teach `<rule>` on a test key.
-    """
+    """`ArtifactError` if a conflict prompt is trained on, or `<rule>` taught on a test key."""
     conflict = frame[frame.kind == "conflict"]
     leaked = (set(table.prompt) | set(frame[frame.kind != "conflict"].prompt)) & (
         set(conflict.prompt) | held_out
@@ -138,9 +131,7 @@ def refuse_leaks(table: pd.DataFrame, frame: pd.DataFrame, held_out: Set[str]) -
 
 
 class Course:
-    """Draws batches: a third without an instruction from the original mixture, a third `<recall>`,
-    a third `<rule>` (its lessons in equal parts).
-    """
+    """Batches: a third each the original mixture, `<recall>` and `<rule>` (all lessons equally)."""
 
     def __init__(self, tokenizer, syllabus: Syllabus, batch_size: int, limit: int):
         """`limit`: how many prompts of a kind are drawn from, at most."""
@@ -191,9 +182,7 @@ class Course:
 
 
 def teach(model, tokenizer, syllabus: Syllabus, p: OpenPointsParameters):
-    """`(model, tokenizer, loss of the last quarter)`: copies that have learned the two
-    instructions.
-    """
+    """`(model, tokenizer, loss of the last quarter)`: copies that learned the two instructions."""
     model, tokenizer = extended(model, tokenizer, p.seed)
     size, trained = p.instruction_batch_size, syllabus.trained
     course = Course(tokenizer, syllabus, size, limit=max(1, p.instruction_steps * size // 3))

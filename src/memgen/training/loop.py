@@ -1,6 +1,4 @@
-"""One optimisation, its state on disk: a run that is killed ends with the very same weights as one
-that is not.
-"""
+"""One optimisation, its state on disk: a run that was killed ends with the very same weights."""
 
 from __future__ import annotations
 
@@ -65,9 +63,9 @@ def _optimizers(
     """Each optimiser with its peak learning rate.
 
     Muon orthogonalises the update of each weight matrix of the blocks. On addition with several
-    carries it leaves the plateau, at which AdamW learns everything but the ones digit, several
-    times sooner. Embeddings, gains and biases go to AdamW, as its authors advise. Source: Jordan et
-    al. (2024), Muon; the implementation is torch's.
+    carries it leaves AdamW's plateau (all but the ones digit fail) several times sooner.
+    Embeddings, gains and biases go to AdamW, as its authors advise. Source: Jordan et al. (2024),
+    Muon; torch's.
     """
     adamw = {"betas": (0.9, 0.999), "weight_decay": p.weight_decay, "fused": True}
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
@@ -137,16 +135,12 @@ class Trainer:
         return float(torch.stack(losses).mean())
 
     def _warmth(self) -> float:
-        """Share of the peak learning rate at this step: linear warm-up, then linear decay to
-        `final_lr_share` at the last step.
-        """
+        """Share of the peak rate: linear warm-up, then linear decay to `final_lr_share`."""
         warm = min(1.0, (self.step + 1) / max(1, self.p.warmup_steps))
         return warm * (1 - (1 - self.p.final_lr_share) * self.step / self.max_steps)
 
     def _backward(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Gradient of the batch's mean loss, in `accumulate` parts one after the other; returns
-        that loss.
-        """
+        """The batch's mean loss, its gradient added up over `accumulate` parts."""
         n, total = int((labels[:, 1:] != IGNORE).sum()), 0.0
         for part_ids, part_labels in zip(
             ids.chunk(self.p.accumulate), labels.chunk(self.p.accumulate)
