@@ -164,7 +164,7 @@ def _rescaled(shift: np.ndarray, norm: float) -> np.ndarray:
 def controls(
     trial: Trial, pairs: tuple[np.ndarray, np.ndarray], n_draws: int, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The trial's controls: a row per control, and one per answer; `pairs`: as in `control_shifts`."""
+    """The trial's controls: a row each, and one per answer; `pairs`: as in `control_shifts`."""
     drawn = control_shifts(trial.shift, trial.steering.maps, pairs, rng, n_draws)
     names = np.array([name for name, stack in drawn.items() for _ in stack])
     codes = trial.run([one for stack in drawn.values() for one in stack])
