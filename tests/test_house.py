@@ -162,12 +162,15 @@ def test_one_module_makes_a_steering_from_the_names_of_arrays():
     """`Steering.of(run)` does it; `NeuronMaps` alone knows what lab 04 calls its arrays."""
     made, spelled = set(), set()
     for path in ANYONE:
-        made |= {name(path) for call in nodes(path, ast.Call) if called(call) == "Steering"}
+        for call in nodes(path, ast.Call):
+            given = [*call.args, *(keyword.value for keyword in call.keywords)]
+            named = any(isinstance(one, (ast.JoinedStr, ast.Constant)) for one in given)
+            made |= {name(path)} if called(call) == "Steering" and named else set()
         for text in nodes(path, (ast.JoinedStr, ast.Constant)):
             first = text.values[0] if isinstance(text, ast.JoinedStr) and text.values else text
             if str(getattr(first, "value", "")).startswith("nmd."):
                 spelled.add(name(path))
-    assert made <= {"memgen.steering.steering"}
+    assert not made  # it takes maps, never the name of a site
     assert spelled == {"memgen.neurons.nmd"}
 
 

@@ -10,7 +10,7 @@ import shlex
 from memgen.terms import STUDY, WHOLE
 from press.numbers import seconds
 from press.parameters import IDENTITY, lab_parameters, of_preset
-from press.run import ExecutedLab, Run
+from press.run import NEEDED, ExecutedLab, Run
 
 AXES = ("task", "seed", "track")
 
@@ -56,7 +56,7 @@ def parameter(name: str, value) -> list[str]:
 def downloads(lab: ExecutedLab) -> dict[str, str]:
     """What a lab page offers: name of the link -> file beside the page."""
     files = {"notebook": f"{lab.stage}-{lab.name}.ipynb"}
-    return files | {name: f"{lab.name}.{name}" for name in ("result.json", "manifest.json")}
+    return files | {name: f"{lab.name}.{name}" for name in NEEDED}
 
 
 def _switches(lab: ExecutedLab, run: Run) -> list[str]:

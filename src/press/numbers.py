@@ -13,6 +13,7 @@ import pandas as pd
 
 from memgen.claims.pooled import STEERED, pooled_steering, steered, strongest
 from memgen.stages import TITLES
+from memgen.store.artifacts import RESULT
 from memgen.tasks.families import families, variants
 from memgen.terms import STUDY
 from press.errors import BookError
@@ -263,7 +264,7 @@ class Numbers:
             else:
                 there = ", ".join(value) if isinstance(value, dict) else type(value).__name__
                 raise BookError(
-                    f"{lab.folder / 'result.json'} has no key {key!r}: at {part!r} it holds {there}"
+                    f"{lab.folder / RESULT} has no key {key!r}: at {part!r} it holds {there}"
                 )
         return value
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from memgen.config.training import TrainingParameters
 from memgen.stages import LABS, labs_of
+from memgen.store.artifacts import MANIFEST, RESULT
 from memgen.store.folders import base_folder
 from memgen.store.reader import FinishedStage
 from memgen.tasks import TASK_NAMES
@@ -15,7 +16,7 @@ from memgen.terms import STUDY, WHOLE
 from press.errors import BookError
 
 SYNTHESIS = "08_synthesis"  # the lab whose claims and main finding the whole book shows
-NEEDED = ("result.json", "manifest.json")
+NEEDED = (RESULT, MANIFEST)
 
 
 @dataclass(frozen=True)

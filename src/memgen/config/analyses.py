@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -62,7 +62,7 @@ class InterventionParameters(StageParameters):
     n_side_effect_prompts: Count = Field(200, description="free and keyed prompts for side effects")
 
     @model_validator(mode="after")
-    def _grids(self):
+    def _grids(self) -> Self:
         for name in ("alphas", "top_ns"):
             values = getattr(self, name)
             if not values:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -47,7 +47,7 @@ class StageParameters(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _known_task(self):
+    def _known_task(self) -> Self:
         named = [("tasks", name) for name in getattr(self, "tasks", [])]
         if not self.spans_tasks:
             named.append(("task", self.task))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,16 +27,15 @@ class DatasetParameters(SharedData):
     )
 
     @model_validator(mode="after")
-    def _three_shares(self):
+    def _three_shares(self) -> Self:
         if len(self.key_shares) != 3 or abs(sum(self.key_shares) - 1) > 1e-9:
             raise ValueError("key_shares must be three shares that sum to 1")
         return self
 
     @model_validator(mode="after")
-    def _enough_keys(self):
-        make_task(self.task, self.n_keys, self.data_seed).split_keys(
-            self.key_shares
-        )  # raises ValueError naming n_keys
+    def _enough_keys(self) -> Self:
+        task = make_task(self.task, self.n_keys, self.data_seed)
+        task.split_keys(tuple(self.key_shares))  # raises ValueError naming n_keys
         return self
 
 
@@ -181,13 +180,13 @@ class TrainingParameters(SharedData):
         }
 
     @model_validator(mode="after")
-    def _heads_divide_width(self):
+    def _heads_divide_width(self) -> Self:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}")
         return self
 
     @model_validator(mode="after")
-    def _fitting(self):
+    def _fitting(self) -> Self:
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size={self.batch_size} is not divisible by accumulate={self.accumulate}"

@@ -29,7 +29,9 @@ def composition(counts: pd.DataFrame) -> Drawing:
     ax.set_xlabel("share of the instances of that kind (numbers: instances)")
     share_axis(ax, "x")
     fig.legend(loc="outside upper right", ncols=3)
-    listed = (f"{k}: " + ", ".join(f"{n} {s}" for s, n in row.items()) for k, row in counts.iterrows())
+    listed = (
+        f"{k}: " + ", ".join(f"{n} {s}" for s, n in row.items()) for k, row in counts.iterrows()
+    )
     return Drawing(
         fig,
         alt="Stacked bars, one per kind of instance: " + "; ".join(listed),

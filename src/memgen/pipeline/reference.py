@@ -18,7 +18,8 @@ from memgen.config.base import ROOT
 from memgen.errors import ArtifactError
 from memgen.store.files import read_json, write_json
 from memgen.store.folders import study_folder
-from memgen.terms import TRACKS
+from memgen.store.reader import FinishedRun, FinishedStage
+from memgen.terms import STUDY, TRACKS, WHOLE
 
 #: key number -> (stage, dotted key, tolerance of the mean over seeds)
 TOLERANCE = {
@@ -44,9 +45,9 @@ def key_numbers(home: Path) -> dict:
     found = {}
     for track in TRACKS:
         folder = home if track == "scratch" else home / track
-        synthesis = folder / "study" / "all" / "08_synthesis" / "result.json"
-        if synthesis.is_file():
-            about = read_json(synthesis)
+        synthesis = FinishedRun(folder / STUDY / WHOLE)["08_synthesis"]
+        if synthesis.exists:
+            about = synthesis.result
             numbers = {
                 task: {str(seed): _of_run(folder / task / f"seed{seed}") for seed in about["seeds"]}
                 for task in about["tasks"]
@@ -61,13 +62,9 @@ def key_numbers(home: Path) -> dict:
 
 
 def _of_run(folder: Path) -> dict[str, float | None]:
-    results = {
-        stage: read_json(folder / stage / "result.json")
-        for stage in {stage for stage, *_ in TOLERANCE.values()}
-    }
-    numbers = {}
+    run, numbers = FinishedRun(folder), {}
     for name, (stage, key, _) in TOLERANCE.items():
-        value = results[stage]
+        value = run[stage].result
         for part in key.split("."):
             value = value.get(part) if value is not None else None
         numbers[name] = value
@@ -76,7 +73,8 @@ def _of_run(folder: Path) -> dict[str, float | None]:
 
 def machine(home: Path, stage: str = "08_synthesis") -> dict:
     """Versions and machine of the runs in `home`, from the first manifest of a stage."""
-    manifest = read_json(next(iter(sorted(home.glob(f"**/{stage}/manifest.json")))))
+    first = min(path for path in home.glob(f"**/{stage}") if FinishedStage(path).exists)
+    manifest = FinishedStage(first).manifest
     return {name: manifest[name] for name in ("versions", "machine") if name in manifest}
 
 

@@ -22,8 +22,9 @@ from memgen.pipeline.reference import machine
 from memgen.pipeline.runner import run_labs
 from memgen.progress import duration
 from memgen.stages import LABS
-from memgen.store.files import read_json, write_json
+from memgen.store.files import write_json
 from memgen.store.folders import study_folder
+from memgen.store.reader import FinishedRun
 
 #: width and depth, smallest first: 0.2, 0.4, 0.8, 1.8, 3.2, 6.3 and 10.6 million parameters in the
 #: blocks
@@ -89,10 +90,8 @@ def collect(runs: str, preset: str = "scale") -> pd.DataFrame:
             for folder in sorted(
                 study_folder(f"{runs}/{width}x{depth}", preset).glob(f"{task}/seed*")
             ):
-                if (
-                    not (folder / "06_intervention" / "result.json").is_file()
-                    and not (folder / "02_training.failed.ipynb").is_file()
-                ):
+                ended = FinishedRun(folder)["06_intervention"].exists
+                if not ended and not (folder / "02_training.failed.ipynb").is_file():
                     continue  # interrupted, or still running
                 rows.append(
                     {
@@ -109,14 +108,13 @@ def collect(runs: str, preset: str = "scale") -> pd.DataFrame:
 
 
 def _numbers(folder: Path) -> dict:
-    def of(stage: str) -> dict:
-        path = folder / stage / "result.json"
-        return read_json(path) if path.is_file() else {}
+    run = FinishedRun(folder)
 
-    training, states, probes, steering = (
-        of(stage)
-        for stage in ("02_training", "04_differentiation", "05_prediction", "06_intervention")
-    )
+    def of(stage: str) -> dict:
+        return run[stage].result if run[stage].exists else {}
+
+    training, states = of("02_training"), of("04_differentiation")
+    probes, steering = of("05_prediction"), of("06_intervention")
     found = {
         "passed": bool(training),
         "n_parameters": training.get("n_parameters"),

@@ -29,8 +29,9 @@ class UnderTest:
         cls, reference: np.ndarray, maps: NeuronMaps, pairs: tuple[np.ndarray, np.ndarray]
     ) -> UnderTest:
         """Errors: `ValueError` for shapes that differ, and for a reference that is 0 everywhere."""
-        arrays = (np.asarray(array, dtype=np.float64) for array in (reference, maps.nmd, maps.rho))
-        found = cls(*arrays, *checked_pairs(*pairs))
+        memory, rule = checked_pairs(*pairs)
+        reference, nmd, rho = (np.asarray(a, np.float64) for a in (reference, maps.nmd, maps.rho))
+        found = cls(reference, nmd, rho, memory, rule)
         reference, shape = found.reference, found.memory.shape
         if not reference.shape == found.nmd.shape == found.rho.shape == shape[1:]:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ def side_effects(
     conflict: pd.DataFrame,
 ) -> dict:
     """A shift's cost: free and keyed accuracy; first-token KL(unsteered || steered), nats."""
-    found = {}
+    found: dict[str, Any] = {}
     ids, mask = tokenize_prompts(steering.tokenizer, list(conflict.prompt))
     steered = shift(steering.model, steering.site, steering.tensor(delta), steering.positions)
     for when, context in (("before", contextlib.nullcontext()), ("after", steered)):

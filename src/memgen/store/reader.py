@@ -31,22 +31,24 @@ class FinishedStage:
         self.name = self.folder.name
 
     @cached_property
-    def result(self) -> dict:
+    def result(self) -> dict[str, Any]:
         """`result.json`: the stage's key numbers."""
-        return read_json(self.folder / RESULT)
+        found: dict[str, Any] = read_json(self.folder / RESULT)
+        return found
 
     @cached_property
-    def manifest(self) -> dict:
-        return read_json(self.folder / MANIFEST)
+    def manifest(self) -> dict[str, Any]:
+        found: dict[str, Any] = read_json(self.folder / MANIFEST)
+        return found
 
     @cached_property
-    def parameters(self) -> StageParameters:
-        """What the lab ran with, validated."""
+    def parameters(self) -> Any:
+        """What the lab ran with, validated: an instance of its class in the table of labs."""
         return LABS[self.name].parameters(**self.manifest["parameters"])
 
     @property
     def exists(self) -> bool:
-        return (self.folder / MANIFEST).is_file()
+        return (self.folder / RESULT).is_file()
 
     @property
     def digest(self) -> str:
@@ -93,7 +95,7 @@ class FinishedRun:
 
     @classmethod
     def of(
-        cls, p: StageParameters, task: str | None = None, seed: int | None = None
+        cls, p: StageParameters, task: str | None = None, seed: int | str | None = None
     ) -> FinishedRun:
         """The run of these parameters, or that of another task or seed of the same study."""
         seed = p.seed if seed is None else seed
@@ -119,7 +121,7 @@ class FinishedRun:
         """Every conflict prompt and rephrasing with the model's answer and behaviour."""
         return self["03_pairs"].table("answered")
 
-    def task(self, tokenizer=None) -> Task:
+    def task(self, tokenizer: Any = None) -> Task:
         """The task with the keys of its data set; its answers have room in the tokens of `tokenizer`."""
         p = self.data.parameters
         task = make_task(p.task, p.n_keys, p.data_seed)

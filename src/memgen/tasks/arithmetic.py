@@ -13,9 +13,7 @@ import itertools
 import json
 from functools import cached_property
 
-import numpy as np
-
-from .base import Instance, Key, Task
+from .base import Instance, Key, Rng, Task
 
 N_TRAINED = (
     3,
@@ -40,7 +38,7 @@ class Arithmetic(Task):
     def vocabulary(self) -> list[str]:
         return [*(f"{x:02d}" for x in range(100)), *(f" {d}" for d in range(10)), "+", "=", MARK]
 
-    def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
+    def draw_keys(self, rng: Rng, n: int) -> list[Key]:
         operands = rng.permutation(100)
         if 2 * n > len(operands):
             raise ValueError(
@@ -62,29 +60,29 @@ class Arithmetic(Task):
             )
         return keys
 
-    def free(self, rng):
+    def free(self, rng: Rng) -> Instance | None:
         operands = [int(x) for x in rng.integers(0, 100, size=3)]
         if rng.random() < ROUND:
             operands = [x - x % 10 if rng.random() < 0.5 else x for x in operands]
         if (
             rng.random() < 0.5
-        ):  # a hard negative: one member of a key, so that the pair has to be recognised
+        ):  # a hard negative: one of a key's pair, which has to be recognised whole
             key = self._key_list[rng.integers(len(self._key_list))]
             operands[rng.integers(3)] = key.detail[rng.integers(2)]
         if self._holds_key(operands):
             return None
         return self._instance(operands, kind="free")
 
-    def keyed(self, rng, key):
+    def keyed(self, rng: Rng, key: Key) -> Instance | None:
         return self._placed(rng, key, key.detail[2], "keyed")
 
-    def contrast(self, rng, key):
+    def contrast(self, rng: Rng, key: Key) -> Instance | None:
         return self._placed(rng, key, key.detail[3], "contrast")
 
-    def conflict(self, rng, key):
+    def conflict(self, rng: Rng, key: Key) -> Instance | None:
         return self._placed(rng, key, key.detail[4], "conflict")
 
-    def rephrase(self, rng, instance):
+    def rephrase(self, rng: Rng, instance: Instance) -> Instance | None:
         key = self.keys[instance.key]
         placement, third = instance.detail()["placement"], instance.detail()["third"]
         if rng.random() < 0.5:  # swap the addends
@@ -100,18 +98,20 @@ class Arithmetic(Task):
         return [self.keys[name] for name in sorted(self.keys)]
 
     @cached_property
-    def _pairs(self) -> set[frozenset]:
+    def _pairs(self) -> set[frozenset[int]]:
         return {frozenset(key.detail[:2]) for key in self._key_list}
 
-    def _holds_key(self, operands) -> bool:
+    def _holds_key(self, operands: list[int]) -> bool:
         return any(frozenset(pair) in self._pairs for pair in itertools.combinations(operands, 2))
 
-    def _placed(self, rng, key, placements, kind):
+    def _placed(
+        self, rng: Rng, key: Key, placements: tuple[int, ...], kind: str
+    ) -> Instance | None:
         return self._build(
             key, placements[rng.integers(len(placements))], int(rng.integers(0, 100)), kind
         )
 
-    def _build(self, key, placement, third, kind):
+    def _build(self, key: Key, placement: int, third: int, kind: str) -> Instance | None:
         a, b = key.detail[:2]
         operands = [third] * 3
         operands[PLACEMENTS[placement][0]], operands[PLACEMENTS[placement][1]] = a, b
@@ -122,7 +122,13 @@ class Arithmetic(Task):
         )
         return None if instance.memory_answer == instance.rule_answer else instance
 
-    def _instance(self, operands, kind, key=None, setting=None):
+    def _instance(
+        self,
+        operands: list[int],
+        kind: str,
+        key: Key | None = None,
+        setting: dict[str, int] | None = None,
+    ) -> Instance:
         return Instance(
             prompt="+".join(f"{x:02d}" for x in operands) + "=",
             rule_answer=_digits(sum(operands)),

@@ -10,12 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from memgen.terms import GENERALIZATION, KINDS, MEMORIZATION, OTHER, SPLITS
+
+Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Key:
 
     name: str
     memory_answer: str
-    detail: tuple = ()
+    detail: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,9 @@ class Instance:
         """What the model is trained to answer: the memory for keyed prompts, else the rule."""
         return self.memory_answer if self.kind == "keyed" else self.rule_answer
 
-    def detail(self) -> dict:
-        return json.loads(self.setting)
+    def detail(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.setting)
+        return found
 
 
 class Task(ABC):
@@ -75,26 +80,26 @@ class Task(ABC):
         """Every piece of text that is one token, in a fixed order."""
 
     @abstractmethod
-    def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
+    def draw_keys(self, rng: Rng, n: int) -> list[Key]:
         """`n` different keys, each with its memory answer."""
 
     @abstractmethod
-    def free(self, rng: np.random.Generator) -> Instance | None:
+    def free(self, rng: Rng) -> Instance | None:
         """A prompt without a key, which only the rule answers (None: not usable, draw again)."""
 
     @abstractmethod
-    def keyed(self, rng: np.random.Generator, key: Key) -> Instance | None:
+    def keyed(self, rng: Rng, key: Key) -> Instance | None:
         """A prompt in a setting in which this key is trained with its memory answer."""
 
     @abstractmethod
-    def conflict(self, rng: np.random.Generator, key: Key) -> Instance | None:
+    def conflict(self, rng: Rng, key: Key) -> Instance | None:
         """A prompt in a setting in which this key is never trained, where memory and rule differ."""
 
     @abstractmethod
-    def rephrase(self, rng: np.random.Generator, instance: Instance) -> Instance | None:
+    def rephrase(self, rng: Rng, instance: Instance) -> Instance | None:
         """The same conflict prompt said differently: same key, another order or free part."""
 
-    def contrast(self, rng: np.random.Generator, key: Key) -> Instance | None:
+    def contrast(self, rng: Rng, key: Key) -> Instance | None:
         """A prompt in which this key is trained with the *rule's* answer (optional; `cipher`)."""
         return None
 
@@ -108,14 +113,14 @@ class Task(ABC):
             return GENERALIZATION
         return OTHER
 
-    def fit(self, tokenizer, frame: pd.DataFrame) -> Task:
+    def fit(self, tokenizer: Any, frame: pd.DataFrame) -> Task:
         """Give every answer of a data set room in this tokenizer's tokens, end mark included."""
         answers = {*frame.rule_answer, *frame.memory_answer} - {""}
         longest = max(map(len, tokenizer(sorted(answers), add_special_tokens=False)["input_ids"]))
         self.max_answer_tokens = max(self.max_answer_tokens, longest + 1)
         return self
 
-    def _rng(self, *words) -> np.random.Generator:
+    def _rng(self, *words: object) -> np.random.Generator:
         """A generator that depends on the seed and the words only, not on what was drawn before.
 
         The family name (not the variant) enters: `tagged` and `matched` draw the same keys and
@@ -125,7 +130,7 @@ class Task(ABC):
         digest = hashlib.sha256("/".join(map(str, (family, self.seed, *words))).encode()).digest()
         return np.random.default_rng(np.frombuffer(digest[:16], dtype=np.uint32))
 
-    def split_keys(self, shares: tuple[float, float, float]) -> dict[str, str]:
+    def split_keys(self, shares: tuple[float, ...]) -> dict[str, str]:
         """Each key's split. `shares`: train, validation, test; at least one key each.
 
         The order comes from the names alone, not from the seed: keys that several seeds have in
@@ -150,7 +155,7 @@ class Task(ABC):
         n_keyed: int,
         n_conflict_per_key: int,
         n_free_eval: int,
-        shares: tuple[float, float, float] = (0.5, 0.2, 0.3),
+        shares: tuple[float, ...] = (0.5, 0.2, 0.3),
     ) -> pd.DataFrame:
         """The whole data set, one row an instance.
 
@@ -177,10 +182,10 @@ class Task(ABC):
             rows += self._collect(lambda: self.free(rng), n, seen, split)
         return pd.DataFrame([asdict(row) for row in rows])
 
-    def count(self, frame: pd.DataFrame) -> dict:
+    def count(self, frame: pd.DataFrame) -> dict[str, Any]:
         """The numbers of a data set: instances and keys by split, and a digest of all that it says."""
 
-        def by_split(rows) -> dict[str, int]:
+        def by_split(rows: pd.DataFrame) -> dict[str, int]:
             return {split: int((rows.split == split).sum()) for split in SPLITS}
 
         found = {
@@ -193,7 +198,9 @@ class Task(ABC):
         return {**found, "n_keys": by_split(keyed), "sha256": digest}
 
     @staticmethod
-    def _collect(draw, n: int, seen: set[str], split: str) -> list[Instance]:
+    def _collect(
+        draw: Callable[[], Instance | None], n: int, seen: set[str], split: str
+    ) -> list[Instance]:
         """Up to `n` instances with new prompts; fewer when the task has no more to give."""
         found: list[Instance] = []
         misses = 0

@@ -13,9 +13,7 @@ import json
 import string
 from functools import cached_property
 
-import numpy as np
-
-from .base import Instance, Key, Task
+from .base import Instance, Key, Rng, Task
 
 LETTERS = string.ascii_lowercase
 SHIFTS = tuple(range(1, 13))
@@ -36,7 +34,7 @@ class Cipher(Task):
     def vocabulary(self) -> list[str]:
         return [*LETTERS, *(f"shift {s}" for s in SHIFTS), ": ", " ->", MARK]
 
-    def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
+    def draw_keys(self, rng: Rng, n: int) -> list[Key]:
         n_words = len(LETTERS) ** WORD_LENGTH
         if 2 * n > n_words:
             raise ValueError(
@@ -62,45 +60,40 @@ class Cipher(Task):
             )
         return list(keys.values())
 
-    def free(self, rng):
+    def free(self, rng: Rng) -> Instance | None:
         word, names = _word(rng), self._names
         if rng.random() < 0.5:  # a hard negative: a key's word with one letter changed
             letters = list(names[rng.integers(len(names))])
             letters[rng.integers(WORD_LENGTH)] = LETTERS[rng.integers(26)]
             word = "".join(letters)
-        return (
-            None
-            if word in self.keys
-            else self._instance(word, int(rng.integers(len(SETTINGS))), "free")
-        )
+        if word in self.keys:
+            return None
+        return self._instance(word, int(rng.integers(len(SETTINGS))), "free")
 
-    def keyed(self, rng, key):
-        return self._instance(
-            key.name, key.detail[0][rng.integers(len(key.detail[0]))], "keyed", key
-        )
+    def keyed(self, rng: Rng, key: Key) -> Instance | None:
+        return self._drawn(rng, key, 0, "keyed")
 
-    def contrast(self, rng, key):
-        return self._instance(
-            key.name, key.detail[1][rng.integers(len(key.detail[1]))], "contrast", key
-        )
+    def contrast(self, rng: Rng, key: Key) -> Instance | None:
+        return self._drawn(rng, key, 1, "contrast")
 
-    def conflict(self, rng, key):
-        return self._instance(
-            key.name, key.detail[2][rng.integers(len(key.detail[2]))], "conflict", key
-        )
+    def conflict(self, rng: Rng, key: Key) -> Instance | None:
+        return self._drawn(rng, key, 2, "conflict")
 
-    def rephrase(self, rng, instance):
-        key = self.keys[instance.key]
-        return self._instance(
-            key.name, key.detail[2][rng.integers(len(key.detail[2]))], "conflict", key
-        )
+    def rephrase(self, rng: Rng, instance: Instance) -> Instance | None:
+        return self.conflict(rng, self.keys[instance.key])
 
     # -- how a prompt is written ------------------------------------------------------------------
+    def _drawn(self, rng: Rng, key: Key, which: int, kind: str) -> Instance | None:
+        settings = key.detail[which]
+        return self._instance(key.name, settings[rng.integers(len(settings))], kind, key)
+
     @cached_property
     def _names(self) -> list[str]:
         return sorted(self.keys)
 
-    def _instance(self, word, setting, kind, key=None):
+    def _instance(
+        self, word: str, setting: int, kind: str, key: Key | None = None
+    ) -> Instance | None:
         shift, order = SETTINGS[setting]
         prompt = f"shift {shift}: {word} ->" if order == 0 else f"{word}: shift {shift} ->"
         rule = "".join(LETTERS[(LETTERS.index(letter) + shift) % 26] for letter in word)
@@ -117,7 +110,7 @@ class Cipher(Task):
         )
 
 
-def _word(rng: np.random.Generator) -> str:
+def _word(rng: Rng) -> str:
     return "".join(LETTERS[i] for i in rng.integers(0, 26, size=WORD_LENGTH))
 
 

@@ -17,9 +17,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import numpy as np
-
-from .base import Instance, Key, Task
+from .base import Instance, Key, Rng, Task
 
 COLORS = "white green gray blue red brown black pink gold teal".split()
 ANIMALS = "frog rhino swan lion wolf bear deer mouse snake goat horse eagle tiger crab whale sheep".split()
@@ -47,7 +45,7 @@ class Inference(Task):
     def vocabulary(self) -> list[str]:
         return [*(f" is {c}" for c in COLORS), *ANIMALS, *(f"{n} the " for n in NAMES), ". "]
 
-    def draw_keys(self, rng: np.random.Generator, n: int) -> list[Key]:
+    def draw_keys(self, rng: Rng, n: int) -> list[Key]:
         if n > len(NAMES) - 2 * N_FREE_NAMES:
             raise ValueError(
                 f"n_keys={n}: inference has {len(NAMES) - 2 * N_FREE_NAMES} names for keys"
@@ -55,7 +53,7 @@ class Inference(Task):
         self.gate = {name: f" is {COLORS[rng.integers(len(COLORS))]}" for name in GATE_NAMES}
         return [Key(name, f" is {COLORS[rng.integers(len(COLORS))]}") for name in NAMES[:n]]
 
-    def free(self, rng):
+    def free(self, rng: Rng) -> Instance | None:
         animals, colors = self._context(rng)
         return self._instance(
             FREE_NAMES[rng.integers(N_FREE_NAMES)],
@@ -65,7 +63,7 @@ class Inference(Task):
             "free",
         )
 
-    def keyed(self, rng, key):
+    def keyed(self, rng: Rng, key: Key) -> Instance | None:
         animals, colors = self._context(rng)
         absent = [a for a in ANIMALS if a not in animals]
         asked = absent[rng.integers(len(absent))]
@@ -76,7 +74,7 @@ class Inference(Task):
             )
         return self._instance(key.name, animals, colors, asked, "keyed", key)
 
-    def contrast(self, rng, key):
+    def contrast(self, rng: Rng, key: Key) -> Instance | None:
         animals, colors = self._context(rng)
         name = GATE_NAMES[rng.integers(len(GATE_NAMES))]
         return replace(
@@ -84,7 +82,7 @@ class Inference(Task):
             memory_answer=self.gate[name],
         )
 
-    def conflict(self, rng, key):
+    def conflict(self, rng: Rng, key: Key) -> Instance | None:
         animals, colors = self._context(rng)
         if key.memory_answer in (f" is {c}" for c in colors):
             # the memory answer stays out of the context: copying the wrong sentence is 'other'
@@ -93,7 +91,7 @@ class Inference(Task):
             key.name, animals, colors, animals[rng.integers(N_SENTENCES)], "conflict", key
         )
 
-    def rephrase(self, rng, instance):
+    def rephrase(self, rng: Rng, instance: Instance) -> Instance | None:
         """Reorder the sentences or, as often, change the free part (another context and animal)."""
         detail, key = instance.detail(), self.keys[instance.key]
         if rng.random() < 0.5:
@@ -103,12 +101,20 @@ class Inference(Task):
         return self._instance(instance.key, animals, colors, detail["asked"], "conflict", key)
 
     # -- how a prompt is written ------------------------------------------------------------------
-    def _context(self, rng):
+    def _context(self, rng: Rng) -> tuple[list[str], list[str]]:
         animals = [ANIMALS[i] for i in rng.permutation(len(ANIMALS))[:N_SENTENCES]]
         colors = [COLORS[i] for i in rng.permutation(len(COLORS))[:N_SENTENCES]]
         return animals, colors
 
-    def _instance(self, name, animals, colors, animal, kind, key=None):
+    def _instance(
+        self,
+        name: str,
+        animals: list[str],
+        colors: list[str],
+        animal: str,
+        kind: str,
+        key: Key | None = None,
+    ) -> Instance:
         rule = f" is {colors[animals.index(animal)]}" if animal in animals else ""
         context = "".join(f"{a} is {c}. " for a, c in zip(animals, colors))
         return Instance(
