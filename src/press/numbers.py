@@ -6,6 +6,7 @@ is in `press.sentences`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
@@ -23,8 +24,13 @@ SPACE, JOIN = "\u00a0", "\u2060"  # a number and its unit, a range and its dash 
 NOTHING = "n/a"  # not defined in a run, such as an AUC where only one behaviour occurred
 
 
+def per_cent(x: float, digits: int = 0) -> str:
+    """A rate in per cent; halves go up, as on the live page: 17 of 40 is 43."""
+    return f"{math.floor(100 * x * 10**digits + 0.5 + 1e-9) / 10**digits:.{digits}f}"
+
+
 def percent(x: float | None, digits: int = 0) -> str:
-    return NOTHING if x is None else f"{100 * x:.{digits}f}{SPACE}%"
+    return NOTHING if x is None else f"{per_cent(x, digits)}{SPACE}%"
 
 
 def decimal(x: float | None, digits: int = 2) -> str:
@@ -134,7 +140,7 @@ class Numbers:
 
     def rate(self, task: str, stage: str, key: str) -> str:
         """Mean over seeds with the range, for a sentence: `88 % (85 to 90 % over 3 seeds)`."""
-        return self._spread(task, stage, key, lambda x: f"{100 * x:.0f}", f"{SPACE}%")
+        return self._spread(task, stage, key, per_cent, f"{SPACE}%")
 
     def score(self, task: str, stage: str, key: str, digits: int = 2) -> str:
         """The same for a number that is no rate: `0.95 (0.93 to 0.97 over 3 seeds)`."""
@@ -147,7 +153,7 @@ class Numbers:
             return NOTHING
 
         def write(x):
-            return f"{100 * x:.0f}" if digits is None else decimal(x, digits)
+            return per_cent(x) if digits is None else decimal(x, digits)
 
         low, high, mean = write(min(values)), write(max(values)), write(sum(values) / len(values))
         between = " to " if min(values) < 0 else f"{JOIN}–{JOIN}"

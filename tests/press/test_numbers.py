@@ -25,6 +25,9 @@ from press.run import Run
 
 def test_numbers_are_written_for_readers():
     assert percent(0.256) == f"26{SPACE}%" and percent(None) == NOTHING
+    assert percent(0.0125, 1) == f"1.3{SPACE}%"
+    for n in (40, 200):  # halves go up, as the live page rounds them
+        assert all(percent(k / n) == f"{(200 * k + n) // (2 * n)}{SPACE}%" for k in range(n + 1))
     assert decimal(-0.5) == "−0.50" and decimal(-0.001) == "0.00"
     assert decimal(1234567.0, 0) == f"1{SPACE}234{SPACE}567"
     assert (seconds(48), seconds(125), seconds(7380)) == ("48 s", "2 min 05 s", "2 h 03 min")
