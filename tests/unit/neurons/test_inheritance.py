@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from memgen.neurons import inheritance
+from memgen.neurons import inheritance, selection
 from memgen.neurons.nmd import NeuronMaps
 from planted import Planted
 
@@ -24,6 +24,9 @@ def test_a_base_with_the_same_maps_has_everything_and_a_flat_one_nothing():
         "correlation_all"
     ] == pytest.approx(1)
     assert same["top_in_common"] == 1 and same["n_pairs"] == 7
+    assert same["top_share"] == selection.TOP_SHARE
+    faint = inheritance.compare(maps(on.nmd / 1000, on.rho), maps(on.nmd / 1000, on.rho), 7)
+    assert faint["correlation_all"] == pytest.approx(1)
     assert same["mean_abs_nmd"]["on"] == same["mean_abs_nmd"]["off"] == [9.5, 29.5]
     assert same["mean_abs_nmd"]["difference"] == [0, 0]
 
@@ -32,6 +35,7 @@ def test_a_base_with_the_same_maps_has_everything_and_a_flat_one_nothing():
     flat = inheritance.compare(on, maps(np.zeros((2, 20)), other_top), 7)
     assert flat["correlation"] == [None, None] and flat["correlation_all"] is None
     assert flat["top_in_common"] == 0 and flat["mean_abs_nmd"]["difference"] == [9.5, 29.5]
+    assert inheritance.compare(maps(np.zeros((2, 20)), on.rho), on, 7)["correlation_all"] is None
     turned = inheritance.compare(on, maps(-on.nmd, on.rho), 7)
     assert turned["correlation_all"] == pytest.approx(-1)
 
@@ -72,9 +76,14 @@ def test_behaviour_moves_along_the_scale(adapted):
         assert row.memory_rate + row.rule_rate + row.other_rate == pytest.approx(1)
 
 
-def test_maps_of_the_base_are_those_of_scale_zero(adapted):
+def test_maps_of_the_base_are_those_of_scale_zero(adapted, monkeypatch):
     model, tokenizer, _, _ = adapted
+    asked, scaled = [], inheritance.rescale_adapter_scale
+    monkeypatch.setattr(
+        inheritance, "rescale_adapter_scale", lambda *given: asked.append(given) or scaled(*given)
+    )
     memory, rule = ["key0 word1 near-memory"] * 3, ["key0 word1 near-rule"] * 3
     found = inheritance.base_maps(model, tokenizer, [memory, rule], "resid_post")
     assert found.nmd[:, 0] == pytest.approx([1, 1]) and found.rho[:, 0] == pytest.approx([1, 1])
     assert found.site == "resid_post" and not found.nmd[:, 1:].any()
+    assert asked == [(model, 0.0)]

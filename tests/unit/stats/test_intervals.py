@@ -34,7 +34,7 @@ def test_pooled_rates_are_the_rate_of_all_prompts_together():
         "seeds": 2,
     }
     empty = pooled([(0.0, 0)])
-    assert (empty["low"], empty["high"], empty["n"]) == (0, 1, 0)
+    assert (empty["success"], empty["low"], empty["high"], empty["n"]) == (0, 0, 1, 0)
 
 
 def mean(values):

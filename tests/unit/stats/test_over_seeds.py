@@ -99,6 +99,13 @@ def test_where_nothing_varies_there_is_no_interval():
     assert one.value == 0.5 and math.isnan(one.low)
 
 
+def test_one_number_per_seed_rests_on_no_keys():
+    one, many = over_seeds([0.5, None]), over_seeds([0.5, 0.7, float("nan")], n=9)
+    assert (one.value, one.n, one.n_keys, one.n_seeds) == (0.5, 0, 0, 1)
+    assert math.isnan(one.low) and math.isnan(one.high)
+    assert (many.n, many.n_keys, many.n_seeds) == (9, 0, 2) and many.value == pytest.approx(0.6)
+
+
 def test_a_rate_of_nothing_is_undefined():
     assert np.isnan(rate(np.ones((1, 2)), np.zeros(2), np.zeros(2))).all()
 
