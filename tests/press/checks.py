@@ -54,6 +54,9 @@ LOADING_LINKS = {
     "prefetch",
 }
 
+#: axe-core 4.14.1, newer than the one in the package and twice as fast
+AXE = Axe.from_file(Path(__file__).with_name("axe.min.js"))
+
 
 @cache
 def page(path: Path) -> BeautifulSoup:
@@ -236,7 +239,7 @@ def inaccessible(reader: Reader, path: Path, views: Sequence[View]) -> list[str]
             reader.open(path)
         else:
             reader.look(view)
-        for rule in Axe().run(reader.page).response["violations"]:
+        for rule in AXE.run(reader.page).response["violations"]:
             if rule["impact"] in ("serious", "critical"):
                 found += [
                     f"{path.stem} at {view[0]} px, {view[2]}: {rule['id']}, {rule['impact']}:"
