@@ -54,6 +54,10 @@ def test_baselines(data):
     assert table.auc["entropy"] == table.accuracy["entropy"] == 1
 
 
+def test_the_seed_decides_the_shuffles(data):
+    assert call_baselines(data).equals(call_baselines(data))
+
+
 def test_orientation_and_threshold_come_from_train(data):
     """A score that means the opposite on test keys must score below chance there."""
     straight, turned = {"s": data[0].labels.astype(float)}, {"s": 1.0 - data[1].labels}

@@ -59,6 +59,8 @@ def test_effect_size_at_its_limits():
     rule = memory + [0, 2, -2]
     assert effect_size(memory, rule).tolist() == [[0, np.inf, -np.inf]]
     assert np.isnan(effect_size(memory[:1], rule[:1])).all()
+    two = np.array([1.0, 3.0]).reshape(2, 1, 1)
+    assert effect_size(np.zeros_like(two), two).item() == pytest.approx(2**0.5)
 
 
 def test_rho_equals_scipy(pairs):

@@ -128,3 +128,18 @@ def test_intervals_of_neurons_hold_the_truth_and_widen_with_fewer_keys():
     assert all(
         np.isnan(v).all() for v in neuron_intervals(differences[:5], keys[:5]).values()
     )  # one key: no interval
+
+
+def test_intervals_of_neurons_follow_the_data_alone():
+    rng = np.random.default_rng(1)
+    keys, differences = np.repeat(np.arange(12), 4), rng.normal(2, 1, (48, 2))
+    found, again, larger = (
+        neuron_intervals(x, keys) for x in (differences, differences, 3 * differences)
+    )
+    for name, interval in found.items():
+        np.testing.assert_array_equal(interval, again[name])
+        scale = 3 if name.startswith("nmd") else 1  # an effect size has no unit
+        np.testing.assert_allclose(larger[name], scale * interval)
+    two = neuron_intervals(differences[:8], keys[:8])
+    assert list(two) == list(neuron_intervals(differences[:4], keys[:4])) == list(found)
+    assert np.isfinite(two["nmd_low"]).all()
