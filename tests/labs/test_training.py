@@ -8,6 +8,7 @@ from computing import planted_lab, run_cell
 from memgen.figures import training as figures
 from memgen.labs.training import behavior_table, gate_checks
 from memgen.stats.intervals import wilson
+from small_training import OPEN_GATE
 
 GATE = {"memory": 0.25, "rule": 0.25, "other": 0.2, "free": 0.9, "keyed": 0.0}
 RESULT = {
@@ -25,11 +26,10 @@ TINY = {
     "evaluate_every": 2,
     "base_steps": 2,
 }
-OPEN = {"gate_memory": 0.0, "gate_rule": 0.0, "gate_other": 1.0, "gate_free": 0.0, "enough": 2.0}
 
 
 def test_the_computing_cell_trains_keeps_and_scores_a_checkpoint(planted, tmp_path):
-    lab = planted_lab("02_training", tmp_path, planted(), TINY | OPEN)
+    lab = planted_lab("02_training", tmp_path, planted(), TINY | OPEN_GATE)
     left = run_cell(lab)
     assert list(left["history"].step) == [2, 4] and left["r"] == lab.result
     assert left["r"]["step"] in (2, 4) and left["r"]["base"]

@@ -25,6 +25,7 @@ from memgen.training import dual, gate
 from memgen.training.base import Base
 from memgen.training.dual import final_result, train
 from memgen.training.loop import STATE
+from small_training import OPEN_GATE
 
 TASK = "cipher-tagged"
 SMALL = {
@@ -38,11 +39,7 @@ SMALL = {
     "matrix_lr": 0.02,
     "precision": "float32",
     "lora_rank": 4,
-    "gate_memory": 0.0,
-    "gate_rule": 0.0,
-    "gate_other": 1.0,
-    "gate_free": 0.0,
-    "enough": 2.0,
+    **OPEN_GATE,
 }
 
 

@@ -29,6 +29,7 @@ from memgen.tasks.answers import behaviors
 from memgen.training.base import base_for, tokenizer_for
 from memgen.training.batches import IGNORE, encode
 from memgen.training.dual import _start, train
+from small_training import OPEN_GATE
 
 TASK = "cipher-matched"
 SMALL = {
@@ -41,11 +42,7 @@ SMALL = {
     "optimizer": "adamw",
     "lr": 0.01,
     "lora_rank": 4,
-    "gate_memory": 0.0,
-    "gate_rule": 0.0,
-    "gate_other": 1.0,
-    "gate_free": 0.0,
-    "enough": 2.0,
+    **OPEN_GATE,
 }
 WIDTH = {"n_layer": 2, "n_embd": 16, "n_head": 2}
 

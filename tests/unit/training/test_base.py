@@ -27,30 +27,13 @@ from memgen.training.base import (
 )
 from memgen.training.batches import IGNORE, REPEAT_LENGTH, BaseMixture, repeated_sequences
 from memgen.training.dual import train
+from small_training import OPEN_GATE, SMALL
 
 TASK = "arithmetic-tagged"
-SMALL = {
-    "n_layer": 2,
-    "n_embd": 16,
-    "n_head": 2,
-    "batch_size": 16,
-    "base_batch_size": 16,
-    "max_steps": 8,
-    "evaluate_every": 2,
-    "warmup_steps": 2,
-    "lr": 0.01,
-    "matrix_lr": 0.02,
-    "precision": "float32",
-    "gate_memory": 0.0,
-    "gate_rule": 0.0,
-    "gate_other": 1.0,
-    "gate_free": 0.0,
-    "enough": 2.0,
-}
 
 
 def parameters(**changes) -> TrainingParameters:
-    return TrainingParameters(**{"task": TASK, **SMALL, **changes})
+    return TrainingParameters(**{"task": TASK, **SMALL, **OPEN_GATE, **changes})
 
 
 @pytest.fixture(scope="module")
