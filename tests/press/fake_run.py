@@ -19,19 +19,12 @@ import papermill
 
 from memgen.claims.ledger import CLAIMS
 from memgen.stages import LABS, labs_of
+from memgen.steering.controls import CONTROLS
 from memgen.store.folders import base_folder
 from memgen.terms import DIRECTIONS, SPLITS, STUDY, WHOLE
 from press import build
 from press.run import Run
 
-CONTROLS = (
-    "random_neurons",
-    "other_neurons",
-    "low_rho",
-    "permuted",
-    "random_sign",
-    "shuffled_labels",
-)
 #: `result.json` of the evidence labs, as one run of the study wrote them
 EVIDENCE = json.loads(Path(__file__).with_name("evidence.json").read_text())
 
