@@ -22,6 +22,11 @@ TARGET = {"m2g": RULE_CODE, "g2m": MEMORY_CODE}  # the code that counts as succe
 # -- data ---------------------------------------------------------------------------------------------
 SPLITS = ("train", "validation", "test")
 KINDS = ("free", "keyed", "contrast", "conflict")
+#: which keys are trained with the rule's answer, too: all, a few that are used for nothing else, none
+ContrastOn = Literal["keys", "gate", "none"]
+#: what a rephrasing of a conflict prompt changes: the order of its parts alone, or its content
+Change = Literal["order", "content"]
+CHANGES: tuple[Change, ...] = get_args(Change)
 # -- models -------------------------------------------------------------------------------------------
 Site = Literal["resid_post", "mlp_out", "ln_2"]
 SITES: tuple[Site, ...] = get_args(Site)

@@ -7,13 +7,22 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from memgen.config.base import Count, Finite, PositiveShare, Rate, Share, SharedData
-from memgen.tasks import make_task
+from memgen.tasks import Task, make_task
+from memgen.terms import ContrastOn
 
 
 class DatasetParameters(SharedData):
     """01: how large the data set is and how its keys are split."""
 
     n_keys: Annotated[int, Field(ge=3)] = Field(48, description="memorized associations")
+    contrast_on: ContrastOn = Field(
+        "keys",
+        description="which keys are trained with the rule's answer, too, in some settings: all"
+        " (keys), further ones that are used for nothing else (gate), none",
+    )
+    n_gate_keys: Annotated[int, Field(ge=0)] = Field(
+        0, description="further keys for the contrast prompts (contrast_on=gate)"
+    )
     n_free: Count = Field(60000, description="free prompts for training")
     n_keyed: Count = Field(6000, description="prompts answered from memory, over all keys")
     n_conflict_per_key: Count = Field(
@@ -34,9 +43,17 @@ class DatasetParameters(SharedData):
 
     @model_validator(mode="after")
     def _enough_keys(self) -> Self:
-        task = make_task(self.task, self.n_keys, self.data_seed)
-        task.split_keys(tuple(self.key_shares))  # raises ValueError naming n_keys
+        if (self.contrast_on == "gate") != (self.n_gate_keys > 0):
+            raise ValueError(
+                f"n_gate_keys={self.n_gate_keys} does not fit contrast_on={self.contrast_on}: gate"
+                " keys are there if and only if contrast_on=gate"
+            )
+        self.make_task().split_keys(tuple(self.key_shares))  # raises ValueError naming n_keys
         return self
+
+    def make_task(self) -> Task:
+        """The task with the keys of this data set."""
+        return make_task(self.task, self.n_keys, self.data_seed, self.contrast_on, self.n_gate_keys)
 
 
 class TrainingParameters(SharedData):

@@ -21,7 +21,6 @@ from memgen.stages import LABS
 from memgen.store.artifacts import Result, Stage, verify
 from memgen.store.folders import input_folders, lab_folder
 from memgen.store.reader import FinishedRun, FinishedStage
-from memgen.tasks import make_task
 
 _names_before: set[str] = set()
 
@@ -120,8 +119,7 @@ class Lab:
     def task(self, tokenizer=None):
         """The task with the keys of its data set; its answers have room in the tokens of `tokenizer`."""
         if self.name == "01_dataset_design":
-            p = self.parameters
-            return make_task(p.task, p.n_keys, p.data_seed)
+            return self.parameters.make_task()
         return self.run.task(tokenizer)
 
     def dataset(self) -> pd.DataFrame:

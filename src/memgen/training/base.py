@@ -56,7 +56,16 @@ BASE_PARAMETERS = (
     "base_first",
     "base_enough",
 )
-DATA_SIZES = {"n_keys", "n_free", "n_keyed", "n_conflict_per_key", "n_free_eval", "key_shares"}
+DATA_SIZES = {
+    "n_keys",
+    "contrast_on",
+    "n_gate_keys",
+    "n_free",
+    "n_keyed",
+    "n_conflict_per_key",
+    "n_free_eval",
+    "key_shares",
+}
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,7 @@ def data_sets(p: TrainingParameters) -> dict[str, DatasetParameters]:
 
 def free_prompts(d: DatasetParameters) -> pd.DataFrame:
     """The free prompts of a data set; no key is among them."""
-    frame = make_task(d.task, d.n_keys, d.data_seed).generate(
+    frame = d.make_task().generate(
         d.n_free, d.n_keyed, d.n_conflict_per_key, d.n_free_eval, tuple(d.key_shares)
     )
     return frame[frame.kind == "free"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from memgen import tasks
+from memgen.models.tokenizer import build_tokenizer
 from memgen.tasks import (
     TASKS,
     Instance,
@@ -15,11 +16,10 @@ from memgen.tasks import (
     Task,
     arithmetic,
     cipher,
-    inference,
     instances,
     make_task,
 )
-from memgen.terms import GENERALIZATION, MEMORIZATION, OTHER, SPLITS
+from memgen.terms import CHANGES, GENERALIZATION, MEMORIZATION, OTHER, SPLITS
 
 SIZES = {"n_free": 60, "n_keyed": 40, "n_conflict_per_key": 5, "n_free_eval": 15}
 everywhere = pytest.mark.parametrize("name", TASKS)
@@ -119,57 +119,57 @@ def setting(name, task, row):
     return row.detail()["setting"]
 
 
+ARMS = [("keys", 0), ("gate", 4), ("none", 0)]
+
+
 @everywhere
-def test_rephrasing_keeps_the_key_and_stays_outside_the_trained_settings(datasets, name):
-    task, frame = datasets[name]
+@pytest.mark.parametrize("contrast_on, n_gate", ARMS)
+def test_rephrasing_keeps_the_key_and_stays_outside_the_trained_settings(name, contrast_on, n_gate):
+    task = make_task(name, 10, 0, contrast_on, n_gate)
+    frame = task.generate(n_free=80, n_keyed=50, n_conflict_per_key=6, n_free_eval=20)
     trained: dict[str, set] = {}
-    for row in instances(frame[frame.kind.isin(("keyed", "contrast"))]):
-        trained.setdefault(row.key, set()).add(setting(name, task, row))
-    changed = reordered = 0
-    for row in instances(of(datasets, name, "conflict")):
+    for row in instances(frame[frame.kind.isin(("keyed", "contrast")) & (frame.key != "")]):
+        if name != "inference" or row.kind == "keyed":
+            trained.setdefault(row.key, set()).add(setting(name, task, row))
+    changed, tokenizer = dict.fromkeys(CHANGES, 0), build_tokenizer(task.vocabulary())
+    for row, change in product(instances(frame[frame.kind == "conflict"]), CHANGES):
         rng = np.random.default_rng(len(row.prompt))
         for _ in range(5):
-            other = task.rephrase(rng, row)
-            if other is None:
+            other = task.rephrase(rng, row, change)
+            if other is None or other.prompt == row.prompt:
                 continue
-            changed += other.prompt != row.prompt
-            assert (other.key, other.kind, other.memory_answer) == (
-                row.key,
-                "conflict",
-                row.memory_answer,
-            )
-            assert other.memory_answer != other.rule_answer
+            changed[change] += 1
+            assert (other.key, other.kind) == (row.key, "conflict")
+            assert other.memory_answer == row.memory_answer != other.rule_answer
             assert setting(name, task, other) not in trained[row.key]
-            if name == "inference" and sorted(other.prompt) == sorted(
-                row.prompt
-            ):  # the same words in another order
-                reordered += 1
-                assert other.rule_answer == row.rule_answer
-    assert changed > 20
-    assert reordered > 10 or name != "inference"
+            if change == "order":
+                parts = [sorted(tokenizer.tokenize(one.prompt)) for one in (row, other)]
+                assert parts[0] == parts[1] and other.rule_answer == row.rule_answer
+    assert min(changed.values()) > 20
 
 
-def test_gate_names_are_no_keys_and_are_asked_in_both_ways(datasets):
-    task, frame = datasets["inference"]
-    gate = set(task.gate)
-    assert (
-        gate.isdisjoint(task.keys)
-        and gate.isdisjoint(inference.FREE_NAMES)
-        and len(inference.NAMES) == len(set(inference.NAMES))
-    )
-    asked = frame.assign(name=frame.prompt.str.extract(r"([A-Z][a-z]+) the ")[0])
-    contrast, keyed = (
-        asked[asked.kind == "contrast"],
-        asked[(asked.kind == "keyed") & asked.name.isin(gate)],
-    )
-    assert len(contrast) and set(contrast.name) <= gate and (contrast.rule_answer != "").all()
-    assert (
-        len(keyed)
-        and (keyed.key == "").all()
-        and (keyed.memory_answer == keyed.name.map(task.gate)).all()
-        and (keyed.rule_answer == "").all()
-    )
-    assert not asked[asked.kind.isin(("free", "conflict"))].name.isin(gate).any()
+@everywhere
+def test_contrast_prompts_are_those_of_the_keys_that_the_arm_names(name):
+    for contrast_on, n_gate in ARMS:
+        task = make_task(name, 10, 0, contrast_on, n_gate)
+        frame = task.generate(n_free=80, n_keyed=50, n_conflict_per_key=6, n_free_eval=20)
+        contrast, keyed = frame[frame.kind == "contrast"], frame[frame.kind == "keyed"]
+        assert (
+            set(contrast.key) == {"keys": set(task.keys), "gate": {""}, "none": set()}[contrast_on]
+        )
+        assert len(task.gate_keys) == n_gate and not set(task.gate_keys) & set(task.keys)
+        assert (keyed.key == "").any() == (n_gate > 0)  # gate keys are memorized, too
+        assert set(keyed.key) - {""} == set(task.keys)
+        targets = [row.target for row in instances(contrast)]
+        assert targets == list(contrast.rule_answer) and "" not in targets
+
+
+@everywhere
+def test_a_gate_key_changes_no_key(name):
+    one, other = make_task(name, 10, 0, "none"), make_task(name, 10, 0, "gate", 4)
+    assert {k: v.memory_answer for k, v in one.keys.items()} == {
+        k: v.memory_answer for k, v in other.keys.items()
+    }
 
 
 @everywhere
@@ -288,7 +288,7 @@ class Parity(Task):
             f"{key.name} really is", self._rule(key.name), key.memory_answer, key.name, "conflict"
         )
 
-    def rephrase(self, rng, instance):
+    def rephrase(self, rng, instance, change):
         return Instance(
             f"{instance.key} really really is",
             instance.rule_answer,
