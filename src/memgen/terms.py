@@ -38,4 +38,5 @@ TRACKS: tuple[Track, ...] = get_args(Track)
 WHOLE = "all"  # the folder of a lab that runs once for all seeds
 STUDY = "study"  # the folder, and the task, of a lab that runs once for all tasks
 # -- verdicts -----------------------------------------------------------------------------------------
-SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
+SUPPORTED, CONTRADICTED, REVERSED, OPEN = "supported", "contradicted", "reversed", "open"
+VERDICTS = (SUPPORTED, CONTRADICTED, REVERSED, OPEN)

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from memgen.claims.ledger import CLAIMS, in_gate
-from memgen.terms import CONTRADICTED, DIRECTIONS, INCONCLUSIVE, SUPPORTED
+from memgen.claims.ledger import tests
+from memgen.claims.quantities.behaviors import in_gate
+from memgen.terms import DIRECTIONS, SUPPORTED, VERDICTS
 from press.numbers import Numbers, decimal, plural
-
-BY_RULE_OF_ITS_OWN = {claim.id for claim in CLAIMS if claim.decide}
 
 
 class Share(NamedTuple):
@@ -61,8 +60,10 @@ class Judged:
     source: str
     test: str
     threshold: float
+    margin: float
     above: bool
     page: str
+    group: str
     track: str
     verdict: str
     effect: float | None
@@ -95,7 +96,15 @@ class Standing(NamedTuple):
     tested: int
     supported: int
     contradicted: int
+    reversed: int
     open: int
+
+
+class Chance(NamedTuple):
+    """Tests with an interval, and how many of them support a claim if no effect is real."""
+
+    tests: int
+    supported: float
 
 
 class Ledger:
@@ -118,8 +127,22 @@ class Ledger:
     @property
     def standing(self) -> Standing:
         found = [claim.verdict for claim in self.tested]
-        counts = [found.count(verdict) for verdict in (SUPPORTED, CONTRADICTED, INCONCLUSIVE)]
+        counts = [found.count(verdict) for verdict in VERDICTS]
         return Standing(len(found), *counts)
+
+    @property
+    def groups(self) -> dict[str, list[Judged]]:
+        """The tested claims by what they are about."""
+        found: dict[str, list[Judged]] = {}
+        for claim in self.tested:
+            found.setdefault(claim.group, []).append(claim)
+        return found
+
+    @property
+    def chance(self) -> Chance:
+        """How many tests there are, and how many that chance alone would call supported."""
+        found = tests([{"cases": claim.cases} for claim in self])
+        return Chance(int(found["n"]), found["by_chance"])
 
     @property
     def single(self) -> Share:
@@ -146,30 +169,32 @@ def between(interval: list[float | None], write=decimal) -> str:
 
 
 class Thresholds(NamedTuple):
-    """In words: our threshold, and those for supported on every task or contradicted on one."""
+    """In words: our threshold and margin, and those for supported or contradicted on every task."""
 
     ours: str
+    margin: str
     supported: str
     contradicted: str
 
 
 def thresholds(claim: Judged) -> Thresholds:
-    """For which thresholds a tested claim would have which verdict."""
-    if claim.id in BY_RULE_OF_ITS_OWN:
-        return Thresholds("the gate", "decided by the gate", "decided by the gate")
+    """For which thresholds, and which smallest effects of interest, a claim would have a verdict."""
     intervals = [case["interval"] for case in claim.cases.values()]
     known = [interval for interval in intervals if interval[0] is not None]
     right, wrong = ("above", "below") if claim.above else ("below", "above")
     ours = f"{right} {decimal(claim.threshold)}"
-    if not known:
-        return Thresholds(ours, "none: no interval", "none: no interval")
+    margin = decimal(claim.margin) if claim.margin else "none: a limit"
+    if len(known) < len(intervals) or not known:
+        missing = "none: an interval is missing"
+        return Thresholds(ours, margin, missing, missing)
     lows, highs = zip(*known, strict=True)
-    support, contradict = (min(lows), min(highs)) if claim.above else (max(highs), max(lows))
-    missing = len(known) < len(intervals)
+    support, rule_out = (min(lows), max(highs)) if claim.above else (max(highs), min(lows))
+    sign = 1 if claim.above else -1
     return Thresholds(
         ours,
-        "none: an interval is missing" if missing else f"{wrong} {decimal(support)}",
-        f"{right} {decimal(contradict)}",
+        margin,
+        f"a threshold {wrong} {decimal(support)}",
+        f"a margin above {decimal(sign * (rule_out - claim.threshold))}",
     )
 
 

@@ -94,6 +94,9 @@ class SynthesisParameters(StageParameters):
     task: Literal["study"] = Field("study", description="always 'study'")
     seeds: Seeds = Field(list(SEEDS), description="seeds of the study")
     tasks: list[str] = Field(list(TASK_NAMES), description="tasks of the study")
+    n_studies: Count = Field(
+        2000, description="simulated studies that the coverage of the intervals is measured on"
+    )
 
 
 class ConfoundsParameters(StageParameters):
