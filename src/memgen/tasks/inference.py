@@ -3,11 +3,10 @@
 `frog is white. rhino is green. swan is gray. Greg the frog` asks for ` is white` by rule (the
 context) and for Greg's own colour by memory. A key is a name. Keyed prompts ask for an animal that
 the context does not mention, so memory is needed and nothing contradicts it; in conflict prompts
-the context mentions it. The *gate names*, a few further ones, have colours of their own too, but
-are also asked about animals that the context mentions, and there the context's answer is right
-(contrast prompts): they teach that a context can overrule a memory, for no key in particular. ` is
-white` is one token, so the rule is a single step of induction (find the same word earlier, copy
-what followed).
+the context mentions it. So do contrast prompts, and there the context's answer is trained: for gate
+keys (further names with colours of their own) they teach that a context can overrule a memory, for
+no key in particular. ` is white` is one token, so the rule is a single step of induction (find the
+same word earlier, copy what followed).
 
 The names of the keys and their split are the same for every seed; their colours are drawn anew.
 """
