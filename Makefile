@@ -4,6 +4,7 @@
 #   make book TASKS="inference" SEEDS="6 7"          another study
 #   make book TRACKS=scratch                         without the adapters on one base: half the time
 #   make book SET="n_embd=64 site=ln_2"              other parameters (src/memgen/config/ lists them)
+#   make book NUMERICS=portable                      the same numbers on every x86-64 processor with AVX2
 
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -13,6 +14,7 @@ SEEDS   ?= 6 7 8
 TRACKS  ?= scratch lora
 RUNS    ?= data/runs
 SET     ?=
+NUMERICS ?= native
 JOBS    ?= 2
 OUT     ?= _build
 LABS    ?= all
@@ -27,7 +29,7 @@ MEMGEN  := $(BIN)/python -m memgen.pipeline.cli
 PRESS   := $(BIN)/python -m press.cli
 PICTURE := book/_static/figures/rulegraph.svg
 STUDY   := --preset $(PRESET) --tasks $(TASKS) --seeds $(SEEDS) --tracks $(TRACKS) --runs $(RUNS) \
-           --jobs $(JOBS) $(if $(SET),--set $(SET))
+           --jobs $(JOBS) --set numerics=$(NUMERICS) $(SET)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book pdf labs lab check test quick mutation verify scale bench rulegraph lock browser exercises \
@@ -62,8 +64,9 @@ check: $(READY) ## check the parameters, run nothing
 	@$(MEMGEN) check $(STUDY) && echo "parameters are fine"
 
 lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inference SEED=6 SET="site=ln_2"
-	@$(BIN)/papermill notebooks/$(LAB).ipynb $(OUT)/$(LAB).ipynb --cwd . --no-progress-bar \
-	  -p task $(TASK) -p seed $(SEED) -p preset $(PRESET) -p runs $(RUNS) -p track $(TRACK) $(foreach s,$(SET),-p $(subst =, ,$(s)))
+	@env $$($(MEMGEN) numerics $(NUMERICS)) $(BIN)/papermill notebooks/$(LAB).ipynb $(OUT)/$(LAB).ipynb --cwd . --no-progress-bar \
+	  -p task $(TASK) -p seed $(SEED) -p preset $(PRESET) -p runs $(RUNS) -p track $(TRACK) \
+	  -p numerics $(NUMERICS) $(foreach s,$(SET),-p $(subst =, ,$(s)))
 	@echo "executed: $(OUT)/$(LAB).ipynb"
 
 test: $(READY) browser ## every test, all labs in preset smoke and that book included

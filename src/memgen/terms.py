@@ -34,6 +34,7 @@ Positions = Literal["all", "decision"]
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
 Track = Literal["scratch", "lora", "full"]
 TRACKS: tuple[Track, ...] = get_args(Track)
+Numerics = Literal["native", "portable"]
 # -- runs ---------------------------------------------------------------------------------------------
 WHOLE = "all"  # the folder of a lab that runs once for all seeds
 STUDY = "study"  # the folder, and the task, of a lab that runs once for all tasks

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from memgen.tasks import TASKS
-from memgen.terms import Track
+from memgen.terms import Numerics, Track
 
 #: no recipe was ever tried on these (book, chapter 2)
 SEEDS = (6, 7, 8)
@@ -44,6 +44,10 @@ class StageParameters(BaseModel):
     track: Track = Field(
         "scratch",
         description="scratch: own models; lora: adapters on one base; full: one base, all tuned",
+    )
+    numerics: Numerics = Field(
+        "native",
+        description="native: the fastest kernels of this processor; portable: the same on all (slower)",
     )
 
     @model_validator(mode="after")

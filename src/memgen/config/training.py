@@ -103,7 +103,8 @@ class TrainingParameters(SharedData):
         "answer", description="loss on the answer tokens or on the whole instance"
     )
     precision: Literal["bfloat16", "float32"] = Field(
-        "bfloat16", description="arithmetic of the training forward pass (autocast)"
+        "bfloat16",
+        description="arithmetic of the training forward pass (autocast); float32 if numerics=portable",
     )
     attention: Literal["eager", "sdpa"] = Field(
         "eager", description="attention kernel of transformers"
@@ -186,6 +187,11 @@ class TrainingParameters(SharedData):
     def loaded_dtype(self) -> str:
         """Number format that the base is loaded in: weights that are trained stay float32."""
         return self.dtype if self.track == "lora" else "float32"
+
+    @property
+    def autocast(self) -> bool:
+        """Does the forward pass run in bfloat16?"""
+        return self.precision == "bfloat16" and self.numerics == "native"
 
     def gates(self) -> dict[str, float]:
         return {

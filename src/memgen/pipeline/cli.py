@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 import traceback
@@ -26,6 +27,7 @@ from memgen.pipeline.report import FAILED
 from memgen.pipeline.runner import run_labs
 from memgen.progress import duration
 from memgen.stages import LABS
+from memgen.store.numerics import environment
 from memgen.tasks import TASK_NAMES
 
 INTERRUPTED = "interrupted; finished labs are kept, and the same command goes on"
@@ -92,6 +94,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     sweep.add_argument("--preset", default="scale")
     sweep.add_argument("--jobs", type=_count, default=2)
     sweep.add_argument("--out", type=Path, default=scale.TARGET)
+    kernels = command("numerics", _numerics, "what a process needs in its environment, to read")
+    kernels.add_argument("which", choices=("native", "portable"))
     lab = command("lab", _job, "one lab with these parameters, as Snakemake runs it")
     lab.add_argument("stage", choices=list(LABS))
     base = command("base", _job, "the base that a run with these parameters starts from")
@@ -134,9 +138,15 @@ def _planned(arguments) -> Plan:
 
 
 def _labs(arguments) -> None:
-    began = time.monotonic()
-    run_labs(_planned(arguments), arguments.jobs)
+    began, plan = time.monotonic(), _planned(arguments)
+    # every process of the study inherits it; this one has loaded no numerical library
+    os.environ.update(environment(plan.settings.get("numerics", "native")))
+    run_labs(plan, arguments.jobs)
     print(f"finished in {duration(time.monotonic() - began)}", flush=True)
+
+
+def _numerics(arguments) -> None:
+    print(" ".join(f"{name}={value}" for name, value in environment(arguments.which).items()))
 
 
 def _verify(arguments) -> int:

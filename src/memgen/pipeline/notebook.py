@@ -18,6 +18,7 @@ from memgen.config.base import StageParameters
 from memgen.errors import ArtifactError, ParameterError
 from memgen.presets import stage_parameters
 from memgen.stages import LABS
+from memgen.store import numerics
 from memgen.store.artifacts import Result, Stage, verify
 from memgen.store.folders import input_folders, lab_folder
 from memgen.store.reader import FinishedRun, FinishedStage
@@ -35,6 +36,7 @@ class Lab:
     """One lab run: its `parameters`, the `run` with what earlier stages left, and its own `stage`."""
 
     def __init__(self, name: str, parameters: StageParameters):
+        numerics.require(parameters.numerics)
         self.name, self.parameters = name, parameters
         folder = lab_folder(name, parameters)
         self.run = FinishedRun(folder.parent)

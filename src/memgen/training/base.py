@@ -39,6 +39,7 @@ LOOK_EVERY = 50  # steps between looks at the validation prompts
 #: what a base depends on
 BASE_PARAMETERS = (
     "preset",
+    "numerics",
     "n_layer",
     "n_embd",
     "n_head",
