@@ -32,7 +32,7 @@ STUDY   := --preset $(PRESET) --tasks $(TASKS) --seeds $(SEEDS) --tracks $(TRACK
            --jobs $(JOBS) --set numerics=$(NUMERICS) $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf labs lab check test quick mutation verify scale bench rulegraph lock browser exercises \
+.PHONY: help setup book pdf labs lab check test quick mutation verify scale arms bench rulegraph lock browser exercises \
         clean clean-runs
 
 help: ## list the commands
@@ -90,6 +90,10 @@ rulegraph: $(READY) ## draw the study as Snakemake plans it: the picture on the 
 
 lock: $(READY) ## compile requirements.txt and its two companions from pyproject.toml
 	@$(BIN)/python .ci/lock
+
+arms: $(READY) ## who is taught the rule, and on what the loss is: half an hour; ends with data/reference/arms/results.csv
+	@$(MEMGEN) arms run --seeds $(SEEDS) --jobs $(JOBS)
+	@$(MEMGEN) arms collect
 
 bench: $(READY) ## time capture and sweep against plain forward passes
 	@$(BIN)/python tests/benchmarks/bench_capture.py
