@@ -258,6 +258,8 @@ class Numbers:
     def _follow(self, lab: ExecutedLab, key: str):
         value = lab.result
         for part in key.split("."):
+            if value is None:  # a whole part that the run left undefined
+                return None
             if isinstance(value, dict) and part in value:
                 value = value[part]
             elif isinstance(value, list) and part in self.AGGREGATES and value:

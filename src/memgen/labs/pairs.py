@@ -78,9 +78,7 @@ def of_change(answered: pd.DataFrame, change: Change, seed: int) -> dict:
     return found
 
 
-def examples(
-    answered: pd.DataFrame, pairs: dict[Change, pd.DataFrame], n: int = 2
-) -> pd.DataFrame:
+def examples(answered: pd.DataFrame, pairs: dict[Change, pd.DataFrame], n: int = 2) -> pd.DataFrame:
     """The prompts of the first `n` pairs of each kind of change, memory first, with both answers."""
     told = ["key", "prompt", "answer", "behavior", "memory_answer", "rule_answer"]
     parts = {

@@ -123,8 +123,8 @@ def test_flip_rates_by_kind_of_change():
 
 def test_the_interval_over_keys_is_wide_where_keys_decide():
     """40 rephrasings of each of 8 keys: the keys flip always or never, or every second time."""
-    decided = [("key%d" % k, "test", [M] + [R if k % 2 else M] * 40) for k in range(8)]
-    mixed = [("key%d" % k, "test", [M] + [R, M] * 20) for k in range(8)]
+    decided = [(f"key{k}", "test", [M] + [R if k % 2 else M] * 40) for k in range(8)]
+    mixed = [(f"key{k}", "test", [M] + [R, M] * 20) for k in range(8)]
     wide, narrow = (
         flip_rates(table(groups)).query("change == 'order' and direction == 'm2g'").iloc[0]
         for groups in (decided, mixed)
