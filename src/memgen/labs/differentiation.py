@@ -260,6 +260,7 @@ def summary(
         "base_null": main["base"],
         "by_change": kinds,
         # what the test can find at all: as many neurons at its smallest p have to be there together
+        "n_permutations": p.n_permutations,
         "n_neurons": n_neurons,
         "smallest_p": smallest,
         "fewest_together": math.ceil(smallest * n_neurons / p.fdr - 1e-9),
