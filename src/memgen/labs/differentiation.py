@@ -209,11 +209,14 @@ def layers(
     same, parts = pairs.same_token(tokenizer), []
     about = {"change": pairs.change, "same_token_share": same.mean() if len(same) else np.nan}
     for name, of in states.items():
+        found = None
         for tokens, chosen in (("all", np.full(len(same), True)), ("same", same)):
-            if of is not None and chosen.sum() > 1:
+            if of is None or chosen.sum() < 2:
+                continue
+            if found is None or not chosen.all():  # mostly these are the same pairs
                 both = of.memory[chosen], of.rule[chosen]
                 found = by_layer(*both, pairs.keys[chosen], test, reference)
-                parts.append(found.assign(**about, model=name, tokens=tokens)[LAYER_COLUMNS])
+            parts.append(found.assign(**about, model=name, tokens=tokens)[LAYER_COLUMNS])
     return parts
 
 
@@ -246,7 +249,7 @@ def summary(
     has theirs in the base (None: there was none), `by_change` those of both kinds (None: too few).
     """
     kinds = {change: of_change(table, change) for change in CHANGES}
-    main = kinds[p.pairs] or {}
+    main = kinds[p.pairs] or {}  # there are two pairs at least: `TrainPairs.of`
     shares = {name: _share(null) for name, null in nulls.items()}
     smallest = max(1 / (p.n_permutations + 1), 2.0 ** (1 - main["n_keys"]))
     top = ("n_pairs", "n_keys", "same_token_share", *BY_LAYER[:-1])
