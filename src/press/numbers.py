@@ -163,6 +163,17 @@ class Numbers:
             + (f"{SPACE}({low}{between}{high})" if low != high else "")
         )
 
+    def by_layer(self, task: str, stage: str, key: str, digits: int | None = None) -> str:
+        """Mean over seeds of each entry of a list, first layer first: `2 · 30 · 70 %`."""
+        lists = self._defined(task, stage, key)
+        if not lists:
+            return NOTHING
+        known = ([x for x in layer if x is not None] for layer in zip(*lists, strict=True))
+        means = [sum(layer) / len(layer) if layer else None for layer in known]
+        if digits is not None:
+            return " · ".join(decimal(x, digits) for x in means)
+        return " · ".join(NOTHING if x is None else per_cent(x) for x in means) + f"{SPACE}%"
+
     def pooled(self, task: str, direction: str) -> dict:
         """Success over the prompts of all seeds: `success`, `low`, `high` (Wilson), `n`."""
         return _rates(steered(self.steering, task, direction))
