@@ -166,6 +166,17 @@ class Numbers:
         row = row_of(self.steering, task, direction, kind)
         return dict.fromkeys(("success", "low", "high", "n")) if row is None else _rates(row)
 
+    def by_layer(self, task: str, stage: str, key: str, digits: int | None = None) -> str:
+        """Mean over seeds of each entry of a list, first layer first: `2 · 30 · 70 %`."""
+        lists = self._defined(task, stage, key)
+        if not lists:
+            return NOTHING
+        known = ([x for x in layer if x is not None] for layer in zip(*lists, strict=True))
+        means = [sum(layer) / len(layer) if layer else None for layer in known]
+        if digits is not None:
+            return " · ".join(decimal(x, digits) for x in means)
+        return " · ".join(NOTHING if x is None else per_cent(x) for x in means) + f"{SPACE}%"
+
     def controls(self, task: str, direction: str) -> dict[str, dict]:
         """The same for every control, and for rephrasing alone. `n` counts prompts times draws."""
         rows = self.steering[
@@ -252,6 +263,8 @@ class Numbers:
     def _follow(self, lab: ExecutedLab, key: str):
         value = lab.result
         for part in key.split("."):
+            if value is None:  # a whole part that the run left undefined
+                return None
             if isinstance(value, dict) and part in value:
                 value = value[part]
             elif isinstance(value, list) and part in self.AGGREGATES and value:

@@ -42,6 +42,7 @@ ASKED = [
     "rate",
     "score",
     "cell",
+    "by_layer",
     "pooled",
     "controls",
     "strongest",

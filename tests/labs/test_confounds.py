@@ -136,6 +136,7 @@ def test_prompts_that_flip_and_prompts_that_stay_are_told_apart():
             "split": split,
             "group": g,
             "rephrasing": i,
+            "change": "order" if i else "",
             "behavior": b,
             "prompt": f"{g}/{i}",
         }
@@ -147,10 +148,15 @@ def test_prompts_that_flip_and_prompts_that_stay_are_told_apart():
         "split": "test",
         "group": 1,
         "rephrasing": 2,
+        "change": "order",
         "behavior": M,
         "prompt": "0/0",
     }  # flips in one group, stays in another
-    found = flipping_and_stable(pd.DataFrame([*rows, twice]), 100)
+    another_question = rows[-1] | {
+        **{"key": "c", "split": "test", "group": 2, "rephrasing": 3},
+        **{"change": "content", "behavior": M, "prompt": "2/3"},
+    }  # of a group that stays; not the same question
+    found = flipping_and_stable(pd.DataFrame([*rows, twice, another_question]), 100)
     assert set(found["flip"].prompt) == {"0/0", "0/1"}  # the second R has no partner
     assert set(found["stable"].prompt) == {"1/0", "1/1", "2/0", "2/1", "2/2"}
     assert len(flipping_and_stable(pd.DataFrame(rows), 2)["stable"]) == 2

@@ -21,7 +21,7 @@ from memgen.claims.ledger import CLAIMS
 from memgen.stages import LABS, labs_of
 from memgen.steering.controls import CONTROLS
 from memgen.store.folders import base_folder
-from memgen.terms import DIRECTIONS, SPLITS, STUDY, WHOLE
+from memgen.terms import CHANGES, DIRECTIONS, SPLITS, STUDY, WHOLE
 from press import build
 from press.run import Run
 
@@ -30,7 +30,7 @@ EVIDENCE = json.loads(Path(__file__).with_name("evidence.json").read_text())
 
 #: the figures of the made-up lab are called as the pages of the book ask for them
 FIGURES = {
-    "04_differentiation": ("nmd-heatmap", "layers"),
+    "04_differentiation": ("nmd-heatmap", "base", "layers"),
     "06_intervention": ("grid", "controls", "dose"),
     "08_synthesis": ("main-finding", "ledger", "format"),
     "09_confounds": ("context", "lens", "guessing", "split"),
@@ -156,19 +156,39 @@ class MadeUp:
         }
 
     def pairs(self) -> dict:
-        flips = by_split(*(self.near(0.2) for _ in SPLITS))
-        return {
-            "n_prompts": by_split(320, 130, 190),
-            "n_pairs": by_split(700, 250, 400),
-            "flip_rate": flips,
+        by_change = {
+            change: {
+                "n_rephrasings": by_split(900, 380, 560),
+                "flip_rate": by_split(*(self.near(0.2) for _ in SPLITS)),
+                "same_answer": by_split(*[1.0 if change == "order" else 0.3] * 3),
+                "n_pairs": by_split(700, 250, 400),
+                "same_answer_pairs": by_split(*[1.0 if change == "order" else 0.3] * 3),
+            }
+            for change in CHANGES
         }
+        first = {name: by_change["order"][name] for name in ("n_pairs", "flip_rate")}
+        return {"n_prompts": by_split(320, 130, 190), **first, "by_change": by_change}
 
     def differentiation(self) -> dict:
-        shares = {
-            "max_abs_rho": (0.2, 0.3, 0.4, 0.8),
-            "significant_share": (0.02, 0.1, 0.3, 0.7),
-            "null_significant_share": [0.01] * 4,
-        }
+        def lists(size: float) -> dict:
+            shares = {
+                "max_abs_rho": (0.2, 0.3, 0.4, 0.8),
+                "mean_abs_nmd": (0.05, 0.1, 0.2, 0.5),
+                "nmd_split_half": (0.04, 0.1, 0.2, 0.5),
+                "nmd_relative": (0.02, 0.05, 0.1, 0.2),
+                "significant_share": (0.02, 0.1, 0.3, 0.7),
+            }
+            found = {k: [self.near(size * x) for x in values] for k, values in shares.items()}
+            return found | {"n_pairs": 300, "n_keys": 22, "correlation": [None, 0.5, 0.5, 0.6]}
+
+        def kind(size: float, same: float) -> dict:
+            alike = lists(size) | {"base": lists(size / 3)} if same else None
+            return lists(size) | {
+                "same_token_share": same,
+                "base": lists(size / 3),
+                "same_token": alike,
+            }
+
         base = {
             "mean_abs_nmd": {name: [0.1, 0.2, 0.3, 0.4] for name in ("on", "off", "difference")},
             "correlation": [None, 0.5, 0.5, 0.6],
@@ -177,9 +197,22 @@ class MadeUp:
             "top_in_common": self.near(0.4),
             "n_pairs": 300,
         }
-        return {"site": "resid_post", "base": base} | {
-            name: [self.near(x) for x in values] for name, values in shares.items()
-        }
+        kinds = {"order": kind(1, 1.0), "content": kind(0.8, float(self.task != "inference"))}
+        rest = {"null_significant_share": [0.01] * 4, "oriented_null_significant_share": [0.1] * 4}
+        rest |= {"n_permutations": 10_000, "n_neurons": 512, "fewest_together": 2}
+        words = {"value": self.near(0.6), "interval": [0.5, 0.7], "n": 300, "n_keys": 22}
+        return (
+            kinds["order"]
+            | rest
+            | {
+                "site": "resid_post",
+                "pairs": "order",
+                "base_null": kinds["order"]["base"],
+                "by_change": kinds,
+                "words": words,
+                "base": base,
+            }
+        )
 
     def prediction(self) -> dict:
         last = 0.97 if self.tagged else 0.8

@@ -124,6 +124,25 @@ def test_a_tagged_task_has_a_twin(changed):
     assert numbers.families() == [("cipher", "cipher-tagged", "cipher-matched")]
 
 
+def test_lists_are_written_layer_by_layer_and_an_undefined_part_is_no_error(changed):
+    """Two seeds; the second has no base, and the first a flat map in the first layer."""
+
+    def plant(seed, result):
+        base = {"share": [0.02, 0.3, 0.704], "correlation": [None, 0.5, -0.25]}
+        result["base_null"] = None if seed else base
+        result["share"] = [0.1 * seed, 0.5, 1.0]
+
+    numbers = changed("04_differentiation", plant)
+    asked = ("cipher-tagged", "04_differentiation")
+    assert numbers.by_layer(*asked, "share") == "5 · 50 · 100\u00a0%"
+    assert numbers.by_layer(*asked, "base_null.share") == "2 · 30 · 70\u00a0%"
+    assert numbers.by_layer(*asked, "base_null.correlation", 2) == "n/a · 0.50 · −0.25"
+    assert numbers.values(*asked, "base_null.share.max") == [0.704, None]
+    assert numbers.cell(*asked, "base_null.share.max") == "70\u00a0%"
+    with pytest.raises(BookError, match="no key"):
+        numbers.by_layer(*asked, "share.none")
+
+
 def test_what_the_run_does_not_hold_is_an_error(changed):
     numbers = changed("03_pairs", lambda seed, result: None)
     with pytest.raises(BookError, match="no key 'm2g.sucess'"):

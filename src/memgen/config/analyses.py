@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from memgen.config.base import SEEDS, Count, PositiveShare, Rate, Seeds, StageParameters
 from memgen.tasks import TASK_NAMES
-from memgen.terms import Positions, Site
+from memgen.terms import Change, Positions, Site
 
 
 class PairsParameters(StageParameters):
@@ -21,6 +21,10 @@ class DifferentiationParameters(StageParameters):
     """04: NMD, rho and their tests."""
 
     site: Site = Field("resid_post", description="where hidden states are read")
+    pairs: Change = Field(
+        "order",
+        description="what the prompts of a pair differ by: order (the same question) or content",
+    )
     n_permutations: Count = Field(10000, description="sign flips of the permutation test")
     fdr: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.05, description="false-discovery rate of Benjamini-Hochberg"

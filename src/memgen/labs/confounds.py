@@ -151,9 +151,11 @@ def _auc_lead(labels, first, second, weights):
 def flipping_and_stable(answered: pd.DataFrame, limit: int) -> dict[str, pd.DataFrame]:
     """Test prompts, at most `limit` each: `flip`, of a flip pair; `stable`, rephrasings all agree.
 
-    A prompt that is a rephrasing of several originals can be both; it counts as flipping.
+    Both by changes of order, which leave the question as it is. A prompt that is a rephrasing of
+    several originals can be both; it counts as flipping.
     """
-    test = answered[answered.split == "test"].reset_index(drop=True)
+    same_question = answered.change.isin(("", "order"))
+    test = answered[(answered.split == "test") & same_question].reset_index(drop=True)
     pairs = flips(test)
     kinds = test.groupby("group").behavior.agg(["nunique", "size"])
     constant = kinds.index[(kinds["nunique"] == 1) & (kinds["size"] > 1)]

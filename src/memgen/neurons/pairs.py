@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from memgen.models.generate import answer
+from memgen.stats.intervals import interval, weighted_mean, wilson
 from memgen.tasks import Instance, Task, instances
 from memgen.tasks.answers import behaviors
 from memgen.terms import (
@@ -96,29 +97,51 @@ def _couple(answered: pd.DataFrame, wanted: tuple[str, str], change: Change) -> 
 
 
 def rephrased(answered: pd.DataFrame) -> pd.DataFrame:
-    """The rephrasings alone, with the behaviour of their originals as `before`."""
-    originals = answered[answered.rephrasing == 0].set_index("group").behavior
+    """The rephrasings alone; `before`: the behaviour of their originals, `same_answer`: is the rule's
+    answer that of the original?
+    """
+    originals = answered[answered.rephrasing == 0].set_index("group")
     others = answered[answered.rephrasing > 0]
-    return others.assign(before=others.group.map(originals))
+    same = others.rule_answer == others.group.map(originals.rule_answer)
+    return others.assign(before=others.group.map(originals.behavior), same_answer=same)
 
 
-def flip_rates(answered: pd.DataFrame) -> pd.DataFrame:
+def flip_rates(answered: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """By split, change and behaviour of the original: how often a rephrasing turns it, with n.
 
     This is the floor of every steering result: what changing the words alone does. Columns: split,
-    change, direction, n, flipped, rate, same_answer (share of the rephrasings that keep the rule's
-    answer: the question of the others is another one).
+    change, direction, n, n_keys, flipped, rate, low and high (Wilson, over rephrasings), key_low
+    and key_high (bootstrap over keys; nan below two keys), same_answer (share of the rephrasings
+    that keep the rule's answer: the others ask another question).
     """
     others = rephrased(answered)
-    rule = answered[answered.rephrasing == 0].set_index("group").rule_answer
-    same = others.rule_answer == others.group.map(rule)
     table = []
     for split, change, direction in product(answered.split.unique(), CHANGES, DIRECTIONS):
-        chosen = (others.split == split) & (others.change == change)
-        chosen &= others.before == START[direction]
-        opposite = BEHAVIORS[TARGET[direction]]
-        n, flipped = int(chosen.sum()), int((chosen & (others.behavior == opposite)).sum())
-        row = {"split": split, "change": change, "direction": direction, "n": n, "flipped": flipped}
-        row |= {"rate": flipped / n if n else 0.0}
-        table.append(row | {"same_answer": float(same[chosen].mean()) if n else 0.0})
+        asked = others[
+            (others.split == split)
+            & (others.change == change)
+            & (others.before == START[direction])
+        ]
+        flipped = (asked.behavior == BEHAVIORS[TARGET[direction]]).to_numpy()
+        about = {"split": split, "change": change, "direction": direction}
+        same = float(asked.same_answer.mean()) if len(asked) else 0.0
+        rate = flip_rate(flipped, asked.key.to_numpy(), seed)
+        table.append(about | rate | {"same_answer": same})
     return pd.DataFrame(table)
+
+
+def flip_rate(flipped: np.ndarray, keys: np.ndarray, seed: int) -> dict[str, float]:
+    """Rate (0 without a case) of `flipped` [n] with both intervals, as columns of `flip_rates`."""
+    n, wins = len(flipped), int(flipped.sum())
+    low, high = wilson(wins, n)
+    by_key = interval(weighted_mean, keys, flipped.astype(float), seed=seed, n_resamples=1000)
+    return {
+        "n": n,
+        "n_keys": by_key.n_keys,
+        "flipped": wins,
+        "rate": wins / n if n else 0.0,
+        "low": low,
+        "high": high,
+        "key_low": by_key.low,
+        "key_high": by_key.high,
+    }

@@ -45,8 +45,7 @@ class Arithmetic(Task):
         operands = rng.permutation(100)
         if 2 * n > len(operands):
             raise ValueError(
-                f"n_keys={n}: arithmetic has 100 operands and uses each in one key, so at most 50"
-                " keys"
+                "arithmetic has 100 operands and uses each in one key, so at most 50 keys"
             )
         keys = []
         for a, b in operands[: 2 * n].reshape(n, 2):

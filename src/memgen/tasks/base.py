@@ -70,7 +70,11 @@ class Task(ABC):
     ):
         self.seed, self.contrast_on = seed, contrast_on
         n_gate = n_gate_keys if contrast_on == "gate" else 0
-        drawn = self.draw_keys(self._rng("keys"), n_keys + n_gate)
+        try:
+            drawn = self.draw_keys(self._rng("keys"), n_keys + n_gate)
+        except ValueError as error:
+            beside = f" and n_gate_keys={n_gate}" if n_gate else ""
+            raise ValueError(f"n_keys={n_keys}{beside}: {error}") from None
         self.keys = {key.name: key for key in drawn[:n_keys]}
         self.gate_keys = {key.name: key for key in drawn[n_keys:]}
         if len(self.keys) != n_keys:

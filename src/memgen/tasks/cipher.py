@@ -41,7 +41,7 @@ class Cipher(Task):
         n_words = len(LETTERS) ** WORD_LENGTH
         if 2 * n > n_words:
             raise ValueError(
-                f"n_keys={n}: cipher has {n_words} words and leaves half of them to free prompts,"
+                f"cipher has {n_words} words and leaves half of them to free prompts,"
                 f" so at most {n_words // 2} keys"
             )
         keys: dict[str, Key] = {}

@@ -44,8 +44,7 @@ class Inference(Task):
     def draw_keys(self, rng: Rng, n: int) -> list[Key]:
         if n > len(NAMES) - N_FREE_NAMES:
             raise ValueError(
-                f"n_keys={n}: inference has {len(NAMES) - N_FREE_NAMES} names for keys and"
-                " gate keys together"
+                f"inference has {len(NAMES) - N_FREE_NAMES} names for keys and gate keys together"
             )
         return [Key(name, f" is {COLORS[rng.integers(len(COLORS))]}") for name in NAMES[:n]]
 
