@@ -18,6 +18,7 @@ from memgen.config.base import ROOT
 from memgen.errors import StudyError
 from memgen.stages import TITLES
 from press import slides
+from press.arms import arms
 from press.errors import BookError
 from press.exercises import Source, downloads, find, read_notebook
 from press.lab_page import Figure
@@ -123,6 +124,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "bibtex": lambda key: bibtex(source, key),
             "paper": lambda: paper_results(root),
             "scale": lambda: sweep(root, source),
+            "arms": lambda: arms(root, source),
         }
     )
 

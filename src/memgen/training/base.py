@@ -47,6 +47,7 @@ BASE_PARAMETERS = (
     "warmup_steps",
     "weight_decay",
     "precision",
+    "loss_on",
     "attention",
     "optimizer",
     "base_steps",
@@ -212,7 +213,9 @@ def _train(
     model = new_model(tokenizer, p, seed)
     trainer = Trainer(model, p, Recipe.of_base(p), seed, folder)
     trainer.resume()
-    draw = BaseMixture(tokenizer, free, p.base_batch_size, p.base_repeat_share, p.base_first)
+    draw = BaseMixture(
+        tokenizer, free, p.base_batch_size, p.base_repeat_share, p.base_first, p.loss_on
+    )
     for look in trainer.history:  # of an interrupted training
         draw.lean(look["by_family"])
     held = {
