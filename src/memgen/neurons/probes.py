@@ -169,7 +169,7 @@ def fit_probe(train: Examples, seed: int, standardise: bool = True) -> Probe:
         return Probe(None, None, int(classes[0]), NAN, NAN)
     # log odds of every row while its key was left out
     held_out = np.full((len(C_GRID), len(labels)), np.nan)
-    for fit_rows, held_rows in _folds(labels, keys, seed):
+    for fit_rows, held_rows in key_folds(labels, keys, seed):
         for i, probe in enumerate(_path(x[fit_rows], labels[fit_rows], C_GRID, standardise)):
             held_out[i, held_rows] = probe.log_odds(x[held_rows])
 
@@ -198,7 +198,7 @@ def _path(
         yield Probe(model.set_params(C=c).fit(x, labels), scaler, None, float(c), NAN)
 
 
-def _folds(
+def key_folds(
     labels: np.ndarray, keys: np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows (fit, held out) of up to N_FOLDS folds of whole keys; none leaves one class to fit."""

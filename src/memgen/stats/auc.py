@@ -1,4 +1,4 @@
-"""The area under the ROC curve, weighted for a bootstrap, and the threshold that agrees best with labels."""
+"""The area under the ROC curve, weighted for a bootstrap, also within groups, and a best threshold."""
 
 from __future__ import annotations
 
@@ -29,6 +29,27 @@ def roc_auc(
         all_pairs = positive.sum(axis=1) * negative.sum(axis=1)
         auc = np.divide(concordant, all_pairs, out=np.full(len(w), np.nan), where=all_pairs > 0)
     return float(auc[0]) if weights is None else auc
+
+
+def auc_within(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """The same, [B], comparing two prompts only where they are in the same one of the groups [n].
+
+    Every pair of prompts counts once. nan where no group holds both behaviours; rows whose score is
+    not finite are left out.
+    """
+    labels, scores, groups = np.asarray(labels), np.asarray(scores), np.asarray(groups)
+    finite = np.isfinite(scores)
+    concordant, possible = np.zeros((2, len(weights)))
+    for group in np.unique(groups[finite]):
+        rows = finite & (groups == group)
+        n_pairs = (weights[:, rows] @ labels[rows]) * (weights[:, rows] @ (1 - labels[rows]))
+        concordant += np.nan_to_num(roc_auc(labels[rows], scores[rows], weights[:, rows])) * n_pairs
+        possible += n_pairs
+    found = np.full(len(weights), np.nan)
+    np.divide(concordant, possible, out=found, where=possible > 0)
+    return found
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
