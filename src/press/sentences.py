@@ -6,12 +6,12 @@ intervals of single labs, describes and is called so on its page.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from memgen.claims.ledger import CLAIMS, in_gate
-from memgen.terms import CONTRADICTED, DIRECTIONS, INCONCLUSIVE, SUPPORTED
+from memgen.terms import CONTRADICTED, DIRECTIONS, FORECASTS, INCONCLUSIVE, SUPPORTED
 from press.numbers import Numbers, decimal, plural
 
 BY_RULE_OF_ITS_OWN = {claim.id for claim in CLAIMS if claim.decide}
@@ -171,6 +171,13 @@ def thresholds(claim: Judged) -> Thresholds:
         "none: an interval is missing" if missing else f"{wrong} {decimal(support)}",
         f"{right} {decimal(contradict)}",
     )
+
+
+def sees(names: Iterable[str | None]) -> str:
+    """What the forecasts of these names see, each once in the order of the study; `none` for None."""
+    chosen = set(names)
+    words = [text for name, text in FORECASTS.items() if name in chosen]
+    return ", ".join(words + ["none"] * (None in chosen))
 
 
 def most_first(shares: dict[str, Share]) -> str:

@@ -12,11 +12,12 @@ from memgen.figures import prediction as figures
 from memgen.labs import prediction as science
 from memgen.models.adapters import weights_digest
 from memgen.models.build import save_model
-from memgen.neurons.baselines import FORECASTS, Forecast
+from memgen.neurons.baselines import Forecast
 from memgen.neurons.probes import Examples
 from memgen.neurons.prompt_features import PromptFeatures
 from memgen.stats.auc import roc_auc
 from memgen.store.folders import base_folder
+from memgen.terms import FORECASTS
 from planted import PlantedAlike
 
 GIVEN = {"sites": ["resid_post", "ln_2"], "max_prompts": 60, "n_resamples": 50, "n_shuffles": 2}

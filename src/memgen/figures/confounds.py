@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from memgen.figures.style import COLOR, WIDTH, Drawing, plt, share_axis
-from memgen.neurons.baselines import FORECASTS
 from memgen.stats.reported import between, shown
+from memgen.terms import FORECASTS
 
 PAIRS = {
     "flip": ("behaviour flips", "black", "o", "-"),

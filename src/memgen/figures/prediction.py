@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 
 from memgen.figures.style import COLOR, WIDTH, Drawing
-from memgen.neurons.baselines import CHANCE, FORECASTS
+from memgen.stats.auc import CHANCE
 from memgen.stats.reported import between, shown
+from memgen.terms import FORECASTS
 
 WITHIN = {"key": "probe, within one key", "setting": "probe, within one setting"}
+STRONGEST = "#E69F00"
 BESIDE = ("shuffled_labels", "answer_margin")  # lines beside the curves, and the strongest forecast
 
 
@@ -20,7 +22,7 @@ def rivals(r: dict) -> Drawing:
     marks = [("the probe", r["best_auc"], r["best_auc_interval"], "black", "o")]
     for name, text in FORECASTS.items():
         found = r["baselines"][name]
-        look = (COLOR["memorization"], "D") if name == chosen else (COLOR["control"], "s")
+        look = (STRONGEST, "D") if name == chosen else (COLOR["control"], "s")
         marks.append((text, found["auc"], found["interval"], *look))
     for name, text in WITHIN.items():
         auc, pair = r[f"auc_within_{name}"], r[f"auc_within_{name}_interval"]
@@ -36,10 +38,8 @@ def rivals(r: dict) -> Drawing:
         _mark(left, y, auc, pair, color, marker)
     for y, name in enumerate(FORECASTS, start=1):
         found = r["baselines"][name]
-        color = COLOR["memorization"] if name == chosen else COLOR["control"]
-        _mark(
-            right, y, found["gain"], found["gain_interval"], color, "D" if name == chosen else "s"
-        )
+        if found["gain"] is not None:
+            _mark(right, y, found["gain"], found["gain_interval"], *marks[y][-2:])
     left.set_yticks(range(len(marks)), [text for text, *_ in marks])
     left.invert_yaxis()
     left.axvline(CHANCE, color=COLOR["control"], lw=0.8)
@@ -69,8 +69,9 @@ def _shade(ax, r: dict) -> None:
 
 
 def _mark(ax, y: float, value: float | None, pair: list, color: str, marker: str) -> None:
-    """One number with its interval; nothing where it is not defined."""
+    """One number with its interval; a word where it is not defined."""
     if value is None:
+        ax.text(CHANCE, y, " none", color=color, va="center", fontsize=10)
         return
     if None not in pair:
         ax.plot(pair, [y, y], color=color, lw=2)

@@ -17,8 +17,6 @@ from memgen.config.analyses import ConfoundsParameters
 from memgen.models.generate import Sampling, sample_answers
 from memgen.models.sites import bare
 from memgen.neurons.baselines import (
-    CHANCE,
-    FORECASTS,
     Forecast,
     gain,
     prompt_forecasts,
@@ -29,13 +27,13 @@ from memgen.neurons.pairs import flips
 from memgen.neurons.probes import Examples, probe_scores, refuse_shared_keys
 from memgen.neurons.prompt_features import prompt_features
 from memgen.neurons.states import LabelledStates, different_prompts
-from memgen.stats.auc import roc_auc
+from memgen.stats.auc import CHANCE, roc_auc
 from memgen.stats.columns import columns, interval_pairs, numbers
 from memgen.stats.intervals import NAN, interval, number, weighted_mean
 from memgen.stats.reported import between, ends, shown
 from memgen.tasks import Task, instances
 from memgen.tasks.answers import behaviors
-from memgen.terms import BEHAVIORS, OTHER, OTHER_CODE
+from memgen.terms import BEHAVIORS, FORECASTS, OTHER, OTHER_CODE
 
 KINDS = ("flip", "stable")
 LAYER_COLUMNS = {  # name in the result: column of the table

@@ -12,7 +12,6 @@ from memgen.config.analyses import PredictionParameters
 from memgen.models.generate import next_token_scores, tokenize_prompts
 from memgen.models.origin import load_origin
 from memgen.neurons.baselines import (
-    FORECASTS,
     Forecast,
     base_forecast,
     baselines,
@@ -32,7 +31,7 @@ from memgen.stats.intervals import NAN, interval, number
 from memgen.stats.reported import between, ends, shown
 from memgen.store.reader import FinishedStage
 from memgen.tasks.dataset import spread
-from memgen.terms import OTHER, Site
+from memgen.terms import FORECASTS, OTHER, Site
 
 __all__ = [  # for the notebook
     "baselines",

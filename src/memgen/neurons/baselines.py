@@ -15,18 +15,9 @@ import pandas as pd
 
 from memgen.neurons.probes import Examples, Probe, checked_sets, fit_probe, key_folds, scored
 from memgen.neurons.prompt_features import PromptFeatures, one_hot, role_matrix
-from memgen.stats.auc import best_threshold, roc_auc
+from memgen.stats.auc import CHANCE, best_threshold, roc_auc
 from memgen.stats.intervals import NAN, Bootstrap, interval
 
-#: by name, what it sees; in this order in tables and figures
-FORECASTS = {
-    "prompt_only": "which token stands where",
-    "role_features": "what holds which place",
-    "token_position_table": "last token and position",
-    "nearest_setting": "nearest trained setting",
-    "base_probe": "hidden states of the base",
-}
-CHANCE = 0.5
 PRIOR = 2.0  # prompts of the overall share that every cell of the table holds beforehand
 
 

@@ -15,8 +15,8 @@ from memgen.neurons.probes import Examples, key_folds
 from memgen.stats.auc import roc_auc
 from memgen.stats.intervals import NAN
 
-SIZES = ((8, 10.0), (32, 10.0), (32, 1.0))  # hidden units and L2 penalty that are tried
-N_SIZING = 3  # of the folds of train keys that the size is chosen on
+SIZES = ((32, 30.0), (32, 3.0))  # hidden units and L2 penalty that are tried
+N_SIZING = 2  # of the folds of train keys that the size is chosen on
 EPOCHS, BATCH, LEARNING_RATE = 30, 128, 3e-3
 
 
