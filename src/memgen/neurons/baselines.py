@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from memgen.neurons.probes import Examples, Probe, checked_sets, fit_probe, key_folds, scored
+from memgen.neurons.probes import (
+    Examples,
+    Probe,
+    auc_within_folds,
+    checked_sets,
+    fit_probe,
+    key_folds,
+    scored,
+)
 from memgen.neurons.prompt_features import PromptFeatures, one_hot, role_matrix
 from memgen.stats.auc import CHANCE, best_threshold, roc_auc
 from memgen.stats.intervals import NAN, Bootstrap, interval
@@ -25,7 +33,7 @@ PRIOR = 2.0  # prompts of the overall share that every cell of the table holds b
 class Forecast:
     """Scores of test prompts [m], higher: rule. What is above `threshold` counts as rule.
 
-    cv_auc: AUC over folds of train keys, each scored while it was left out.
+    cv_auc: AUC within folds of train keys, each scored while it was left out.
     """
 
     scores: np.ndarray
@@ -59,7 +67,7 @@ def prompt_forecasts(
     if train.nearness is not None and test.nearness is not None:
         found["nearest_setting"] = Forecast(
             test.nearness,
-            roc_auc(labels, train.nearness),
+            auc_within_folds(labels, train.nearness, keys, seed),
             best_threshold(labels, train.nearness),
         )
     return found
@@ -77,7 +85,7 @@ def best_layer(cv_aucs: list[float]) -> int:
 
 
 def strongest(forecasts: Mapping[str, Forecast]) -> str | None:
-    """The one with the highest AUC over folds of *train* keys; None: none has any."""
+    """The one with the highest AUC within folds of *train* keys; None: none has any."""
     known = {name: one.cv_auc for name, one in forecasts.items() if np.isfinite(one.cv_auc)}
     return max(known, key=lambda name: known[name]) if known else None
 
@@ -172,8 +180,7 @@ def _table_forecast(
     held_out = np.full(len(labels), np.nan)
     for fit, held in key_folds(labels, keys, seed):
         held_out[held] = _share_log_odds(train[fit], labels[fit], train[held])
-    rows = np.isfinite(held_out)
-    cv_auc = roc_auc(labels[rows], held_out[rows])
+    cv_auc = auc_within_folds(labels, held_out, keys, seed)
     return Forecast(_share_log_odds(train, labels, test), cv_auc)
 
 

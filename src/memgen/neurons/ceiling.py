@@ -11,8 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from memgen.neurons.baselines import Forecast
-from memgen.neurons.probes import Examples, key_folds
-from memgen.stats.auc import roc_auc
+from memgen.neurons.probes import Examples, auc_within_folds, key_folds
 from memgen.stats.intervals import NAN
 
 SIZES = ((32, 30.0), (32, 3.0))  # hidden units and L2 penalty that are tried
@@ -38,8 +37,7 @@ def ceiling_forecast(
     for i, size in enumerate(SIZES if folds else ()):
         for fit, rows in folds:
             held[i, rows] = _log_odds(_fitted(size, old[fit], labels[fit], seed), old[rows])
-    rows = np.isfinite(held[0])
-    aucs = [roc_auc(labels[rows], one[rows]) for one in held]
+    aucs = [auc_within_folds(labels, one, train.keys, seed) for one in held]
     best = int(np.nan_to_num(aucs).argmax())
     return Forecast(_log_odds(_fitted(SIZES[best], old, labels, seed), new), aucs[best])
 
