@@ -73,7 +73,7 @@ _ROWS = (
     LabRow(_MODEL, "Training to dual behaviour", TrainingParameters, (_DATA,), seconds=60),
     LabRow(_ANSWERS, "Pairs", PairsParameters, _RUN[:2], seconds=10),
     LabRow(_MAPS, "Spatial differentiation", DifferentiationParameters, _RUN[:3], seconds=12),
-    LabRow("05_prediction", "Prediction", PredictionParameters, (_MODEL, _ANSWERS)),
+    LabRow("05_prediction", "Prediction", PredictionParameters, _RUN[:3]),
     LabRow(_CELLS, "Intervention", InterventionParameters, _RUN[:4], seconds=30),
     LabRow("07_transfer", "Transfer", TransferParameters, (*_RUN[:4], _CELLS), "task", seconds=25),
     LabRow(

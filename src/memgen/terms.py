@@ -35,6 +35,14 @@ POSITIONS: tuple[Positions, ...] = get_args(Positions)
 Track = Literal["scratch", "lora", "full"]
 TRACKS: tuple[Track, ...] = get_args(Track)
 Numerics = Literal["native", "portable"]
+# -- forecasts of the behaviour that see no hidden state of the model, and what they see instead ------
+FORECASTS = {
+    "prompt_only": "which token stands where",
+    "role_features": "what holds which place",
+    "token_position_table": "last token and position",
+    "nearest_setting": "nearest trained setting",
+    "base_probe": "hidden states of the base",
+}
 # -- runs ---------------------------------------------------------------------------------------------
 WHOLE = "all"  # the folder of a lab that runs once for all seeds
 STUDY = "study"  # the folder, and the task, of a lab that runs once for all tasks

@@ -48,7 +48,7 @@ def arms(root: Path, source: Path) -> Arms:
         {"task": task, "arm": arm, "name": ARMS[arm], **_row(runs)}
         for (task, arm), runs in table.groupby(["task", "arm"], sort=False)
     ]
-    rows.sort(key=lambda row: (list(dict.fromkeys(table.task)).index(row["task"])))
+    rows.sort(key=lambda row: list(dict.fromkeys(table.task)).index(row["task"]))
     machine = f"{about['machine']['cores']} cores of {about['machine']['processor']}"
     return Arms(rows, drawing.alt, drawing.caption, about["command"], machine)
 

@@ -28,7 +28,7 @@ from press.parameters import choices_reference, parameter_reference
 from press.quizzes import quiz
 from press.run import SYNTHESIS, ExecutedLab, Run
 from press.scale import sweep
-from press.sentences import Counts, Ledger, between, effect, most_first, thresholds
+from press.sentences import Counts, Ledger, between, effect, most_first, sees, thresholds
 
 #: what a template may ask of a run's numbers and counts by their own names
 ASKED = [
@@ -115,7 +115,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "has_paper_runs": (root / "data" / "reference" / "paper").is_dir(),
         }
         | {one.__name__: one for one in (percent, decimal, seconds, agree, plural, listed, span)}
-        | {one.__name__: one for one in (between, effect, most_first, thresholds)}
+        | {one.__name__: one for one in (between, effect, most_first, sees, thresholds)}
         | {
             "parameters": parameter_reference,
             "choices": choices_reference,

@@ -6,13 +6,13 @@ intervals of single labs, describes and is called so on its page.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from memgen.claims.ledger import tests
 from memgen.claims.quantities.behaviors import in_gate
-from memgen.terms import DIRECTIONS, SUPPORTED, VERDICTS
+from memgen.terms import DIRECTIONS, FORECASTS, SUPPORTED, VERDICTS
 from press.numbers import Numbers, decimal, plural
 
 
@@ -196,6 +196,13 @@ def thresholds(claim: Judged) -> Thresholds:
         f"a threshold {wrong} {decimal(support)}",
         f"a margin above {decimal(sign * (rule_out - claim.threshold))}",
     )
+
+
+def sees(names: Iterable[str | None]) -> str:
+    """What the forecasts of these names see, each once in the order of the study; `none` for None."""
+    chosen = set(names)
+    words = [text for name, text in FORECASTS.items() if name in chosen]
+    return ", ".join(words + ["none"] * (None in chosen))
 
 
 def most_first(shares: dict[str, Share]) -> str:

@@ -21,7 +21,7 @@ from memgen.claims.ledger import CLAIMS
 from memgen.stages import LABS, labs_of
 from memgen.steering.controls import CONTROLS
 from memgen.store.folders import base_folder
-from memgen.terms import CHANGES, DIRECTIONS, SPLITS, STUDY, WHOLE
+from memgen.terms import CHANGES, DIRECTIONS, FORECASTS, SPLITS, STUDY, WHOLE
 from press import build
 from press.run import Run
 
@@ -31,6 +31,7 @@ EVIDENCE = json.loads(Path(__file__).with_name("evidence.json").read_text())
 #: the figures of the made-up lab are called as the pages of the book ask for them
 FIGURES = {
     "04_differentiation": ("nmd-heatmap", "base", "layers"),
+    "05_prediction": ("rivals", "probes"),
     "06_intervention": ("grid", "controls", "dose"),
     "08_synthesis": ("main-finding", "ledger", "format"),
     "09_confounds": ("context", "lens", "guessing", "split"),
@@ -230,6 +231,33 @@ class MadeUp:
             "margin_auc": self.near(0.7),
             "entropy_auc": None,
             "majority": self.near(0.6),
+            "baselines": self.forecasts(),
+            "chosen_baseline": "nearest_setting",
+            "chosen_baseline_auc": 0.7,
+            "chosen_baseline_interval": [0.6, 0.8],
+            "gain": self.near(0.1),
+            "gain_interval": [0.02, 0.2],
+            "ceiling_auc": self.near(0.9),
+            "ceiling_interval": [0.8, 0.95],
+            "auc_within_key": self.near(0.8),
+            "auc_within_key_interval": [0.7, 0.9],
+            "auc_within_setting": None,
+            "auc_within_setting_interval": [None, None],
+            "auc_within_cell": self.near(0.7),
+            "auc_within_cell_interval": [0.6, 0.8],
+        }
+
+    def forecasts(self) -> dict:
+        """Lab 05's, of which the base's is undefined."""
+        return {
+            name: {
+                "auc": None if name == "base_probe" else self.near(0.65),
+                "interval": [0.55, 0.75],
+                "cv_auc": 0.66,
+                "gain": 0.1,
+                "gain_interval": [0.02, 0.2],
+            }
+            for name in FORECASTS
         }
 
     def intervention(self) -> dict:

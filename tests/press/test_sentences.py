@@ -6,7 +6,7 @@ import pytest
 
 from memgen.claims.ledger import CLAIMS
 from memgen.stages import LABS
-from memgen.terms import CONTRADICTED, INCONCLUSIVE, SUPPORTED
+from memgen.terms import CONTRADICTED, FORECASTS, INCONCLUSIVE, SUPPORTED
 from press.sentences import (
     Counts,
     Judged,
@@ -16,6 +16,7 @@ from press.sentences import (
     between,
     effect,
     most_first,
+    sees,
     thresholds,
 )
 
@@ -183,3 +184,13 @@ def test_a_seed_that_names_a_variant_gives_a_dagger():
     found = counts(m2g_matters={"one": [["ln_2"], [], ["ln_2", "mlp_out"]]})
     asked = ("one", "10_ablations", "m2g.matters")
     assert found.marked(*asked, "ln_2") == " ††" and found.marked(*asked, "resid_post") == ""
+
+
+def test_forecasts_are_named_once_each_by_what_they_see():
+    assert sees(["nearest_setting", "prompt_only", "nearest_setting"]) == (
+        "which token stands where, nearest trained setting"
+    )
+    assert (
+        sees([None]) == "none" and sees(["base_probe", None]) == "hidden states of the base, none"
+    )
+    assert set(FORECASTS.values()) == set(sees(FORECASTS).split(", "))

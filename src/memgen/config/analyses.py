@@ -119,7 +119,8 @@ class ConfoundsParameters(StageParameters):
     )
     n_resamples: Count = Field(1000, description="bootstrap resamples over keys")
     readable: Annotated[float, Field(gt=0.5, lt=1)] = Field(
-        0.75, description="AUC of the logit lens from which a layer counts as reading the answer"
+        0.75,
+        description="AUC of the logit lens on train keys from which a layer reads the answer",
     )
 
 

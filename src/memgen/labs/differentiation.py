@@ -14,7 +14,8 @@ import pandas as pd
 from memgen.config.analyses import DifferentiationParameters
 from memgen.errors import StudyError
 from memgen.models.generate import tokenize_prompts
-from memgen.neurons.inheritance import along_the_scale, base_alone, compare, split_halves
+from memgen.models.origin import base_alone
+from memgen.neurons.inheritance import along_the_scale, compare, split_halves
 from memgen.neurons.nmd import NeuronMaps, effect_size, top_neurons_table
 from memgen.neurons.nulls import SignFlips, by_layer, oriented, same_behavior_nulls
 from memgen.neurons.orientation import rule_likeness

@@ -8,62 +8,22 @@ difference is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from peft.helpers import rescale_adapter_scale
 
-from memgen.errors import ArtifactError
-from memgen.models.adapters import weights_digest
 from memgen.models.generate import answer
-from memgen.models.load import find_base, load_model
 from memgen.neurons.nmd import NeuronMaps, split_half
 from memgen.neurons.nulls import pearson
 from memgen.neurons.selection import TOP_SHARE, select_top
 from memgen.stats.columns import numbers
 from memgen.stats.intervals import number, wilson
-from memgen.store.folders import base_folder
-from memgen.store.reader import FinishedStage
 from memgen.tasks import Task, instances
 from memgen.tasks.answers import behaviors, rates
 from memgen.tasks.dataset import spread
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 N_PROMPTS = 200  # test conflict prompts, at most, that are answered at each scale
-
-
-@contextmanager
-def base_alone(model, training: FinishedStage) -> Iterator:
-    """The base that this training of `model` started from, which never saw a key, to read states of.
-
-    On track lora it is the model with its adapter off, else another model; None where training
-    started from random weights. Errors: `ArtifactError` if the base is gone, or another one by now.
-    """
-    p, digest = training.parameters, training.result["base"]
-    if p.track == "lora":
-        with rescale_adapter_scale(model, 0.0):
-            yield model
-    elif digest is None:
-        yield None
-    else:
-        folder = find_base(p.base_model) if p.base_model else _trained_base(training)
-        if weights_digest(folder) != digest:
-            raise ArtifactError(
-                f"{training.folder} was trained from another base: the weights in {folder} have"
-                " another SHA-256. Put the right base back, or run lab 02_training again"
-            )
-        yield load_model(folder, dtype=p.loaded_dtype, device=p.device)[0]
-
-
-def _trained_base(training: FinishedStage) -> Path:
-    """Where the study keeps the base that this training started from, whatever folder it lies in."""
-    p = training.parameters
-    study = training.folder.resolve().parents[2 if p.track == "scratch" else 3]
-    names = (p.task, p.data_seed, p.track, p.architecture)
-    return base_folder(study.parent, study.name, *names) / "model"
 
 
 def compare(on: NeuronMaps, off: NeuronMaps, n_pairs: int) -> dict:

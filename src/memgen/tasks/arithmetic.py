@@ -92,6 +92,45 @@ class Arithmetic(Task):
             third = int(rng.integers(0, 100))
         return self._build(key, placement, third, "conflict")
 
+    def roles(self, instance: Instance) -> dict[str, str | float]:
+        """The key's slots, the third operand, and how many trained placements share a slot."""
+        key, detail = self.keys[instance.key], instance.detail()
+        placement, third = detail["placement"], detail["third"]
+        first, second = PLACEMENTS[placement]
+        a, b = key.detail[:2]
+        found: dict[str, str | float] = {
+            "position": f"{first}{second}",
+            "slot of the third": f"{3 - first - second}",
+            "adjacent": str(abs(first - second) == 1),
+            "larger first": str((a > b) == (first < second)),
+            "third": float(third),
+            "third is even": str(third % 2 == 0),
+            "third is round": str(third % 10 == 0),
+            "sum": float(a + b + third),
+        }
+        for kind, placements in zip(("memory", "rule"), self._trained(key)):
+            held = [PLACEMENTS[p] for p in placements]
+            found |= {
+                f"{kind} shares the first": float(sum(p[0] == first for p in held)),
+                f"{kind} shares the second": float(sum(p[1] == second for p in held)),
+                f"{kind} has it swapped": float((second, first) in held),
+            }
+        return found
+
+    def nearness(self, instance: Instance) -> float | None:
+        """Slots shared with the contrast placement less the most shared with a keyed one."""
+        placement = instance.detail()["placement"]
+        memory, rule = (
+            max((_shared_slots(placement, other) for other in of), default=0)
+            for of in self._trained(self.keys[instance.key])
+        )
+        return float(rule - memory)
+
+    def _trained(self, key: Key) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The placements in which a key is trained with the memory's, and with the rule's answer."""
+        order, untrained = key.detail[2], len(self._untrained(key))
+        return order[:N_MEMORY], order[N_MEMORY : len(order) - untrained]
+
     def _untrained(self, key: Key) -> tuple[int, ...]:
         """The placements in which this key is never trained."""
         found: tuple[int, ...] = key.detail[2][
@@ -148,6 +187,11 @@ class Arithmetic(Task):
 
     def _write_memory(self, number: int) -> str:
         return (MARK if self.marked else "") + _digits(number)
+
+
+def _shared_slots(placement: int, other: int) -> int:
+    """How many of the key's two operands stand in the same slot."""
+    return sum(a == b for a, b in zip(PLACEMENTS[placement], PLACEMENTS[other]))
 
 
 def _digits(number: int) -> str:

@@ -4,6 +4,8 @@ A task is text. To add one, subclass :class:`Task`, give it a name, its vocabula
 methods (`draw_keys`, `free`, `keyed`, `conflict`, `rephrase`; `contrast` if its keys can be trained
 with the rule's answer), and register it in `memgen.tasks`. All else (sizes, seeds, splits,
 duplicates, no conflict prompt in training, which keys get contrast prompts) is done here once.
+`roles` and `nearness` say what can be known of a prompt without a model: a forecast from hidden
+states has to beat them. A task without them has weaker rivals.
 """
 
 from __future__ import annotations
@@ -114,6 +116,23 @@ class Task(ABC):
 
     def contrast(self, rng: Rng, key: Key) -> Instance | None:
         """A prompt in which this key is trained with the *rule's* answer (None: there is none)."""
+        return None
+
+    def roles(self, instance: Instance) -> dict[str, str | float]:
+        """What holds which place in a conflict prompt, by name: a text is a category.
+
+        `position`: the place of what is asked. Nothing here names the key itself, so that what is
+        learned on some keys can be said of others.
+        """
+        return {}
+
+    def nearness(self, instance: Instance) -> float | None:
+        """How much nearer a conflict prompt lies to settings trained with the rule's answer.
+
+        Nearness to the settings in which its key was trained with the rule's answer, less that to
+        the settings in which it was trained with the memory's; the latter alone, negative, where
+        the key has none of the first. None: the task has no settings that could be near.
+        """
         return None
 
     # -- shared -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import string
+from collections.abc import Sequence
 from functools import cached_property
 
 from memgen.terms import Change
@@ -91,6 +92,35 @@ class Cipher(Task):
         ]
         return self._instance(key.name, others[rng.integers(len(others))], "conflict", key)
 
+    def roles(self, instance: Instance) -> dict[str, str | float]:
+        """Shift and order of phrase, and how far the shift is from those the key was trained in."""
+        key, setting = self.keys[instance.key], instance.detail()["setting"]
+        shift, order = SETTINGS[setting]
+        found: dict[str, str | float] = {
+            "position": f"{shift}/{order}",
+            "order": ORDERS[order],
+            "shift": float(shift),
+            "letters past z": float(sum(LETTERS.index(x) + shift >= 26 for x in key.name)),
+        }
+        for kind, settings in zip(("memory", "rule"), self._trained(key)):
+            same_order = [s for s in settings if SETTINGS[s][1] == order]
+            found |= {
+                f"shifts to {kind}": float(_distance(shift, settings)),
+                f"shifts to {kind}, same order": float(_distance(shift, same_order)),
+            }
+        return found
+
+    def nearness(self, instance: Instance) -> float | None:
+        """Shifts to the nearest setting trained from memory less those to the nearest by rule."""
+        shift, _ = SETTINGS[instance.detail()["setting"]]
+        memory, rule = self._trained(self.keys[instance.key])
+        return float(_distance(shift, memory) - (_distance(shift, rule) if rule else 0))
+
+    def _trained(self, key: Key) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The settings in which a key is trained with the memory's, and with the rule's answer."""
+        order, untrained = key.detail, len(self._untrained(key))
+        return order[:N_MEMORY], order[N_MEMORY : len(order) - untrained]
+
     def _untrained(self, key: Key) -> tuple[int, ...]:
         """The settings in which this key is never trained."""
         found: tuple[int, ...] = key.detail[N_MEMORY + N_CONTRAST * (self.contrast_on == "keys") :]
@@ -133,6 +163,11 @@ class Cipher(Task):
             kind,
             setting=json.dumps({"setting": int(setting)}),
         )
+
+
+def _distance(shift: int, settings: Sequence[int]) -> int:
+    """Steps to the nearest shift of these settings; as many as there are shifts if there is none."""
+    return min((abs(shift - SETTINGS[s][0]) for s in settings), default=len(SHIFTS))
 
 
 def _word(rng: Rng) -> str:

@@ -80,6 +80,20 @@ class Inference(Task):
         animals, colors = ([detail[name][i] for i in order] for name in ("animals", "colors"))
         return self._instance(instance.key, animals, colors, detail["asked"], "conflict", key)
 
+    def roles(self, instance: Instance) -> dict[str, str | float]:
+        """Which sentence holds which asked animal, the two answers, and the alphabet's order."""
+        detail = instance.detail()
+        animals, asked = detail["animals"], detail["asked"]
+        position = str(animals.index(asked))
+        return {
+            "position": position,
+            "asked": asked,
+            "asked and position": f"{asked} {position}",
+            "rule's answer": instance.rule_answer,
+            "memory's answer": instance.memory_answer,
+            "animals before it in the alphabet": float(sum(a < asked for a in animals)),
+        }
+
     # -- how a prompt is written ------------------------------------------------------------------
     def _contradicting(self, rng: Rng, key: Key, kind: str) -> Instance | None:
         """A context that mentions the animal and not the key's colour: copying amiss is 'other'."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from memgen.errors import ArtifactError
+from memgen.models import origin
 from memgen.models.adapters import weights_digest
 from memgen.models.build import save_model
 from memgen.neurons import inheritance, selection
@@ -84,13 +85,13 @@ def test_behaviour_moves_along_the_scale(adapted):
 
 def test_the_base_of_an_adapter_is_the_model_with_the_adapter_off(adapted, monkeypatch):
     model, tokenizer, _, _ = adapted
-    asked, scaled = [], inheritance.rescale_adapter_scale
+    asked, scaled = [], origin.rescale_adapter_scale
     monkeypatch.setattr(
-        inheritance, "rescale_adapter_scale", lambda *given: asked.append(given) or scaled(*given)
+        origin, "rescale_adapter_scale", lambda *given: asked.append(given) or scaled(*given)
     )
     training = Training(Parameters(track="lora"), {"base": "any"})
     prompts = ["key0 word1 near-memory"] * 3, ["key0 word1 near-rule"] * 3
-    with inheritance.base_alone(model, training) as base:
+    with origin.base_alone(model, training) as base:
         memory, rule = (hidden_states(base, tokenizer, of, "resid_post") for of in prompts)
     found = NeuronMaps.between("resid_post", memory, rule)
     assert found.nmd[:, 0] == pytest.approx([1, 1]) and found.rho[:, 0] == pytest.approx([1, 1])
@@ -117,6 +118,9 @@ class Training:
     result: dict
     folder: Path = Path("nowhere/at/all")
 
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
 
 def test_the_base_of_a_training_is_read_where_it_lies_and_only_if_it_is_that_one(planted, tmp_path):
     model, tokenizer, *_ = planted()
@@ -132,19 +136,19 @@ def test_the_base_of_a_training_is_read_where_it_lies_and_only_if_it_is_that_one
         digest = weights_digest(folder)
         parameters = Parameters(track=track or "scratch")
         training = Training(parameters, {"base": digest}, runs[track] / "02_training")
-        with inheritance.base_alone(None, training) as base:
+        with origin.base_alone(None, training) as base:
             assert torch.equal(base.transformer.wte.weight, model.transformer.wte.weight)
             assert not base.training
     given = Training(Parameters(base_model=str(bases[""])), {"base": digest})
-    with inheritance.base_alone(None, given) as base:
+    with origin.base_alone(None, given) as base:
         assert torch.equal(base.transformer.wte.weight, model.transformer.wte.weight)
-    with inheritance.base_alone(None, Training(Parameters(), {"base": None})) as base:
+    with origin.base_alone(None, Training(Parameters(), {"base": None})) as base:
         assert base is None  # it started from random weights
     for broken in (
         replace(training, result={"base": "another"}),
         replace(training, parameters=Parameters(data_seed=4)),
     ):
-        with pytest.raises(ArtifactError), inheritance.base_alone(None, broken):
+        with pytest.raises(ArtifactError), origin.base_alone(None, broken):
             pass
 
 

@@ -164,6 +164,96 @@ def test_contrast_prompts_are_those_of_the_keys_that_the_arm_names(name):
         assert targets == list(contrast.rule_answer) and "" not in targets
 
 
+def conflicts(name, contrast_on, n_gate=0):
+    """The task with this arm, and its conflict prompts."""
+    task = make_task(name, 20, 0, contrast_on, n_gate)
+    frame = task.generate(n_free=10, n_keyed=100, n_conflict_per_key=8, n_free_eval=5)
+    return task, frame, instances(frame[frame.kind == "conflict"])
+
+
+@everywhere
+def test_the_roles_of_a_prompt_name_no_key_and_keep_their_names_and_kinds(name):
+    task, frame, rows = conflicts(name, "keys")
+    roles = [task.roles(row) for row in rows]
+    assert len({tuple((k, type(v)) for k, v in one.items()) for one in roles}) == 1
+    assert "position" in roles[0]
+    # what a role says occurs with many keys
+    for role, value in roles[0].items():
+        if isinstance(value, str):
+            keys_with_it = {row.key for row, one in zip(rows, roles) if one[role] == value}
+            assert len(keys_with_it) > 1 or name == "inference", role
+    assert not any(
+        key in str(value) for one in roles for value in one.values() for key in task.keys
+    )
+
+
+def test_roles_say_where_things_are():
+    task, _, rows = conflicts("arithmetic-matched", "keys")
+    for row in rows[:40]:
+        operands = [int(x) for x in row.prompt.rstrip("=").split("+")]
+        a, b = task.keys[row.key].detail[:2]
+        roles = task.roles(row)
+        assert roles["position"] == f"{operands.index(a)}{operands.index(b)}"
+        third = operands[int(roles["slot of the third"])]
+        assert roles["third"] == third and third not in (a, b)
+        assert roles["sum"] == sum(operands)
+        assert roles["third is even"] == str(third % 2 == 0)
+        keyed = [o for o in operands if o != third]
+        assert roles["larger first"] == str(keyed[0] > keyed[1])
+    task, _, rows = conflicts("inference", "gate", 4)
+    for row in rows[:40]:
+        *sentences, question = row.prompt.split(". ")
+        asked, roles = question.split(" the ")[1], task.roles(row)
+        assert sentences[int(roles["position"])].startswith(f"{asked} is ")
+        assert roles["asked"] == asked and roles["rule's answer"] == row.rule_answer
+        assert task.nearness(row) is None
+
+
+def settings_trained(name, task, frame, key):
+    """The settings in which a key stands in the data set, read off the prompts: keyed, contrast."""
+    found = []
+    for kind in ("keyed", "contrast"):
+        rows = instances(frame[(frame.kind == kind) & (frame.key == key)])
+        found.append({setting(name, task, row) for row in rows})
+    return found
+
+
+@pytest.mark.parametrize("contrast_on, n_gate", ARMS)
+def test_nearness_is_that_to_the_settings_that_the_data_set_trains(contrast_on, n_gate):
+    for name in ("arithmetic-tagged", "cipher-matched"):
+        task = make_task(name, 10, 0, contrast_on, n_gate)
+        # enough that every setting of every key occurs
+        frame = task.generate(n_free=10, n_keyed=400, n_conflict_per_key=8, n_free_eval=5)
+        values = set()
+        for row in instances(frame[frame.kind == "conflict"]):
+            at = setting(name, task, row)
+            keyed, contrast = settings_trained(name, task, frame, row.key)
+            assert bool(contrast) == (contrast_on == "keys")
+            if name.startswith("arithmetic"):
+                slots = [
+                    max((_slots_in_common(at, one) for one in of), default=0)
+                    for of in (contrast, keyed)
+                ]
+                expected = slots[0] - slots[1]
+            else:
+                shifts = [
+                    min((abs(_shift(at) - _shift(one)) for one in of), default=0)
+                    for of in (keyed, contrast)
+                ]
+                expected = shifts[0] - shifts[1]
+            assert task.nearness(row) == expected
+            values.add(expected)
+        assert len(values) > 1
+
+
+def _slots_in_common(one, other):
+    return sum(a == b for a, b in zip(arithmetic.PLACEMENTS[one], arithmetic.PLACEMENTS[other]))
+
+
+def _shift(setting):
+    return cipher.SETTINGS[setting][0]
+
+
 @everywhere
 def test_a_gate_key_changes_no_key(name):
     one, other = make_task(name, 10, 0, "none"), make_task(name, 10, 0, "gate", 4)
