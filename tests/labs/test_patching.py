@@ -11,7 +11,7 @@ import torch
 
 from computing import planted_lab, run_cell
 from memgen.figures import patching as figures
-from memgen.labs.patching import answer, best_of_kinds, best_small, foreign_rates, name_of
+from memgen.labs.patching import answer, best_of_kinds, best_small, foreign_rates
 from memgen.labs.swaps import SOURCES, other_sources, pairs_to_swap
 from memgen.models.build import build_model
 from memgen.models.tokenizer import build_tokenizer
@@ -255,7 +255,7 @@ def test_without_pairs_on_test_keys_the_lab_says_so(made, tmp_path):
     for d in DIRECTIONS:
         assert r[d]["n"] == 0 and r[d]["n_train"] > 0 and r[d]["test"] is None
         assert r[d]["best"]["head"]["success"] is None and r[d]["units"]["n"] > 0
-        assert "0 pairs of test keys" in answer(r, d)
+        assert "0 pairs of 0 test keys" in answer(r, d)
     assert "No pairs" in figures.part_map(r).alt and "No pairs" in figures.position_map(r).alt
     figures.confirmed_table(r)
     assert found.table("patches").empty
@@ -275,7 +275,8 @@ def test_figures_say_their_numbers(lab):
     assert "m2g, MLP units: 100%" in units.alt
     table = figures.confirmed_table(r)
     assert len(table) == 2 * (len(KINDS) + GIVEN["n_best"]) and not table.isna().any(axis=None)
-    assert name_of(r["m2g"]["best"]["head"]) == f"layer {HEAD[0] + 1}, head {HEAD[1] + 1}"
+    assert r["m2g"]["best"]["head"]["name"] == f"layer {HEAD[0] + 1}, head {HEAD[1] + 1}"
+    assert r["m2g"]["best"]["position"]["name"].startswith("layer 1, position -")
 
 
 @pytest.mark.parametrize(("own", "share"), [("R", 1.0), ("M", 0.0)])

@@ -43,7 +43,7 @@ def _range(x: dict, name: str = "success") -> str:
 
 # -- maps ------------------------------------------------------------------------------------------
 def part_map(r: dict) -> Drawing:
-    """Flip rates of test pairs, layer by part; white numbers: the rank on train pairs."""
+    """Flip rates of test pairs, layer by part; boxed numbers: the rank on train pairs."""
     names = [*COLUMN.values(), *(f"h{head + 1}" for head in range(r["n_head"]))]
     fig, axes = plt.subplots(
         len(DIRECTIONS), 1, figsize=(WIDTH, 1.6 + 2 * len(DIRECTIONS) * (0.2 + 0.22 * r["n_layer"]))
@@ -110,15 +110,15 @@ def _listed(rates: dict) -> str:
 
 def position_map(r: dict) -> Drawing:
     """Flip rates of test pairs, layer by position: the residual stream at one position alone."""
-    fig, axes = _panels(1.6 + 0.42 * r["n_layer"])
+    fig, axes = _panels(2.0 + 0.42 * r["n_layer"])
     said = []
     for ax, direction in zip(axes, DIRECTIONS):
         x, rates = r[direction], r[direction]["test"]
         ax.set_title(f"{PANEL_NAME[direction]}\nn = {x['n']}", fontsize=11)
-        if not rates:
+        if not rates or not rates["position"]:
             continue
         before = np.array(rates["position"])[:, ::-1]  # the first token first
-        values = np.column_stack([before, rates["residual"]])
+        values = np.column_stack([before, rates["residual"][: len(before)]])
         _heat(ax, values, [str(-back) for back in range(values.shape[1], 0, -1)])
         ax.set_xlabel("position from the end")
         listed = ", ".join(map(_percent, before.max(axis=0, initial=0)))
@@ -130,7 +130,8 @@ def position_map(r: dict) -> Drawing:
             f" layer at one position. {'; '.join(said) or 'No pairs'}"
         ),
         caption=(
-            "The residual stream after a layer, patched at one position alone. At -1, the decision"
+            "The residual stream after a layer, patched at one position alone (after the last layer"
+            " nothing reads the earlier positions). At -1, the decision"
             " position, both prompts of a pair hold the same token; before it they hold the same"
             " tokens in another order, so a patch there moves words as well."
         ),
@@ -151,8 +152,6 @@ def confirmed_table(r: dict) -> pd.DataFrame:
 
 
 def _confirmed(direction: str, choice: str, place: int, part: dict) -> dict:
-    head = f", head {part['head']}" if part["head"] else ""
-    where = f", position {part['position']}" if part["kind"] == "position" else ""
     foreign = {
         name.replace("_", " "): _percent(found["success"])
         + ("" if name == "same_behavior" else f" ({_percent(found['source_answer'])})")
@@ -161,11 +160,12 @@ def _confirmed(direction: str, choice: str, place: int, part: dict) -> dict:
     return {
         "direction": direction,
         "chosen as": f"best {KIND_NAME[part['kind']]}" if choice == "best" else f"rank {place}",
-        "part": f"{KIND_NAME[part['kind']]}, layer {part['layer'] or 'n/a'}{head}{where}",
+        "part": f"{KIND_NAME[part['kind']]}: {part['name']}",
         "train": _percent(part["train"]),
         "test": _range(part),
         "other": _percent(part["other"]),
         "n": part["n"],
+        "keys": part["n_keys"],
         "margin": "n/a" if part["recovered"] is None else f"{part['recovered']:.0%}",
         **foreign,
     }
@@ -197,7 +197,7 @@ def necessity_bars(r: dict) -> Drawing:
         alt=f"Stacked bars of the behaviours of test prompts with neurons at their mean. {'; '.join(said)}",
         caption=(
             "The neurons that lab 06 chose for a direction are set to their mean over conflict prompts"
-            " of train keys. Test prompts that the model answers from memory (M) and by the rule (R):"
+            " of train keys. Test prompts that the model answers from memory (M) and by the rule (G):"
             " what they are answered then, beside as many random neurons in the same layers. Marks:"
             " 95 % intervals of what is kept, over keys (random: and over draws)."
         ),

@@ -26,6 +26,8 @@ from memgen.terms import (
     RULE_CODE,
 )
 
+N_COST_DRAWS = 5  # of the random neurons, on free and keyed prompts
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -70,12 +72,12 @@ def necessity(
     masks = np.stack([mask, *(coherent_draw(mask, rng) for _ in range(p.n_random))])
     writer = Writer.of(steering)
 
-    def run(rows: pd.DataFrame, positions) -> np.ndarray:
+    def run(rows: pd.DataFrame, positions, some: np.ndarray) -> np.ndarray:
         return writer.cells(
             steering.prompts(rows),
-            len(masks),
+            len(some),
             lambda cells: ablating(
-                steering.model, steering.site, mean, masks[cells.numpy()], positions
+                steering.model, steering.site, mean, some[cells.numpy()], positions
             ),
         )
 
@@ -85,10 +87,10 @@ def necessity(
         here: dict = {}
         for direction, behavior in zip(DIRECTIONS, BEHAVIORS):
             rows = steering_prompts(answered, "test", direction, p.n_prompts)
-            here[behavior] = _lost(run(rows, positions), behavior, rows, p.seed)
+            here[behavior] = _lost(run(rows, positions, masks), behavior, rows, p.seed)
             table.append({"positions": positions, "behavior": behavior} | _flat(here[behavior]))
         for name, rows, code in costs.right():
-            right = (run(rows, positions) == code).mean(axis=1)
+            right = (run(rows, positions, masks[: 1 + N_COST_DRAWS]) == code).mean(axis=1)
             here |= {
                 f"{name}_accuracy": float(right[0]),
                 f"random_{name}_accuracy": float(right[1:].mean()),

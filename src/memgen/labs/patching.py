@@ -124,7 +124,7 @@ def best_heads(train: pd.DataFrame, n: int) -> list[Part]:
 # -- confirmed on test keys ------------------------------------------------------------------------
 def unconfirmed(kind: str) -> dict:
     """What stands for a kind of which nothing could be chosen or tried."""
-    nowhere = {"kind": kind, "layer": None, "head": None, "position": None}
+    nowhere = {"name": "none", "kind": kind, "layer": None, "head": None, "position": None}
     none = {"train": None, "n_train": 0, "controls": dict.fromkeys(SOURCES, FOREIGN)}
     return nowhere | none | MEASURED
 
@@ -132,7 +132,10 @@ def unconfirmed(kind: str) -> dict:
 def described(part: Part) -> dict:
     """A part for a `result.json`: layer and head from 1, the position from the end."""
     head = part.head + 1 if part.head >= 0 else None
-    return {"kind": part.kind, "layer": part.layer + 1, "head": head, "position": part.position}
+    place = {"layer": part.layer + 1, "head": head, "position": part.position}
+    what = f", head {head}" if head else f", position {part.position}"
+    name = f"layer {part.layer + 1}{what if part.kind in ('head', 'position') else ''}"
+    return {"name": name, "kind": part.kind} | place
 
 
 def confirmed(
@@ -272,18 +275,13 @@ def answer(r: dict, direction: str) -> str:
         return f"{shown(x['success'], '.0%')} {between(x['interval'], '.0%')}"
 
     x = r[direction]
-    listed = "; ".join(f"{name_of(one)} {rate(one)}" for one in x["small"]) or "none"
-    need, units = x["necessity"]["decision"][START[direction]], x["units"]
+    small = [f"{one['kind']} ({one['name']}) {rate(one)}" for one in x["small"]]
+    residual, need, units = x["best"]["residual"], x["necessity"]["decision"], x["units"]
+    own = need[START[direction]]
     return (
-        f"{x['n']} pairs of test keys. The residual stream after layer {x['best']['residual']['layer']}:"
-        f" {rate(x['best']['residual'])}; the best small parts on train keys, on test keys: {listed}.\n"
-        f"   With its neurons at their mean {shown(need['kept'], '.0%')} of {need['n']} answers stay, with"
-        f" random ones {shown(need['random_kept'], '.0%')}. MLP units turn {shown(units['success'], '.0%')}"
+        f"{x['n']} pairs of {x['n_keys']} test keys. Residual stream ({residual['name']}):"
+        f" {rate(residual)}; best small parts on train keys, on test keys: {'; '.join(small) or 'none'}.\n"
+        f"   With its neurons at their mean {shown(own['kept'], '.0%')} of {own['n']} answers stay, with"
+        f" random ones {shown(own['random_kept'], '.0%')}. MLP units turn {shown(units['success'], '.0%')}"
         f" of {units['n']}, coordinates {shown(units['residual']['success'], '.0%')}."
     )
-
-
-def name_of(x: dict) -> str:
-    """`layer 2, head 3`, `layer 1, attention`."""
-    what = f"head {x['head']}" if x["head"] is not None else x["kind"].replace("_", " ")
-    return f"layer {x['layer']}, {what}"

@@ -55,7 +55,10 @@ class Part:
 
 
 def parts_of(n_layer: int, n_head: int, n_positions: int) -> list[Part]:
-    """Every part of the map: the decision position's, and each other position's residual stream."""
+    """Every part of the map: the decision position's, and each other position's residual stream.
+
+    After the last layer nothing reads the other positions, so there are no parts of them there.
+    """
     found = []
     for layer in range(n_layer):
         found += [
@@ -65,7 +68,8 @@ def parts_of(n_layer: int, n_head: int, n_positions: int) -> list[Part]:
             Part("mlp", layer),
         ]
         found += [Part("head", layer, head) for head in range(n_head)]
-        found += [Part("position", layer, position=-back) for back in range(2, n_positions + 1)]
+        if layer < n_layer - 1:
+            found += [Part("position", layer, position=-back) for back in range(2, n_positions + 1)]
     return found
 
 
