@@ -22,6 +22,7 @@ from memgen.config.analyses import (
     TransferParameters,
 )
 from memgen.config.base import StageParameters
+from memgen.config.causal import PatchingParameters
 from memgen.config.training import DatasetParameters, TrainingParameters
 from memgen.terms import TRACKS
 
@@ -93,6 +94,14 @@ _ROWS = (
         (*_RUN[:4], _CELLS),
         tracks=_SCRATCH,
         seconds=30,
+    ),
+    LabRow(
+        "12_patching",
+        "Patching",
+        PatchingParameters,
+        (*_RUN[:4], _CELLS),
+        tracks=_SCRATCH,
+        seconds=40,
     ),
 )
 LABS: dict[str, LabRow] = {row.name: row for row in _ROWS}

@@ -58,6 +58,7 @@ KEYS = {  # what other tools rely on
         "performance",
         "hybrid",
     },
+    "12_patching": {"n_layer", "n_head", "unpatched_holds", "identity_holds", "m2g", "g2m"},
 }
 DIRECTION = {
     "alpha",

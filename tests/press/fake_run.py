@@ -37,6 +37,7 @@ FIGURES = {
     "09_confounds": ("context", "lens", "guessing", "split"),
     "10_ablations": ("overview", "count"),
     "11_open_points": ("clusters", "synergy", "margins", "commitment", "instruction", "hybrid"),
+    "12_patching": ("parts", "positions", "necessity", "units"),
 }
 
 PARAMETERS = 'task = "t"  # task id\nseed = 0  # random seed\npreset = "laptop"  # preset'

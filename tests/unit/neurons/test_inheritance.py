@@ -63,7 +63,8 @@ def adapted(planted, monkeypatch):
         with torch.no_grad():
             weight[last, 0] = before
 
-    monkeypatch.setattr(inheritance, "rescale_adapter_scale", scaled)
+    for module in (inheritance, origin):
+        monkeypatch.setattr(module, "rescale_adapter_scale", scaled)
     return model, tokenizer, task, answered
 
 
