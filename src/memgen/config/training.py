@@ -16,7 +16,7 @@ class DatasetParameters(SharedData):
 
     n_keys: Annotated[int, Field(ge=3)] = Field(48, description="memorized associations")
     contrast_on: ContrastOn = Field(
-        "keys",
+        "none",
         description="who is taught the rule's answer in some settings: all keys, gate keys, none",
     )
     n_gate_keys: Annotated[int, Field(ge=0)] = Field(
