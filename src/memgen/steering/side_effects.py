@@ -22,11 +22,15 @@ def side_effects(
     keyed: pd.DataFrame,
     conflict: pd.DataFrame,
 ) -> dict:
-    """A shift's cost: free and keyed accuracy; first-token KL(unsteered || steered), nats."""
-    found: dict[str, Any] = {}
-    ids, mask = tokenize_prompts(steering.tokenizer, list(conflict.prompt))
-    steered = shift(steering.model, steering.site, steering.tensor(delta), steering.positions)
-    for when, context in (("before", contextlib.nullcontext()), ("after", steered)):
+    """A shift's cost: free and keyed accuracy before and after, and KL(unsteered || steered).
+
+    The KL is that of the first answer token in nats, mean over the prompts: `kl_free` and
+    `kl_keyed`, where nothing should change, and `kl_conflict`, which success itself makes large.
+    """
+    shifted = shift(steering.model, steering.site, steering.tensor(delta), steering.positions)
+    found: dict[str, Any] = {"n_free": len(free), "n_keyed": len(keyed)}
+    log: dict[str, dict] = {}
+    for when, context in (("before", contextlib.nullcontext()), ("after", shifted)):
         with context:
             for name, rows in (("free", instances(free)), ("keyed", instances(keyed))):
                 texts = answer(
@@ -36,6 +40,13 @@ def side_effects(
                     steering.task.max_answer_tokens,
                 )
                 found[f"{name}_accuracy_{when}"] = accuracy(rows, texts)
-            found[when] = first_token_log_probabilities(steering.model, ids, mask)
-    before, after = found.pop("before"), found.pop("after")
-    return {**found, "kl": float((before.exp() * (before - after)).sum(-1).mean())}
+            log[when] = {
+                name: first_token_log_probabilities(
+                    steering.model, *tokenize_prompts(steering.tokenizer, list(rows.prompt))
+                )
+                for name, rows in (("free", free), ("keyed", keyed), ("conflict", conflict))
+            }
+    for name, before in log["before"].items():
+        divergence = (before.exp() * (before - log["after"][name])).sum(-1)
+        found[f"kl_{name}"] = float(divergence.mean())
+    return found
