@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.patheffects import withStroke
 
 from memgen.figures.style import (
     COLOR,
@@ -22,6 +23,12 @@ from memgen.terms import BEHAVIORS, DIRECTIONS
 def _panels(height: float):
     """One panel per direction."""
     return plt.subplots(1, len(DIRECTIONS), figsize=(WIDTH, height), sharey=True)
+
+
+def _share_with_numbers(ax, end: float = 1.32) -> None:
+    """A horizontal axis from 0 to 100 % with room for a number behind a bar that fills it."""
+    share_axis(ax, "x")
+    ax.set(xlim=(-0.02, end), xticks=(0, 0.5, 1))
 
 
 def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
@@ -50,7 +57,8 @@ def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
             ax.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, **box))
         for marks, sign in ((early & ~out, "·"), (out, "×")):
             for i, j in np.argwhere(marks.to_numpy()):
-                ax.text(j, i, sign, ha="center", va="center", color="white", fontsize=12)
+                text = ax.text(j, i, sign, ha="center", va="center", color="white", fontsize=12)
+                text.set_path_effects([withStroke(linewidth=1.5, foreground="black")])
         ax.set(
             title=PANEL_NAME[direction],
             xlabel="alpha",
@@ -101,7 +109,7 @@ def control_bars(controls: pd.DataFrame) -> Drawing:
         len(DIRECTIONS),
         2,
         figsize=(WIDTH, len(DIRECTIONS) * (1.0 + 0.27 * n_rows)),
-        sharex=True,
+        sharex="col",
         sharey="row",
         width_ratios=(3, 2),
     )
@@ -113,20 +121,14 @@ def control_bars(controls: pd.DataFrame) -> Drawing:
         error = np.clip([success - table.low, table.high - success], 0, None)
         left.barh(y, success, color=colors, xerr=np.nan_to_num(error), error_kw={"lw": 1})
         right.barh(y, table.other.fillna(0), color=COLOR["other"])
-        for ax, values, ends in (
-            (left, table.success, table.high),
-            (right, table.other, table.other),
-        ):
-            for yi, value, end in zip(y, values, ends):
-                ax.text(
-                    min(np.nan_to_num(end) + 0.03, 0.78),
-                    yi,
-                    "none" if np.isnan(value) else f"{value:.0%}",
-                    va="center",
-                    fontsize=9,
-                    bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.5},
-                )
-            share_axis(ax, "x")
+        for yi, row in zip(y, table.itertuples(index=False)):
+            number = f"{_share(row.success)} (n={row.n:,})" if row.n else "none"
+            at = {"va": "center", "fontsize": 8.5}
+            left.text(np.nan_to_num(row.high) + 0.03, yi, number, **at)
+            right.text(np.nan_to_num(row.other) + 0.03, yi, _share(row.other), **at)
+        _share_with_numbers(left, 1.75)
+        _share_with_numbers(right)
+        left.margins(y=0.01)
         left.set_yticks(y, [CONTROL_NAME.get(n, n) for n in table.name], fontsize=10)
         left.set_title(f"{PANEL_NAME[direction]}")
         right.set_title("other")
@@ -183,15 +185,15 @@ def two_cells(r: dict) -> Drawing:
                 y + offset, values, 0.38, color=DIRECTION_COLOR[direction], alpha=alpha, label=cell
             )
             for yi, value in zip(y, values):
-                ax.text(
-                    min(value + 0.02, 0.84), yi + offset, f"{value:.0%}", va="center", fontsize=9
-                )
+                ax.text(1.05, yi + offset, f"{value:.0%}", va="center", fontsize=9)
         before = [r[direction][f"{kind}_accuracy_before"] for kind in ("free", "keyed")]
         ax.vlines(before, y[2:] - 0.42, y[2:] + 0.42, color="black", lw=1.5, label="unsteered")
         ax.set(title=PANEL_NAME[direction])
         ax.set_yticks(y, list(words.values()))
-        share_axis(ax, "x")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        _share_with_numbers(ax)
+    drawn = [dict(zip(*reversed(ax.get_legend_handles_labels()))) for ax in axes]
+    named = drawn[1] | drawn[0]  # a direction without a kept cell has no bar for it
+    fig.legend(named.values(), named, loc="outside lower center", ncols=3)
     return Drawing(
         fig,
         alt="Bars: what both chosen cells turn and cost on test keys. " + "; ".join(listed) + ".",
