@@ -19,7 +19,7 @@ from memgen.neurons.nmd import NeuronMaps
 from memgen.steering.cells import Cell, cell_shift, cumulative_norm, grid, random_shift
 from memgen.steering.controls import CONTROLS, Draws, controls
 from memgen.steering.output_controls import OUTPUT_CONTROLS
-from memgen.steering.side_effects import side_effects
+from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import Steering, steering_prompts, summary
 from memgen.steering.trial import Trial
 from memgen.store.artifacts import Result
@@ -389,7 +389,8 @@ def test_side_effects(alike):
         frame[frame.kind == "keyed"],
     )
     conflict = steering_prompts(answered, "test", "m2g", 20)
-    nothing = side_effects(steering, np.zeros((2, 8)), free, keyed, conflict)
+    elsewhere = Elsewhere(steering, free, keyed)
+    nothing = elsewhere.side_effects(np.zeros((2, 8)), conflict)
     assert nothing == {
         "n_free": len(free),
         "n_keyed": len(keyed),
@@ -402,7 +403,7 @@ def test_side_effects(alike):
         "kl_conflict": 0.0,
     }
     shift = cell_shift(Cell(ONE, 1.0), steering.nmd, steering.rho)
-    found = side_effects(steering, shift, free, keyed, conflict)
+    found = elsewhere.side_effects(shift, conflict)
     # +1: free prompts stay with the rule, keyed prompts turn from their memory to it
     assert (found["free_accuracy_after"], found["keyed_accuracy_after"]) == (1.0, 0.0)
     kl = [found[f"kl_{name}"] for name in ("free", "keyed", "conflict")]

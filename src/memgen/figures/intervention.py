@@ -141,7 +141,6 @@ def control_bars(controls: pd.DataFrame) -> Drawing:
         )
         for d, table in tables.items()
     }
-    counts = controls.n[controls.n > 0]
     return Drawing(
         fig,
         alt=(
@@ -153,8 +152,7 @@ def control_bars(controls: pd.DataFrame) -> Drawing:
             "Left: prompts of test keys that change sides; right: those answered neither way. Top"
             " neurons, controls at the output, shifts of the same size in the same layers, and what"
             " changing the words alone does. Lines: 95 % intervals, Wilson's, or over draws and keys"
-            f" where a control was drawn several times; {counts.min():,} to {counts.max():,} answers"
-            " a bar."
+            " where a control was drawn several times; n counts answers."
         ),
         name="controls",
     )

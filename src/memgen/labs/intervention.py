@@ -17,15 +17,25 @@ from memgen.steering.choice import Choice, Collateral, choose
 from memgen.steering.controls import Draws, controls
 from memgen.steering.output_controls import output_controls, unembedding_direction
 from memgen.steering.random_directions import best_of_random
-from memgen.steering.side_effects import side_effects
+from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import Steering, outcome_rows, steering_prompts
 from memgen.steering.trial import Trial
 from memgen.store.artifacts import Result
 from memgen.tasks.dataset import spread
 from memgen.terms import BEHAVIORS, CHANGES, CODE, DIRECTIONS, SIGN, START
 
-__all__ = ["Collateral", "Draws", "Report", "Steering", "ablations", "best_of_random", "choose"]
-__all__ += ["controls", "doses", "free_prompts", "gathered", "grid", "keyed_prompts", "measured"]
+__all__ = ["Collateral", "Draws", "Report", "Steering", "ablations", "best_of_random"]
+__all__ += [
+    "Elsewhere",
+    "choose",
+    "controls",
+    "doses",
+    "free_prompts",
+    "gathered",
+    "grid",
+    "keyed_prompts",
+    "measured",
+]
 __all__ += ["output_controls", "prompts_to_turn", "rephrasing", "unembedding_direction"]
 FLOORS = tuple(f"rephrasing_{change}" for change in CHANGES)
 
@@ -143,23 +153,16 @@ class Measured:
 
 
 def measured(
-    steering: Steering,
-    choice: Choice,
-    direction: str,
-    tested: pd.DataFrame,
-    elsewhere: tuple[pd.DataFrame, pd.DataFrame],
+    steering: Steering, choice: Choice, direction: str, tested: pd.DataFrame, elsewhere: Elsewhere
 ) -> dict[str, Measured]:
-    """Both chosen cells, `max` and (if there is one) `kept`, on test prompts; a cell is run once.
-
-    `elsewhere`: free and keyed prompts.
-    """
+    """Both chosen cells, `max` and (if there is one) `kept`, on test prompts; a cell is run once."""
     found: dict[Cell, Measured] = {}
     named = {"max": choice.max} | ({} if choice.kept is None else {"kept": choice.kept})
     for cell in dict.fromkeys(named.values()):
         trial = Trial(steering, direction, cell, tested)
         codes = trial.run([0 * trial.shift, trial.shift])  # zero must change nothing
         delta = SIGN[direction] * trial.shift
-        found[cell] = Measured(trial, codes, side_effects(steering, delta, *elsewhere, tested))
+        found[cell] = Measured(trial, codes, elsewhere.side_effects(delta, tested))
     return {name: found[cell] for name, cell in named.items()}
 
 

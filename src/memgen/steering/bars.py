@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from memgen.stats.intervals import percentile_interval
+from memgen.stats.intervals import percentile_interval, wilson
 from memgen.steering.cells import cumulative_norm
 from memgen.steering.steering import summary
 
@@ -70,18 +70,25 @@ def over_draws(
 ) -> Bar:
     """Of several draws, each a shift `[L, d]`; `rows`: their answers, as `outcome_rows` has them.
 
-    A rate is that of all answers, draws weighing as their prompts do.
+    A rate is that of all answers, draws weighing as their prompts do. The interval of a single draw
+    is Wilson's.
     """
+    several = len(stack) > 1
+    success, n = float(rows.success.mean()), len(rows)
     by_draw, sizes = rows.groupby("draw").success.mean(), pd.DataFrame([size(one) for one in stack])
     neurons = float(sizes.neurons.mean())
     return Bar(
         name,
-        success=float(rows.success.mean()),
-        interval=crossed_interval(rows, np.random.default_rng(0)),
+        success=success,
+        interval=(
+            crossed_interval(rows, np.random.default_rng(0))
+            if several
+            else wilson(int(rows.success.sum()), n)
+        ),
         other=float(rows.other.mean()),
-        n=len(rows),
+        n=n,
         draws=len(stack),
-        draw_range=(float(by_draw.min()), float(by_draw.max())),
+        draw_range=(float(by_draw.min()), float(by_draw.max())) if several else None,
         norm=float(sizes.norm.mean()),
         cumulative_norm=float(sizes.cumulative_norm.mean()),
         neurons=neurons,
@@ -93,8 +100,8 @@ def crossed_interval(rows: pd.DataFrame, rng: np.random.Generator) -> tuple[floa
     """95 % interval of a rate that would differ with other draws and with other keys.
 
     Draws and keys are resampled apart and crossed, so the answers of one draw, and those of one
-    key, stay together; it is a little too wide rather than too narrow. `rows`: draw, key, success.
-    With a single draw or key that one counts as fixed. Source: Owen (2007), The pigeonhole
+    key, stay together; it is rather too wide than too narrow. `rows`: draw, key, success.
+    Source: Owen (2007), The pigeonhole
     bootstrap, Ann. Appl. Stat. 1.
     """
     counts = rows.groupby(["draw", "key"]).success.agg(["sum", "size"]).unstack(fill_value=0)

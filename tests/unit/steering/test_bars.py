@@ -49,6 +49,8 @@ def test_a_bar_over_draws_has_their_mean_range_and_size():
     assert (bar.success, bar.draws, bar.n, bar.draw_range) == (0.5, 2, 196, (0.0, 1.0))
     assert bar.norm == pytest.approx(2 * np.sqrt(2)) and bar.cumulative_norm == bar.norm
     assert (bar.neurons, bar.missing) == (2, 2)
+    one = over_draws("low_rho", rows[rows.draw == 1], shifts[:1], np.eye(2))
+    assert one.interval == wilson(98, 98) and one.draw_range is None and one.missing == 0
 
 
 def test_what_does_not_exist_is_no_rate():
