@@ -20,6 +20,8 @@ import papermill
 from memgen.claims.ledger import CLAIMS
 from memgen.stages import LABS, labs_of
 from memgen.steering.controls import CONTROLS
+from memgen.steering.output_controls import OUTPUT_CONTROLS
+from memgen.steering.random_directions import BEST
 from memgen.store.folders import base_folder
 from memgen.terms import CHANGES, DIRECTIONS, FORECASTS, SPLITS, STUDY, WHOLE
 from press import build
@@ -32,7 +34,7 @@ EVIDENCE = json.loads(Path(__file__).with_name("evidence.json").read_text())
 FIGURES = {
     "04_differentiation": ("nmd-heatmap", "base", "layers"),
     "05_prediction": ("rivals", "probes"),
-    "06_intervention": ("grid", "controls", "dose"),
+    "06_intervention": ("grid", "controls", "dose", "cells"),
     "08_synthesis": ("main-finding", "ledger", "format"),
     "09_confounds": ("context", "lens", "guessing", "split"),
     "10_ablations": ("overview", "count"),
@@ -115,21 +117,39 @@ class MadeUp:
     def direction(self, success: float) -> dict:
         n = self.rng.randint(180, 260)
         value = self.near(success)
-        controls = {c: self.near(0.35 if "random_n" in c else 0.05) for c in CONTROLS}
-        return {
+        names = (*CONTROLS, BEST)
+        controls = {c: self.near(0.35 if "random_n" in c else 0.05) for c in names}
+        cell = {
             "alpha": 2.0,
             "top_n": 0.1,
             "success": value,
             "interval": [value - 0.05, value + 0.05],
             "other": self.near(0.05),
             "n": n,
+            "free_accuracy_before": self.near(0.95),
+            "free_accuracy_after": self.near(0.9),
+            "keyed_accuracy_before": self.near(0.9),
+            "keyed_accuracy_after": self.near(0.8),
+            "kl_free": self.near(0.1),
+            "kl_keyed": self.near(0.2),
+            "kl_conflict": self.near(0.9),
+        }
+        output = {name: {"success": self.near(0.3), "n": n} for name in OUTPUT_CONTROLS}
+        return {
+            **cell,
+            "cell": "kept",
+            "kept_exists": True,
+            "max": cell | {"success": self.near(success + 0.05)},
+            "kept": cell,
+            "output_controls": output,
+            "by_construction": 0.0,
+            "best_of_random": {"n_directions": 50},
             "controls": controls,
-            "control_n": dict.fromkeys(CONTROLS, 5 * n),
+            "control_n": dict.fromkeys(names, 5 * n),
+            "control_draws": dict.fromkeys(names, 5),
+            "control_other": {name: self.near(0.1) for name in names},
             "rephrase_floor": self.near(0.1),
             "rephrase_n": 4 * n,
-            "free_accuracy_after": self.near(0.9),
-            "keyed_accuracy_after": self.near(0.8),
-            "kl": self.near(0.4),
         }
 
     def dataset_design(self) -> dict:
@@ -263,7 +283,8 @@ class MadeUp:
 
     def intervention(self) -> dict:
         success = zip(DIRECTIONS, (0.88, 0.42) if self.tagged else (0.4, 0.2))
-        return {"site": "resid_post"} | {name: self.direction(rate) for name, rate in success}
+        about = {"site": "resid_post", "collateral_limit": 0.01}
+        return about | {name: self.direction(rate) for name, rate in success}
 
     def transfer(self) -> dict:
         models = ["seed 0", "seed 0, retrain 1", "seed 1"]

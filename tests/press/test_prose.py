@@ -161,7 +161,7 @@ def test_chapter_6_says_what_the_ledger_says_whatever_the_rates(
     assert f"over seeds and keys, {verdict}.\n" in page
     assert [text in page for text in said.values()] == [one == verdict for one in said]
     share = "2 of 2 tasks" if verdict == "supported" else "0 of 2 tasks"
-    assert f"From memory to rule, the shift beats every control on {share}" in page
+    assert f"from memory to rule on {share}, from rule to memory" in page
 
 
 def test_home_and_chapter_8_count_the_claims_that_could_be_tested(tmp_path, notebook, rendered):

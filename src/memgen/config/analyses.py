@@ -62,7 +62,22 @@ class InterventionParameters(StageParameters):
     n_prompts: Count = Field(
         300, description="prompts a direction, at most, on validation and on test keys"
     )
-    n_control_draws: Count = Field(5, description="draws of each random control")
+    collateral_limit: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.01, description="share of the free prompts that the kept cell may lose (validation keys)"
+    )
+    n_free_validation: Count = Field(
+        500, description="free prompts, at most, on which a cell's losses are counted"
+    )
+    n_control_draws: Count = Field(20, description="draws of each random control")
+    n_control_prompts: Count = Field(
+        50, description="prompts, at most, of each of these draws; together they are on all prompts"
+    )
+    n_dose_prompts: Count = Field(
+        100, description="prompts, at most, of each dose and each ablation"
+    )
+    n_random_directions: Count = Field(
+        50, description="random directions, the best of which on validation keys is a control"
+    )
     n_side_effect_prompts: Count = Field(200, description="free and keyed prompts for side effects")
 
     @model_validator(mode="after")
