@@ -45,8 +45,9 @@ def overview(results: dict) -> pd.DataFrame:
                     f"{direction}_alpha": found["alpha"],
                     f"{direction}_top_n": found["top_n"],
                 }
-                for kind in (BEST_RANDOM, FORBID):
-                    row[f"{direction}_{kind}"] = found["controls"].get(kind, np.nan)
+                row[f"{direction}_{BEST_RANDOM}"] = _or_nan(found["controls"].get(BEST_RANDOM))
+                forbidden = found["output_controls"][FORBID]["success"]
+                row[f"{direction}_{FORBID}"] = _or_nan(forbidden)
             rows.append(row)
     return pd.DataFrame(rows)
 
