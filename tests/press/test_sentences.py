@@ -121,12 +121,17 @@ def test_effects_and_intervals_are_written_as_far_as_they_are_known():
         (
             "stranger",  # a limit: below 0.10
             {"a": (0.0, 0.05, SUPPORTED), "b": (0.02, 0.2, OPEN)},
-            ("below 0.10", "none: a limit", "a threshold above 0.20", "a margin above 0.10"),
+            ("below 0.10", "none: a limit", "a threshold above 0.20", "a threshold below 0.00"),
         ),
         (
             "predictable",
             {"a": (0.45, 0.52, CONTRADICTED)},
             ("above 0.50", "0.05", "a threshold below 0.45", "a margin above 0.02"),
+        ),
+        (
+            "predictable",  # no effect of any size is left on its side
+            {"a": (0.40, 0.45, REVERSED)},
+            ("above 0.50", "0.05", "a threshold below 0.40", "a margin above 0.00"),
         ),
         (
             "deeper",
