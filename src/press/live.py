@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from tokenizers import Tokenizer
 
+from memgen.claims.success import FORBID
 from memgen.errors import ArtifactError
 from memgen.stages import LABS
 from memgen.store.files import read_json
@@ -115,7 +116,7 @@ def payload(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
         "cells": of_directions("alpha", "top_n"),
         "alphas": swept["parameters"]["alphas"],
         "top_ns": swept["parameters"]["top_ns"],
-        "results": of_directions("success", "interval", "n", "other", "controls", "rephrase_floor"),
+        "results": {d: _rates(steered[d]) for d in DIRECTIONS},
         "keys": dict(zip(keyed.key, keyed.memory_answer)),
         "key_splits": dict(zip(keyed.key, keyed.split)),
         "task_detail": DETAILS[family](frame) if family in DETAILS else {},
@@ -124,6 +125,13 @@ def payload(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
         "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items()],
     }
     return meta, tensors
+
+
+def _rates(found: dict) -> dict:
+    """A direction's success beside its controls, and beside one token forbidden and nothing shifted."""
+    names = ("success", "interval", "n", "other", "controls", "rephrase_floor")
+    forbidden = found["output_controls"][FORBID]["success"]
+    return {name: found[name] for name in names} | {"forbidden": forbidden}
 
 
 def _weights(stage: FinishedStage) -> tuple[dict, dict[str, np.ndarray]]:

@@ -99,7 +99,7 @@ class Numbers:
     @cached_property
     def steering(self) -> pd.DataFrame:
         """Success of steering and of all that it is held against, with intervals over seeds."""
-        return self._labs(STUDY, "08_synthesis")[0].table("steering")
+        return self._labs(STUDY, "08_synthesis")[0].kept.table("steering")
 
     def has(self, *tasks: str) -> bool:
         """Are all these tasks part of the run?"""

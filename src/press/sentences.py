@@ -189,13 +189,16 @@ def thresholds(claim: Judged) -> Thresholds:
         return Thresholds(ours, margin, missing, missing)
     lows, highs = zip(*known, strict=True)
     support, rule_out = (min(lows), max(highs)) if claim.above else (max(highs), min(lows))
-    sign = 1 if claim.above else -1
-    return Thresholds(
-        ours,
-        margin,
-        f"a threshold {wrong} {decimal(support)}",
-        f"a margin above {decimal(sign * (rule_out - claim.threshold))}",
-    )
+    distance = abs(rule_out - claim.threshold) if _beyond(claim, rule_out) else 0.0
+    ruled_out = f"a threshold {right} {decimal(rule_out)}"  # what contradicts a limit
+    if claim.margin:
+        ruled_out = f"a margin above {decimal(distance)}"
+    return Thresholds(ours, margin, f"a threshold {wrong} {decimal(support)}", ruled_out)
+
+
+def _beyond(claim: Judged, end: float) -> bool:
+    """Is this end of an interval on the claim's side of the threshold?"""
+    return end > claim.threshold if claim.above else end < claim.threshold
 
 
 def sees(names: Iterable[str | None]) -> str:

@@ -18,12 +18,11 @@ from memgen.models.generate import first_token_log_probabilities, tokenize_promp
 from memgen.neurons.nmd import NeuronMaps
 from memgen.steering.cells import Cell, cell_shift, cumulative_norm, grid, random_shift
 from memgen.steering.controls import CONTROLS, Draws, controls
-from memgen.steering.output_controls import OUTPUT_CONTROLS
 from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import Steering, steering_prompts, summary
 from memgen.steering.trial import Trial
 from memgen.store.artifacts import Result
-from memgen.terms import CODE, DIRECTIONS, SIGN, SITES
+from memgen.terms import CODE, DIRECTIONS, OUTPUT_CONTROLS, SIGN, SITES
 from planted import PlantedAlike
 
 M, R, X = 0, 1, 2

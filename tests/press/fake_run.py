@@ -15,17 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 
-from memgen.claims.ledger import CLAIMS
+from memgen.claims.catalogue import CLAIMS, GROUPS
+from memgen.claims.ledger import over_cases
+from memgen.claims.quantities.steering import STEERED
 from memgen.stages import LABS, labs_of
 from memgen.steering.controls import CONTROLS
-from memgen.steering.output_controls import OUTPUT_CONTROLS
-from memgen.steering.random_directions import BEST
 from memgen.store.folders import base_folder
-from memgen.terms import CHANGES, DIRECTIONS, FORECASTS, SPLITS, STUDY, WHOLE
+from memgen.terms import (
+    BEST_OF_RANDOM,
+    CHANGES,
+    DIRECTIONS,
+    FORECASTS,
+    OUTPUT_CONTROLS,
+    REPHRASINGS,
+    SPLITS,
+    STUDY,
+    WHOLE,
+)
 from press import build
-from press.run import Run
+from press.run import SYNTHESIS, Run
 
 #: `result.json` of the evidence labs, as one run of the study wrote them
 EVIDENCE = json.loads(Path(__file__).with_name("evidence.json").read_text())
@@ -117,7 +128,7 @@ class MadeUp:
     def direction(self, success: float) -> dict:
         n = self.rng.randint(180, 260)
         value = self.near(success)
-        names = (*CONTROLS, BEST)
+        names = (*CONTROLS, BEST_OF_RANDOM)
         controls = {c: self.near(0.35 if "random_n" in c else 0.05) for c in names}
         cell = {
             "alpha": 2.0,
@@ -159,7 +170,9 @@ class MadeUp:
             "n_conflict": (320, 130, 190),
             "n_keys": (32, 13, 19),
         }
-        return {name: by_split(*values) for name, values in sizes.items()} | {"sha256": "0" * 64}
+        return {name: by_split(*values) for name, values in sizes.items()} | {
+            "contrast_on": "none" if self.task == "inference" else "gate"
+        }
 
     def training(self) -> dict:
         rates = {
@@ -312,7 +325,7 @@ class MadeUp:
 
     def verdicts(self, claim: str) -> dict[str, str]:
         """One claim is supported, one was not tested, all others are contradicted on every task."""
-        return {"steer_m2g": {"inference": "supported"}, "retrain": {}}.get(
+        return {"steer_m2g.random": {"inference": "supported"}, "retrain": {}}.get(
             claim, dict.fromkeys(self.tasks, "contradicted")
         )
 
@@ -324,17 +337,36 @@ class MadeUp:
             "low": 0.86,
             "high": 0.905,
             "n": 690,
-            "control": 0.36,
+            "n_seeds": 3,
+            "controls": {BEST_OF_RANDOM: 0.36, "forbid_source": 0.41},
         }
-        over_keys = {"value": 0.5, "low": 0.4, "high": None, "n": 90, "n_keys": 20, "n_seeds": 2}
+        if "arithmetic-tagged" in self.tasks[1:]:
+            number["counterpart"] = {
+                "task": "arithmetic-tagged",
+                "rate": 0.95,
+                "forbid_source": 0.99,
+            }
+        over_seeds = {"value": 0.5, "low": 0.4, "high": None, "n": 90, "n_keys": 20, "n_seeds": 2}
         names = ("memory", "rule", "auc", *DIRECTIONS)
         return {
             "main_finding_alt": "Bars of steering success by task, with controls.",
             "headline": (
                 "Shifting a tenth of the coordinates turns most memorized answers into computed ones."
             ),
-            "headline_number": number | {"control_name": "random_neurons"},
-            "over_keys": {task: dict.fromkeys(names, over_keys) for task in self.tasks},
+            "headline_number": number,
+            "over_seeds": {task: dict.fromkeys(names, over_seeds) for task in self.tasks},
+            "coverage": [
+                {
+                    "task": task,
+                    "n_keys": 20,
+                    "rate": 0.5,
+                    "seeds_sd": 0.4,
+                    "keys_sd": 0.8,
+                    "covered": 0.946,
+                    "n_studies": 100,
+                }
+                for task in self.tasks
+            ],
             "claims": [claim(known, self.verdicts(known.id)) for known in CLAIMS],
         }
 
@@ -343,22 +375,48 @@ def by_split(*values) -> dict:
     return dict(zip(SPLITS, values, strict=True))
 
 
+#: of a claim of the catalogue, as `result.json` repeats it
+SAID = ("id", "name", "text", "source", "test", "threshold", "margin", "above", "page")
+
+
 def claim(known, verdicts: dict[str, str]) -> dict:
     """A claim of the ledger with made-up evidence."""
     found = {"effect": 0.3, "interval": [0.1, 0.5], "n": 200}
     cases = {
-        task: {"verdict": verdict, **found, "n_keys": 40, "n_seeds": 3}
+        task: {"verdict": verdict, **found, "detectable": 0.25, "n_keys": 40, "n_seeds": 3}
         for task, verdict in verdicts.items()
     }
-    names = ("id", "name", "text", "source", "test", "threshold", "above", "page")
     return {
-        **{name: getattr(known, name) for name in names},
+        **{name: getattr(known, name) for name in SAID},
+        "group": next(group for group, claims in GROUPS.items() if known in claims),
         "track": "scratch",
-        "verdict": min(verdicts.values(), default="inconclusive"),
+        "verdict": over_cases(list(verdicts.values())),
         **(found if cases else {"effect": None, "interval": None, "n": 0}),
         "cases": cases,
         "evidence": "0.30 (0.10 to 0.50).",
     }
+
+
+def steering_table(tasks: list[str], seeds: list[int]) -> pd.DataFrame:
+    """Lab 8's `success_table` of the made-up rates: means over the seeds, intervals made up."""
+    rows = []
+    for task in tasks:
+        made = [MadeUp("06_intervention", task, seed, tasks).result() for seed in seeds]
+        for direction in DIRECTIONS:
+            parts = [one[direction] for one in made]
+            kinds = {STEERED: [part["success"] for part in parts]}
+            kinds |= {kind: [part["controls"][kind] for part in parts] for kind in CONTROLS}
+            kinds |= {BEST_OF_RANDOM: [part["controls"][BEST_OF_RANDOM] for part in parts]}
+            for kind in OUTPUT_CONTROLS:
+                kinds[kind] = [part["output_controls"][kind]["success"] for part in parts]
+            kinds |= {kind: [part["rephrase_floor"] for part in parts] for kind in REPHRASINGS}
+            n = sum(part["n"] for part in parts)
+            for kind, rates in kinds.items():
+                rate = sum(rates) / len(rates)
+                about = {"task": task, "direction": direction, "kind": kind}
+                ends = {"rate": rate, "low": rate - 0.05, "high": rate + 0.05}
+                rows.append(about | ends | {"n": n, "n_keys": 20, "n_seeds": len(seeds)})
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
@@ -367,6 +425,7 @@ class Writer:
 
     notebook: dict
     tasks: list[str]
+    seeds: list[int]
     findings: bool
     track: str
 
@@ -377,6 +436,8 @@ class Writer:
         result = MadeUp(folder.name, task, seed, self.tasks).result()
         (folder / "result.json").write_text(json.dumps(result))
         (folder / "manifest.json").write_text(json.dumps(self.manifest(folder.name, task, seed)))
+        if folder.name == SYNTHESIS:
+            steering_table(self.tasks, self.seeds).to_parquet(folder / "steering.parquet")
 
     def executed(self, stage: str, task: str, seed: int | str) -> dict:
         lab = copy.deepcopy(self.notebook)
@@ -428,7 +489,7 @@ def make_run(
     """
     home = root / "laptop"
     run = home if track == "scratch" else home / track
-    writer = Writer(notebook, tasks, findings, track)
+    writer = Writer(notebook, tasks, seeds, findings, track)
     if track != "scratch":
         base = base_folder(root, "laptop", tasks[0], 0, track, "llama")
         base.mkdir(parents=True)
@@ -445,7 +506,7 @@ def make_run(
     for stage in labs_of("study", track):
         writer.write(run / STUDY / WHOLE / stage, STUDY, WHOLE)
     png = "".join(images(notebook)[0]["data"]["image/png"])
-    (run / STUDY / WHOLE / "08_synthesis" / "main_finding.png").write_bytes(b64decode(png))
+    (run / STUDY / WHOLE / SYNTHESIS / "main_finding.png").write_bytes(b64decode(png))
     return home
 
 

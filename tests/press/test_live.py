@@ -34,6 +34,7 @@ def steered(seed: int) -> dict:
         "other": 0.1,
         "n_keys": 3,
         "controls": {"random_neurons": 0.2},
+        "output_controls": {"forbid_source": {"success": 0.9 - seed / 10, "n": 100}},
         "rephrase_floor": 0.3,
     }
 
@@ -182,6 +183,7 @@ def test_what_the_page_says_about_a_model_is_what_the_run_says(tmp_path, run, da
         "g2m": {"alpha": 3.0, "top_n": 0.1},
     }
     assert (meta["alphas"], meta["top_ns"]) == ([1.0, 2.0], [0.1])
+    assert [meta["results"][d]["forbidden"] for d in ("m2g", "g2m")] == [0.9, 0.8]
     assert meta["results"]["g2m"]["controls"] == {"random_neurons": 0.2} and meta["results"]["m2g"][
         "interval"
     ] == [0.6, 0.8]

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 
+import pandas as pd
 import pytest
 from fake_run import make_run
 from jinja2 import nodes
@@ -120,19 +121,51 @@ def test_every_page_of_both_tracks_can_be_written(tmp_path, notebook, rendered):
         assert not re.search(r"\b1 (tasks|claims|models|cases|seeds|hold|are)\b", text), page
 
 
-def test_the_strongest_control_is_the_same_on_every_page(tmp_path, notebook, rendered):
+def test_rates_of_steering_are_the_same_on_every_page(tmp_path, notebook, rendered):
     tasks = ["arithmetic-tagged", "arithmetic-matched"]
+    for track in ("scratch", "lora"):
+        folder = make_run(tmp_path / "runs", tasks, [0], notebook, track=track)
+    path = folder / "lora" / "study" / "all" / "08_synthesis" / "steering.parquet"
+    table = pd.read_parquet(path)
+    chosen = (table.task == "arithmetic-matched") & (table.direction == "m2g")
+    for kind, rate in (("steered", 0.71), ("best_of_random", 0.26), ("forbid_source", 0.64)):
+        table.loc[chosen & (table.kind == kind), "rate"] = rate
+    table.to_parquet(path)
+    pages = rendered(folder, "lora")
+    (row,) = [
+        one
+        for one in pages["adapters.md"].splitlines()
+        if one.startswith("| arithmetic-matched |") and "| 71\u00a0% |" in one
+    ]
+    assert "| 71\u00a0% | 26\u00a0% | 64\u00a0% |" in row
+    assert "| arithmetic-matched |" in pages["results.md"] and "26\u00a0% (" in pages["results.md"]
+
+
+def test_home_says_what_one_forbidden_token_does(tmp_path, notebook, rendered):
+    tasks = ["inference", "arithmetic-tagged"]
     folder = make_run(tmp_path / "runs", tasks, [0], notebook)
-    path = folder / "arithmetic-matched" / "seed0" / "06_intervention" / "result.json"
-    result = json.loads(path.read_text())
-    result["m2g"] |= {"rephrase_floor": 0.34, "rephrase_n": 300}  # rephrasing is no control
-    result["m2g"]["controls"] |= {"low_rho": 0.26, "random_neurons": 0.1}
-    path.write_text(json.dumps(result))
-    pages = rendered(folder)
-    assert "strongest control\n26\u00a0%." in pages["index.md"]
-    rows = pages["chapters/06_intervention.md"].splitlines()
-    (row,) = [one for one in rows if one.startswith("| arithmetic-matched | m2g |") and "(" in one]
-    assert "| 26\u00a0% (low rho) | 34\u00a0% |" in row
+    claims = json.loads((folder / "study/all/08_synthesis/result.json").read_text())["claims"]
+    for claim in claims:
+        if claim["id"] == "steer_m2g.forbid":
+            claim["cases"]["inference"]["verdict"] = "supported"
+    number = json.loads((folder / "study/all/08_synthesis/result.json").read_text())
+    number = number["headline_number"] | {
+        "controls": {"best_of_random": 0.36, "forbid_source": 0.41},
+        "counterpart": {"task": "arithmetic-tagged", "rate": 0.95, "forbid_source": 0.99},
+    }
+    change(folder, "study/all/08_synthesis", claims=claims, headline_number=number)
+    home = " ".join(rendered(folder)["index.md"].split())
+    for said in (
+        "88\u00a0%",
+        "86\u00a0% to 91\u00a0%",
+        "36\u00a0%",
+        "41\u00a0%",
+        "95\u00a0%",
+        "99\u00a0%",
+    ):
+        assert said in home, said
+    assert "one forbidden token on 1 of 2 tasks towards the rule (inference)" in home
+    assert "on 0 of 2 tasks towards memory. Of" in home
 
 
 @pytest.mark.parametrize("verdict", ["supported", "contradicted", "inconclusive"])
@@ -170,9 +203,12 @@ def test_home_and_chapter_8_count_the_claims_that_could_be_tested(tmp_path, note
     tested = sum(bool(claim["cases"]) for claim in claims)
     assert tested < len(claims)
     pages = rendered(folder)
-    counted = f"{tested} claims that this run can test, 1 holds on every task, {tested - 1} are"
+    counted = (
+        f"{tested} claims that this run can test, 1 is supported on every task, {tested - 1} are"
+        " contradicted on every task, 0 are reversed"
+    )
     for page in ("index.md", "chapters/08_synthesis.md", "ledger.md"):
-        flat = " ".join(pages[page].split()).replace(" in the [ledger](ledger.md)", "")
+        flat = " ".join(pages[page].split())
         flat = re.sub(r" \([^()]*\)", "", flat)
         assert counted in flat, page
 

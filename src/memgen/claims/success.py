@@ -10,13 +10,11 @@ import pandas as pd
 from memgen.claims.evidence import Evidence
 from memgen.claims.quantities.rows import level
 from memgen.claims.quantities.steering import STEERED
-from memgen.terms import DIRECTION_WORDS
+from memgen.terms import BEST_OF_RANDOM, DIRECTION_WORDS
 
-REPHRASING = ("rephrasing_order", "rephrasing_content")
-OUTPUT = ("forbid_source", "force_target", "unembedding_last", "unembedding_all")
-#: what figures set beside steering: a shift that knows nothing but was chosen as steering is, and
-#: the output without any shift
-BEST_RANDOM, FORBID = "best_of_random", "forbid_source"
+FORBID = (
+    "forbid_source"  # set beside steering in figures: the output with a token forbidden, unsteered
+)
 
 
 def success_table(evidence: Evidence) -> pd.DataFrame:
@@ -60,7 +58,7 @@ def describe(table: pd.DataFrame, auc: pd.Series) -> str:
             beside = [
                 f"{words} {row.rate:.0%}"
                 for kind, words in (
-                    (BEST_RANDOM, "best random direction"),
+                    (BEST_OF_RANDOM, "best random direction"),
                     (FORBID, "one token forbidden"),
                 )
                 if (row := row_of(table, task, direction, kind)) is not None

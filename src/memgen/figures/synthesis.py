@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.claims.success import BEST_RANDOM, FORBID, describe, row_of
+from memgen.claims.success import FORBID, describe, row_of
 from memgen.figures.style import (
     COLOR,
     DIRECTION_COLOR,
@@ -17,7 +17,7 @@ from memgen.figures.style import (
     share_axis,
 )
 from memgen.tasks.families import variants
-from memgen.terms import CONTRADICTED, OPEN, REVERSED, SUPPORTED, VERDICTS
+from memgen.terms import BEST_OF_RANDOM, CONTRADICTED, OPEN, REVERSED, SUPPORTED, VERDICTS
 
 VERDICT_COLOR = {
     SUPPORTED: COLOR["generalization"],
@@ -42,7 +42,7 @@ def main_finding(table: pd.DataFrame, auc: pd.Series) -> Drawing:
     for ax, direction in zip(axes, DIRECTION_NAME, strict=True):
         kinds = (
             ("steered", 0.27, DIRECTION_COLOR[direction]),
-            (BEST_RANDOM, 0.0, COLOR["null"]),
+            (BEST_OF_RANDOM, 0.0, COLOR["null"]),
             (FORBID, -0.27, "#444444"),
         )
         for kind, offset, color in kinds:

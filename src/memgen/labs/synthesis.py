@@ -7,10 +7,10 @@ import pandas as pd
 
 from memgen.claims.evidence import Evidence
 from memgen.claims.quantities.steering import success
-from memgen.claims.success import BEST_RANDOM, FORBID, row_of
+from memgen.claims.success import FORBID, row_of
 from memgen.stats.coverage import Design, coverage
 from memgen.stats.intervals import number
-from memgen.terms import DIRECTIONS, WHOLE
+from memgen.terms import BEST_OF_RANDOM, DIRECTIONS, WHOLE
 
 #: the task of the headline, if it is in the study: its answers look alike, and it needs no prompt
 #: that teaches a key both behaviours. Its counterpart is where the format does most.
@@ -45,8 +45,11 @@ def overview(results: dict) -> pd.DataFrame:
                     f"{direction}_alpha": found["alpha"],
                     f"{direction}_top_n": found["top_n"],
                 }
-                for kind in (BEST_RANDOM, FORBID):
-                    row[f"{direction}_{kind}"] = found["controls"].get(kind, np.nan)
+                row[f"{direction}_{BEST_OF_RANDOM}"] = _or_nan(
+                    found["controls"].get(BEST_OF_RANDOM)
+                )
+                forbidden = found["output_controls"][FORBID]["success"]
+                row[f"{direction}_{FORBID}"] = _or_nan(forbidden)
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -72,12 +75,12 @@ def headline(evidence: Evidence, table: pd.DataFrame) -> tuple[str, dict]:
         "high": number(effect.high),
         "n": effect.n,
         "n_seeds": effect.n_seeds,
-        "controls": {kind: _rate(table, first, kind) for kind in (BEST_RANDOM, FORBID)},
+        "controls": {kind: _rate(table, first, kind) for kind in (BEST_OF_RANDOM, FORBID)},
     }
     text = (
         f"On {first}, shifting hidden coordinates turns {_said(found['rate'])} of the answers that"
         f" came from memory into the rule's answer (best of many random directions:"
-        f" {_said(found['controls'][BEST_RANDOM])}; the memory's first token forbidden and nothing"
+        f" {_said(found['controls'][BEST_OF_RANDOM])}; the memory's first token forbidden and nothing"
         f" shifted: {_said(found['controls'][FORBID])}), and a probe tells which of the two will"
         f" come before the first answer token (AUC {auc[first]:.2f})."
     )

@@ -23,9 +23,8 @@ from memgen.steering.margins import ROWS
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering, outcome_rows
 from memgen.steering.trial import Trial
-from memgen.terms import CODE, START, TARGET
+from memgen.terms import CODE, OUTPUT_CONTROLS, START, TARGET
 
-OUTPUT_CONTROLS = ("forbid_source", "force_target", "unembedding_last", "unembedding_all")
 #: log-probabilities `[rows, vocabulary]` and the rows' places among the prompts -> tokens `[rows]`
 First = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

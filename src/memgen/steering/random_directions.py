@@ -12,8 +12,7 @@ import pandas as pd
 from memgen.steering.bars import Bar
 from memgen.steering.steering import outcome_rows
 from memgen.steering.trial import Trial
-
-BEST = "best_of_random"
+from memgen.terms import BEST_OF_RANDOM
 
 
 def random_direction(reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -43,5 +42,5 @@ def best_of_random(
         "validation_success": found.successes[found.best] / found.evaluated[found.best],
         "rows_run": found.rows_run,
     }
-    rows = outcome_rows(BEST, codes, trial.rows, trial.direction)
-    return Bar.of(BEST, codes, trial.direction, drawn[found.best]), facts, rows
+    rows = outcome_rows(BEST_OF_RANDOM, codes, trial.rows, trial.direction)
+    return Bar.of(BEST_OF_RANDOM, codes, trial.direction, drawn[found.best]), facts, rows

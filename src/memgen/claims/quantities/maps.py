@@ -40,25 +40,21 @@ def beyond_base(evidence: Evidence, task: str) -> Effect:
 def grows(evidence: Evidence, task: str) -> Effect:
     """Mean |NMD| (without its noise) of the last layer less that of the first, over the last's."""
     return _numbers(
-        evidence, task, lambda f: _share(f["nmd_split_half"][-1], f["nmd_split_half"][0])
+        evidence,
+        task,
+        lambda f: None if (first := _first_over_last(f)) is None else 1 - first,
     )
-
-
-def _share(last: float, first: float) -> float | None:
-    return (last - first) / last if last > 0 else None
 
 
 def early(evidence: Evidence, task: str) -> Effect:
     """Mean |NMD| (without its noise) of the first layer over that of the last."""
-    return _numbers(
-        evidence,
-        task,
-        lambda f: (
-            f["nmd_split_half"][0] / f["nmd_split_half"][-1]
-            if f["nmd_split_half"][-1] > 0
-            else None
-        ),
-    )
+    return _numbers(evidence, task, _first_over_last)
+
+
+def _first_over_last(found: dict) -> float | None:
+    """Of mean |NMD|; None where there were too few keys to know it, or nothing in the last layer."""
+    first, *_, last = found["nmd_split_half"] or [None, None]
+    return None if first is None or not last or last < 0 else first / last
 
 
 def sharper(evidence: Evidence, task: str) -> Effect:
@@ -75,10 +71,12 @@ def later(evidence: Evidence, task: str) -> Effect:
 def base_share(evidence: Evidence, task: str) -> Effect:
     """Mean |NMD| of the base alone over that with the adapter on, same pairs, without noise."""
     found = [f["base"] for f in evidence.stage(task, "04_differentiation") if f.get("base")]
-    values = [
-        float(np.mean(f["nmd_split_half"]["off"]) / on)
-        if (on := np.mean(f["nmd_split_half"]["on"])) > 0
-        else None
-        for f in found
-    ]
-    return over_seeds(values, sum(f["n_pairs"] for f in found))
+    return over_seeds([_off_over_on(f) for f in found], sum(f["n_pairs"] for f in found))
+
+
+def _off_over_on(found: dict) -> float | None:
+    halves = found["nmd_split_half"]
+    if halves is None or None in (*halves["on"], *halves["off"]):
+        return None
+    on, off = (float(np.mean(halves[name])) for name in ("on", "off"))
+    return off / on if on > 0 else None

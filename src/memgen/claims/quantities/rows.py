@@ -29,6 +29,7 @@ def units(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 def gap(evidence: Evidence, rows: pd.DataFrame, one: str, others: tuple[str, ...]) -> Effect:
     """Rate of the kind `one` less the mean rate of the kinds `others` (those that are there)."""
+    rows = rows[rows.kind.isin([one, *others])]
     wins, n = wide(rows) if len(rows) else (None, {})
     there = [kind for kind in others if kind in n]
     if one not in n or not there:
@@ -43,6 +44,7 @@ def gap(evidence: Evidence, rows: pd.DataFrame, one: str, others: tuple[str, ...
 
 def level(evidence: Evidence, rows: pd.DataFrame, kinds: tuple[str, ...]) -> Effect:
     """Mean rate of these kinds (those that are there)."""
+    rows = rows[rows.kind.isin(kinds)]
     wins, n = wide(rows) if len(rows) else (None, {})
     there = [kind for kind in kinds if kind in n]
     if not there:
