@@ -28,7 +28,6 @@ from live_reference import Reference
 from memgen.models.build import build_model
 from memgen.models.hooks import shift
 from memgen.models.tokenizer import build_tokenizer
-from memgen.neurons.selection import select_top
 from press.browser import NO_CHROMIUM, chromium, installed
 
 N_PROMPTS = int(os.environ.get("MEMGEN_PROMPTS", 40))  # of each task, so 200 in all
