@@ -35,7 +35,7 @@ EVIDENCE = json.loads(Path(__file__).with_name("evidence.json").read_text())
 #: the figures of the made-up lab are called as the pages of the book ask for them
 FIGURES = {
     "04_differentiation": ("nmd-heatmap", "layers"),
-    "06_intervention": ("grid", "controls", "dose"),
+    "06_intervention": ("grid", "controls", "dose", "cells"),
     "08_synthesis": ("main-finding", "ledger", "format"),
     "09_confounds": ("context", "lens", "guessing", "split"),
     "10_ablations": ("overview", "count"),
@@ -130,12 +130,23 @@ class MadeUp:
             "free_accuracy_after": self.near(0.9),
             "keyed_accuracy_before": self.near(0.9),
             "keyed_accuracy_after": self.near(0.8),
+            "kl_free": self.near(0.1),
+            "kl_keyed": self.near(0.2),
+            "kl_conflict": self.near(0.9),
         }
         return {
             **cell,
+            "cell": "kept",
+            "kept_exists": True,
+            "max": cell | {"success": self.near(success + 0.05)},
+            "kept": cell,
             "output_controls": {name: {"success": self.near(0.3), "n": n} for name in OUTPUT},
+            "by_construction": 0.0,
+            "best_of_random": {"n_directions": 50},
             "controls": controls,
             "control_n": dict.fromkeys(names, 5 * n),
+            "control_draws": dict.fromkeys(names, 5),
+            "control_other": {name: self.near(0.1) for name in names},
             "rephrase_floor": self.near(0.1),
             "rephrase_n": 4 * n,
         }
@@ -213,7 +224,8 @@ class MadeUp:
 
     def intervention(self) -> dict:
         success = zip(DIRECTIONS, (0.88, 0.42) if self.tagged else (0.4, 0.2))
-        return {"site": "resid_post"} | {name: self.direction(rate) for name, rate in success}
+        about = {"site": "resid_post", "collateral_limit": 0.01}
+        return about | {name: self.direction(rate) for name, rate in success}
 
     def transfer(self) -> dict:
         models = ["seed 0", "seed 0, retrain 1", "seed 1"]

@@ -104,7 +104,7 @@ def test_unknown_task_and_seed_are_named(run):
         ("{{ nonsense }}", "'nonsense' is undefined"),
         (
             "{{ lab_figure('06_intervention', name='mist') }}",
-            "no figure 'mist'; it has grid, controls, dose",
+            "no figure 'mist'; it has grid, controls, dose, cells",
         ),
         ("{% if %}", "line 1"),
     ],
