@@ -17,6 +17,7 @@ from memgen.errors import ArtifactError
 from memgen.models.build import build_model, save_model
 from memgen.models.tokenizer import build_tokenizer
 from memgen.store.files import sha256, write_json
+from memgen.tasks import make_task
 from press import build, live
 from press.live import export_models
 
@@ -189,9 +190,18 @@ def test_what_the_page_says_about_a_model_is_what_the_run_says(tmp_path, run, da
     ] == [0.6, 0.8]
     assert meta["keys"] == {name: key.memory_answer for name, key in task.keys.items()}
     assert meta["key_splits"] == task.split_keys((0.5, 0.2, 0.3))
-    assert (
-        meta["task_detail"]["gates"].items() <= task.gate.items() and meta["task_detail"]["gates"]
-    )
+    assert meta["task_detail"]["gates"] == {}  # here every key has contrast prompts itself
+
+
+def test_names_that_are_gate_keys_are_known_to_the_page(tmp_path):
+    task = make_task("inference", 8, 0, "gate", 3)
+    frame = task.generate(n_free=40, n_keyed=40, n_conflict_per_key=4, n_free_eval=20)
+    made = {"inference": (task, frame)}
+    export_models([make_run(tmp_path / "inference" / "seed3", made)], tmp_path / "live")
+    _, meta, _ = read_payload(tmp_path / "live" / "model-inference.js")
+    known = {name: key.memory_answer for name, key in task.gate_keys.items()}
+    assert meta["task_detail"]["gates"] == known and len(known) == 3
+    assert not set(known) & set(meta["keys"])
 
 
 def test_examples_are_test_prompts_in_the_order_of_the_table(tmp_path, run, datasets, monkeypatch):
@@ -220,10 +230,11 @@ def test_trained_settings_of_a_key_are_those_of_the_task(tmp_path, datasets, tas
     export_models([run], tmp_path / "live")
     _, meta, _ = read_payload(tmp_path / "live" / f"model-{task}.js")
     keys = datasets[task][0].keys
-    places = {"arithmetic-tagged": (2, 3, 4), "cipher-matched": (0, 1, 2)}[task]
+    bounds = {"arithmetic-tagged": (3, 4), "cipher-matched": (12, 16)}[task]
     assert meta["task_detail"]["settings"].keys() == keys.keys()
     for name, trained in meta["task_detail"]["settings"].items():
-        memory, rule, conflict = (set(keys[name].detail[place]) for place in places)
+        order = keys[name].detail if task.startswith("cipher") else keys[name].detail[2]
+        memory, rule, conflict = (set(part.tolist()) for part in np.split(order, bounds))
         assert (
             set(trained["keyed"]) <= memory
             and set(trained["contrast"]) <= rule

@@ -12,6 +12,7 @@ from fake_run import make_run
 from jinja2 import nodes
 
 from memgen.stages import labs_of
+from memgen.terms import VERDICTS
 from press import prose
 from press.machine import Made, of_seed
 from press.run import Run
@@ -168,33 +169,32 @@ def test_home_says_what_one_forbidden_token_does(tmp_path, notebook, rendered):
     assert "on 0 of 2 tasks towards memory. Of" in home
 
 
-@pytest.mark.parametrize("verdict", ["supported", "contradicted", "inconclusive"])
+@pytest.mark.parametrize("verdict", VERDICTS)
 def test_chapter_6_says_what_the_ledger_says_whatever_the_rates(
     tmp_path, notebook, rendered, verdict
 ):
     tasks = ["cipher-tagged", "cipher-matched"]
     folder = make_run(tmp_path / "runs", tasks, [0], notebook)
     claims = json.loads((folder / "study/all/08_synthesis/result.json").read_text())["claims"]
-    case = {"effect": 0.1, "interval": [0.0, 0.2], "n": 9, "n_keys": 3, "n_seeds": 1}
+    case = {"effect": 0.1, "interval": [0.0, 0.2], "detectable": 0.1, "n": 9} | {
+        "n_keys": 3,
+        "n_seeds": 3,
+    }
     for claim in claims:
-        on = {"format": ["cipher"], "steer_m2g": tasks, "steer_g2m": tasks[:1]}
+        on = {"format": ["cipher"], "steer_m2g.forbid": tasks, "steer_g2m.forbid": tasks[:1]}
         if claim["id"] in on:
             claim["cases"] = {name: case | {"verdict": verdict} for name in on[claim["id"]]}
             claim["verdict"] = verdict
     change(folder, "study/all/08_synthesis", claims=claims)
-    page = rendered(folder)["chapters/06_intervention.md"]
-    rows = [line for line in page.splitlines() if "(random neurons)" in line]
-    assert [f"`{verdict}`" in row for row in rows] == [True, True, True, False]
-    assert rows[3].startswith("| cipher-matched | g2m |") and rows[3].endswith("| not tested |")
+    page = " ".join(rendered(folder)["chapters/06_intervention.md"].split())
     said = {
         "supported": "Much of that success is then the output's format.",
-        "contradicted": "The matched variant is the easier one",
-        "inconclusive": "the format is not shown to be the cause",
+        "reversed": "The matched variant is the easier one",
     }
-    assert f"over seeds and keys, {verdict}.\n" in page
-    assert [text in page for text in said.values()] == [one == verdict for one in said]
-    share = "2 of 2 tasks" if verdict == "supported" else "0 of 2 tasks"
-    assert f"from memory to rule on {share}, from rule to memory" in page
+    unclear = "the format is not shown to be the cause"
+    assert [text in page for text in said.values()] == [name == verdict for name in said]
+    assert (unclear in page) == (verdict not in said)
+    assert f"by the ledger's interval over seeds, {verdict}." in page
 
 
 def test_home_and_chapter_8_count_the_claims_that_could_be_tested(tmp_path, notebook, rendered):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from memgen.neurons.baselines import prompt_scores
+from memgen.neurons.probes import probe_scores
+from memgen.neurons.prompt_features import one_hot
 
 N_FOLDS = 5
 
@@ -18,8 +19,8 @@ def rule_likeness(
     """Log odds [m] that a prompt is answered by the rule, by which token stands where; no model.
 
     fit: tokens [n, T], labels [n] (1: rule) and keys [n] of answered prompts; asked: tokens [m, T]
-    and keys [m]. Cross-fitted: the classifier (`baselines.prompt_scores`) that scores a prompt has
-    seen no prompt of its key. 0 where no other key is left to fit on.
+    and keys [m]. Cross-fitted: the logistic regression that scores a prompt has seen no
+    prompt of its key. 0 where no other key is left to fit on.
     """
     (tokens, labels, keys), (new, of) = fit, asked
     names = np.unique(np.concatenate([keys, of]))
@@ -32,8 +33,15 @@ def rule_likeness(
         rows, mine = fit_fold != held, asked_fold == held
         if rows.any():
             scores[mine] = np.nan_to_num(
-                prompt_scores(tokens[rows], labels[rows], keys[rows], new[mine], seed=seed),
+                _by_tokens(tokens[rows], labels[rows], keys[rows], new[mine], seed),
                 posinf=0,
                 neginf=0,
             )
     return scores
+
+
+def _by_tokens(
+    tokens: np.ndarray, labels: np.ndarray, keys: np.ndarray, new: np.ndarray, seed: int
+) -> np.ndarray:
+    train, asked = one_hot(tokens, new)
+    return probe_scores(train, labels, keys, asked, seed=seed, standardise=False)

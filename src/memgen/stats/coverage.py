@@ -43,7 +43,11 @@ def covered(design: Design, spread: Spread, middle: float, n_studies: int, seed:
     truth = _true_mean(spread, middle)
     seeds = np.repeat(np.arange(design.n_seeds), design.n_keys)
     keys = np.tile(np.arange(design.n_keys), design.n_seeds)
-    n = np.full(len(seeds), design.n_prompts)
+    n, wins = np.full(len(seeds), design.n_prompts), np.zeros(len(seeds))
+
+    def share(weights: np.ndarray) -> np.ndarray:
+        return rate(weights, wins, n)
+
     for _ in range(n_studies):
         of_seed = rng.normal(0, spread.seeds, design.n_seeds)[seeds]
         shape = design.n_keys if design.shared_keys else len(seeds)
@@ -51,7 +55,7 @@ def covered(design: Design, spread: Spread, middle: float, n_studies: int, seed:
         of_key = of_key[keys] if design.shared_keys else of_key
         wins = rng.binomial(n, expit(logit(middle) + of_seed + of_key))
         found = over_keys(
-            lambda w, wins=wins: rate(w, wins, n),
+            share,
             seeds,
             keys,
             int(n.sum()),
