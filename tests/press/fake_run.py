@@ -34,7 +34,8 @@ EVIDENCE = json.loads(Path(__file__).with_name("evidence.json").read_text())
 
 #: the figures of the made-up lab are called as the pages of the book ask for them
 FIGURES = {
-    "04_differentiation": ("nmd-heatmap", "layers"),
+    "04_differentiation": ("nmd-heatmap", "base", "layers"),
+    "05_prediction": ("rivals", "probes"),
     "06_intervention": ("grid", "controls", "dose", "cells"),
     "08_synthesis": ("main-finding", "ledger", "format"),
     "09_confounds": ("context", "lens", "guessing", "split"),
