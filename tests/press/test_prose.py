@@ -157,12 +157,12 @@ def test_home_says_what_one_forbidden_token_does(tmp_path, notebook, rendered):
     change(folder, "study/all/08_synthesis", claims=claims, headline_number=number)
     home = " ".join(rendered(folder)["index.md"].split())
     for said in (
-        "88\u00a0%",
-        "86\u00a0% to 91\u00a0%",
-        "36\u00a0%",
-        "41\u00a0%",
-        "95\u00a0%",
-        "99\u00a0%",
+        "88 %",
+        "86 % to 91 %",
+        "36 %",
+        "41 %",
+        "95 %",
+        "99 %",
     ):
         assert said in home, said
     assert "one forbidden token on 1 of 2 tasks towards the rule (inference)" in home
