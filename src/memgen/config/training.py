@@ -17,8 +17,7 @@ class DatasetParameters(SharedData):
     n_keys: Annotated[int, Field(ge=3)] = Field(48, description="memorized associations")
     contrast_on: ContrastOn = Field(
         "keys",
-        description="which keys are trained with the rule's answer, too, in some settings: all"
-        " (keys), further ones that are used for nothing else (gate), none",
+        description="trained with the rule, too: all keys, further gate keys alone, or none",
     )
     n_gate_keys: Annotated[int, Field(ge=0)] = Field(
         0, description="further keys for the contrast prompts (contrast_on=gate)"

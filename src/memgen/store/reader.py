@@ -123,5 +123,5 @@ class FinishedRun:
 
     def task(self, tokenizer: Any = None) -> Task:
         """The task with the keys of its data set; its answers have room in the tokens of `tokenizer`."""
-        task = self.data.parameters.make_task()
+        task: Task = self.data.parameters.make_task()
         return task.fit(tokenizer, self.dataset()) if tokenizer else task
