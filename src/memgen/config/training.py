@@ -16,13 +16,8 @@ class DatasetParameters(SharedData):
 
     n_keys: Annotated[int, Field(ge=3)] = Field(48, description="memorized associations")
     contrast_on: ContrastOn = Field(
-<<<<<<< HEAD
         "none",
         description="who is taught the rule's answer in some settings: all keys, gate keys, none",
-=======
-        "keys",
-        description="trained with the rule, too: all keys, further gate keys alone, or none",
->>>>>>> hE
     )
     n_gate_keys: Annotated[int, Field(ge=0)] = Field(
         0, description="further keys for the contrast prompts (contrast_on=gate)"

@@ -19,6 +19,7 @@ from memgen.steering.cells import Cell, cell_shift, grid
 from memgen.steering.editing import Writer
 from memgen.steering.steering import Steering, steering_prompts
 from memgen.steering.units import adding, random_units, written_by
+from memgen.store.reader import FinishedStage
 from memgen.tasks.dataset import spread
 from memgen.terms import DIRECTIONS, OTHER_CODE, SIGN, TARGET
 
@@ -34,10 +35,11 @@ class UnitSteering:
     rho: np.ndarray
 
     @classmethod
-    def of(cls, steering: Steering, answered: pd.DataFrame, limit: int) -> UnitSteering:
-        """From the flip pairs of train keys, at the decision position, at most `limit` of them."""
+    def of(cls, steering: Steering, answered: pd.DataFrame, mapped: FinishedStage) -> UnitSteering:
+        """At the decision position, from the flip pairs of train keys that lab 04 mapped."""
         train = answered[answered.split == "train"].reset_index(drop=True)
-        pairs = spread(flips(train), limit)
+        n_mapped = len(mapped.arrays("arrays")["memory"])
+        pairs = spread(flips(train, mapped.parameters.pairs), n_mapped)
         states = [
             read(
                 steering.model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from scipy.special import expit, logit
@@ -56,11 +55,7 @@ def covered(design: Design, spread: Spread, middle: float, n_studies: int, seed:
         of_key = of_key[keys] if design.shared_keys else of_key
         wins = rng.binomial(n, expit(logit(middle) + of_seed + of_key))
         found = over_keys(
-<<<<<<< HEAD
             share,
-=======
-            partial(rate, wins=wins, n=n),
->>>>>>> hE
             seeds,
             keys,
             int(n.sum()),
