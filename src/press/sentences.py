@@ -108,7 +108,7 @@ class Chance(NamedTuple):
 
 
 class Ledger:
-    """The judged claims of one track: `ledger["steer_m2g"]`, or one after the other."""
+    """The judged claims of one track: `ledger["retrain"]`, or one after the other."""
 
     def __init__(self, claims: list[dict]):
         self.claims = {claim["id"]: Judged(**claim) for claim in claims}
