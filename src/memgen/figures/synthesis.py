@@ -109,7 +109,7 @@ def verdicts(claims: list[dict]) -> Drawing:
     """The whole ledger at a glance: a row per tested claim, a column per task, a mark per verdict."""
     claims = [claim for claim in claims if claim["cases"]]
     cases = list(dict.fromkeys(case for claim in claims for case in claim["cases"]))
-    fig, ax = plt.subplots(figsize=(WIDTH, 1.4 + 0.24 * len(claims)))
+    fig, ax = plt.subplots(figsize=(WIDTH, 2.2 + 0.24 * len(claims)))
     for y, claim in enumerate(claims):
         for case, found in claim["cases"].items():
             verdict = found["verdict"]
@@ -120,8 +120,9 @@ def verdicts(claims: list[dict]) -> Drawing:
         if y and claim["group"] != claims[y - 1]["group"]:
             ax.axhline(y - 0.5, color="#BBBBBB", lw=0.8)
     ax.set_yticks(range(len(claims)), [claim["name"] for claim in claims], fontsize=10)
-    names = [case.replace("-", "\n", 1).replace(" against ", "\nagainst\n") for case in cases]
-    ax.set_xticks(range(len(cases)), names, fontsize=9.5)
+    ax.set_xticks(
+        range(len(cases)), cases, fontsize=9.5, rotation=38, ha="left", rotation_mode="anchor"
+    )
     ax.xaxis.tick_top()
     ax.set(xlim=(-0.5, len(cases) - 0.5), ylim=(len(claims) - 0.5, -0.5))
     for verdict in VERDICTS:

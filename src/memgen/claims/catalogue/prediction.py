@@ -26,7 +26,7 @@ PREDICTION = (
         "predictable",
         "The behaviour can be predicted before the answer is written.",
         PAPER,
-        "AUC of the best layer's probe on test keys, less one half: interval above 0",
+        "AUC of the best layer's probe on test keys: interval above 0.5",
         "05_prediction",
         prediction.auc,
         threshold=prediction.CHANCE,
