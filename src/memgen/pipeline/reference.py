@@ -131,6 +131,15 @@ def compare(reference: dict, found: dict, exact: bool = False) -> tuple[list[str
     return sorted(numbers), sorted(verdicts)
 
 
+def _common(before: dict, now: dict) -> list[tuple[str, str]]:
+    """Tasks and seeds that both hold."""
+    return [
+        (task, seed)
+        for task in before["numbers"].keys() & now["numbers"].keys()
+        for seed in before["numbers"][task].keys() & now["numbers"][task].keys()
+    ]
+
+
 def _unequal(track: str, task: str, name: str, before: dict, now: dict) -> list[str]:
     """A sentence for every seed of both whose number is not the same."""
     return [
@@ -157,10 +166,18 @@ def write(preset: str, runs: str) -> int:
 def check(preset: str, runs: str) -> int:
     """Print what differs from the reference; returns 1 if something does, else 0."""
     home, file = study_folder(runs, preset), reference_file(preset)
-    found, reference = key_numbers(home), read_json(file)
+    found = key_numbers(home)
+    if not file.is_file():
+        raise ArtifactError(
+            f"{file} is missing: nobody has recorded a run of preset {preset} with this recipe;"
+            f" `memgen verify record --preset {preset}` records the one in {home}"
+        )
+    reference = read_json(file)
     shared = reference["tracks"].keys() & found.keys()
     if not shared:
         raise ArtifactError(f"{home} and {file} have no track in common")
+    if not any(_common(reference["tracks"][track], found[track]) for track in shared):
+        raise ArtifactError(f"{home} and {file} have no task and seed in common: nothing to compare")
     here = machine(home)
     both = {reference.get("numerics", "native"), here["numerics"]}
     exact = both == {"portable"}

@@ -127,6 +127,18 @@ def test_the_command(home, capsys, monkeypatch, tmp_path):
     )
 
 
+def test_nothing_in_common_is_no_agreement(home, capsys, monkeypatch, tmp_path):
+    file = tmp_path / "key_numbers.json"
+    monkeypatch.setattr("memgen.pipeline.reference.reference_file", lambda preset: file)
+    record(home, file)
+    about = read_json(file)
+    for track in about["tracks"].values():
+        track["numbers"] = {"inference": {"7": {}}}
+    write_json(file, about)
+    assert main(["verify", "check", "--runs", str(home.parent)]) == 1
+    assert "no task and seed in common" in capsys.readouterr().err
+
+
 def test_the_reference_lies_in_the_repository():
     assert reference_file("laptop").parts[-4:] == (
         "data",
