@@ -67,7 +67,7 @@ class LabRow:
 _DATA, _MODEL, _ANSWERS = "01_dataset_design", "02_training", "03_pairs"
 _MAPS, _CELLS = "04_differentiation", "06_intervention"
 _RUN = (_DATA, _MODEL, _ANSWERS, _MAPS, "05_prediction", _CELLS)
-_EVIDENCE = ("09_confounds", "10_ablations", "11_open_points")
+_EVIDENCE = ("09_confounds", "10_ablations", "11_open_points", "12_patching")
 _SCRATCH = ("scratch",)  # the evidence labs question the models from scratch
 _ROWS = (
     LabRow(_DATA, "Dataset design", DatasetParameters, seconds=10),

@@ -318,7 +318,7 @@ def test_same_parameters_twice_give_equal_results(smoke, tmp_path):
         if "all" not in name
     }
     before = results(smoke / "smoke" / "cipher-tagged")
-    assert len(again) == 9
+    assert len(again) == 10
     for name, result in again.items():
         assert result == before[name], name
 

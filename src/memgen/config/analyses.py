@@ -125,6 +125,10 @@ class ConfoundsParameters(StageParameters):
         "resid_post",
         description="where hidden states are read; the logit lens reads the residual stream",
     )
+    pairs: Change = Field(
+        "order",
+        description="what the prompts of a pair differ by: order (the same question) or content",
+    )
     n_prompts: Count = Field(
         400, description="prompts at most, of train keys and of test keys (evenly over the keys)"
     )

@@ -33,7 +33,7 @@ from memgen.stats.intervals import NAN, interval, number, weighted_mean
 from memgen.stats.reported import between, ends, shown
 from memgen.tasks import Task, instances
 from memgen.tasks.answers import behaviors
-from memgen.terms import BEHAVIORS, FORECASTS, OTHER, OTHER_CODE
+from memgen.terms import BEHAVIORS, FORECASTS, OTHER, OTHER_CODE, Change
 
 KINDS = ("flip", "stable")
 LAYER_COLUMNS = {  # name in the result: column of the table
@@ -198,15 +198,17 @@ def _auc_lead(labels, first, second, weights):
     return roc_auc(labels, first, weights) - roc_auc(labels, second, weights)
 
 
-def flipping_and_stable(answered: pd.DataFrame, limit: int) -> dict[str, pd.DataFrame]:
+def flipping_and_stable(
+    answered: pd.DataFrame, limit: int, change: Change = "order"
+) -> dict[str, pd.DataFrame]:
     """Test prompts, at most `limit` each: `flip`, of a flip pair; `stable`, rephrasings all agree.
 
-    Both by changes of order, which leave the question as it is. A prompt that is a rephrasing of
+    Both by one kind of `change`. A prompt that is a rephrasing of
     several originals can be both; it counts as flipping.
     """
-    same_question = answered.change.isin(("", "order"))
-    test = answered[(answered.split == "test") & same_question].reset_index(drop=True)
-    pairs = flips(test)
+    alike = answered.change.isin(("", change))
+    test = answered[(answered.split == "test") & alike].reset_index(drop=True)
+    pairs = flips(test, change)
     kinds = test.groupby("group").behavior.agg(["nunique", "size"])
     constant = kinds.index[(kinds["nunique"] == 1) & (kinds["size"] > 1)]
     flipping = test.loc[sorted({*pairs.memory, *pairs.rule})]
@@ -225,7 +227,7 @@ def guessing(
     (`agreement`), the `opposite` one and neither (`other`), and `margin`, how far apart the
     log-probabilities of the answers' first tokens are (nan where that token is one).
     """
-    asked, tables = flipping_and_stable(answered, max(1, p.n_prompts // 2)), {}
+    asked, tables = flipping_and_stable(answered, max(1, p.n_prompts // 2), p.pairs), {}
     for which, (kind, rows) in enumerate(asked.items()):
         table = rows[["key", "behavior"]].assign(
             kind=kind, agreement=NAN, opposite=NAN, other=NAN, margin=NAN

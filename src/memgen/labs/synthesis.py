@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from memgen.claims.evidence import Evidence
+from memgen.claims.catalogue import GROUPS
+from memgen.claims.evidence import Evidence, read_evidence
+from memgen.claims.ledger import judge_all
+from memgen.claims.quantities.overview import main_numbers
 from memgen.claims.quantities.steering import success
-from memgen.claims.success import FORBID, row_of
+from memgen.claims.success import FORBID, row_of, success_table
 from memgen.stats.coverage import Design, coverage
 from memgen.stats.intervals import number
 from memgen.terms import BEST_OF_RANDOM, DIRECTIONS, WHOLE
 
+#: for the notebook; as this module imports them, a change of a claim makes the lab stale
+__all__ = ["GROUPS", "judge_all", "main_numbers", "read_evidence", "success_table"]
 #: the task of the headline, if it is in the study: its answers look alike, and it needs no prompt
 #: that teaches a key both behaviours. Its counterpart is where the format does most.
 FIRST, COUNTERPART = "inference", "arithmetic-tagged"

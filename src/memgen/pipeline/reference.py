@@ -177,7 +177,9 @@ def check(preset: str, runs: str) -> int:
     if not shared:
         raise ArtifactError(f"{home} and {file} have no track in common")
     if not any(_common(reference["tracks"][track], found[track]) for track in shared):
-        raise ArtifactError(f"{home} and {file} have no task and seed in common: nothing to compare")
+        raise ArtifactError(
+            f"{home} and {file} have no task and seed in common: nothing to compare"
+        )
     here = machine(home)
     both = {reference.get("numerics", "native"), here["numerics"]}
     exact = both == {"portable"}

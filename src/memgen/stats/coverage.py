@@ -43,7 +43,8 @@ def covered(design: Design, spread: Spread, middle: float, n_studies: int, seed:
     truth = _true_mean(spread, middle)
     seeds = np.repeat(np.arange(design.n_seeds), design.n_keys)
     keys = np.tile(np.arange(design.n_keys), design.n_seeds)
-    n, wins = np.full(len(seeds), design.n_prompts), np.zeros(len(seeds))
+    n = np.full(len(seeds), design.n_prompts)
+    wins = np.zeros_like(n)
 
     def share(weights: np.ndarray) -> np.ndarray:
         return rate(weights, wins, n)
