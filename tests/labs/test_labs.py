@@ -350,8 +350,9 @@ def papermill(lab: str, out: Path, *parameters: str) -> subprocess.CompletedProc
 
 @pytest.fixture
 def copy(smoke, tmp_path) -> Path:
-    """One task of the smoke run, to damage or to run again."""
-    shutil.copytree(smoke / "smoke" / "inference", tmp_path / "smoke" / "inference")
+    """One task of the smoke run with its base, to damage or to run again."""
+    for name in ("inference", "inference-base"):
+        shutil.copytree(smoke / "smoke" / name, tmp_path / "smoke" / name)
     return tmp_path
 
 
