@@ -197,7 +197,8 @@ def test_what_the_page_says_about_a_model_is_what_the_run_says(tmp_path, run, da
 def test_gate_keys_are_known_with_their_settings(tmp_path, name, n_settings):
     task = make_task(name, 8, 0, "gate", 3)
     frame = task.generate(n_free=40, n_keyed=1600, n_conflict_per_key=4, n_free_eval=20)
-    export_models([make_run(tmp_path / name / "seed3", {name: (task, frame)})], tmp_path / "live")
+    run = make_run(tmp_path / name / "seed3", {name: (task, frame)}, name)
+    export_models([run], tmp_path / "live")
     _, meta, _ = read_payload(tmp_path / "live" / f"model-{name}.js")
     gates = meta["task_detail"]["gates"]
     memories = {name: key.memory_answer for name, key in task.gate_keys.items()}
