@@ -49,7 +49,7 @@ class Planted(Task):
     def conflict(self, rng, key):
         return self._asked(key, rng.integers(30), "memory" if rng.random() < 0.5 else "rule")
 
-    def rephrase(self, rng, instance):
+    def rephrase(self, rng, instance, change):
         behaviour = "rule" if instance.prompt.endswith("memory") else "memory"
         return self._asked(self.keys[instance.key], rng.integers(30), behaviour)
 

@@ -1,7 +1,8 @@
 """Presets, and the validated parameters of a stage that take their defaults from one.
 
 A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where needed, one named after
-the task (`inference`) or its family (`arithmetic`). On the tracks with a shared base the blocks
+the task (`inference`) or its family (`arithmetic`). With a line `inherits: <other>` its blocks are
+laid over those of another preset, block by block. On the tracks with a shared base the blocks
 `shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>` follow. Precedence, weakest
 first: the defaults of the class, `all`, family, task, shared, track, what the caller passes. Code
 never asks which preset runs.
@@ -33,12 +34,26 @@ def preset_path(preset: str) -> Path:
     return path
 
 
+def preset_files(preset: str) -> list[Path]:
+    """The preset's file and, after it, those that it inherits from. Errors: `ParameterError`."""
+    files: list[Path] = []
+    name: str | None = preset
+    while name:
+        path = preset_path(name)
+        if path in files:
+            raise ParameterError(f"preset {preset!r} inherits from itself")
+        files.append(path)
+        name = _blocks(name, path, path.stat().st_mtime_ns)[1]
+    return files
+
+
 @cache
-def _blocks(preset: str, path: Path, changed: int) -> dict[str, dict[str, Any]]:
-    """The blocks of a preset's file, checked; read anew when the file has changed."""
+def _blocks(preset: str, path: Path, changed: int) -> tuple[dict[str, dict[str, Any]], str | None]:
+    """The blocks of a preset's file, checked, and what it inherits; read anew when it has changed."""
 
     try:
         blocks = yaml.safe_load(path.read_text()) or {}
+        parent = blocks.pop("inherits", None)
         blocks = {block: dict(values or {}) for block, values in blocks.items()}
     except (yaml.YAMLError, AttributeError, TypeError, ValueError):
         raise ParameterError(
@@ -65,13 +80,15 @@ def _blocks(preset: str, path: Path, changed: int) -> dict[str, dict[str, Any]]:
                 raise ParameterError(
                     f"preset {preset!r}, block {block!r}: there is no parameter {name!r}"
                 )
-    return blocks
+    return blocks, parent
 
 
 def load_preset(preset: str, task: str, track: str = "scratch") -> dict[str, Any]:
     """The preset's values for one task of one track, every name checked against the parameters."""
-    path = preset_path(preset)
-    blocks = _blocks(preset, path, path.stat().st_mtime_ns)
+    blocks: dict[str, dict[str, Any]] = {}
+    for path in reversed(preset_files(preset)):
+        for block, values in _blocks(path.stem, path, path.stat().st_mtime_ns)[0].items():
+            blocks[block] = blocks.get(block, {}) | values
     merged: dict[str, Any] = {}
     names = ["all", task.split("-")[0], task]
     if track != "scratch":

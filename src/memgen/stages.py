@@ -22,6 +22,7 @@ from memgen.config.analyses import (
     TransferParameters,
 )
 from memgen.config.base import StageParameters
+from memgen.config.causal import PatchingParameters
 from memgen.config.training import DatasetParameters, TrainingParameters
 from memgen.terms import TRACKS
 
@@ -66,14 +67,14 @@ class LabRow:
 _DATA, _MODEL, _ANSWERS = "01_dataset_design", "02_training", "03_pairs"
 _MAPS, _CELLS = "04_differentiation", "06_intervention"
 _RUN = (_DATA, _MODEL, _ANSWERS, _MAPS, "05_prediction", _CELLS)
-_EVIDENCE = ("09_confounds", "10_ablations", "11_open_points")
+_EVIDENCE = ("09_confounds", "10_ablations", "11_open_points", "12_patching")
 _SCRATCH = ("scratch",)  # the evidence labs question the models from scratch
 _ROWS = (
     LabRow(_DATA, "Dataset design", DatasetParameters, seconds=10),
     LabRow(_MODEL, "Training to dual behaviour", TrainingParameters, (_DATA,), seconds=60),
     LabRow(_ANSWERS, "Pairs", PairsParameters, _RUN[:2], seconds=10),
     LabRow(_MAPS, "Spatial differentiation", DifferentiationParameters, _RUN[:3], seconds=12),
-    LabRow("05_prediction", "Prediction", PredictionParameters, (_MODEL, _ANSWERS)),
+    LabRow("05_prediction", "Prediction", PredictionParameters, _RUN[:3]),
     LabRow(_CELLS, "Intervention", InterventionParameters, _RUN[:4], seconds=30),
     LabRow("07_transfer", "Transfer", TransferParameters, (*_RUN[:4], _CELLS), "task", seconds=25),
     LabRow(
@@ -93,6 +94,14 @@ _ROWS = (
         (*_RUN[:4], _CELLS),
         tracks=_SCRATCH,
         seconds=30,
+    ),
+    LabRow(
+        "12_patching",
+        "Patching",
+        PatchingParameters,
+        (*_RUN[:4], _CELLS),
+        tracks=_SCRATCH,
+        seconds=40,
     ),
 )
 LABS: dict[str, LabRow] = {row.name: row for row in _ROWS}

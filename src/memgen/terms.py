@@ -22,6 +22,11 @@ TARGET = {"m2g": RULE_CODE, "g2m": MEMORY_CODE}  # the code that counts as succe
 # -- data ---------------------------------------------------------------------------------------------
 SPLITS = ("train", "validation", "test")
 KINDS = ("free", "keyed", "contrast", "conflict")
+#: which keys are trained with the rule's answer, too: all, a few that are used for nothing else, none
+ContrastOn = Literal["keys", "gate", "none"]
+#: what a rephrasing of a conflict prompt changes: the order of its parts alone, or its content
+Change = Literal["order", "content"]
+CHANGES: tuple[Change, ...] = get_args(Change)
 # -- models -------------------------------------------------------------------------------------------
 Site = Literal["resid_post", "mlp_out", "ln_2"]
 SITES: tuple[Site, ...] = get_args(Site)
@@ -29,8 +34,22 @@ Positions = Literal["all", "decision"]
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
 Track = Literal["scratch", "lora", "full"]
 TRACKS: tuple[Track, ...] = get_args(Track)
+Numerics = Literal["native", "portable"]
+# -- forecasts of the behaviour that see no hidden state of the model, and what they see instead ------
+FORECASTS = {
+    "prompt_only": "which token stands where",
+    "role_features": "what holds which place",
+    "token_position_table": "last token and position",
+    "nearest_setting": "nearest trained setting",
+    "base_probe": "hidden states of the base",
+}
+# -- what steering is held against, beside the shifts of `steering.controls` ----------------------------
+OUTPUT_CONTROLS = ("forbid_source", "force_target", "unembedding_last", "unembedding_all")
+BEST_OF_RANDOM = "best_of_random"
+REPHRASINGS = ("rephrasing_order", "rephrasing_content")
 # -- runs ---------------------------------------------------------------------------------------------
 WHOLE = "all"  # the folder of a lab that runs once for all seeds
 STUDY = "study"  # the folder, and the task, of a lab that runs once for all tasks
 # -- verdicts -----------------------------------------------------------------------------------------
-SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
+SUPPORTED, CONTRADICTED, REVERSED, OPEN = "supported", "contradicted", "reversed", "open"
+VERDICTS = (SUPPORTED, CONTRADICTED, REVERSED, OPEN)

@@ -14,12 +14,17 @@ from pathlib import Path
 
 import nbformat
 
-from memgen.config.base import ROOT
+from memgen.config.base import ROOT, SEEDS
 from press.errors import TeachingError
 
 NOTEBOOKS = Path("notebooks/exercises")
 #: what every exercise notebook reads unless told otherwise: the first run of `make book`
-PARAMETERS = {"task": "arithmetic-tagged", "seed": 6, "preset": "laptop", "runs": "data/runs"}
+PARAMETERS = {
+    "task": "arithmetic-tagged",
+    "seed": SEEDS[0],
+    "preset": "laptop",
+    "runs": "data/runs",
+}
 TAGS = ("setup", "parameters", "exercise", "hint", "solution", "check", "discussion")
 BEGIN, END, YOURS = "# BEGIN SOLUTION", "# END SOLUTION", "...  # your code"
 HEADING = re.compile(r"## Exercise (\d+) · (\S.*)")

@@ -104,10 +104,10 @@ def retrains(lab: FinishedStage) -> Drawing:
 
 @key_figure("08_synthesis", "format", "The format of the answer")
 def formats(lab: FinishedStage) -> Drawing:
-    numbers = lab.result["over_keys"]
+    numbers = lab.result["over_seeds"]
     return synthesis.formats(numbers, families(numbers))
 
 
 @key_figure("08_synthesis", "ledger", "The ledger of claims")
 def ledger(lab: FinishedStage) -> Drawing:
-    return synthesis.forest(lab.result["claims"])
+    return synthesis.verdicts(lab.result["claims"])

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tokenizers import Tokenizer
 
+from memgen.claims.success import FORBID
 from memgen.errors import ArtifactError
 from memgen.stages import LABS
 from memgen.store.files import read_json
 from memgen.store.reader import FinishedRun, FinishedStage
 from memgen.tasks import TASKS
+from memgen.tasks.arithmetic import PLACEMENTS
 from memgen.terms import BEHAVIORS, DIRECTIONS, OTHER
 
 SITE = "resid_post"
@@ -115,7 +117,7 @@ def payload(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
         "cells": of_directions("alpha", "top_n"),
         "alphas": swept["parameters"]["alphas"],
         "top_ns": swept["parameters"]["top_ns"],
-        "results": of_directions("success", "interval", "n", "other", "controls", "rephrase_floor"),
+        "results": {d: _rates(steered[d]) for d in DIRECTIONS},
         "keys": dict(zip(keyed.key, keyed.memory_answer)),
         "key_splits": dict(zip(keyed.key, keyed.split)),
         "task_detail": DETAILS[family](frame) if family in DETAILS else {},
@@ -124,6 +126,13 @@ def payload(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
         "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items()],
     }
     return meta, tensors
+
+
+def _rates(found: dict) -> dict:
+    """A direction's success beside its controls, and beside one token forbidden and nothing shifted."""
+    names = ("success", "interval", "n", "other", "controls", "rephrase_floor")
+    forbidden = found["output_controls"][FORBID]["success"]
+    return {name: found[name] for name in names} | {"forbidden": forbidden}
 
 
 def _weights(stage: FinishedStage) -> tuple[dict, dict[str, np.ndarray]]:
@@ -241,22 +250,49 @@ def _evenly(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
     return rows.iloc[np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int)]
 
 
-def _settings(name: str):
-    """Settings per key trained `keyed` (memory's answer) or `contrast` (rule's); else conflict."""
+def _settings(name: str, key_of: Callable[[str, int], str]):
+    """Settings per key trained `keyed` (memory's answer) or `contrast` (rule's); else conflict.
+
+    `gates`: the same of gate keys, whose prompts name no key (`key_of` reads it), with the memory.
+    """
 
     def detail(frame: pd.DataFrame) -> dict:
-        rows = frame[(frame.key != "") & frame.kind.isin(["keyed", "contrast"])]
-        found = {key: {"keyed": set(), "contrast": set()} for key in sorted(rows.key.unique())}
-        for key, kind, setting in zip(rows.key, rows.kind, rows.setting):
-            found[key][kind].add(json.loads(setting)[name])
-        return {
-            "settings": {
-                key: {kind: sorted(of) for kind, of in kinds.items()}
-                for key, kinds in found.items()
-            }
-        }
+        rows = frame[frame.kind.isin(["keyed", "contrast"])]
+        found: dict[str, dict] = {key: _untrained() for key in sorted({*rows.key} - {""})}
+        gates: dict[str, dict] = {}
+        for row in rows.itertuples():
+            setting = json.loads(row.setting)[name]
+            of = found.get(row.key)
+            if of is None:
+                of = gates.setdefault(key_of(row.prompt, setting), _untrained())
+                of["memory"] = row.memory_answer
+            of[row.kind].add(setting)
+        return {"settings": _sorted(found), "gates": _sorted(gates)}
 
     return detail
+
+
+def _untrained() -> dict:
+    return {"keyed": set(), "contrast": set()}
+
+
+def _sorted(settings: dict[str, dict]) -> dict[str, dict]:
+    return {
+        key: {what: sorted(x) if isinstance(x, set) else x for what, x in of.items()}
+        for key, of in settings.items()
+    }
+
+
+def _pair(prompt: str, placement: int) -> str:
+    """The key of an arithmetic prompt whose operands stand so."""
+    operands, (first, second) = prompt.rstrip("=").split("+"), PLACEMENTS[placement]
+    return f"{operands[first]}|{operands[second]}"
+
+
+def _word(prompt: str, setting: int) -> str:
+    """The key of a cipher prompt: its word."""
+    parts = prompt.removesuffix(" ->").split(": ")
+    return next(part for part in parts if not part.startswith("shift "))
 
 
 def _names(frame: pd.DataFrame) -> dict:
@@ -270,8 +306,8 @@ def _names(frame: pd.DataFrame) -> dict:
 
 
 DETAILS = {
-    "arithmetic": _settings("placement"),
-    "cipher": _settings("setting"),
+    "arithmetic": _settings("placement", _pair),
+    "cipher": _settings("setting", _word),
     "inference": _names,
 }
 

@@ -12,7 +12,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from memgen.claims.pooled import STEERED, pooled_steering, steered, strongest
+from memgen.claims.quantities.steering import STEERED
+from memgen.claims.success import row_of
 from memgen.stages import TITLES
 from memgen.store.artifacts import RESULT
 from memgen.tasks.families import families, variants
@@ -97,11 +98,8 @@ class Numbers:
 
     @cached_property
     def steering(self) -> pd.DataFrame:
-        """Success of steering and of every control, pooled over the seeds."""
-        stage = "06_intervention"
-        return pooled_steering(
-            {t: dict(enumerate({stage: r} for r in self.results(t, stage))) for t in self.tasks}
-        )
+        """Success of steering and of all that it is held against, with intervals over seeds."""
+        return self._labs(STUDY, "08_synthesis")[0].kept.table("steering")
 
     def has(self, *tasks: str) -> bool:
         """Are all these tasks part of the run?"""
@@ -163,9 +161,21 @@ class Numbers:
             + (f"{SPACE}({low}{between}{high})" if low != high else "")
         )
 
-    def pooled(self, task: str, direction: str) -> dict:
-        """Success over the prompts of all seeds: `success`, `low`, `high` (Wilson), `n`."""
-        return _rates(steered(self.steering, task, direction))
+    def success(self, task: str, direction: str, kind: str = STEERED) -> dict:
+        """Mean of the seeds' success, its interval over seeds, `n`; nothing where it was not run."""
+        row = row_of(self.steering, task, direction, kind)
+        return dict.fromkeys(("success", "low", "high", "n")) if row is None else _rates(row)
+
+    def by_layer(self, task: str, stage: str, key: str, digits: int | None = None) -> str:
+        """Mean over seeds of each entry of a list, first layer first: `2 · 30 · 70 %`."""
+        lists = self._defined(task, stage, key)
+        if not lists:
+            return NOTHING
+        known = ([x for x in layer if x is not None] for layer in zip(*lists, strict=True))
+        means = [sum(layer) / len(layer) if layer else None for layer in known]
+        if digits is not None:
+            return " · ".join(decimal(x, digits) for x in means)
+        return " · ".join(NOTHING if x is None else per_cent(x) for x in means) + f"{SPACE}%"
 
     def controls(self, task: str, direction: str) -> dict[str, dict]:
         """The same for every control, and for rephrasing alone. `n` counts prompts times draws."""
@@ -174,14 +184,9 @@ class Numbers:
         ].set_index("kind")
         return {kind: _rates(row) for kind, row in rows.iterrows() if kind != STEERED}
 
-    def strongest(self, task: str, direction: str) -> dict:
-        """The control of the highest pooled rate, rephrasing apart: as `pooled`, with a `name`."""
-        row = strongest(self.steering, task, direction)
-        return {"name": row.kind, **_rates(row)}
-
     def successes(self, direction: str) -> list[float]:
-        """Pooled success on every task."""
-        return [self.pooled(task, direction)["success"] for task in self.tasks]
+        """Success on every task, mean of the seeds."""
+        return [self.success(task, direction)["success"] for task in self.tasks]
 
     def overlap(self, task: str) -> dict[str, float | None]:
         """Mean share of top neurons in common: pairs of a `shared` base, `stranger`; or None."""
@@ -258,6 +263,8 @@ class Numbers:
     def _follow(self, lab: ExecutedLab, key: str):
         value = lab.result
         for part in key.split("."):
+            if value is None:  # a whole part that the run left undefined
+                return None
             if isinstance(value, dict) and part in value:
                 value = value[part]
             elif isinstance(value, list) and part in self.AGGREGATES and value:
@@ -276,4 +283,5 @@ class Numbers:
 
 
 def _rates(row: pd.Series) -> dict:
-    return {"success": row.rate, "low": row.low, "high": row.high, "n": row.n}
+    ends = {end: None if pd.isna(row[end]) else row[end] for end in ("low", "high")}
+    return {"success": row.rate, **ends, "n": row.n}

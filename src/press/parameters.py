@@ -60,7 +60,9 @@ def _values(field: dict) -> str:
 
 
 def choices_reference() -> dict[str, list[dict]]:
-    """`tasks` and `tracks` (`name`, `meaning`), and `presets` (also `blocks`: block -> values)."""
+    """`tasks` and `tracks` (`name`, `meaning`), and `presets` (also `inherits`, another's name or
+    "", and its own `blocks`: block -> values).
+    """
     about = {name: inspect.getmodule(cls).__doc__.split("\n\n")[0] for name, cls in TASKS.items()}
     tasks = [{"name": name, "meaning": " ".join(text.split())} for name, text in about.items()]
     tracks = [
@@ -70,12 +72,14 @@ def choices_reference() -> dict[str, list[dict]]:
     presets = []
     for path in sorted((ROOT / "notebooks" / "presets").glob("*.yaml")):
         text = path.read_text(encoding="utf8")
+        blocks = yaml.safe_load(text)
         head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
         presets.append(
             {
                 "name": path.stem,
                 "meaning": " ".join(line.strip("# ") for line in head).split(". ")[0].rstrip("."),
-                "blocks": yaml.safe_load(text),
+                "inherits": blocks.pop("inherits", ""),
+                "blocks": blocks,
             }
         )
     return {"tasks": tasks, "tracks": tracks, "presets": presets}

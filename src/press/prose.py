@@ -18,6 +18,7 @@ from memgen.config.base import ROOT
 from memgen.errors import StudyError
 from memgen.stages import TITLES
 from press import slides
+from press.arms import arms
 from press.errors import BookError
 from press.exercises import Source, downloads, find, read_notebook
 from press.lab_page import Figure
@@ -27,7 +28,7 @@ from press.parameters import choices_reference, parameter_reference
 from press.quizzes import quiz
 from press.run import SYNTHESIS, ExecutedLab, Run
 from press.scale import sweep
-from press.sentences import Counts, Ledger, between, effect, most_first, thresholds
+from press.sentences import Counts, Ledger, between, effect, most_first, sees, thresholds
 
 #: what a template may ask of a run's numbers and counts by their own names
 ASKED = [
@@ -42,9 +43,9 @@ ASKED = [
     "rate",
     "score",
     "cell",
-    "pooled",
+    "by_layer",
+    "success",
     "controls",
-    "strongest",
     "successes",
     "transfer",
     "overlap",
@@ -113,7 +114,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "has_paper_runs": (root / "data" / "reference" / "paper").is_dir(),
         }
         | {one.__name__: one for one in (percent, decimal, seconds, agree, plural, listed, span)}
-        | {one.__name__: one for one in (between, effect, most_first, thresholds)}
+        | {one.__name__: one for one in (between, effect, most_first, sees, thresholds)}
         | {
             "parameters": parameter_reference,
             "choices": choices_reference,
@@ -122,6 +123,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "bibtex": lambda key: bibtex(source, key),
             "paper": lambda: paper_results(root),
             "scale": lambda: sweep(root, source),
+            "arms": lambda: arms(root, source),
         }
     )
 

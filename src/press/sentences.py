@@ -6,15 +6,14 @@ intervals of single labs, describes and is called so on its page.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from memgen.claims.ledger import CLAIMS, in_gate
-from memgen.terms import CONTRADICTED, DIRECTIONS, INCONCLUSIVE, SUPPORTED
+from memgen.claims.ledger import tests
+from memgen.claims.quantities.behaviors import in_gate
+from memgen.terms import DIRECTIONS, FORECASTS, SUPPORTED, VERDICTS
 from press.numbers import Numbers, decimal, plural
-
-BY_RULE_OF_ITS_OWN = {claim.id for claim in CLAIMS if claim.decide}
 
 
 class Share(NamedTuple):
@@ -61,8 +60,10 @@ class Judged:
     source: str
     test: str
     threshold: float
+    margin: float
     above: bool
     page: str
+    group: str
     track: str
     verdict: str
     effect: float | None
@@ -95,11 +96,19 @@ class Standing(NamedTuple):
     tested: int
     supported: int
     contradicted: int
+    reversed: int
     open: int
 
 
+class Chance(NamedTuple):
+    """Tests with an interval, and how many of them support a claim if no effect is real."""
+
+    tests: int
+    supported: float
+
+
 class Ledger:
-    """The judged claims of one track: `ledger["steer_m2g"]`, or one after the other."""
+    """The judged claims of one track: `ledger["retrain"]`, or one after the other."""
 
     def __init__(self, claims: list[dict]):
         self.claims = {claim["id"]: Judged(**claim) for claim in claims}
@@ -118,8 +127,22 @@ class Ledger:
     @property
     def standing(self) -> Standing:
         found = [claim.verdict for claim in self.tested]
-        counts = [found.count(verdict) for verdict in (SUPPORTED, CONTRADICTED, INCONCLUSIVE)]
+        counts = [found.count(verdict) for verdict in VERDICTS]
         return Standing(len(found), *counts)
+
+    @property
+    def groups(self) -> dict[str, list[Judged]]:
+        """The tested claims by what they are about."""
+        found: dict[str, list[Judged]] = {}
+        for claim in self.tested:
+            found.setdefault(claim.group, []).append(claim)
+        return found
+
+    @property
+    def chance(self) -> Chance:
+        """How many tests there are, and how many that chance alone would call supported."""
+        found = tests([{"cases": claim.cases} for claim in self])
+        return Chance(int(found["n"]), found["by_chance"])
 
     @property
     def single(self) -> Share:
@@ -146,31 +169,43 @@ def between(interval: list[float | None], write=decimal) -> str:
 
 
 class Thresholds(NamedTuple):
-    """In words: our threshold, and those for supported on every task or contradicted on one."""
+    """In words: our threshold and margin, and those for supported or contradicted on every task."""
 
     ours: str
+    margin: str
     supported: str
     contradicted: str
 
 
 def thresholds(claim: Judged) -> Thresholds:
-    """For which thresholds a tested claim would have which verdict."""
-    if claim.id in BY_RULE_OF_ITS_OWN:
-        return Thresholds("the gate", "decided by the gate", "decided by the gate")
+    """For which thresholds, and which smallest effects of interest, a claim would have a verdict."""
     intervals = [case["interval"] for case in claim.cases.values()]
     known = [interval for interval in intervals if interval[0] is not None]
     right, wrong = ("above", "below") if claim.above else ("below", "above")
     ours = f"{right} {decimal(claim.threshold)}"
-    if not known:
-        return Thresholds(ours, "none: no interval", "none: no interval")
+    margin = decimal(claim.margin) if claim.margin else "none: a limit"
+    if len(known) < len(intervals) or not known:
+        missing = "none: an interval is missing"
+        return Thresholds(ours, margin, missing, missing)
     lows, highs = zip(*known, strict=True)
-    support, contradict = (min(lows), min(highs)) if claim.above else (max(highs), max(lows))
-    missing = len(known) < len(intervals)
-    return Thresholds(
-        ours,
-        "none: an interval is missing" if missing else f"{wrong} {decimal(support)}",
-        f"{right} {decimal(contradict)}",
-    )
+    support, rule_out = (min(lows), max(highs)) if claim.above else (max(highs), min(lows))
+    distance = abs(rule_out - claim.threshold) if _beyond(claim, rule_out) else 0.0
+    ruled_out = f"a threshold {right} {decimal(rule_out)}"  # what contradicts a limit
+    if claim.margin:
+        ruled_out = f"a margin above {decimal(distance)}"
+    return Thresholds(ours, margin, f"a threshold {wrong} {decimal(support)}", ruled_out)
+
+
+def _beyond(claim: Judged, end: float) -> bool:
+    """Is this end of an interval on the claim's side of the threshold?"""
+    return end > claim.threshold if claim.above else end < claim.threshold
+
+
+def sees(names: Iterable[str | None]) -> str:
+    """What the forecasts of these names see, each once in the order of the study; `none` for None."""
+    chosen = set(names)
+    words = [text for name, text in FORECASTS.items() if name in chosen]
+    return ", ".join(words + ["none"] * (None in chosen))
 
 
 def most_first(shares: dict[str, Share]) -> str:

@@ -40,25 +40,27 @@ def sides(rng, n_layer: int = 2, width: int = WIDTH) -> tuple[dict, dict, dict]:
 
 
 # -- answer leakage --------------------------------------------------------------------------------
-def read(margins, states, words, labels, keys, **changes):
+def read(margins, states, rival, labels, keys, **changes):
     """`leakage` of these arrays, by split."""
     train, test = (Examples(states[s], labels[s], keys[s]) for s in ("train", "test"))
-    return leakage(margins, words, train, test, parameters(readable=0.75, seed=0, **changes))
+    both = [margins["train"], margins["test"]]
+    return leakage(both, rival, train, test, parameters(readable=0.75, seed=0, **changes))
 
 
 def planted_reading(seed: int = 0, permuted: bool = False):
     """Three layers: the state tells the behaviour from the first on, the lens margin from the
-    third; the words know nothing.
+    third; the prompt's forecast knows nothing.
     """
     rng = np.random.default_rng(seed)
     states, labels, keys = sides(rng, n_layer=3)
     for split in states:
         states[split][..., 0] += 3.0 * labels[split][:, None]
-    margins = rng.normal(size=(len(labels["test"]), 3))
-    margins[:, 2] += 4.0 * (labels["test"] - 0.5)
+    margins = {split: rng.normal(size=(len(of), 3)) for split, of in labels.items()}
+    for split, of in labels.items():
+        margins[split][:, 2] += 4.0 * (of - 0.5)
     if permuted:
         labels = {split: rng.permutation(of) for split, of in labels.items()}
-    return margins, states, rng.normal(size=len(margins)), labels, keys
+    return margins, states, rng.normal(size=len(labels["test"])), labels, keys
 
 
 def test_a_behaviour_that_shows_before_the_answer_is_found():
@@ -72,7 +74,9 @@ def test_a_behaviour_that_shows_before_the_answer_is_found():
     )
     assert result["lead_before_interval"][0] > 0.2 and result["gain_before_interval"][0] > 0.2
     assert result["lead"] == pytest.approx(np.subtract(result["probe_auc"], result["auc"]))
-    margins, states, words, labels, keys = given
+    assert result["before_answer"] is True and result["lens_before"] == result["auc"][1]
+    assert result["lens_before_interval"] == result["auc_interval"][1]
+    _, states, _, labels, keys = given
     train, test = (Examples(states[s], labels[s], keys[s]) for s in ("train", "test"))
     reference = probe_by_layer(train, test, seed=0, n_resamples=100)
     np.testing.assert_allclose(
@@ -92,32 +96,58 @@ def test_shuffled_labels_leave_nothing_to_read():
 
 
 def test_where_the_first_layer_reads_the_answer_nothing_lies_before():
-    margins, states, words, labels, keys = planted_reading()
-    result, _ = read(margins[:, ::-1], states, words, labels, keys, n_resamples=20)
+    margins, *rest = planted_reading()
+    turned = {split: of[:, ::-1] for split, of in margins.items()}
+    result, _ = read(turned, *rest, n_resamples=20)
     assert result["readable_layer"] == 1 and result["layer_before"] is None
     assert result["probe_auc_before"] is None and result["lead_before_interval"] == [None, None]
+    assert result["before_answer"] is None and result["lens_before"] is None
+
+
+def test_the_layer_is_looked_up_on_train_keys_alone():
+    """Whatever the lens says of test prompts, the layer stays; what it says there is reported."""
+    margins, states, rival, labels, keys = planted_reading()
+    early = np.repeat(2.0 * labels["test"][:, None], 3, axis=1) + 0.01 * margins["test"]
+    result, table = read({**margins, "test": early}, states, rival, labels, keys, n_resamples=50)
+    assert result["readable_layer"] == 3 and result["layer_before"] == 2
+    assert result["lens_before"] > 0.95 and result["before_answer"] is False
+    changed = {**labels, "test": 1 - labels["test"]}
+    assert read(margins, states, rival, changed, keys, n_resamples=5)[0]["readable_layer"] == 3
+    assert result["auc_train"] == list(table.lens_train)
+
+
+def test_the_gain_is_over_the_prompts_forecast_and_never_over_less_than_chance():
+    margins, states, rival, labels, keys = planted_reading()
+    knowing = labels["test"] + 0.0
+    result, _ = read(margins, states, knowing, labels, keys, n_resamples=20)
+    assert result["gain_before"] == pytest.approx(result["probe_auc_before"] - 1.0)
+    result, _ = read(margins, states, -knowing, labels, keys, n_resamples=20)
+    assert result["gain_before"] == pytest.approx(result["probe_auc_before"] - 0.5)
 
 
 @pytest.mark.parametrize("lost", ["test rule", "train rule", "test", "train"])
 def test_reading_survives_a_missing_behaviour_and_a_missing_split(lost):
-    margins, states, words, labels, keys = planted_reading()
+    margins, states, rival, labels, keys = planted_reading()
     split, *behaviour = lost.split()
     kept = labels[split] == 0 if behaviour else labels[split] < 0
     if split == "test":
-        margins, words = margins[kept], words[kept]
-    for part in (states, labels, keys):
+        rival = rival[kept]
+    for part in (margins, states, labels, keys):
         part[split] = part[split][kept]
-    result, table = read(margins, states, words, labels, keys, n_resamples=10)
-    assert result["probe_auc"] == [None] * 3 and result["n"] == len(margins) and len(table) == 3
-    assert result["auc"] == [None] * 3 if split == "test" else result["readable_layer"] == 3
+    result, table = read(margins, states, rival, labels, keys, n_resamples=10)
+    assert result["probe_auc"] == [None] * 3 and result["n"] == len(rival) and len(table) == 3
+    if split == "test":
+        assert result["auc"] == [None] * 3 and result["readable_layer"] == 3
+    else:  # nothing to look the layer up on
+        assert result["readable_layer"] is None and result["auc"][2] > 0.95
     json.dumps(result, allow_nan=False)
 
 
 def test_a_key_on_both_sides_is_refused():
-    margins, states, words, labels, keys = planted_reading()
+    *given, keys = planted_reading()
     with pytest.raises(ValueError, match="both train and test"):
         same = {"train": keys["train"], "test": keys["train"]}
-        read(margins, states, words, labels, same, n_resamples=10)
+        read(*given, same, n_resamples=10)
 
 
 # -- guessing --------------------------------------------------------------------------------------
@@ -136,6 +166,7 @@ def test_prompts_that_flip_and_prompts_that_stay_are_told_apart():
             "split": split,
             "group": g,
             "rephrasing": i,
+            "change": "order" if i else "",
             "behavior": b,
             "prompt": f"{g}/{i}",
         }
@@ -147,10 +178,15 @@ def test_prompts_that_flip_and_prompts_that_stay_are_told_apart():
         "split": "test",
         "group": 1,
         "rephrasing": 2,
+        "change": "order",
         "behavior": M,
         "prompt": "0/0",
     }  # flips in one group, stays in another
-    found = flipping_and_stable(pd.DataFrame([*rows, twice]), 100)
+    another_question = rows[-1] | {
+        **{"key": "c", "split": "test", "group": 2, "rephrasing": 3},
+        **{"change": "content", "behavior": M, "prompt": "2/3"},
+    }  # of a group that stays; not the same question
+    found = flipping_and_stable(pd.DataFrame([*rows, twice, another_question]), 100)
     assert set(found["flip"].prompt) == {"0/0", "0/1"}  # the second R has no partner
     assert set(found["stable"].prompt) == {"1/0", "1/1", "2/0", "2/1", "2/2"}
     assert len(flipping_and_stable(pd.DataFrame(rows), 2)["stable"]) == 2
@@ -202,6 +238,9 @@ def test_the_stage_reports_what_was_planted(planted, stage):
     assert result["context"]["same"] == pytest.approx([0.0, 0.0], abs=1e-6)
     assert abs(result["split"]["leak"]) < 0.05
     at = result["split"]["best_layer"] - 1
+    assert result["chosen_baseline"] in ("prompt_only", "token_position_table")
+    assert result["chosen_baseline_auc"] == 1.0 and result["lens"]["gain_best"] == 0.0
+    assert result["baselines"]["nearest_setting"] == {"auc": None, "interval": [None, None]}
     for name in ("probe_auc", "lead", "gain"):
         assert (result["lens"][f"{name}_best"], result["lens"][f"{name}_best_interval"]) == (
             result["lens"][name][at],

@@ -4,18 +4,26 @@ what the figures show.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from computing import planted_lab, run_cell
 from memgen.config.analyses import DifferentiationParameters
 from memgen.errors import StudyError
 from memgen.figures import differentiation as figures
 from memgen.labs import differentiation as science
+from memgen.models.adapters import weights_digest
+from memgen.models.build import save_model
 from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.pairs import flips
-from memgen.terms import SITES
+from memgen.stats.permutation import discoveries
+from memgen.store.artifacts import Result
+from memgen.store.folders import base_folder
+from memgen.terms import CHANGES, SITES
 from planted import ManyKeys
 
 P = DifferentiationParameters(task="inference", n_permutations=200)
@@ -23,13 +31,20 @@ P = DifferentiationParameters(task="inference", n_permutations=200)
 
 @pytest.fixture(scope="module")
 def left(planted, tmp_path_factory) -> dict:
-    """What the computing cell leaves behind."""
-    lab = planted_lab(
-        "04_differentiation",
-        tmp_path_factory.mktemp("runs"),
-        planted(ManyKeys, 24),
-        {"n_permutations": 1000, "max_pairs": 40},
+    """What the computing cell leaves behind. The base writes half of what the words say."""
+    runs, made = tmp_path_factory.mktemp("runs"), planted(ManyKeys, 24)
+    model, tokenizer, task = made[:3]
+    base = copy.deepcopy(model)
+    with torch.no_grad():
+        base.transformer.wte.weight[:, 0] *= 0.5
+    folder = base_folder(runs, "smoke", "planted", task.seed) / "model"
+    save_model(folder, base, tokenizer)
+    training = Result(
+        {"free_accuracy": 1.0, "keyed_accuracy": 1.0, "base": weights_digest(folder)},
+        files={"model": lambda folder: save_model(folder, model, tokenizer)},
     )
+    given = {"n_permutations": 1000, "max_pairs": 40}
+    lab = planted_lab("04_differentiation", runs, made, given, {"02_training": training})
     return run_cell(lab)
 
 
@@ -44,7 +59,98 @@ def test_the_computing_cell_finds_the_planted_neuron(left, planted):
     assert {f"{name}.{site}" for name in ("nmd", "rho") for site in SITES} <= arrays.keys()
     assert all(values.dtype == np.float32 for values in arrays.values())
     assert set(left["null"].behavior) == {"memorization", "generalization", "both"}
-    assert "base" not in r
+    assert set(left["null"].sign) == {"drawn", "oriented"}
+    assert r["pairs"] == "order" and "base" not in r
+
+
+def test_the_base_is_read_on_the_same_pairs(left):
+    """It has the planted neuron at half the size: the same map, half of NMD, as significant."""
+    r, null = left["r"], left["r"]["base_null"]
+    assert null["correlation"] == pytest.approx([1, 1])
+    assert null["n_pairs"] == r["n_pairs"] and null["n_keys"] == r["n_keys"]
+    for name in ("mean_abs_nmd", "nmd_split_half"):
+        assert null[name] == pytest.approx(np.array(r[name]) / 2)
+    assert null["significant_share"] == r["significant_share"]
+    assert r["nmd_split_half"][1] == pytest.approx(1 / np.sqrt(8))  # one of eight neurons, by 1
+    norms = np.linalg.norm(np.concatenate([left["a"]["memory"], left["a"]["rule"]])[:, 1], axis=1)
+    assert r["nmd_relative"][1] == pytest.approx(1 / norms.mean(), rel=1e-3)
+
+
+def test_the_other_kind_of_pair_is_reported_apart(left, planted):
+    """In this task both kinds change a word, and the last token says which behaviour is shown."""
+    r, kinds = left["r"], left["r"]["by_change"]
+    assert {k: v for k, v in kinds["order"].items() if k in r} == {
+        k: r[k] for k in kinds["order"] if k in r
+    }
+    assert kinds["order"]["base"] == r["base_null"]
+    answered = planted(ManyKeys, 24)[-1]
+    n = len(flips(answered[answered.split == "train"], "content"))
+    assert kinds["content"]["n_pairs"] == min(40, n)
+    assert kinds["content"]["same_token_share"] == 0 and kinds["content"]["same_token"] is None
+    table = left["lab"].table("layers")
+    assert set(zip(table.change, table.model, table.tokens)) == {
+        (change, model, "all") for change in CHANGES for model in ("trained", "base")
+    }
+
+
+def test_words_that_tell_the_behaviour_turn_the_pairs_that_stay(left):
+    r = left["r"]
+    assert r["words"]["value"] == 1 and r["words"]["n"] == 40  # the last word decides
+    assert len(r["oriented_null_significant_share"]) == 2
+
+
+def test_what_the_test_can_find_is_said(left):
+    r = left["r"]
+    assert r["n_neurons"] == 16 and r["smallest_p"] == pytest.approx(
+        max(1 / 1001, 2.0 ** (1 - r["n_keys"]))
+    )
+    k = r["fewest_together"]
+    alone = np.ones(16)
+    alone[: k - 1] = r["smallest_p"]
+    assert k == 1 or not discoveries(alone).any()
+    alone[:k] = r["smallest_p"]
+    assert discoveries(alone).sum() == k
+
+
+def test_without_a_base_there_is_no_null_of_it(planted, tmp_path):
+    made = planted(ManyKeys, 24)
+    given = {"n_permutations": 200, "max_pairs": 20, "pairs": "content"}
+    left = run_cell(planted_lab("04_differentiation", tmp_path, made, given))
+    r = left["r"]
+    assert r["base_null"] is None and r["by_change"]["content"]["base"] is None
+    assert r["pairs"] == "content" and r["n_pairs"] == 20
+    assert set(left["lab"].table("layers").model) == {"trained"}
+    for drawing in (figures.against_base(r), figures.layer_distributions(r, left["a"])):
+        assert "base 0%" not in drawing.alt
+    assert all("no base" in line for line in science.against_base(r))
+
+
+# -- pairs -----------------------------------------------------------------------------------------
+
+ASKED = pd.DataFrame(
+    [
+        ("a", 0, 0, "", "memorization", "one near-memory"),
+        ("a", 0, 1, "order", "generalization", "two near-memory"),
+        ("a", 0, 2, "content", "generalization", "two near-rule"),
+        ("b", 1, 0, "", "memorization", "three near-memory"),
+        ("b", 1, 1, "content", "generalization", "four near-memory"),
+    ],
+    columns=["key", "group", "rephrasing", "change", "behavior", "prompt"],
+).assign(split="train")
+
+
+def test_pairs_with_the_same_token_are_those_whose_prompts_end_alike(planted):
+    tokenizer = planted()[1]
+    said = ASKED.prompt.replace(
+        {"one": "word1", "two": "word22", "three": "word3", "four": "word4"}, regex=True
+    )
+    asked = ASKED.assign(prompt="key1 " + said)
+    for change, same in (("order", [True]), ("content", [False, True])):
+        pairs = science.TrainPairs.differing_by(change, asked, 10)
+        assert pairs.same_token(tokenizer).tolist() == same and pairs.change == change
+    none = science.TrainPairs.differing_by("order", asked[asked.key == "b"], 10)
+    assert none.read(*planted()[:2], "resid_post").memory.shape == (0, 2, 8)
+    assert science.layers({"trained": none}, none, tokenizer, np.zeros((2, 8)), None) == []
 
 
 def test_states_belong_to_the_prompts_of_the_pairs(planted):
@@ -66,7 +172,7 @@ def test_states_belong_to_the_prompts_of_the_pairs(planted):
 
 def test_too_few_pairs_end_the_lab_with_a_sentence(planted):
     answered = planted()[-1].assign(behavior="memorization")
-    with pytest.raises(StudyError, match="fewer than two flip pairs on train keys"):
+    with pytest.raises(StudyError, match="two flip pairs on train keys that differ by order"):
         science.TrainPairs.of(answered, P)
 
 
@@ -111,6 +217,27 @@ CURVE = pd.DataFrame(
 )
 
 
+def test_the_model_against_its_base_in_words(left):
+    order, content = science.against_base(left["r"])
+    assert order.startswith("order (n=40,") and "0% ask about the same token" in order
+    assert order.endswith("maps correlated 1.00 1.00") and content.startswith("content (n=")
+    few = science.against_base({"by_change": {"content": None}})
+    assert few == ["content: fewer than two pairs"]
+
+
+def test_inheritance_compares_both_by_split_halves(left):
+    a = left["a"]
+    pairs = left["lab"].answered()
+    pairs = science.TrainPairs.of(pairs, left["p"])
+    on = science.PairStates("resid_post", a["memory"], a["rule"], {})
+    off = science.PairStates("resid_post", a["memory"] / 4, a["rule"] / 4, {})
+    base = science.inherit(on, off, pairs, 0)
+    assert base["correlation_all"] == pytest.approx(1) and base["n_pairs"] == 40
+    halves = {name: np.array(of) for name, of in base["nmd_split_half"].items()}
+    assert halves["off"] == pytest.approx(halves["on"] / 4)
+    assert halves["difference"] == pytest.approx(halves["on"] * 0.75)
+
+
 def test_the_base_in_words():
     assert science.base_in_words(BASE) == (
         "correlation of NMD with the adapter on and off, by layer: undefined, 0.50; over all layers 0.40\n"
@@ -128,7 +255,14 @@ def test_the_figures_say_their_numbers(left):
     largest = ", ".join(f"{v:.2f}" for v in r["max_abs_rho"])
     assert heatmaps.name == "nmd-heatmap" and heatmaps.alt.endswith(f"|rho| by layer: {largest}")
     layers = figures.layer_distributions(r | {"significant_share": [0.125, 0.5]}, arrays)
-    assert layers.name == "layers" and "by layer: 12%, 50%; null: 0%, 0%" in layers.alt
+    assert layers.name == "layers" and "layer; behaviour differs: 12%, 50%; stays: 0%" in layers.alt
+    in_base = ", ".join(f"{v:.0%}" for v in r["base_null"]["significant_share"])
+    assert layers.alt.endswith(f"same prompts, base: {in_base}")
+    base = figures.against_base(r)
+    assert base.name == "base" and base.alt.count("correlation of the maps 1.00, 1.00") == 2
+    assert f"order (n=40): trained {in_base}; base {in_base}" in base.alt
+    few = figures.against_base(r | {"by_change": r["by_change"] | {"content": None}})
+    assert few.alt.endswith("content: fewer than two pairs")
     top = figures.top_neuron_map(maps.rho)
     counts = [int(bar.get_height()) for bar in top.figure.axes[0].patches]
     assert sum(counts) == 2 and f"in each layer: {counts[0]}, {counts[1]}. Right" in top.alt

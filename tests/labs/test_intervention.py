@@ -13,15 +13,16 @@ from scipy.stats import binomtest
 from computing import planted_lab, run_cell
 from memgen.errors import StudyError
 from memgen.figures import intervention as figures
-from memgen.labs.intervention import ablations, answer, doses
+from memgen.labs.intervention import ablations, answer, doses, rephrasing, side_by_side
+from memgen.models.generate import first_token_log_probabilities, tokenize_prompts
 from memgen.neurons.nmd import NeuronMaps
-from memgen.steering.cells import Cell, cell_shift, grid, random_shift
-from memgen.steering.controls import controls
-from memgen.steering.side_effects import side_effects
+from memgen.steering.cells import Cell, cell_shift, cumulative_norm, grid, random_shift
+from memgen.steering.controls import CONTROLS, Draws, controls
+from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import Steering, steering_prompts, summary
 from memgen.steering.trial import Trial
 from memgen.store.artifacts import Result
-from memgen.terms import CODE, DIRECTIONS, SIGN, SITES
+from memgen.terms import CODE, DIRECTIONS, OUTPUT_CONTROLS, SIGN, SITES
 from planted import PlantedAlike
 
 M, R, X = 0, 1, 2
@@ -33,6 +34,9 @@ GIVEN = {
     "top_ns": [ONE, 0.3],
     "n_prompts": 60,
     "n_control_draws": 2,
+    "n_control_prompts": 60,
+    "n_random_directions": 3,
+    "n_free_validation": 20,
     "n_side_effect_prompts": 8,
 }
 
@@ -87,16 +91,19 @@ def test_the_shift_is_the_papers_formula(planted_direction):
     assert (cell_shift(Cell(0.25, 3.0), nmd, -rho) == -shift).all()
 
 
-def test_a_random_shift_keeps_n_and_norm_but_not_the_neurons(planted_direction):
-    reference = cell_shift(
-        Cell(0.3, 2.0), planted_direction["nmd.resid_post"], planted_direction["rho.resid_post"]
-    )
+def test_a_random_shift_keeps_layers_and_norms_but_not_the_neurons():
+    reference = np.random.default_rng(9).normal(size=(3, 16)) * [[0], [1], [3]]
+    reference[:, ::3] = 0
     draws = [random_shift(reference, np.random.default_rng(seed)) for seed in range(5)]
     for one in draws:
-        assert one.shape == reference.shape
-        assert np.array_equal(np.sort(one, axis=None), np.sort(reference, axis=None))
-        assert np.linalg.norm(one) == pytest.approx(np.linalg.norm(reference))
+        assert np.array_equal(np.sort(one, axis=1), np.sort(reference, axis=1))
+        assert cumulative_norm(one) == pytest.approx(cumulative_norm(reference))
     assert len({tuple(np.flatnonzero(one)) for one in draws}) > 1
+
+
+def test_the_cumulative_norm_is_that_of_the_sum_over_layers():
+    assert cumulative_norm(np.array([[3.0, 0], [0, 4]])) == 5
+    assert cumulative_norm(np.array([[3.0, 0], [-3, 0]])) == 0
 
 
 # -- what it does ----------------------------------------------------------------------------------
@@ -166,10 +173,15 @@ def test_the_cell_is_chosen_on_validation_keys_only(far, planted, lab, direction
     found = result[direction]
     assert (found["alpha"], found["top_n"]) == (1.0, ONE)
     assert (found["validation_success"], found["success"]) == (1.0, 0.0)
+    assert found["cell"] == ("kept" if direction == "m2g" else "max")  # g2m turns free prompts, too
     assert found["n"] == len(steering_prompts(answered, "test", direction, 60))
 
-    without_train = answered[answered.split != "train"]  # train keys do not matter here
-    assert lab(planted(), without_train, top_ns=[ONE])[0] == result
+    without_train = answered[answered.split != "train"]  # they give the output's direction alone
+    again = lab(planted(), without_train, top_ns=[ONE])[0]
+    for one in (again, result):
+        for name in ("output_controls", "control_other"):
+            del one["m2g"][name], one["g2m"][name]
+    assert again == result
 
 
 def test_of_equally_good_cells_the_gentler_is_chosen(far):
@@ -181,53 +193,113 @@ def test_of_equally_good_cells_the_gentler_is_chosen(far):
 
 
 # -- the whole stage -------------------------------------------------------------------------------
+SHIFTS = {*CONTROLS, "best_of_random"}
+FLOORS = ("order", "content")
+
+
 def test_the_stage_reports_what_was_planted(planted, lab):
     result, tables = lab(planted(PlantedAlike))
     assert result["site"] == "resid_post" and result["identity_holds"]
-    assert 0 < result["race_rows"] <= result["grid_rows"]
+    assert 0 < result["race_rows"] <= result["grid_rows"] and result["free_rows"] > 0
     for direction in DIRECTIONS:
         found = result[direction]
         assert found["success"] == 1.0 and found["other"] == 0.0 and found["alpha"] == 1.0
         assert found["interval"][0] > 0.8 and found["interval"][1] == 1.0
-        assert set(found["controls"]) == {
-            "random_neurons",
-            "other_neurons",
-            "low_rho",
-            "permuted",
-            "random_sign",
-            "shuffled_labels",
-        }
+        assert set(found["controls"]) == set(found["control_draws"]) == SHIFTS
         assert (
             found["controls"]["low_rho"] == 0.0
             and found["control_n"]["random_sign"] == 2 * found["n"]
         )
-        assert {
-            "rephrase_floor",
-            "free_accuracy_after",
-            "keyed_accuracy_after",
-            "kl",
-            "n_keys",
-        } <= set(found)
-        assert found["rephrase_floor"] > 0.8  # this task's rephrasings flip
+        assert set(found["output_controls"]) == set(OUTPUT_CONTROLS)
+        assert found["by_construction"] == found["output_controls"]["force_target"]["success"] == 1
+        assert set(found["control_other"]) == {
+            *SHIFTS,
+            *OUTPUT_CONTROLS,
+            *(f"rephrasing_{change}" for change in FLOORS),
+        }
+        assert found["norm"] == found["cumulative_norm"] == pytest.approx(1.0)  # one neuron
+        assert found["control_cumulative_norm"]["random_sign"] == pytest.approx(1.0)
+        assert found["n_keys"] == 3 and found["best_of_random"]["n_directions"] == 3
+        for change in FLOORS:
+            floor = found[f"rephrase_{change}"]
+            assert floor["rate"] > 0.8 and floor["n"] > 0  # this task's rephrasings flip
+        assert found["rephrase_floor"] == found["rephrase_order"]["rate"]
     again = planted(PlantedAlike)[4].assign(same="but to be computed again")
     assert lab(planted(PlantedAlike), again)[0] == result
-    assert set(tables) == {"races", "controls", "doses", "ablations", "outcomes"}
-    by_kind = tables["outcomes"].groupby(["direction", "kind"]).success.agg(["mean", "size"])
-    for direction in DIRECTIONS:  # the answers one by one give every rate that is reported
-        found = result[direction]
-        rates = {
-            "steered": (found["success"], found["n"]),
-            "rephrasing": (found["rephrase_floor"], found["rephrase_n"]),
-        }
-        rates |= {
-            name: (found["controls"][name], found["control_n"][name]) for name in found["controls"]
-        }
-        assert rates == {
-            kind: (pytest.approx(row["mean"]), row["size"])
-            for kind, row in by_kind.loc[direction].iterrows()
-        }
     assert all(set(table.direction) == set(DIRECTIONS) for table in tables.values())
     json.dumps(result, allow_nan=False)
+
+
+def test_every_rate_of_the_stage_is_that_of_its_answers(planted, lab):
+    """The answers one by one, the table and the result say the same of every kind."""
+    result, tables = lab(planted(PlantedAlike), n_control_prompts=7)
+    by_kind = tables["outcomes"].groupby(["direction", "kind"])
+    by_kind = by_kind.agg(
+        success=("success", "mean"),
+        other=("other", "mean"),
+        n=("key", "size"),
+        draws=("draw", "nunique"),
+    )
+    for direction in DIRECTIONS:
+        found, of_kind = result[direction], by_kind.loc[direction]
+        rates = {"steered": found, "steered_max": found["max"], **found["output_controls"]}
+        rates |= {
+            name: {"success": rate, "n": found["control_n"][name]}
+            for name, rate in found["controls"].items()
+        }
+        for change in FLOORS:
+            floor = found[f"rephrase_{change}"]
+            rates[f"rephrasing_{change}"] = {"success": floor["rate"], **floor}
+        table = tables["controls"]
+        table = table[table.direction == direction].set_index("name")
+        assert set(rates) == set(of_kind.index) == set(table.index)
+        for name, rate in rates.items():
+            row = of_kind.loc[name]
+            assert (rate["success"], rate["n"]) == (pytest.approx(row.success), row.n), name
+            shown = table.loc[name]
+            assert (shown.success, shown.n, shown.draws) == (row.success, row.n, row.draws), name
+            assert shown.other == pytest.approx(row.other)
+            assert shown.low <= shown.success <= shown.high
+            told = found["control_other"].get(name, rate.get("other"))
+            assert told == pytest.approx(row.other), name
+        assert set(table.family) == {"steered", "output", "shift", "floor"}
+
+
+def test_both_cells_are_reported_and_the_limit_decides_which_leads(planted, lab):
+    """+1 turns memory to rule and leaves free prompts alone; -1 turns free prompts, too."""
+    result, tables = lab(planted(PlantedAlike))
+    kept, unkept = result["m2g"], result["g2m"]
+    assert kept["cell"] == "kept" and kept["kept_exists"] and kept["kept"] == kept["max"]
+    assert kept["free_accuracy_after"] == kept["validation_free_after"] == 1.0
+    assert unkept["cell"] == "max" and not unkept["kept_exists"] and unkept["kept"] is None
+    assert unkept["free_accuracy_after"] == unkept["validation_free_after"] == 0.0
+    for found in (kept, unkept):
+        leading = found[found["cell"]]
+        assert {name: found[name] for name in leading} == leading
+        assert found["free_accuracy_before"] == found["keyed_accuracy_before"] == 1.0
+    everything = lab(planted(PlantedAlike), collateral_limit=0.999)[0]["g2m"]
+    assert everything["cell"] == "max"  # all are lost, and all but one in a thousand may be
+    races = tables["races"][tables["races"].direction == "g2m"]
+    assert (races.free_seen > 0).all() and not races.free_right.any()
+    table = side_by_side(result)
+    assert list(table) == ["m2g, max", "m2g, kept", "g2m, max"]
+    assert table.loc["success"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_floors_are_the_rephrasings_of_each_kind(planted):
+    answered = planted(PlantedAlike)[4]
+    bars, rows = rephrasing(answered, "m2g")
+    test = answered[(answered.split == "test")]
+    memory = test[(test.rephrasing == 0) & (test.behavior == "memorization")].group
+    for change in FLOORS:
+        others = test[test.group.isin(memory) & (test.change == change)]
+        bar = bars[f"rephrasing_{change}"]
+        assert bar.n == len(others) > 10
+        assert bar.success == (others.behavior == "generalization").mean()
+        assert (rows.kind == f"rephrasing_{change}").sum() == bar.n
+    nothing, _ = rephrasing(answered[answered.change != "order"], "m2g")
+    assert nothing["rephrasing_order"].n == 0
+    assert nothing["rephrasing_content"] == bars["rephrasing_content"]
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -240,38 +312,38 @@ def test_nothing_to_steer_is_said(planted, lab, split):
         lab(made, emptied)
 
 
-def test_controls_have_the_cells_n_and_norm(alike, planted_direction, monkeypatch):
+def test_controls_run_every_draw_on_its_share_of_the_prompts(alike, planted_direction, monkeypatch):
     steering, _, answered = alike
     seen, real = [], steering.outcomes
     monkeypatch.setattr(
-        steering, "outcomes", lambda shifts, *where: (seen.append(shifts), real(shifts, *where))[1]
+        steering,
+        "outcomes",
+        lambda shifts, rows, *where: (
+            seen.append((shifts, len(rows))),
+            real(shifts, rows, *where),
+        )[1],
     )
     cell = Cell(0.3, 2.0)
     rows = steering_prompts(answered, "test", "g2m", 20)
     pairs = planted_direction["memory"], planted_direction["rule"]
     trial = Trial(steering, "g2m", cell, rows)
-    table, outcomes = controls(trial, pairs, 3, np.random.default_rng(0))
+    bars, outcomes = controls(trial, pairs, Draws(3, 10), np.random.default_rng(0))
+    assert {bar.name: bar.draws for bar in bars} == dict.fromkeys(CONTROLS, 3) | {"low_rho": 1}
+    for bar in bars:  # the answers one by one say the same
+        one = outcomes[outcomes.kind == bar.name]
+        assert len(one) == bar.n == (20 if bar.name == "low_rho" else 30)
+        assert one.success.mean() == pytest.approx(bar.success)
+        assert one.draw.nunique() == bar.draws and set(one.key) == set(rows.key)
+        by_draw = one.groupby("draw").success.mean()
+        if bar.draws > 1:
+            assert bar.draw_range == pytest.approx((by_draw.min(), by_draw.max()))
     reference = cell_shift(cell, steering.nmd, steering.rho)
-    assert dict(zip(table.control, table.draws)) == {
-        "random_neurons": 3,
-        "other_neurons": 3,
-        "low_rho": 1,
-        "permuted": 3,
-        "random_sign": 3,
-        "shuffled_labels": 3,
-    }
-    for row in table.itertuples():  # the answers one by one say the same
-        one = outcomes[outcomes.kind == row.control]
-        assert len(one) == row.n == row.draws * len(rows) and one.success.mean() == pytest.approx(
-            row.success
-        )
-        assert set(one.key) == set(rows.key)
-    (shifts,) = seen
-    assert (
-        len(shifts) == 16
-        and (np.count_nonzero(shifts, axis=(1, 2)) == np.count_nonzero(reference)).all()
-    )
-    np.testing.assert_allclose(np.linalg.norm(shifts, axis=(1, 2)), np.linalg.norm(reference))
+    assert sum(len(shifts) for shifts, _ in seen) == 19
+    for shifts, n in seen:
+        assert n in (10, 20)
+        for shift in shifts:
+            far = cumulative_norm(shift) / cumulative_norm(reference)
+            assert far == pytest.approx(1, abs=0.1 + 1e-6)
 
 
 def test_doses_start_at_the_identity(alike):
@@ -316,20 +388,32 @@ def test_side_effects(alike):
         frame[frame.kind == "keyed"],
     )
     conflict = steering_prompts(answered, "test", "m2g", 20)
-    nothing = side_effects(steering, np.zeros((2, 8)), free, keyed, conflict)
+    elsewhere = Elsewhere(steering, free, keyed)
+    nothing = elsewhere.side_effects(np.zeros((2, 8)), conflict)
     assert nothing == {
+        "n_free": len(free),
+        "n_keyed": len(keyed),
         "free_accuracy_before": 1.0,
         "free_accuracy_after": 1.0,
         "keyed_accuracy_before": 1.0,
         "keyed_accuracy_after": 1.0,
-        "kl": 0.0,
+        "kl_free": 0.0,
+        "kl_keyed": 0.0,
+        "kl_conflict": 0.0,
     }
     shift = cell_shift(Cell(ONE, 1.0), steering.nmd, steering.rho)
-    found = side_effects(steering, shift, free, keyed, conflict)
+    found = elsewhere.side_effects(shift, conflict)
     # +1: free prompts stay with the rule, keyed prompts turn from their memory to it
-    assert (found["free_accuracy_after"], found["keyed_accuracy_after"]) == (1.0, 0.0) and found[
-        "kl"
-    ] > 0
+    assert (found["free_accuracy_after"], found["keyed_accuracy_after"]) == (1.0, 0.0)
+    kl = [found[f"kl_{name}"] for name in ("free", "keyed", "conflict")]
+    assert min(kl) > 0 and kl[0] != kl[1]
+    (before, after) = (
+        first_token_log_probabilities(
+            steering.model, *tokenize_prompts(steering.tokenizer, [f"word1 word2 near-{end}"])
+        )[0].numpy()
+        for end in ("memory", "rule")
+    )  # as the blocks compute nothing, +1 makes the one of the other
+    assert kl[1] == pytest.approx((np.exp(before) * (before - after)).sum(), rel=1e-4)
     assert not any(
         module._forward_hooks or module._forward_pre_hooks for module in steering.model.modules()
     )
@@ -365,20 +449,39 @@ def test_a_summary_of_nothing_knows_nothing():
 # -- what the page says ----------------------------------------------------------------------------
 def test_figures_say_every_rate_and_the_answer_names_the_strongest_control(planted, lab):
     result, tables = lab(planted(PlantedAlike))
-    chosen = {d: (result[d]["top_n"], result[d]["alpha"]) for d in DIRECTIONS}
     drawn = {
-        "grid": figures.grid_heatmaps(tables["races"], chosen),
+        "grid": figures.grid_heatmaps(tables["races"], result),
         "controls": figures.control_bars(tables["controls"]),
+        "cells": figures.two_cells(result),
         "dose": figures.dose_response(tables["doses"]),
         "ablations": figures.ablation_bars(tables["ablations"]),
     }
     assert all(drawing.name == name and drawing.caption for name, drawing in drawn.items())
-    assert "chosen: m2g: top 6%, alpha 1; g2m: top 6%, alpha 1" in drawn["grid"].alt
+    said = "; ".join(
+        f"{name}: {cell}"
+        for name, cell in {
+            "m2g max": "top 6%, alpha 1",
+            "m2g kept": "top 6%, alpha 1",
+            "g2m max": "top 6%, alpha 1",
+            "g2m kept": "none",
+        }.items()
+    )
+    assert f"chosen: {said}" in drawn["grid"].alt
     for row in tables["controls"].itertuples():
-        assert f"{row.name} {row.success:.0%}" in drawn["controls"].alt
+        told = f"{row.name} {row.success:.0%}, other {row.other:.0%}"
+        assert told in drawn["controls"].alt
+    assert "g2m max: change sides 100%, other 0%, free right 0%" in drawn["cells"].alt
+    assert "g2m kept: none" in drawn["cells"].alt
     for row in tables["ablations"].itertuples():
         assert f"{row.ablation} {row.direction} {row.success:.0%}" in drawn["ablations"].alt
     assert "one panel per direction" in drawn["dose"].alt
     x = result["m2g"] | {"controls": {"low_rho": 0.25, "random_sign": 0.5}}
+    x["control_other"] = {"random_sign": 0.4}
     said = answer({"m2g": x}, "m2g")
-    assert said.startswith("100% [") and "strongest control: random sign 50%" in said
+    assert said.startswith("100% [") and "cell: kept" in said
+    assert "strongest shift of the same size: random sign 50% (other 40%)" in said
+
+    table = tables["controls"]  # a control that does not exist is drawn as none
+    gone = table.name == "unembedding_all"
+    table.loc[gone, ["success", "low", "high", "other"]] = np.nan
+    assert figures.control_bars(table).alt.count("unembedding_all none, other none") == 2

@@ -9,45 +9,51 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
+from memgen.claims.catalogue import GROUPS
 from memgen.claims.evidence import Evidence, later_share, read_evidence, read_results
 from memgen.claims.ledger import judge_all
-from memgen.claims.pooled import describe, pooled_steering, strongest
-from memgen.claims.quantities import main_numbers
+from memgen.claims.quantities.overview import main_numbers
+from memgen.claims.success import describe, success_table
 from memgen.config.analyses import SynthesisParameters
 from memgen.errors import ArtifactError
-from memgen.figures.synthesis import forest, formats, gate, main_finding
-from memgen.labs.synthesis import claims_table, headline, mean_auc, numbers_table, overview
+from memgen.figures.synthesis import forest, formats, gate, main_finding, verdicts
+from memgen.labs.synthesis import (
+    claims_table,
+    headline,
+    mean_auc,
+    numbers_table,
+    overview,
+    simulated_coverage,
+)
 from memgen.presets import stage_parameters
 from memgen.stages import labs_of
 from memgen.steering.controls import CONTROLS
 from memgen.store.files import write_json
 from memgen.store.folders import input_folders
 from memgen.store.reader import FinishedStage
-from memgen.terms import DIRECTIONS, INCONCLUSIVE, SUPPORTED
+from memgen.terms import BEST_OF_RANDOM, DIRECTIONS, OPEN, OUTPUT_CONTROLS
 
 
-def steered(success: float, control: float, n: int = 200) -> dict:
+def steered(success: float, n: int = 200) -> dict:
     return {
         "alpha": 2.0,
         "top_n": 0.1,
         "success": success,
-        "interval": [success, success],
         "other": 0.0,
         "n": n,
-        "controls": {name: max(0.0, control - 0.01 * i) for i, name in enumerate(CONTROLS)},
-        "control_n": dict.fromkeys(CONTROLS, 5 * n),
-        "rephrase_floor": 0.1,
-        "rephrase_n": n,
+        "controls": dict.fromkeys((*CONTROLS, BEST_OF_RANDOM), 0.3),
+        "output_controls": {name: {"success": 0.2, "n": n} for name in OUTPUT_CONTROLS},
+        "free_accuracy_before": 0.95,
         "free_accuracy_after": 0.9,
+        "keyed_accuracy_before": 0.95,
         "keyed_accuracy_after": 0.9,
-        "kl": 0.1,
     }
 
 
 def seed(**changes) -> dict:
     """The results of one run in which every claim holds."""
     stages = {
-        "01_dataset_design": {},
+        "01_dataset_design": {"contrast_on": "none"},
         "02_training": {
             "memory_rate": 0.4,
             "rule_rate": 0.5,
@@ -58,15 +64,18 @@ def seed(**changes) -> dict:
         "04_differentiation": {
             "significant_share": [0.1, 0.6],
             "null_significant_share": [0.0, 0.02],
+            "nmd_split_half": [0.1, 0.4],
             "max_abs_rho": [0.2, 0.8],
         },
         "05_prediction": {
+            "auc": [0.7, 0.95],
+            "n_test": 8,
             "best_auc": 0.95,
             "best_auc_interval": [0.9, 0.98],
             "best_layer": 1,
             "prompt_only_auc": 0.6,
         },
-        "06_intervention": {"m2g": steered(0.9, 0.3), "g2m": steered(0.5, 0.1)},
+        "06_intervention": {"m2g": steered(0.9), "g2m": steered(0.5)},
     }
     for name, value in changes.items():
         stage = next(s for s in stages if s.endswith(name.split("__")[0]))
@@ -81,66 +90,74 @@ def results(*tasks: str, **changes) -> dict:
     }
 
 
-def test_pooling_counts_prompts():
-    found = {
-        "inference": {
-            0: seed(intervention__m2g=steered(1.0, 0.0, n=100)),
-            1: seed(intervention__m2g=steered(0.5, 0.0, n=300)),
-        }
-    }
-    row = pooled_steering(found).query("direction == 'm2g' and kind == 'steered'").iloc[0]
-    assert (row["rate"], row.n, row.worst, row.best) == (
-        0.625,
-        400,
-        0.5,
-        1.0,
-    ) and row.low < 0.625 < row.high
+def evidence(found: dict, **rates: float) -> Evidence:
+    """These results with outcomes of ten prompts a key in which each kind succeeds so often (m2g)."""
+    outcomes = [
+        {"task": task, "seed": k, "direction": d, "kind": kind, "key": key, "wins": wins, "n": 10}
+        for task in found
+        for k in (0, 1)
+        for d in DIRECTIONS
+        for kind, rate in (
+            {"steered": 0.9, "forbid_source": 0.2, BEST_OF_RANDOM: 0.3} | rates
+        ).items()
+        for key in "abc"
+        for wins in [round(10 * (rate if d == "m2g" else rate / 2)) - (k == 1 and key == "a")]
+    ]
+    rows = [
+        {"task": task, "seed": k, "key": key, "memory": 4, "rule": 5, "n": 10}
+        for task in found
+        for k in (0, 1)
+        for key in "abc"
+    ]
+    return Evidence(
+        found,
+        behaviors=pd.DataFrame(rows),
+        scores=pd.DataFrame(),
+        outcomes=pd.DataFrame(outcomes),
+        transfers=pd.DataFrame(),
+        later={},
+    )
 
 
-def test_the_overview_has_a_row_a_run_and_the_strongest_control():
+def test_success_is_the_mean_of_seeds_with_the_ledgers_interval():
+    table = success_table(evidence(results("inference")))
+    row = table.query("direction == 'm2g' and kind == 'steered'").iloc[0]
+    values = np.array([0.9, 26 / 30])
+    assert row["rate"] == pytest.approx(values.mean()) and (row.n, row.n_seeds) == (60, 2)
+    assert row.low < values.min() and row.high > values.max()
+    assert set(table.kind) == {"steered", "forbid_source", BEST_OF_RANDOM}
+
+
+def test_the_overview_has_a_row_a_run_and_two_controls():
     table = overview(results())
     assert len(table) == 4 and set(table.seed) == {0, 1}
-    assert (table.m2g_control == 0.3).all() and (table.m2g_control_name == "random_neurons").all()
+    assert (table.m2g_best_of_random == 0.3).all() and (table.m2g_forbid_source == 0.2).all()
 
 
-def test_the_strongest_control_is_chosen_after_pooling_and_is_no_rephrasing():
-    """In each seed another control is the strongest; the third is it over both."""
-    found = results("inference")
-    rates = {"low_rho": (0.6, 0.0), "permuted": (0.0, 0.5), "random_sign": (0.4, 0.4)}
-    for k in (0, 1):
-        one = steered(0.9, 0.0) | {"rephrase_floor": 0.95}
-        one["controls"] = {name: by_seed[k] for name, by_seed in rates.items()}
-        found["inference"][k] = seed(intervention__m2g=one)
-    row = strongest(pooled_steering(found), "inference", "m2g")
-    assert (row.kind, row.rate, row.n) == ("random_sign", 0.4, 2000) and row.low < 0.4 < row.high
-    assert set(overview(found).m2g_control_name) == {"low_rho", "permuted"}  # in single seeds
+def told(given: Evidence) -> tuple[str, dict]:
+    return headline(given, success_table(given))
 
 
-def said(found: dict, verdict: str) -> tuple[str, dict]:
-    """The headline of these results where the ledger says so of the format."""
-    evidence = Evidence(found, *[pd.DataFrame()] * 4, later={})
-    claims = [{"id": "format", "cases": {"arithmetic": {"verdict": verdict}}}]
-    return headline(evidence, claims)
+def test_the_main_finding_is_told_in_its_numbers_beside_what_it_is_held_against():
+    text, number = told(evidence(results("arithmetic-tagged", "inference")))
+    assert number["task"] == "inference"  # fixed beforehand, whatever the numbers
+    assert number["rate"] == pytest.approx((0.9 + 26 / 30) / 2) and number["low"] < 0.88
+    assert set(number["controls"]) == {BEST_OF_RANDOM, "forbid_source"}
+    for said in ("88%", "28%", "18%", "arithmetic-tagged", "forbidding that mark alone"):
+        assert said in text
+    assert number["counterpart"]["task"] == "arithmetic-tagged"
+    alone, number = told(evidence(results("cipher-matched")))
+    assert number["task"] == "cipher-matched" and "counterpart" not in number
+    assert "mark" not in alone
 
 
-def test_the_main_finding_is_told_in_its_numbers():
-    both = results("arithmetic-tagged", "arithmetic-matched")
-    for k in (0, 1):
-        both["arithmetic-matched"][k] = seed(intervention__m2g=steered(0.4, 0.3))
-    text, number = said(both, SUPPORTED)
-    assert "90%" in text and "40%" in text and "format of the answer" in text
-    assert (number["rate"], number["n"], number["control"]) == (0.9, 400, 0.3)
-    assert "arithmetic-matched" in describe(pooled_steering(both), mean_auc(overview(both)))
-    assert "format" not in said(results("inference"), SUPPORTED)[0]
-
-
-def test_the_headline_says_of_the_format_what_the_ledger_says():
-    """Rates far apart decide nothing."""
-    both = results("arithmetic-tagged", "arithmetic-matched")
-    for k in (0, 1):
-        both["arithmetic-matched"][k] = seed(intervention__m2g=steered(0.1, 0.05))
-    text, _ = said(both, INCONCLUSIVE)
-    assert "10%" in text and "format" not in text
+def test_coverage_is_simulated_at_the_studys_own_numbers():
+    found = simulated_coverage(evidence(results("inference", "cipher-matched")), 50)
+    assert {row["task"] for row in found} == {"inference", "cipher-matched"}
+    assert all(row["n_keys"] == 3 and 0.5 < row["covered"] <= 1 for row in found)
+    one = evidence({"inference": {0: seed()}})
+    alone = Evidence(**{**vars(one), "behaviors": one.behaviors[one.behaviors.seed == 0]})
+    assert simulated_coverage(alone, 50) == []  # one seed has no interval
 
 
 def test_figures_say_what_they_show():
@@ -149,19 +166,24 @@ def test_figures_say_what_they_show():
     numbers = {task: dict.fromkeys((*DIRECTIONS, "auc"), known) for task in both}
     numbers["arithmetic-matched"]["auc"] = dict.fromkeys(known)
     claim = {"name": "steering", "evidence": "inference 0.30.", "above": True, "threshold": 0.0}
-    case = {"effect": 0.3, "interval": [None, None], "verdict": INCONCLUSIVE}
+    claim |= {"margin": 0.05, "group": "Steering, m2g"}
+    case = {"effect": 0.3, "interval": [None, None], "verdict": OPEN}
+    claims = [claim | {"cases": {"inference": case}}, claim | {"cases": {}}]
+    steering = success_table(evidence(both))
     drawn = {
-        "main-finding": main_finding(pooled_steering(both), mean_auc(table)),
+        "main-finding": main_finding(steering, mean_auc(table)),
         "gate": gate(table),
         "format": formats(numbers, ["arithmetic"]),
-        "ledger": forest([claim | {"cases": {"inference": case}}, claim | {"cases": {}}]),
+        "ledger": verdicts(claims),
+        "ledger-steering-m2g": forest(claims, "Steering, m2g"),
     }
     assert {one.name for one in drawn.values()} == set(drawn)
     assert "arithmetic-tagged seed 1: memory 0.40, rule 0.50" in drawn["gate"].alt
     assert "arithmetic m2g: 0.50 against 0.50" in drawn["format"].alt
     assert "auc: 0.50 against undefined" in drawn["format"].alt
-    assert drawn["ledger"].alt.endswith("steering: inference 0.30. steering: inference 0.30.")
-    assert drawn["main-finding"].alt == describe(pooled_steering(both), mean_auc(table))
+    assert drawn["ledger"].alt.endswith("steering: inference open.")
+    assert drawn["ledger-steering-m2g"].alt.endswith("steering: inference 0.30.")
+    assert drawn["main-finding"].alt == describe(steering, mean_auc(table))
     assert all(one.caption.endswith(".") for one in drawn.values())
 
 
@@ -201,7 +223,7 @@ def runs(tmp_path):
             | {
                 "site": "resid_post",
                 "n_pairs": 5,
-                "lens": {"probe_auc_before": None, "n": 0},
+                "lens": {"gain_before": None, "n": 0},
                 "instruction": None,
             },
         )
@@ -276,13 +298,11 @@ def test_the_ledger_reads_test_keys_and_counts_by_key(runs):
         and found.transfers.own.sum() == 4
         and set(found.transfers.seed) == {"seed 0", "seed 2"}
     )
-    assert found.later == {
-        "inference": [0.5, 0.5]
-    }  # all of the top neurons are in the middle one of three layers
+    assert found.later == {"inference": ([0.5, 0.5], 2)}  # the top two are in the middle layer
 
 
 def test_the_later_half_of_an_even_number_of_layers(tmp_path):
-    def share(rho: np.ndarray) -> float:
+    def share(rho: np.ndarray) -> tuple[float, int]:
         arrays = {"rho.mlp_out": rho, "nmd.mlp_out": rho}
         save_file(arrays, tmp_path / "arrays.safetensors")
         return later_share(FinishedStage(tmp_path))
@@ -290,41 +310,30 @@ def test_the_later_half_of_an_even_number_of_layers(tmp_path):
     write_json(tmp_path / "result.json", {"site": "mlp_out"})
     rho = np.zeros((4, 10))
     rho[0, 0], rho[2, 1] = 0.5, -0.9  # the top 5 % are two neurons
-    assert share(rho) == 0.5
+    assert share(rho) == (0.5, 2)
     rho[3, 3], rho[0, 0] = 0.6, 0.0
-    assert share(rho) == 1.0
+    assert share(rho) == (1.0, 2)
 
 
 def test_claims_come_from_the_files(runs):
-    found = {claim["id"]: claim for claim in judge_all(read_evidence(runs))}
-    assert found["steer_m2g"]["verdict"] == "supported" and found["steer_m2g"]["n"] == 8
-    assert (
-        found["predictable"]["effect"] == 1.0
-        and found["retrain"]["cases"] == {}
-        and found["stranger"]["cases"]["inference"]["n"] == 8
-    )
-    assert found["instruction"]["verdict"] == found["before_answer"]["verdict"] == "inconclusive"
+    found = {claim["id"]: claim for claim in judge_all(read_evidence(runs), GROUPS)}
+    beats = found["steer_m2g.other_neurons"]
+    # eight prompts of two seeds: every one changes sides, and it is too few to say so
+    assert beats["effect"] == 1.0 and beats["verdict"] == OPEN and beats["n"] == 8
+    assert found["predictable"]["effect"] == 1.0 and found["retrain"]["cases"] == {}
+    assert found["stranger"]["cases"]["inference"]["n"] == 8
+    assert found["emerges"]["cases"] and not found["taught"]["cases"]  # no key was taught
+    assert found["instruction"]["verdict"] == found["before_answer"]["verdict"] == OPEN
     numbers = main_numbers(read_evidence(runs))["inference"]
-    assert {name: x["value"] for name, x in numbers.items()} == {
-        "memory": 0.5,
-        "rule": 0.25,
-        "auc": 1.0,
-        "m2g": 1.0,
-        "g2m": 1.0,
-    }
-    assert numbers["m2g"] | {"value": 0} == {
-        "value": 0,
-        "low": 1.0,
-        "high": 1.0,
-        "n": 8,
-        "n_keys": 4,
-        "n_seeds": 2,
-    }
+    values = {name: x["value"] for name, x in numbers.items()}
+    assert values == {"memory": 0.5, "rule": 0.25, "auc": 1.0, "m2g": 1.0, "g2m": 1.0}
+    counts = {name: numbers["m2g"][name] for name in ("n", "n_keys", "n_seeds")}
+    assert counts == {"n": 8, "n_keys": 4, "n_seeds": 2}
 
 
 def test_the_evidence_labs_belong_to_the_track_from_scratch(runs):
     labs = set(labs_of("run", "scratch")) - set(labs_of("run", "lora"))
-    assert labs == {"09_confounds", "10_ablations", "11_open_points"}
+    assert labs == {"09_confounds", "10_ablations", "11_open_points", "12_patching"}
     assert labs <= {folder.name for folder in input_folders("08_synthesis", runs)}
     adapters = runs.model_copy(update={"track": "lora"})
     assert not labs & {folder.name for folder in input_folders("08_synthesis", adapters)}
@@ -332,7 +341,7 @@ def test_the_evidence_labs_belong_to_the_track_from_scratch(runs):
 
 def test_tables_for_the_page_have_a_row_per_number_and_claim(runs):
     evidence = read_evidence(runs)
-    claims = judge_all(evidence)
+    claims = judge_all(evidence, GROUPS)
     numbers = numbers_table(main_numbers(evidence))
     assert list(numbers.quantity) == ["memory", "rule", "auc", "m2g", "g2m"]
     shown = claims_table(claims)

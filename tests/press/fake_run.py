@@ -15,27 +15,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 
-from memgen.claims.ledger import CLAIMS
+from memgen.claims.catalogue import CLAIMS, GROUPS
+from memgen.claims.ledger import over_cases
+from memgen.claims.quantities.steering import STEERED
 from memgen.stages import LABS, labs_of
 from memgen.steering.controls import CONTROLS
 from memgen.store.folders import base_folder
-from memgen.terms import DIRECTIONS, SPLITS, STUDY, WHOLE
+from memgen.terms import (
+    BEST_OF_RANDOM,
+    CHANGES,
+    DIRECTIONS,
+    FORECASTS,
+    OUTPUT_CONTROLS,
+    REPHRASINGS,
+    SPLITS,
+    STUDY,
+    WHOLE,
+)
 from press import build
-from press.run import Run
+from press.run import SYNTHESIS, Run
 
 #: `result.json` of the evidence labs, as one run of the study wrote them
 EVIDENCE = json.loads(Path(__file__).with_name("evidence.json").read_text())
 
 #: the figures of the made-up lab are called as the pages of the book ask for them
 FIGURES = {
-    "04_differentiation": ("nmd-heatmap", "layers"),
-    "06_intervention": ("grid", "controls", "dose"),
+    "04_differentiation": ("nmd-heatmap", "base", "layers"),
+    "05_prediction": ("rivals", "probes"),
+    "06_intervention": ("grid", "controls", "dose", "cells"),
     "08_synthesis": ("main-finding", "ledger", "format"),
     "09_confounds": ("context", "lens", "guessing", "split"),
     "10_ablations": ("overview", "count"),
     "11_open_points": ("clusters", "synergy", "margins", "commitment", "instruction", "hybrid"),
+    "12_patching": ("parts", "positions", "necessity", "units"),
 }
 
 PARAMETERS = 'task = "t"  # task id\nseed = 0  # random seed\npreset = "laptop"  # preset'
@@ -113,21 +128,39 @@ class MadeUp:
     def direction(self, success: float) -> dict:
         n = self.rng.randint(180, 260)
         value = self.near(success)
-        controls = {c: self.near(0.35 if "random_n" in c else 0.05) for c in CONTROLS}
-        return {
+        names = (*CONTROLS, BEST_OF_RANDOM)
+        controls = {c: self.near(0.35 if "random_n" in c else 0.05) for c in names}
+        cell = {
             "alpha": 2.0,
             "top_n": 0.1,
             "success": value,
             "interval": [value - 0.05, value + 0.05],
             "other": self.near(0.05),
             "n": n,
+            "free_accuracy_before": self.near(0.95),
+            "free_accuracy_after": self.near(0.9),
+            "keyed_accuracy_before": self.near(0.9),
+            "keyed_accuracy_after": self.near(0.8),
+            "kl_free": self.near(0.1),
+            "kl_keyed": self.near(0.2),
+            "kl_conflict": self.near(0.9),
+        }
+        output = {name: {"success": self.near(0.3), "n": n} for name in OUTPUT_CONTROLS}
+        return {
+            **cell,
+            "cell": "kept",
+            "kept_exists": True,
+            "max": cell | {"success": self.near(success + 0.05)},
+            "kept": cell,
+            "output_controls": output,
+            "by_construction": 0.0,
+            "best_of_random": {"n_directions": 50},
             "controls": controls,
-            "control_n": dict.fromkeys(CONTROLS, 5 * n),
+            "control_n": dict.fromkeys(names, 5 * n),
+            "control_draws": dict.fromkeys(names, 5),
+            "control_other": {name: self.near(0.1) for name in names},
             "rephrase_floor": self.near(0.1),
             "rephrase_n": 4 * n,
-            "free_accuracy_after": self.near(0.9),
-            "keyed_accuracy_after": self.near(0.8),
-            "kl": self.near(0.4),
         }
 
     def dataset_design(self) -> dict:
@@ -137,7 +170,9 @@ class MadeUp:
             "n_conflict": (320, 130, 190),
             "n_keys": (32, 13, 19),
         }
-        return {name: by_split(*values) for name, values in sizes.items()} | {"sha256": "0" * 64}
+        return {name: by_split(*values) for name, values in sizes.items()} | {
+            "contrast_on": "none" if self.task == "inference" else "gate"
+        }
 
     def training(self) -> dict:
         rates = {
@@ -156,19 +191,39 @@ class MadeUp:
         }
 
     def pairs(self) -> dict:
-        flips = by_split(*(self.near(0.2) for _ in SPLITS))
-        return {
-            "n_prompts": by_split(320, 130, 190),
-            "n_pairs": by_split(700, 250, 400),
-            "flip_rate": flips,
+        by_change = {
+            change: {
+                "n_rephrasings": by_split(900, 380, 560),
+                "flip_rate": by_split(*(self.near(0.2) for _ in SPLITS)),
+                "same_answer": by_split(*[1.0 if change == "order" else 0.3] * 3),
+                "n_pairs": by_split(700, 250, 400),
+                "same_answer_pairs": by_split(*[1.0 if change == "order" else 0.3] * 3),
+            }
+            for change in CHANGES
         }
+        first = {name: by_change["order"][name] for name in ("n_pairs", "flip_rate")}
+        return {"n_prompts": by_split(320, 130, 190), **first, "by_change": by_change}
 
     def differentiation(self) -> dict:
-        shares = {
-            "max_abs_rho": (0.2, 0.3, 0.4, 0.8),
-            "significant_share": (0.02, 0.1, 0.3, 0.7),
-            "null_significant_share": [0.01] * 4,
-        }
+        def lists(size: float) -> dict:
+            shares = {
+                "max_abs_rho": (0.2, 0.3, 0.4, 0.8),
+                "mean_abs_nmd": (0.05, 0.1, 0.2, 0.5),
+                "nmd_split_half": (0.04, 0.1, 0.2, 0.5),
+                "nmd_relative": (0.02, 0.05, 0.1, 0.2),
+                "significant_share": (0.02, 0.1, 0.3, 0.7),
+            }
+            found = {k: [self.near(size * x) for x in values] for k, values in shares.items()}
+            return found | {"n_pairs": 300, "n_keys": 22, "correlation": [None, 0.5, 0.5, 0.6]}
+
+        def kind(size: float, same: float) -> dict:
+            alike = lists(size) | {"base": lists(size / 3)} if same else None
+            return lists(size) | {
+                "same_token_share": same,
+                "base": lists(size / 3),
+                "same_token": alike,
+            }
+
         base = {
             "mean_abs_nmd": {name: [0.1, 0.2, 0.3, 0.4] for name in ("on", "off", "difference")},
             "correlation": [None, 0.5, 0.5, 0.6],
@@ -177,9 +232,22 @@ class MadeUp:
             "top_in_common": self.near(0.4),
             "n_pairs": 300,
         }
-        return {"site": "resid_post", "base": base} | {
-            name: [self.near(x) for x in values] for name, values in shares.items()
-        }
+        kinds = {"order": kind(1, 1.0), "content": kind(0.8, float(self.task != "inference"))}
+        rest = {"null_significant_share": [0.01] * 4, "oriented_null_significant_share": [0.1] * 4}
+        rest |= {"n_permutations": 10_000, "n_neurons": 512, "fewest_together": 2}
+        words = {"value": self.near(0.6), "interval": [0.5, 0.7], "n": 300, "n_keys": 22}
+        return (
+            kinds["order"]
+            | rest
+            | {
+                "site": "resid_post",
+                "pairs": "order",
+                "base_null": kinds["order"]["base"],
+                "by_change": kinds,
+                "words": words,
+                "base": base,
+            }
+        )
 
     def prediction(self) -> dict:
         last = 0.97 if self.tagged else 0.8
@@ -197,11 +265,39 @@ class MadeUp:
             "margin_auc": self.near(0.7),
             "entropy_auc": None,
             "majority": self.near(0.6),
+            "baselines": self.forecasts(),
+            "chosen_baseline": "nearest_setting",
+            "chosen_baseline_auc": 0.7,
+            "chosen_baseline_interval": [0.6, 0.8],
+            "gain": self.near(0.1),
+            "gain_interval": [0.02, 0.2],
+            "ceiling_auc": self.near(0.9),
+            "ceiling_interval": [0.8, 0.95],
+            "auc_within_key": self.near(0.8),
+            "auc_within_key_interval": [0.7, 0.9],
+            "auc_within_setting": None,
+            "auc_within_setting_interval": [None, None],
+            "auc_within_cell": self.near(0.7),
+            "auc_within_cell_interval": [0.6, 0.8],
+        }
+
+    def forecasts(self) -> dict:
+        """Lab 05's, of which the base's is undefined."""
+        return {
+            name: {
+                "auc": None if name == "base_probe" else self.near(0.65),
+                "interval": [0.55, 0.75],
+                "cv_auc": 0.66,
+                "gain": 0.1,
+                "gain_interval": [0.02, 0.2],
+            }
+            for name in FORECASTS
         }
 
     def intervention(self) -> dict:
         success = zip(DIRECTIONS, (0.88, 0.42) if self.tagged else (0.4, 0.2))
-        return {"site": "resid_post"} | {name: self.direction(rate) for name, rate in success}
+        about = {"site": "resid_post", "collateral_limit": 0.01}
+        return about | {name: self.direction(rate) for name, rate in success}
 
     def transfer(self) -> dict:
         models = ["seed 0", "seed 0, retrain 1", "seed 1"]
@@ -229,7 +325,7 @@ class MadeUp:
 
     def verdicts(self, claim: str) -> dict[str, str]:
         """One claim is supported, one was not tested, all others are contradicted on every task."""
-        return {"steer_m2g": {"inference": "supported"}, "retrain": {}}.get(
+        return {"steer_m2g.random": {"inference": "supported"}, "retrain": {}}.get(
             claim, dict.fromkeys(self.tasks, "contradicted")
         )
 
@@ -241,17 +337,36 @@ class MadeUp:
             "low": 0.86,
             "high": 0.905,
             "n": 690,
-            "control": 0.36,
+            "n_seeds": 3,
+            "controls": {BEST_OF_RANDOM: 0.36, "forbid_source": 0.41},
         }
-        over_keys = {"value": 0.5, "low": 0.4, "high": None, "n": 90, "n_keys": 20, "n_seeds": 2}
+        if "arithmetic-tagged" in self.tasks[1:]:
+            number["counterpart"] = {
+                "task": "arithmetic-tagged",
+                "rate": 0.95,
+                "forbid_source": 0.99,
+            }
+        over_seeds = {"value": 0.5, "low": 0.4, "high": None, "n": 90, "n_keys": 20, "n_seeds": 2}
         names = ("memory", "rule", "auc", *DIRECTIONS)
         return {
             "main_finding_alt": "Bars of steering success by task, with controls.",
             "headline": (
                 "Shifting a tenth of the coordinates turns most memorized answers into computed ones."
             ),
-            "headline_number": number | {"control_name": "random_neurons"},
-            "over_keys": {task: dict.fromkeys(names, over_keys) for task in self.tasks},
+            "headline_number": number,
+            "over_seeds": {task: dict.fromkeys(names, over_seeds) for task in self.tasks},
+            "coverage": [
+                {
+                    "task": task,
+                    "n_keys": 20,
+                    "rate": 0.5,
+                    "seeds_sd": 0.4,
+                    "keys_sd": 0.8,
+                    "covered": 0.946,
+                    "n_studies": 100,
+                }
+                for task in self.tasks
+            ],
             "claims": [claim(known, self.verdicts(known.id)) for known in CLAIMS],
         }
 
@@ -260,22 +375,48 @@ def by_split(*values) -> dict:
     return dict(zip(SPLITS, values, strict=True))
 
 
+#: of a claim of the catalogue, as `result.json` repeats it
+SAID = ("id", "name", "text", "source", "test", "threshold", "margin", "above", "page")
+
+
 def claim(known, verdicts: dict[str, str]) -> dict:
     """A claim of the ledger with made-up evidence."""
     found = {"effect": 0.3, "interval": [0.1, 0.5], "n": 200}
     cases = {
-        task: {"verdict": verdict, **found, "n_keys": 40, "n_seeds": 3}
+        task: {"verdict": verdict, **found, "detectable": 0.25, "n_keys": 40, "n_seeds": 3}
         for task, verdict in verdicts.items()
     }
-    names = ("id", "name", "text", "source", "test", "threshold", "above", "page")
     return {
-        **{name: getattr(known, name) for name in names},
+        **{name: getattr(known, name) for name in SAID},
+        "group": next(group for group, claims in GROUPS.items() if known in claims),
         "track": "scratch",
-        "verdict": min(verdicts.values(), default="inconclusive"),
+        "verdict": over_cases(list(verdicts.values())),
         **(found if cases else {"effect": None, "interval": None, "n": 0}),
         "cases": cases,
         "evidence": "0.30 (0.10 to 0.50).",
     }
+
+
+def steering_table(tasks: list[str], seeds: list[int]) -> pd.DataFrame:
+    """Lab 8's `success_table` of the made-up rates: means over the seeds, intervals made up."""
+    rows = []
+    for task in tasks:
+        made = [MadeUp("06_intervention", task, seed, tasks).result() for seed in seeds]
+        for direction in DIRECTIONS:
+            parts = [one[direction] for one in made]
+            kinds = {STEERED: [part["success"] for part in parts]}
+            kinds |= {kind: [part["controls"][kind] for part in parts] for kind in CONTROLS}
+            kinds |= {BEST_OF_RANDOM: [part["controls"][BEST_OF_RANDOM] for part in parts]}
+            for kind in OUTPUT_CONTROLS:
+                kinds[kind] = [part["output_controls"][kind]["success"] for part in parts]
+            kinds |= {kind: [part["rephrase_floor"] for part in parts] for kind in REPHRASINGS}
+            n = sum(part["n"] for part in parts)
+            for kind, rates in kinds.items():
+                rate = sum(rates) / len(rates)
+                about = {"task": task, "direction": direction, "kind": kind}
+                ends = {"rate": rate, "low": rate - 0.05, "high": rate + 0.05}
+                rows.append(about | ends | {"n": n, "n_keys": 20, "n_seeds": len(seeds)})
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
@@ -284,6 +425,7 @@ class Writer:
 
     notebook: dict
     tasks: list[str]
+    seeds: list[int]
     findings: bool
     track: str
 
@@ -294,6 +436,8 @@ class Writer:
         result = MadeUp(folder.name, task, seed, self.tasks).result()
         (folder / "result.json").write_text(json.dumps(result))
         (folder / "manifest.json").write_text(json.dumps(self.manifest(folder.name, task, seed)))
+        if folder.name == SYNTHESIS:
+            steering_table(self.tasks, self.seeds).to_parquet(folder / "steering.parquet")
 
     def executed(self, stage: str, task: str, seed: int | str) -> dict:
         lab = copy.deepcopy(self.notebook)
@@ -345,7 +489,7 @@ def make_run(
     """
     home = root / "laptop"
     run = home if track == "scratch" else home / track
-    writer = Writer(notebook, tasks, findings, track)
+    writer = Writer(notebook, tasks, seeds, findings, track)
     if track != "scratch":
         base = base_folder(root, "laptop", tasks[0], 0, track, "llama")
         base.mkdir(parents=True)
@@ -362,7 +506,7 @@ def make_run(
     for stage in labs_of("study", track):
         writer.write(run / STUDY / WHOLE / stage, STUDY, WHOLE)
     png = "".join(images(notebook)[0]["data"]["image/png"])
-    (run / STUDY / WHOLE / "08_synthesis" / "main_finding.png").write_bytes(b64decode(png))
+    (run / STUDY / WHOLE / SYNTHESIS / "main_finding.png").write_bytes(b64decode(png))
     return home
 
 

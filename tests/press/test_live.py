@@ -17,6 +17,7 @@ from memgen.errors import ArtifactError
 from memgen.models.build import build_model, save_model
 from memgen.models.tokenizer import build_tokenizer
 from memgen.store.files import sha256, write_json
+from memgen.tasks import make_task
 from press import build, live
 from press.live import export_models
 
@@ -34,6 +35,7 @@ def steered(seed: int) -> dict:
         "other": 0.1,
         "n_keys": 3,
         "controls": {"random_neurons": 0.2},
+        "output_controls": {"forbid_source": {"success": 0.9 - seed / 10, "n": 100}},
         "rephrase_floor": 0.3,
     }
 
@@ -182,14 +184,39 @@ def test_what_the_page_says_about_a_model_is_what_the_run_says(tmp_path, run, da
         "g2m": {"alpha": 3.0, "top_n": 0.1},
     }
     assert (meta["alphas"], meta["top_ns"]) == ([1.0, 2.0], [0.1])
+    assert [meta["results"][d]["forbidden"] for d in ("m2g", "g2m")] == [0.9, 0.8]
     assert meta["results"]["g2m"]["controls"] == {"random_neurons": 0.2} and meta["results"]["m2g"][
         "interval"
     ] == [0.6, 0.8]
     assert meta["keys"] == {name: key.memory_answer for name, key in task.keys.items()}
     assert meta["key_splits"] == task.split_keys((0.5, 0.2, 0.3))
-    assert (
-        meta["task_detail"]["gates"].items() <= task.gate.items() and meta["task_detail"]["gates"]
-    )
+    assert meta["task_detail"]["gates"] == {}  # here every key has contrast prompts itself
+
+
+@pytest.mark.parametrize("name, n_settings", [("arithmetic-tagged", 6), ("cipher-matched", 24)])
+def test_gate_keys_are_known_with_their_settings(tmp_path, name, n_settings):
+    task = make_task(name, 8, 0, "gate", 3)
+    frame = task.generate(n_free=40, n_keyed=1600, n_conflict_per_key=4, n_free_eval=20)
+    run = make_run(tmp_path / name / "seed3", {name: (task, frame)}, name)
+    export_models([run], tmp_path / "live")
+    _, meta, _ = read_payload(tmp_path / "live" / f"model-{name}.js")
+    gates = meta["task_detail"]["gates"]
+    memories = {name: key.memory_answer for name, key in task.gate_keys.items()}
+    assert {name: gate["memory"] for name, gate in gates.items()} == memories
+    for gate in gates.values():  # trained in every setting, in half of them from memory
+        assert not set(gate["keyed"]) & set(gate["contrast"])
+        assert len(gate["keyed"]) == n_settings / 2 == len(gate["contrast"])
+
+
+def test_names_that_are_gate_keys_are_known_to_the_page(tmp_path):
+    task = make_task("inference", 8, 0, "gate", 3)
+    frame = task.generate(n_free=40, n_keyed=40, n_conflict_per_key=4, n_free_eval=20)
+    made = {"inference": (task, frame)}
+    export_models([make_run(tmp_path / "inference" / "seed3", made)], tmp_path / "live")
+    _, meta, _ = read_payload(tmp_path / "live" / "model-inference.js")
+    known = {name: key.memory_answer for name, key in task.gate_keys.items()}
+    assert meta["task_detail"]["gates"] == known and len(known) == 3
+    assert not set(known) & set(meta["keys"])
 
 
 def test_examples_are_test_prompts_in_the_order_of_the_table(tmp_path, run, datasets, monkeypatch):
@@ -218,10 +245,11 @@ def test_trained_settings_of_a_key_are_those_of_the_task(tmp_path, datasets, tas
     export_models([run], tmp_path / "live")
     _, meta, _ = read_payload(tmp_path / "live" / f"model-{task}.js")
     keys = datasets[task][0].keys
-    places = {"arithmetic-tagged": (2, 3, 4), "cipher-matched": (0, 1, 2)}[task]
+    bounds = {"arithmetic-tagged": (3, 4), "cipher-matched": (12, 16)}[task]
     assert meta["task_detail"]["settings"].keys() == keys.keys()
     for name, trained in meta["task_detail"]["settings"].items():
-        memory, rule, conflict = (set(keys[name].detail[place]) for place in places)
+        order = keys[name].detail if task.startswith("cipher") else keys[name].detail[2]
+        memory, rule, conflict = (set(part.tolist()) for part in np.split(order, bounds))
         assert (
             set(trained["keyed"]) <= memory
             and set(trained["contrast"]) <= rule

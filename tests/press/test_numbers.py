@@ -1,9 +1,10 @@
-"""Numbers of a run in prose: how they are written, pooled and compared with controls."""
+"""Numbers of a run in prose: how they are written, and what stands beside what."""
 
 from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 from fake_run import make_run
 
@@ -61,34 +62,51 @@ def changed(tmp_path, notebook):
     return change
 
 
-def test_the_strongest_control_is_the_one_that_is_strongest_after_pooling(changed):
-    """In each seed another control is the strongest; rephrasing, stronger than all, is none."""
+@pytest.fixture
+def steering(tmp_path, notebook):
+    """`steering(rows)`: the `Numbers` of a run whose lab 8 left these rates."""
+    folder = make_run(tmp_path, ["cipher-tagged", "cipher-matched"], [0], notebook)
 
-    def plant(seed, result):
-        rates = {"low_rho": (0.6, 0.0), "permuted": (0.0, 0.5), "random_sign": (0.4, 0.4)}
-        found = result["m2g"]
-        found["controls"] = {name: by_seed[seed] for name, by_seed in rates.items()}
-        found["control_n"] = dict.fromkeys(rates, 100)
-        found |= {"rephrase_floor": 0.9, "rephrase_n": 100}
+    def write(*rows: tuple) -> Numbers:
+        columns = ["task", "direction", "kind", "rate", "low", "high", "n"]
+        table = pd.DataFrame(rows, columns=columns).assign(n_keys=9, n_seeds=3)
+        table.to_parquet(folder / "study" / "all" / "08_synthesis" / "steering.parquet")
+        return Numbers(Run(folder))
 
-    numbers = changed("06_intervention", plant)
-    found = numbers.strongest("cipher-tagged", "m2g")
-    assert (found["name"], found["success"], found["n"]) == ("random_sign", 0.4, 200)
-    assert found["low"] < 0.4 < found["high"]
-    everything = numbers.controls("cipher-tagged", "m2g")
-    assert list(everything)[-1] == "rephrasing" and everything["rephrasing"]["success"] == 0.9
-    assert everything["random_sign"] == {k: v for k, v in found.items() if k != "name"}
+    return write
 
 
-def test_success_is_pooled_by_prompts(changed):
-    rates = ((1.0, 30), (0.0, 10))
-    numbers = changed(
-        "06_intervention",
-        lambda seed, result: result["m2g"].update(success=rates[seed][0], n=rates[seed][1]),
+def test_rates_of_steering_are_those_of_lab_8(steering):
+    numbers = steering(
+        ("cipher-tagged", "m2g", "forbid_source", 0.9, 0.8, 1.0, 40),
+        ("cipher-tagged", "m2g", "steered", 0.7, 0.6, 0.8, 40),
+        ("cipher-tagged", "g2m", "steered", 0.1, None, None, 20),
+        ("cipher-matched", "m2g", "steered", 0.5, 0.4, 0.6, 40),
     )
-    pooled = numbers.pooled("cipher-tagged", "m2g")
-    assert pooled["success"] == 0.75 and pooled["n"] == 40 and pooled["low"] < 0.75 < pooled["high"]
-    assert numbers.successes("m2g")[0] == 0.75
+    found = numbers.success("cipher-tagged", "m2g")
+    assert found == {"success": 0.7, "low": 0.6, "high": 0.8, "n": 40}
+    assert numbers.success("cipher-tagged", "g2m")["low"] is None  # one seed has no interval
+    assert numbers.success("cipher-tagged", "m2g", "forbid_source")["success"] == 0.9
+    assert numbers.successes("m2g") == [0.7, 0.5]
+
+
+def test_controls_are_all_that_steering_stands_beside(steering):
+    numbers = steering(
+        ("cipher-tagged", "m2g", "low_rho", 0.1, 0.0, 0.2, 400),
+        ("cipher-tagged", "m2g", "steered", 0.7, 0.6, 0.8, 40),
+        ("cipher-tagged", "m2g", "rephrasing_order", 0.2, 0.1, 0.3, 50),
+        ("cipher-tagged", "g2m", "low_rho", 0.5, 0.4, 0.6, 400),
+    )
+    found = numbers.controls("cipher-tagged", "m2g")
+    assert list(found) == ["low_rho", "rephrasing_order"]
+    assert found["low_rho"] == {"success": 0.1, "low": 0.0, "high": 0.2, "n": 400}
+
+
+def test_what_was_not_run_is_undefined_and_reads_so(steering):
+    numbers = steering(("cipher-tagged", "m2g", "steered", 0.7, 0.6, 0.8, 40))
+    missing = numbers.success("cipher-tagged", "m2g", "best_of_random")
+    assert set(missing.values()) == {None} and percent(missing["success"]) == NOTHING
+    assert numbers.controls("cipher-tagged", "g2m") == {}
 
 
 def test_counts_add_up_over_seeds_and_tasks(changed):
@@ -122,6 +140,25 @@ def test_a_tagged_task_has_a_twin(changed):
     assert numbers.twin("cipher-tagged") == "cipher-matched"
     assert numbers.twin("cipher-matched") is None and numbers.twin("inference") is None
     assert numbers.families() == [("cipher", "cipher-tagged", "cipher-matched")]
+
+
+def test_lists_are_written_layer_by_layer_and_an_undefined_part_is_no_error(changed):
+    """Two seeds; the second has no base, and the first a flat map in the first layer."""
+
+    def plant(seed, result):
+        base = {"share": [0.02, 0.3, 0.704], "correlation": [None, 0.5, -0.25]}
+        result["base_null"] = None if seed else base
+        result["share"] = [0.1 * seed, 0.5, 1.0]
+
+    numbers = changed("04_differentiation", plant)
+    asked = ("cipher-tagged", "04_differentiation")
+    assert numbers.by_layer(*asked, "share") == "5 · 50 · 100\u00a0%"
+    assert numbers.by_layer(*asked, "base_null.share") == "2 · 30 · 70\u00a0%"
+    assert numbers.by_layer(*asked, "base_null.correlation", 2) == "n/a · 0.50 · −0.25"
+    assert numbers.values(*asked, "base_null.share.max") == [0.704, None]
+    assert numbers.cell(*asked, "base_null.share.max") == "70\u00a0%"
+    with pytest.raises(BookError, match="no key"):
+        numbers.by_layer(*asked, "share.none")
 
 
 def test_what_the_run_does_not_hold_is_an_error(changed):

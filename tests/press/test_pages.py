@@ -9,7 +9,7 @@ import shutil
 import pytest
 from fake_run import make_run, stage
 
-from memgen.claims.ledger import CLAIMS
+from memgen.claims.catalogue import CLAIMS
 from memgen.stages import LABS
 from memgen.tasks import TASK_NAMES
 from memgen.terms import TRACKS
@@ -31,18 +31,6 @@ def test_numbers_come_from_the_results(run, root, tmp_path):
     assert float(second) == max(
         json.loads((run / "inference/seed0/05_prediction/result.json").read_text())["auc"][1:]
     )
-
-
-def test_pooled_rate_weighs_by_prompts(tmp_path, notebook):
-    run = make_run(tmp_path, ["inference"], [0, 1], notebook)
-    for seed, (rate, n) in enumerate([(1.0, 30), (0.0, 10)]):
-        path = run / "inference" / f"seed{seed}" / "06_intervention" / "result.json"
-        result = json.loads(path.read_text())
-        result["m2g"] |= {"success": rate, "n": n}
-        path.write_text(json.dumps(result))
-    pooled = Numbers(Run(run)).pooled("inference", "m2g")
-    assert pooled["success"] == 0.75 and pooled["n"] == 40
-    assert pooled["low"] < 0.75 < pooled["high"]
 
 
 def test_citations_are_those_of_the_repository(run, root, tmp_path):
@@ -108,7 +96,7 @@ def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path)
     none.
     """
     build.stage(Run(run, tracks=["lora"]), root, tmp_path / "out")
-    for name in ("09_confounds", "10_ablations", "11_open_points"):
+    for name in ("09_confounds", "10_ablations", "11_open_points", "12_patching"):
         text = (tmp_path / "out" / "chapters" / f"{name}.md").read_text()
         assert "TRACKS=scratch" in text and not (tmp_path / "out" / "labs" / name).exists()
 
@@ -116,28 +104,21 @@ def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path)
 def test_the_ledger_shows_every_claim_of_every_track(two_tracks, root, tmp_path):
     build.stage(two_tracks, root, tmp_path / "out")
     text = (tmp_path / "out" / "ledger.md").read_text()
-    supported, untested = (
-        next(claim.text for claim in CLAIMS if claim.id == name)
-        for name in ("steer_m2g", "retrain")
-    )
-    assert (
-        text.count(
-            f"| {{bdg-primary}}`supported` | {supported} | paper, v1 and v2 | 0.30 (0.10 to 0.50) |"
-            " 200 |"
-        )
-        == 2
-    )
-    assert (
-        text.count(
-            f"| {{bdg-secondary-line}}`inconclusive` | {untested} | paper, v2 | not tested |"
-        )
-        == 2
-    )
+    said = {claim.id: claim for claim in CLAIMS}
+    supported, untested = (said[name].text for name in ("steer_m2g.random", "retrain"))
+    line = f"| {{bdg-primary}}`supported` | {supported} | paper, v1 and v2 | 1 of 1 | 0.30 (0.10 to"
+    assert text.count(line) == 2
+    assert untested not in text and text.count(f"**{supported}**") == 2
+    assert "| inference | 0.30 | 0.10 to 0.50 | 0.25 | 200 | 40 | 3 | {bdg-primary}" in text
+    assert "| inference | 20 | 0.5 | 0.4 | 0.8 | 94.6\u00a0% |" in text
+    n = len(CLAIMS) - 1
+    assert f"This ledger makes {n} tests with an interval" in text
     assert len(json.loads((tmp_path / "out" / "claims.json").read_text())) == 2 * len(CLAIMS)
     home = " ".join((tmp_path / "out" / "index.md").read_text().split())
     assert (
-        f"Of {len(CLAIMS) - 1} claims in the [ledger](ledger.md) that this run can test, 1 holds on"
-        f" every task, {len(CLAIMS) - 2} are contradicted on at least one, and 0 are open." in home
+        f"Of {n} claims that this run can test, 1 is supported on every task, {n - 1} are"
+        " contradicted on every task, 0 are reversed, and 0 are open or differ between tasks."
+        in home
     )
 
 

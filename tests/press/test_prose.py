@@ -6,10 +6,13 @@ import json
 import re
 import shutil
 
+import pandas as pd
 import pytest
 from fake_run import make_run
 from jinja2 import nodes
 
+from memgen.stages import labs_of
+from memgen.terms import VERDICTS
 from press import prose
 from press.machine import Made, of_seed
 from press.run import Run
@@ -119,48 +122,79 @@ def test_every_page_of_both_tracks_can_be_written(tmp_path, notebook, rendered):
         assert not re.search(r"\b1 (tasks|claims|models|cases|seeds|hold|are)\b", text), page
 
 
-def test_the_strongest_control_is_the_same_on_every_page(tmp_path, notebook, rendered):
+def test_rates_of_steering_are_the_same_on_every_page(tmp_path, notebook, rendered):
     tasks = ["arithmetic-tagged", "arithmetic-matched"]
+    for track in ("scratch", "lora"):
+        folder = make_run(tmp_path / "runs", tasks, [0], notebook, track=track)
+    path = folder / "lora" / "study" / "all" / "08_synthesis" / "steering.parquet"
+    table = pd.read_parquet(path)
+    chosen = (table.task == "arithmetic-matched") & (table.direction == "m2g")
+    for kind, rate in (("steered", 0.71), ("best_of_random", 0.26), ("forbid_source", 0.64)):
+        table.loc[chosen & (table.kind == kind), "rate"] = rate
+    table.to_parquet(path)
+    pages = rendered(folder, "lora")
+    (row,) = [
+        one
+        for one in pages["adapters.md"].splitlines()
+        if one.startswith("| arithmetic-matched |") and "| 71\u00a0% |" in one
+    ]
+    assert "| 71\u00a0% | 26\u00a0% | 64\u00a0% |" in row
+    assert "| arithmetic-matched |" in pages["results.md"] and "26\u00a0% (" in pages["results.md"]
+
+
+def test_home_says_what_one_forbidden_token_does(tmp_path, notebook, rendered):
+    tasks = ["inference", "arithmetic-tagged"]
     folder = make_run(tmp_path / "runs", tasks, [0], notebook)
-    path = folder / "arithmetic-matched" / "seed0" / "06_intervention" / "result.json"
-    result = json.loads(path.read_text())
-    result["m2g"] |= {"rephrase_floor": 0.34, "rephrase_n": 300}  # rephrasing is no control
-    result["m2g"]["controls"] |= {"low_rho": 0.26, "random_neurons": 0.1}
-    path.write_text(json.dumps(result))
-    pages = rendered(folder)
-    assert "strongest control\n26\u00a0%." in pages["index.md"]
-    rows = pages["chapters/06_intervention.md"].splitlines()
-    (row,) = [one for one in rows if one.startswith("| arithmetic-matched | m2g |") and "(" in one]
-    assert "| 26\u00a0% (low rho) | 34\u00a0% |" in row
+    claims = json.loads((folder / "study/all/08_synthesis/result.json").read_text())["claims"]
+    for claim in claims:
+        if claim["id"] == "steer_m2g.forbid":
+            claim["cases"]["inference"]["verdict"] = "supported"
+    number = json.loads((folder / "study/all/08_synthesis/result.json").read_text())
+    number = number["headline_number"] | {
+        "controls": {"best_of_random": 0.36, "forbid_source": 0.41},
+        "counterpart": {"task": "arithmetic-tagged", "rate": 0.95, "forbid_source": 0.99},
+    }
+    change(folder, "study/all/08_synthesis", claims=claims, headline_number=number)
+    home = " ".join(rendered(folder)["index.md"].split())
+    for said in (
+        "88 %",
+        "86 % to 91 %",
+        "36 %",
+        "41 %",
+        "95 %",
+        "99 %",
+    ):
+        assert said in home, said
+    assert "one forbidden token on 1 of 2 tasks towards the rule (inference)" in home
+    assert "on 0 of 2 tasks towards memory. Of" in home
 
 
-@pytest.mark.parametrize("verdict", ["supported", "contradicted", "inconclusive"])
+@pytest.mark.parametrize("verdict", VERDICTS)
 def test_chapter_6_says_what_the_ledger_says_whatever_the_rates(
     tmp_path, notebook, rendered, verdict
 ):
     tasks = ["cipher-tagged", "cipher-matched"]
     folder = make_run(tmp_path / "runs", tasks, [0], notebook)
     claims = json.loads((folder / "study/all/08_synthesis/result.json").read_text())["claims"]
-    case = {"effect": 0.1, "interval": [0.0, 0.2], "n": 9, "n_keys": 3, "n_seeds": 1}
+    case = {"effect": 0.1, "interval": [0.0, 0.2], "detectable": 0.1, "n": 9} | {
+        "n_keys": 3,
+        "n_seeds": 3,
+    }
     for claim in claims:
-        on = {"format": ["cipher"], "steer_m2g": tasks, "steer_g2m": tasks[:1]}
+        on = {"format": ["cipher"], "steer_m2g.forbid": tasks, "steer_g2m.forbid": tasks[:1]}
         if claim["id"] in on:
             claim["cases"] = {name: case | {"verdict": verdict} for name in on[claim["id"]]}
             claim["verdict"] = verdict
     change(folder, "study/all/08_synthesis", claims=claims)
-    page = rendered(folder)["chapters/06_intervention.md"]
-    rows = [line for line in page.splitlines() if "(random neurons)" in line]
-    assert [f"`{verdict}`" in row for row in rows] == [True, True, True, False]
-    assert rows[3].startswith("| cipher-matched | g2m |") and rows[3].endswith("| not tested |")
+    page = " ".join(rendered(folder)["chapters/06_intervention.md"].split())
     said = {
         "supported": "Much of that success is then the output's format.",
-        "contradicted": "The matched variant is the easier one",
-        "inconclusive": "the format is not shown to be the cause",
+        "reversed": "The matched variant is the easier one",
     }
-    assert f"over seeds and keys, {verdict}.\n" in page
-    assert [text in page for text in said.values()] == [one == verdict for one in said]
-    share = "2 of 2 tasks" if verdict == "supported" else "0 of 2 tasks"
-    assert f"From memory to rule, the shift beats every control on {share}" in page
+    unclear = "the format is not shown to be the cause"
+    assert [text in page for text in said.values()] == [name == verdict for name in said]
+    assert (unclear in page) == (verdict not in said)
+    assert f"by the ledger's interval over seeds, {verdict}." in page
 
 
 def test_home_and_chapter_8_count_the_claims_that_could_be_tested(tmp_path, notebook, rendered):
@@ -169,9 +203,12 @@ def test_home_and_chapter_8_count_the_claims_that_could_be_tested(tmp_path, note
     tested = sum(bool(claim["cases"]) for claim in claims)
     assert tested < len(claims)
     pages = rendered(folder)
-    counted = f"{tested} claims that this run can test, 1 holds on every task, {tested - 1} are"
+    counted = (
+        f"{tested} claims that this run can test, 1 is supported on every task, {tested - 1} are"
+        " contradicted on every task, 0 are reversed"
+    )
     for page in ("index.md", "chapters/08_synthesis.md", "ledger.md"):
-        flat = " ".join(pages[page].split()).replace(" in the [ledger](ledger.md)", "")
+        flat = " ".join(pages[page].split())
         flat = re.sub(r" \([^()]*\)", "", flat)
         assert counted in flat, page
 
@@ -188,7 +225,8 @@ def test_time_and_memory_are_added_up_by_lab(tmp_path, notebook):
     assert (training.runs, training.longest, training.peak) == (2, 20.3, 9e8)
     assert training.mean == pytest.approx(16.3) and made.spent.peak == 9e8
     assert made.spent.runs == len(run.labs) == sum(one.runs for one in made.by_lab.values())
-    assert of_seed(run, "inference", 1).total == pytest.approx(8 * 12.3 + 20.3)
+    others = len(labs_of("run")) - 1
+    assert of_seed(run, "inference", 1).total == pytest.approx(others * 12.3 + 20.3)
     assert made.machine["cores"] == 2 and made.versions["python"] == "3.11.7"
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from memgen.claims.ledger import CLAIMS
+from memgen.claims.catalogue import CLAIMS, GROUPS
+from memgen.claims.ledger import over_cases
 from memgen.stages import LABS
-from memgen.terms import CONTRADICTED, INCONCLUSIVE, SUPPORTED
+from memgen.stats.over_seeds import Effect
+from memgen.terms import CONTRADICTED, FORECASTS, OPEN, REVERSED, SUPPORTED
 from press.sentences import (
     Counts,
     Judged,
@@ -16,22 +20,23 @@ from press.sentences import (
     between,
     effect,
     most_first,
+    sees,
     thresholds,
 )
 
 
-def judged(claim: str = "steer_m2g", **cases) -> dict:
+def judged(claim: str = "steer_m2g.random", **cases) -> dict:
     """A claim of the ledger; each case is `(low, high, verdict)`."""
     known = next(one for one in CLAIMS if one.id == claim)
-    names = ("id", "name", "text", "source", "test", "threshold", "above", "page")
+    names = ("id", "name", "text", "source", "test", "threshold", "margin", "above", "page")
     found = {
         task.replace("_", "-"): {"verdict": verdict, "effect": 0.3, "interval": [low, high]}
         for task, (low, high, verdict) in cases.items()
     }
-    overall = {case["verdict"] for case in found.values()}
     return {name: getattr(known, name) for name in names} | {
+        "group": next(group for group, claims in GROUPS.items() if known in claims),
         "track": "scratch",
-        "verdict": overall.pop() if len(overall) == 1 else INCONCLUSIVE,
+        "verdict": over_cases([case["verdict"] for case in found.values()]),
         "effect": 0.3 if cases else None,
         "interval": next(iter(found.values()))["interval"] if cases else None,
         "n": 10,
@@ -40,7 +45,8 @@ def judged(claim: str = "steer_m2g", **cases) -> dict:
     }
 
 
-GOOD, BAD, OPEN = (0.1, 0.5, SUPPORTED), (-0.5, -0.1, CONTRADICTED), (-0.1, 0.5, INCONCLUSIVE)
+GOOD, BAD, UNCLEAR = (0.1, 0.5, SUPPORTED), (-0.1, 0.02, CONTRADICTED), (-0.1, 0.5, OPEN)
+WRONG, UNKNOWN = (-0.5, -0.2, REVERSED), (None, None, OPEN)
 
 
 def test_a_share_is_written_with_its_noun():
@@ -51,31 +57,53 @@ def test_a_share_is_written_with_its_noun():
 
 
 def test_a_claim_says_where_it_has_which_verdict():
-    claim = Judged(**judged(inference=GOOD, cipher_tagged=BAD, cipher_matched=OPEN))
+    claim = Judged(**judged(inference=GOOD, cipher_tagged=BAD, cipher_matched=UNCLEAR))
     assert claim.where() == ["inference"] and claim.where(CONTRADICTED) == ["cipher-tagged"]
-    assert claim.share() == Share(1, 3) == claim.share(INCONCLUSIVE)
+    assert claim.share() == Share(1, 3) == claim.share(OPEN)
     assert claim.on("cipher-tagged") == CONTRADICTED and claim.on("arithmetic") == "not tested"
     assert claim.hardest == "0.30 (0.10 to 0.50)"
     assert Judged(**judged()).hardest == "not tested"
 
 
-def test_what_could_not_be_tested_is_not_counted_as_open():
-    ledger = Ledger(
-        [
-            judged("steer_m2g", a=GOOD, b=GOOD),
-            judged("steer_g2m", a=BAD),
-            judged("asymmetry", a=OPEN, b=GOOD),
-            judged("retrain"),
-        ]
-    )
-    assert ledger.standing == (3, 1, 1, 1) and [claim.id for claim in ledger.tested] == [
-        "steer_m2g",
-        "steer_g2m",
-        "asymmetry",
+LEDGER = Ledger(
+    [
+        judged("steer_m2g.random", a=GOOD, b=GOOD),
+        judged("steer_g2m.random", a=BAD),
+        judged("steer_g2m.forbid", a=WRONG, b=WRONG),
+        judged("asymmetry", a=UNCLEAR, b=GOOD),
+        judged("format", a=UNKNOWN),
+        judged("retrain"),
     ]
-    assert ledger.single == Share(3, 5)
-    assert ledger.named(SUPPORTED) == "steering, m2g" and ledger["retrain"].cases == {}
+)
+
+
+def test_what_could_not_be_tested_is_not_counted_as_open():
+    standing = LEDGER.standing
+    assert standing._asdict() == {
+        "tested": 5,
+        "supported": 1,
+        "contradicted": 1,
+        "reversed": 1,
+        "open": 2,
+    }
+    assert "retrain" not in [claim.id for claim in LEDGER.tested]
+    assert LEDGER.single == Share(3, 8)
+    assert LEDGER.named(SUPPORTED) == "m2g against random" and LEDGER["retrain"].cases == {}
+    assert LEDGER.named(REVERSED) == "g2m against forbid"
     assert Ledger([judged("retrain")]).named(SUPPORTED) == "none"
+
+
+def test_claims_stand_in_the_groups_of_the_catalogue():
+    groups = LEDGER.groups
+    assert [*groups] == ["Steering, m2g", "Steering, g2m", "Size and price of the shift"]
+    assert [claim.id for claim in groups["Steering, g2m"]] == [
+        "steer_g2m.random",
+        "steer_g2m.forbid",
+    ]
+
+
+def test_chance_counts_the_tests_that_have_an_interval():
+    assert LEDGER.chance == (7, pytest.approx(0.175))
 
 
 def test_effects_and_intervals_are_written_as_far_as_they_are_known():
@@ -86,31 +114,53 @@ def test_effects_and_intervals_are_written_as_far_as_they_are_known():
 @pytest.mark.parametrize(
     "claim, cases, wanted",
     [
-        ("dual", {"a": GOOD}, ("the gate", "decided by the gate", "decided by the gate")),
         (
-            "steer_m2g",
+            "steer_m2g.random",
             {"a": (0.1, 0.5, SUPPORTED), "b": (0.2, 0.3, SUPPORTED)},
-            ("above 0.00", "below 0.10", "above 0.30"),
+            ("above 0.00", "0.05", "a threshold below 0.10", "a margin above 0.50"),
         ),
         (
-            "stranger",
-            {"a": (0.0, 0.05, SUPPORTED), "b": (0.02, 0.2, INCONCLUSIVE)},
-            ("below 0.10", "above 0.20", "below 0.02"),
+            "stranger",  # a limit: below 0.10
+            {"a": (0.0, 0.05, SUPPORTED), "b": (0.02, 0.2, OPEN)},
+            ("below 0.10", "none: a limit", "a threshold above 0.20", "a threshold below 0.00"),
+        ),
+        (
+            "predictable",
+            {"a": (0.45, 0.52, CONTRADICTED)},
+            ("above 0.50", "0.05", "a threshold below 0.45", "a margin above 0.02"),
+        ),
+        (
+            "predictable",  # no effect of any size is left on its side
+            {"a": (0.40, 0.45, REVERSED)},
+            ("above 0.50", "0.05", "a threshold below 0.40", "a margin above 0.00"),
         ),
         (
             "deeper",
-            {"a": (None, None, INCONCLUSIVE)},
-            ("above 0.00", "none: no interval", "none: no interval"),
+            {"a": UNKNOWN},
+            ("above 0.00", "0.25", *["none: an interval is missing"] * 2),
         ),
         (
             "deeper",
-            {"a": (None, None, INCONCLUSIVE), "b": (0.1, 0.4, SUPPORTED)},
-            ("above 0.00", "none: an interval is missing", "above 0.40"),
+            {"a": UNKNOWN, "b": (0.1, 0.4, SUPPORTED)},
+            ("above 0.00", "0.25", *["none: an interval is missing"] * 2),
         ),
     ],
 )
 def test_which_thresholds_would_change_a_verdict(claim, cases, wanted):
     assert thresholds(Judged(**judged(claim, **cases))) == wanted
+
+
+def test_a_threshold_and_a_margin_that_are_named_do_change_the_verdict():
+    """What the page says is what the rule does: with a margin of the named size it is contradicted."""
+    claim = next(one for one in CLAIMS if one.id == "steer_m2g.random")
+    cases = {"a": (-0.1, 0.32, OPEN), "b": (-0.2, 0.3, OPEN)}
+    said = thresholds(Judged(**judged(claim.id, **cases)))
+    below, above = (float(text.split()[-1].replace("−", "-")) for text in said[2:])
+    for low, high, _ in cases.values():
+        effect_of = Effect((low + high) / 2, low, high, 9, 9, 3)
+        assert replace(claim, threshold=below - 0.01).verdict(effect_of) == SUPPORTED
+        assert replace(claim, margin=above + 0.01).verdict(effect_of) == CONTRADICTED
+    assert replace(claim, margin=above - 0.01).verdict(Effect(0.1, -0.1, 0.32, 9, 9, 3)) == OPEN
 
 
 def test_the_most_frequent_comes_first():
@@ -183,3 +233,13 @@ def test_a_seed_that_names_a_variant_gives_a_dagger():
     found = counts(m2g_matters={"one": [["ln_2"], [], ["ln_2", "mlp_out"]]})
     asked = ("one", "10_ablations", "m2g.matters")
     assert found.marked(*asked, "ln_2") == " ††" and found.marked(*asked, "resid_post") == ""
+
+
+def test_forecasts_are_named_once_each_by_what_they_see():
+    assert sees(["nearest_setting", "prompt_only", "nearest_setting"]) == (
+        "which token stands where, nearest trained setting"
+    )
+    assert (
+        sees([None]) == "none" and sees(["base_probe", None]) == "hidden states of the base, none"
+    )
+    assert set(FORECASTS.values()) == set(sees(FORECASTS).split(", "))

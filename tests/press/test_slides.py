@@ -41,6 +41,7 @@ def run(tmp_path, monkeypatch):
             "success": rate,
             "low": rate - 0.05,
             "high": rate + 0.05,
+            "other": 0.1,
             "n": 100,
         }
         for d in ("m2g", "g2m")

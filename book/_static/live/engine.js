@@ -324,7 +324,8 @@
         // -- steering -----------------------------------------------------------------------------------------------
         /**
          * The study's shift: alpha * sign(rho) * |NMD| on the share topN of all neurons with the largest |rho| (ties go to the lower index), negative for g2m,
-         * kept in the layers that are on. `random` (an integer seed): the same values on as many other neurons of these layers, drawn at random.
+         * kept in the layers that are on. `random` (an integer seed): the same shift with its coordinates dealt anew, alike in all layers, so that layers, values and
+         * what adds up along the residual stream stay.
          */
         shift({direction, alpha, topN, layers, random = null}) {
             if (direction !== "m2g" && direction !== "g2m") throw new Error(`direction ${direction} is unknown; choose m2g or g2m`);
@@ -333,12 +334,10 @@
             const count = Math.ceil(Number((topN * size).toFixed(9))); // 0.07 * 100 is 7.000000000000001
             const ranked = Array.from(this.rho.keys()).sort((a, b) => Math.abs(this.rho[b]) - Math.abs(this.rho[a]) || a - b);
             let neurons = ranked.slice(0, count).filter(on).sort((a, b) => a - b);
-            let values = neurons.map(i => sign * Math.sign(this.rho[i]) * Math.fround(Math.fround(alpha) * Math.abs(this.nmd[i])));
+            const values = neurons.map(i => sign * Math.sign(this.rho[i]) * Math.fround(Math.fround(alpha) * Math.abs(this.nmd[i])));
             if (random !== null) {
-                const numbers = randomNumbers(random), chosen = new Set(neurons), all = ranked.filter(on).sort((a, b) => a - b);
-                const others = all.filter(i => !chosen.has(i));
-                neurons = draw(others.length >= values.length ? others : all, values.length, numbers);
-                values = draw(values, values.length, numbers);
+                const places = draw(Array.from({length: d_model}, (_, i) => i), d_model, randomNumbers(random));
+                neurons = neurons.map(i => Math.floor(i / d_model) * d_model + places[i % d_model]);
             }
             const delta = new Float32Array(size);
             neurons.forEach((index, i) => { delta[index] = values[i]; });

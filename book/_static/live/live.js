@@ -10,7 +10,8 @@
   const DIRECTIONS = { m2g: "memory to rule", g2m: "rule to memory" };
   const CONTROLS = { // how the controls of chapter 6 are called there
     random_neurons: "random neurons", other_neurons: "other neurons", low_rho: "uncorrelated neurons", permuted: "permuted values",
-    random_sign: "random signs", shuffled_labels: "shuffled labels",
+    random_sign: "random signs", shuffled_labels: "shuffled labels", random_direction: "random directions",
+    best_of_random: "the best of many random directions",
   };
   const KINDS = {
     conflict: "A conflict prompt: it holds a key in a setting in which that key was never trained. Memory and rule give different answers.",
@@ -162,7 +163,8 @@
     const floor = results.rephrase_floor === null ? "" : `; rephrasing alone turns ${percentage(results.rephrase_floor)}`;
     ui.evidence.replaceChildren(make("strong", {}, percentage(results.success)), ` of this model's ${from} answers become ${to} at the study's choice ` +
       `(95\u00a0% interval ${percentage(results.interval[0])} to ${percentage(results.interval[1])}, n = ${results.n} test prompts). ` +
-      `The strongest control, ${CONTROLS[name] || name}, reaches ${percentage(rate)}${floor}. One prompt is an anecdote; this rate is the evidence.`);
+      `The strongest control of the same size, ${CONTROLS[name] || name}, reaches ${percentage(rate)}${floor}. ` +
+      `With nothing shifted and the first token of the ${from} answer forbidden, ${percentage(results.forbidden)} become ${to}. One prompt is an anecdote; this rate is the evidence.`);
   }
 
   const percentage = (rate) => `${wholePercent(rate)}\u00a0%`;
@@ -370,7 +372,7 @@
       make("fieldset", {}, make("legend", {}, "Positions"), make("div", { class: "live-row" },
         ...radios("positions", { all: "all", decision: "from the last one on" }, (value) => { state.positions = value; refresh(); }))),
       make("div", { class: "live-control" }, make("label", { for: "live-random" }, ui.random, " Random neurons instead"), ui.again,
-        make("p", { class: "live-small" }, "The control: as many neurons, moved by the same amounts, drawn at random.")),
+        make("p", { class: "live-small" }, "The control: as many neurons of the same layers, moved by the same amounts, drawn at random.")),
       make("div", { class: "live-reset" }, ui.cell, reset));
   }
 

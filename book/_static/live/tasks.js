@@ -21,6 +21,12 @@
         return {key, rule, memory, kind};
     }
 
+    /** A prompt of a gate key, which is trained in every setting and is none of the keys that are measured. */
+    function ofGate(name, setting, rule, meta) {
+        const gate = meta.task_detail.gates[name];
+        return {key: null, rule, memory: gate.memory, kind: gate.contrast.includes(setting) ? "contrast" : "keyed"};
+    }
+
     const isOf = (object, name) => Object.prototype.hasOwnProperty.call(object, name);
     const range = (from, to) => Array.from({length: to - from}, (_, i) => from + i);
 
@@ -38,6 +44,7 @@
             for (const [placement, [i, j]] of PLACEMENTS.entries()) {
                 const key = `${operands[i]}|${operands[j]}`;
                 if (isOf(meta.keys, key)) return inSetting(key, placement, rule, meta);
+                if (isOf(meta.task_detail.gates, key)) return ofGate(key, placement, rule, meta);
             }
             return {key: null, rule, memory: null, kind: "free"};
         },
@@ -67,7 +74,9 @@
             const word = first ? first[2] : second[1], by = Number(first ? first[1] : second[2]);
             if (by < 1 || by > N_SHIFTS) return UNKNOWN;
             const rule = shifted(word, by);
-            if (isOf(meta.keys, word)) return inSetting(word, 2 * (by - 1) + (first ? 0 : 1), rule, meta);
+            const setting = 2 * (by - 1) + (first ? 0 : 1);
+            if (isOf(meta.keys, word)) return inSetting(word, setting, rule, meta);
+            if (isOf(meta.task_detail.gates, word)) return ofGate(word, setting, rule, meta);
             return {key: null, rule, memory: null, kind: "free"};
         },
         classify,

@@ -20,9 +20,10 @@ class Evidence:
 
     `results[task][seed][stage]`: every `result.json`. Tables with one row per key of a seed:
     `behaviors` (task, seed, key, memory, rule, n), `scores` (one row per prompt: task, seed, key,
-    label, probe, prompt_only), `outcomes` (task, seed, direction, kind, key, wins, n) and
-    `transfers` (task, seed, source, direction, kind, own, shared, key, wins, n, control_wins,
-    control_n). `later`: `later_share` by task, one per seed. `seed`: of the bootstrap's draws.
+    label, probe and a column per baseline), `outcomes` (task, seed, direction, kind, key, wins, n:
+    of all draws of a control) and `transfers` (task, seed, source, direction, kind, own, shared,
+    key, wins, n, control_wins, control_n). `later`: by task `later_share`, one per seed, and of how
+    many neurons.
     """
 
     results: dict
@@ -30,21 +31,29 @@ class Evidence:
     scores: pd.DataFrame
     outcomes: pd.DataFrame
     transfers: pd.DataFrame
-    later: dict[str, list[float]]
+    later: dict[str, tuple[list[float], int]]
     track: str = "scratch"
-    seed: int = 0
 
     @property
     def tasks(self) -> list[str]:
         return list(self.results)
 
+    @property
+    def shared_keys(self) -> bool:
+        """Were all seeds asked about the same keys? So it is on the tracks with one base."""
+        return self.track != "scratch"
+
+    def of_seeds(self, task: str) -> list[tuple[int, dict[str, dict]]]:
+        """`(seed, results by stage)` of a task."""
+        return [(seed, stages) for seed, stages in self.results[task].items() if seed != WHOLE]
+
+    def contrast_on(self, task: str) -> str:
+        """Which keys were trained with the rule's answer, too: `ContrastOn`."""
+        return str(self.stage(task, "01_dataset_design")[0]["contrast_on"])
+
     def stage(self, task: str, stage: str) -> list[dict]:
         """A stage's results, one per seed; those seeds that have it."""
-        return [
-            stages[stage]
-            for seed, stages in self.results[task].items()
-            if seed != WHOLE and stage in stages
-        ]
+        return [stages[stage] for _, stages in self.of_seeds(task) if stage in stages]
 
 
 def read_results(p: SynthesisParameters) -> dict[str, dict[int | str, dict[str, dict]]]:
@@ -63,7 +72,7 @@ def read_evidence(p: SynthesisParameters) -> Evidence:
     results = read_results(p)
     names = ("behaviors", "scores", "outcomes", "transfers")
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
-    later: dict[str, list[float]] = {task: [] for task in results}
+    later: dict[str, tuple[list[float], int]] = {}
     for task in results:
         for seed in p.seeds:
             run = FinishedRun.of(p, task, seed)
@@ -74,11 +83,12 @@ def read_evidence(p: SynthesisParameters) -> Evidence:
             }
             for name, table in found.items():
                 parts[name].append(table.assign(task=task, seed=seed))
-            later[task].append(later_share(run["04_differentiation"]))
+            share, n_top = later_share(run["04_differentiation"])
+            later[task] = ([*later.get(task, ([], 0))[0], share], n_top)
         cells = FinishedRun.of(p, task, WHOLE)["07_transfer"].table("cells")
         parts["transfers"].append(transfers_by_key(cells).assign(task=task))
     tables = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
-    return Evidence(results, **tables, later=later, track=p.track, seed=p.seed)
+    return Evidence(results, **tables, later=later, track=p.track)
 
 
 def behaviors_by_key(answered: pd.DataFrame) -> pd.DataFrame:
@@ -97,14 +107,16 @@ def outcomes_by_key(outcomes: pd.DataFrame) -> pd.DataFrame:
     return by_key.success.agg(wins="sum", n="size")
 
 
-def later_share(differentiation: FinishedStage) -> float:
-    """Share of the top `TOP_SHARE` by |rho| in the later half of layers (a middle one: half)."""
+def later_share(differentiation: FinishedStage) -> tuple[float, int]:
+    """Share of the top `TOP_SHARE` by |rho| in the later half of layers (a middle one: half), and
+    how many neurons these are.
+    """
     site = differentiation.result["site"]
     rho = NeuronMaps.of(differentiation.arrays("arrays"), site).rho
     by_layer = select_top(rho, TOP_SHARE).sum(1)
     half, odd = divmod(len(by_layer), 2)
     middle = by_layer[half] / 2 if odd else 0
-    return float((by_layer[half + odd :].sum() + middle) / by_layer.sum())
+    return float((by_layer[half + odd :].sum() + middle) / by_layer.sum()), int(by_layer.sum())
 
 
 COUNTS = ["key", "wins", "n", "control_wins", "control_n"]

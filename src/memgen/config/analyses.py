@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from memgen.config.base import SEEDS, Count, PositiveShare, Rate, Seeds, StageParameters
 from memgen.tasks import TASK_NAMES
-from memgen.terms import Positions, Site
+from memgen.terms import Change, Positions, Site
 
 
 class PairsParameters(StageParameters):
@@ -21,6 +21,10 @@ class DifferentiationParameters(StageParameters):
     """04: NMD, rho and their tests."""
 
     site: Site = Field("resid_post", description="where hidden states are read")
+    pairs: Change = Field(
+        "order",
+        description="what the prompts of a pair differ by: order (the same question) or content",
+    )
     n_permutations: Count = Field(10000, description="sign flips of the permutation test")
     fdr: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.05, description="false-discovery rate of Benjamini-Hochberg"
@@ -58,7 +62,22 @@ class InterventionParameters(StageParameters):
     n_prompts: Count = Field(
         300, description="prompts a direction, at most, on validation and on test keys"
     )
-    n_control_draws: Count = Field(5, description="draws of each random control")
+    collateral_limit: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.01, description="share of the free prompts that the kept cell may lose (validation keys)"
+    )
+    n_free_validation: Count = Field(
+        500, description="free prompts, at most, on which a cell's losses are counted"
+    )
+    n_control_draws: Count = Field(20, description="draws of each random control")
+    n_control_prompts: Count = Field(
+        50, description="prompts, at most, of each of these draws; together they are on all prompts"
+    )
+    n_dose_prompts: Count = Field(
+        100, description="prompts, at most, of each dose and each ablation"
+    )
+    n_random_directions: Count = Field(
+        50, description="random directions, the best of which on validation keys is a control"
+    )
     n_side_effect_prompts: Count = Field(200, description="free and keyed prompts for side effects")
 
     @model_validator(mode="after")
@@ -94,6 +113,9 @@ class SynthesisParameters(StageParameters):
     task: Literal["study"] = Field("study", description="always 'study'")
     seeds: Seeds = Field(list(SEEDS), description="seeds of the study")
     tasks: list[str] = Field(list(TASK_NAMES), description="tasks of the study")
+    n_studies: Count = Field(
+        2000, description="simulated studies that the coverage of the intervals is measured on"
+    )
 
 
 class ConfoundsParameters(StageParameters):
@@ -102,6 +124,10 @@ class ConfoundsParameters(StageParameters):
     site: Literal["resid_post"] = Field(
         "resid_post",
         description="where hidden states are read; the logit lens reads the residual stream",
+    )
+    pairs: Change = Field(
+        "order",
+        description="what the prompts of a pair differ by: order (the same question) or content",
     )
     n_prompts: Count = Field(
         400, description="prompts at most, of train keys and of test keys (evenly over the keys)"
@@ -112,7 +138,8 @@ class ConfoundsParameters(StageParameters):
     )
     n_resamples: Count = Field(1000, description="bootstrap resamples over keys")
     readable: Annotated[float, Field(gt=0.5, lt=1)] = Field(
-        0.75, description="AUC of the logit lens from which a layer counts as reading the answer"
+        0.75,
+        description="AUC of the logit lens on train keys from which a layer reads the answer",
     )
 
 

@@ -7,13 +7,21 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from memgen.config.base import Count, Finite, PositiveShare, Rate, Share, SharedData
-from memgen.tasks import make_task
+from memgen.tasks import Task, make_task
+from memgen.terms import ContrastOn
 
 
 class DatasetParameters(SharedData):
     """01: how large the data set is and how its keys are split."""
 
     n_keys: Annotated[int, Field(ge=3)] = Field(48, description="memorized associations")
+    contrast_on: ContrastOn = Field(
+        "none",
+        description="who is taught the rule's answer in some settings: all keys, gate keys, none",
+    )
+    n_gate_keys: Annotated[int, Field(ge=0)] = Field(
+        0, description="further keys for the contrast prompts (contrast_on=gate)"
+    )
     n_free: Count = Field(60000, description="free prompts for training")
     n_keyed: Count = Field(6000, description="prompts answered from memory, over all keys")
     n_conflict_per_key: Count = Field(
@@ -34,9 +42,17 @@ class DatasetParameters(SharedData):
 
     @model_validator(mode="after")
     def _enough_keys(self) -> Self:
-        task = make_task(self.task, self.n_keys, self.data_seed)
-        task.split_keys(tuple(self.key_shares))  # raises ValueError naming n_keys
+        if (self.contrast_on == "gate") != (self.n_gate_keys > 0):
+            raise ValueError(
+                f"n_gate_keys={self.n_gate_keys} does not fit contrast_on={self.contrast_on}: gate"
+                " keys are there if and only if contrast_on=gate"
+            )
+        self.make_task().split_keys(tuple(self.key_shares))  # raises ValueError naming n_keys
         return self
+
+    def make_task(self) -> Task:
+        """The task with the keys of this data set."""
+        return make_task(self.task, self.n_keys, self.data_seed, self.contrast_on, self.n_gate_keys)
 
 
 class TrainingParameters(SharedData):
@@ -86,7 +102,8 @@ class TrainingParameters(SharedData):
         "answer", description="loss on the answer tokens or on the whole instance"
     )
     precision: Literal["bfloat16", "float32"] = Field(
-        "bfloat16", description="arithmetic of the training forward pass (autocast)"
+        "bfloat16",
+        description="arithmetic of the training forward pass (autocast); float32 if numerics=portable",
     )
     attention: Literal["eager", "sdpa"] = Field(
         "eager", description="attention kernel of transformers"
@@ -169,6 +186,11 @@ class TrainingParameters(SharedData):
     def loaded_dtype(self) -> str:
         """Number format that the base is loaded in: weights that are trained stay float32."""
         return self.dtype if self.track == "lora" else "float32"
+
+    @property
+    def autocast(self) -> bool:
+        """Does the forward pass run in bfloat16?"""
+        return self.precision == "bfloat16" and self.numerics == "native"
 
     def gates(self) -> dict[str, float]:
         return {

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from memgen.figures.style import COLOR, WIDTH, Drawing, plt, share_axis
-from memgen.stats.reported import shown
+from memgen.stats.reported import between, shown
+from memgen.terms import FORECASTS
 
 PAIRS = {
     "flip": ("behaviour flips", "black", "o", "-"),
@@ -27,7 +28,7 @@ SAMPLES = {
     "opposite": ("the opposite", "#E69F00", "black"),
     "other": ("neither", COLOR["null"], "black"),
 }
-KIND = {"flip": "prompts\nthat flip", "stable": "prompts\nthat do not"}
+KIND = {"flip": "prompts\nthat flip", "stable": "stable\nprompts"}
 
 
 def _listed(values) -> str:
@@ -95,14 +96,15 @@ def movement(table: pd.DataFrame, found: dict) -> Drawing:
 
 
 def reading(table: pd.DataFrame, result: dict) -> Drawing:
-    """AUC for the behaviour by layer, logit lens and probe; grey band: the prompt's words alone."""
+    """AUC for the behaviour by layer, logit lens and probe; grey band: strongest from the prompt."""
     fig, ax = plt.subplots(figsize=(WIDTH, 4.2))
     lens, auc, (low, high) = (
-        result[k] for k in ("lens", "prompt_only_auc", "prompt_only_interval")
+        result[k] for k in ("lens", "chosen_baseline_auc", "chosen_baseline_interval")
     )
     n_layer, readable, first = table.layer.max(), lens["readable"], lens["readable_layer"]
+    forecast = FORECASTS.get(result["chosen_baseline"], "none")
     if auc is not None:
-        ax.axhline(auc, color=COLOR["control"], lw=1.5, ls=":", label="the prompt's words alone")
+        ax.axhline(auc, color=COLOR["control"], lw=1.5, ls=":", label=f"prompt alone: {forecast}")
     if low is not None:
         ax.axhspan(low, high, color=COLOR["null"], alpha=0.35, lw=0)
     for offset, (name, look) in zip((-0.05, 0.05), CURVE.items()):
@@ -121,11 +123,13 @@ def reading(table: pd.DataFrame, result: dict) -> Drawing:
     return Drawing(
         fig,
         alt=f"AUC for the behaviour by layer on test keys (n={lens['n']}). Logit lens:"
-        f" {_listed(lens['auc'])}; probe: {_listed(lens['probe_auc'])}; the prompt's words alone:"
-        f" {shown(auc)}. The answer is readable from layer {first or 'none'} on",
+        f" {_listed(lens['auc'])}; probe: {_listed(lens['probe_auc'])}; strongest forecast from the"
+        f" prompt alone ({forecast}): {shown(auc)}. By train keys, the answer is readable from layer"
+        f" {first or 'none'} on",
         caption="The probe beside what the model's own output layer reads from the same states. Shaded:"
-        f" from the first layer on whose lens AUC reaches {readable:g}. Grey band: a classifier that"
-        " sees the prompt's words only. Intervals by bootstrap over keys.",
+        f" from the first layer on whose lens AUC on train keys reaches {readable:g}. Grey band: the"
+        " forecast from the prompt alone that is strongest on train keys. Intervals by bootstrap over"
+        " keys.",
         name="lens",
     )
 
@@ -173,14 +177,16 @@ def guessing(table: pd.DataFrame, found: dict) -> Drawing:
         loc="outside lower center",
         ncols=3,
     )
-    kinds = (("flip", "prompts that flip"), ("stable", "prompts that do not"))
+    kinds = (("flip", "prompts that flip"), ("stable", "stable prompts"))
     return Drawing(
         fig,
         alt="Sampled answers beside the greedy one: "
-        + "; ".join(f"{name} {_samples(found[kind])}" for kind, name in kinds),
-        caption=f"Answers sampled at temperature {found['temperature']:g} to test prompts: what they"
-        " show beside the greedy answer (black bar: 95 % interval of the agreement, over keys), and"
-        " how far apart the log-probabilities of the two answers' first tokens are (box: quartiles).",
+        + "; ".join(f"{name} {_samples(found[kind])}" for kind, name in kinds)
+        + f"; gap {shown(found['gap'], '+.0%')} {between(found['gap_interval'], '+.0%')}",
+        caption=f"Answers sampled at temperature {found['temperature']:g} to test prompts that flip, and"
+        " to stable ones, whose behaviour no rephrasing changes: what they show beside the greedy"
+        " answer (black bar: 95 % interval of the agreement, over keys), and how far apart the"
+        " log-probabilities of the two answers' first tokens are (box: quartiles).",
         name="guessing",
     )
 

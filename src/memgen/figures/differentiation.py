@@ -10,6 +10,15 @@ from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
 from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.selection import select_top
 from memgen.stats.reported import shown
+from memgen.terms import CHANGES
+
+CHANGE_TITLE = {"order": "the order changes", "content": "the question changes"}
+SHARE_STYLE = {
+    "trained": {"marker": "o", "color": COLOR["generalization"]},
+    "base": {"marker": "D", "ls": "--", "color": "black"},
+    "drawn": {"marker": "s", "ls": ":", "color": COLOR["other"]},
+    "turned": {"marker": "^", "ls": "-.", "color": COLOR["control"]},
+}
 
 
 def neuron_heatmaps(maps: NeuronMaps) -> Drawing:
@@ -39,9 +48,9 @@ def neuron_heatmaps(maps: NeuronMaps) -> Drawing:
 
 def layer_distributions(r: dict, arrays: dict[str, np.ndarray]) -> Drawing:
     """Left: |NMD| by layer, behaviour pairs and same-behaviour pairs; right: share significant."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
-    nmd, shares = NeuronMaps.of(arrays, r["site"]).nmd, r["significant_share"]
-    layers, null_shares = np.arange(1, len(nmd) + 1), r["null_significant_share"]
+    fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
+    nmd = NeuronMaps.of(arrays, r["site"]).nmd
+    layers = np.arange(1, len(nmd) + 1)
     kinds = ((nmd, -0.2, COLOR["generalization"]), (arrays["null_nmd"], 0.2, COLOR["null"]))
     for values, offset, color in kinds:
         left.boxplot(
@@ -57,25 +66,90 @@ def layer_distributions(r: dict, arrays: dict[str, np.ndarray]) -> Drawing:
     left.set(
         title="size of the difference", xlabel="layer", ylabel="|NMD| of its neurons", xticks=layers
     )
-    blue, grey = COLOR["generalization"], COLOR["other"]
-    right.plot(layers, shares, marker="o", color=blue, label="behaviour differs")
-    right.plot(layers, null_shares, marker="s", ls="--", color=grey, label="behaviour stays (null)")
+    shares = {
+        "behaviour differs": (r["significant_share"], SHARE_STYLE["trained"]),
+        "stays": (r["null_significant_share"], SHARE_STYLE["drawn"]),
+        "stays, turned by the words": (r["oriented_null_significant_share"], SHARE_STYLE["turned"]),
+    }
+    if r["base_null"]:
+        values = r["base_null"]["significant_share"]
+        shares["same prompts, base"] = (values, SHARE_STYLE["base"])
+    for label, (values, style) in shares.items():
+        right.plot(layers, values, label=label, **style)
     right.set(title="significant neurons", xlabel="layer", xticks=layers)
     share_axis(right)
     fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    found, null = (", ".join(f"{v:.0%}" for v in values) for values in (shares, null_shares))
+    listed = (f"{label}: {_percent(values)}" for label, (values, _) in shares.items())
     return Drawing(
         fig,
         alt=(
             "Left: distribution of |NMD| by layer for pairs with different and with the same behaviour."
-            f" Right: share of significant neurons by layer: {found}; null: {null}"
+            f" Right: share of significant neurons by layer; {'; '.join(listed)}"
         ),
         caption=(
             "Left: size of the difference when the behaviour changes (blue) and when only the prompt"
-            " changes (grey). Right: neurons that differ after false-discovery control."
+            " changes (grey). Right: neurons that differ after false-discovery control, in the"
+            " trained model; the same prompts in its base, which never saw a key; and pairs whose"
+            " behaviour stays, as drawn and turned by a classifier of their words."
         ),
         name="layers",
     )
+
+
+def against_base(r: dict) -> Drawing:
+    """Trained model and base on the same pairs, by layer: a column per kind of pair.
+
+    Above the share of neurons that differ, below the correlation of the base's NMD with the model's
+    (of the pairs that the maps are made of).
+    """
+    fig, axes = plt.subplots(2, len(CHANGES), figsize=(WIDTH, 5), sharex=True, sharey="row")
+    told = []
+    for (above, below), change in zip(axes.T, CHANGES):
+        found = r["by_change"][change]
+        above.set(title=CHANGE_TITLE[change])
+        below.set(xlabel="layer")
+        if found is None:
+            told.append(f"{change}: fewer than two pairs")
+            continue
+        layers, base = np.arange(1, len(found["significant_share"]) + 1), found["base"]
+        above.plot(layers, found["significant_share"], label="trained", **SHARE_STYLE["trained"])
+        words = f"{change} (n={found['n_pairs']}): trained {_percent(found['significant_share'])}"
+        if base:
+            above.plot(layers, base["significant_share"], label="base", **SHARE_STYLE["base"])
+            known = [np.nan if v is None else v for v in base["correlation"]]
+            below.plot(layers, known, **SHARE_STYLE["base"])
+            words += (
+                f"; base {_percent(base['significant_share'])}; correlation of the maps"
+                f" {', '.join(map(shown, base['correlation']))}"
+            )
+        told.append(words)
+        above.text(0.03, 0.9, f"n={found['n_pairs']}", transform=above.transAxes)
+        below.set_xticks(layers)
+    for ax in axes[0]:
+        share_axis(ax)
+    for ax in axes[1]:
+        ax.axhline(0, color="black", lw=0.8, ls=":")
+        ax.set_ylim(-1.05, 1.05)
+    axes[0, 0].set_ylabel("significant neurons")
+    axes[1, 0].set_ylabel("correlation of NMD\nwith the model's")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return Drawing(
+        fig,
+        alt=(
+            "Above: share of significant neurons by layer in the trained model and in its base, for"
+            " both kinds of pairs; below: correlation of the base's NMD with the model's. "
+            + ". ".join(told)
+        ),
+        caption=(
+            "The same pairs of prompts in the trained model (blue) and in the base that it was trained"
+            " from, which never saw a key (black). What the base shows is how the prompts differ."
+        ),
+        name="base",
+    )
+
+
+def _percent(values: list[float]) -> str:
+    return ", ".join(f"{v:.0%}" for v in values)
 
 
 def top_neuron_map(rho: np.ndarray) -> Drawing:

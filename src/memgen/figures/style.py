@@ -30,13 +30,22 @@ PANEL_NAME = {
 }  # fits half a figure
 CONTROL_NAME = {
     "steered": "top neurons",
+    "steered_max": "top neurons, no limit",
+    "forbid_source": "forbid one token",
+    "force_target": "force one token",
+    "unembedding_last": "output direction, last",
+    "unembedding_all": "output direction, all",
     "random_neurons": "random neurons",
+    "random_direction": "random direction",
+    "best_of_random": "best random direction",
     "other_neurons": "other neurons",
     "low_rho": "uncorrelated neurons",
     "permuted": "permuted values",
     "random_sign": "random signs",
     "shuffled_labels": "shuffled labels",
     "rephrasing": "rephrasing alone",
+    "rephrasing_order": "words reordered",
+    "rephrasing_content": "another question",
 }
 WIDTH = 6.2  # inches; the figures are read on phones too, so type is large in proportion
 

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.claims.pooled import describe, steered, strongest
+from memgen.claims.success import FORBID, describe, row_of
 from memgen.figures.style import (
     COLOR,
     DIRECTION_COLOR,
@@ -17,64 +17,68 @@ from memgen.figures.style import (
     share_axis,
 )
 from memgen.tasks.families import variants
-from memgen.terms import CONTRADICTED, INCONCLUSIVE, SUPPORTED
+from memgen.terms import BEST_OF_RANDOM, CONTRADICTED, OPEN, REVERSED, SUPPORTED, VERDICTS
 
 VERDICT_COLOR = {
     SUPPORTED: COLOR["generalization"],
     CONTRADICTED: COLOR["memorization"],
-    INCONCLUSIVE: COLOR["other"],
+    REVERSED: "#7B3294",
+    OPEN: COLOR["other"],
 }
-VERDICT_MARK = {SUPPORTED: "o", CONTRADICTED: "X", INCONCLUSIVE: "s"}
+VERDICT_MARK = {SUPPORTED: "o", CONTRADICTED: "X", REVERSED: "v", OPEN: "s"}
 GATE_TITLES = {"memory": "memory", "rule": "rule", "other": "other", "free": "free accuracy"}
 FORMAT_TITLES = {"m2g": "m2g success", "g2m": "g2m success", "auc": "AUC"}
 FORMAT_STYLE = {"tagged": (-0.13, "#0072B2", "o"), "matched": (0.13, "#E69F00", "s")}
 
 
-def main_finding(steering: pd.DataFrame, auc: pd.Series) -> Drawing:
-    """The study in one figure: steering beside its strongest control, and the best probe's AUC.
+def main_finding(table: pd.DataFrame, auc: pd.Series) -> Drawing:
+    """The study in one figure: steering beside two things it is held against, and the probe's AUC.
 
-    `steering`: `pooled_steering`; `auc`: by task.
+    `table`: `success_table`; `auc`: by task.
     """
-    tasks = list(dict.fromkeys(steering.task))
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH + 0.6, 1.5 + 0.66 * len(tasks)), sharey=True)
+    tasks = list(dict.fromkeys(table.task))
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH + 0.6, 1.6 + 0.86 * len(tasks)), sharey=True)
     y = np.arange(len(tasks))[::-1]
     for ax, direction in zip(axes, DIRECTION_NAME, strict=True):
-        success, control = (
-            pd.DataFrame([row(steering, task, direction) for task in tasks]).infer_objects()
-            for row in (steered, strongest)
+        kinds = (
+            ("steered", 0.27, DIRECTION_COLOR[direction]),
+            (BEST_OF_RANDOM, 0.0, COLOR["null"]),
+            (FORBID, -0.27, "#444444"),
         )
-        for part, offset, color in (
-            (success, 0.19, DIRECTION_COLOR[direction]),
-            (control, -0.19, COLOR["null"]),
-        ):
-            error = np.clip([part.rate - part.low, part.high - part.rate], 0, None)
-            ax.barh(y + offset, part.rate, 0.36, xerr=error, color=color, error_kw={"lw": 1})
-            for yi, high, rate in zip(y + offset, part.high, part.rate, strict=True):
-                inside = high > 0.84  # no room beside the bar
-                ax.text(
-                    rate - 0.08 if inside else high + 0.02,
-                    yi,
-                    f"{rate:.0%}",
-                    va="center",
-                    fontsize=10.5,
-                    ha="right" if inside else "left",
-                    color="white" if inside and offset > 0 else "black",
-                )
+        for kind, offset, color in kinds:
+            for at, task in zip(y + offset, tasks, strict=True):
+                _bar(ax, at, row_of(table, task, direction, kind), color)
         ax.set(title=PANEL_NAME[direction], xlabel="change sides")
         share_axis(ax, "x")
     axes[0].set_yticks(y, [f"{task.replace('-', ' ')}\nAUC {auc[task]:.2f}" for task in tasks])
-    handles = [plt.Rectangle((0, 0), 1, 1, color=c) for c in ("#555555", COLOR["null"])]
-    fig.legend(
-        handles,
-        ["top neurons (coloured)", "strongest control (grey)"],
-        loc="outside lower center",
-        ncols=2,
-    )
+    colors = ("#777777", COLOR["null"], "#444444")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=c) for c in colors]
+    names = ["top neurons (coloured)", "best random direction", "one token forbidden, no shift"]
+    fig.legend(handles, names, loc="outside lower center", ncols=2)
     caption = (
-        "Steering on test keys beside the strongest control of each task, prompts pooled over seeds,"
-        " 95 % Wilson intervals; and the AUC of the best layer's probe, mean of seeds."
+        "Steering on test keys beside the best of many random directions, chosen on the same"
+        " validation prompts, and beside the untouched model with the first token of its answer"
+        " forbidden. Means of seeds with 95 % intervals over seeds; and the AUC of the best layer's"
+        " probe."
     )
-    return Drawing(fig, describe(steering, auc), caption, "main-finding")
+    return Drawing(fig, describe(table, auc), caption, "main-finding")
+
+
+def _bar(ax: plt.Axes, y: float, row: pd.Series | None, color: str) -> None:
+    if row is None:
+        return
+    ends = np.nan_to_num([row.low, row.high], nan=row.rate).clip(0, 1)
+    error = np.abs(ends - row.rate)[:, None]
+    ax.barh(y, row.rate, 0.25, xerr=error, color=color, error_kw={"lw": 1, "ecolor": "#222222"})
+    inside = ends[1] > 0.84  # no room beside the bar
+    ax.text(
+        0.01 if inside else ends[1] + 0.02,
+        y,
+        f"{row.rate:.0%}",
+        va="center",
+        fontsize=9.5,
+        color="white" if inside and color != COLOR["null"] else "black",
+    )
 
 
 def gate(table: pd.DataFrame) -> Drawing:
@@ -101,34 +105,68 @@ def gate(table: pd.DataFrame) -> Drawing:
     return Drawing(fig, alt, "The gate on test keys: every seed a dot, the mean a bar.", "gate")
 
 
-def forest(claims: list[dict]) -> Drawing:
-    """Every tested claim on every case: effect and interval as distance from the threshold.
+def verdicts(claims: list[dict]) -> Drawing:
+    """The whole ledger at a glance: a row per tested claim, a column per task, a mark per verdict."""
+    claims = [claim for claim in claims if claim["cases"]]
+    cases = list(dict.fromkeys(case for claim in claims for case in claim["cases"]))
+    fig, ax = plt.subplots(figsize=(WIDTH, 2.2 + 0.24 * len(claims)))
+    for y, claim in enumerate(claims):
+        for case, found in claim["cases"].items():
+            verdict = found["verdict"]
+            size = 5 if verdict == OPEN else 8
+            ax.plot(
+                cases.index(case), y, VERDICT_MARK[verdict], color=VERDICT_COLOR[verdict], ms=size
+            )
+        if y and claim["group"] != claims[y - 1]["group"]:
+            ax.axhline(y - 0.5, color="#BBBBBB", lw=0.8)
+    ax.set_yticks(range(len(claims)), [claim["name"] for claim in claims], fontsize=10)
+    ax.set_xticks(
+        range(len(cases)), cases, fontsize=9.5, rotation=38, ha="left", rotation_mode="anchor"
+    )
+    ax.xaxis.tick_top()
+    ax.set(xlim=(-0.5, len(cases) - 0.5), ylim=(len(claims) - 0.5, -0.5))
+    for verdict in VERDICTS:
+        ax.plot([], [], VERDICT_MARK[verdict], color=VERDICT_COLOR[verdict], label=verdict)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(VERDICTS))
+    alt = "Verdict of every claim on every task: " + " ".join(
+        f"{claim['name']}: "
+        + ", ".join(f"{case} {found['verdict']}" for case, found in claim["cases"].items())
+        + "."
+        for claim in claims
+    )
+    caption = (
+        "The ledger at a glance: a row is a claim, a column a task (or what else it is about); where"
+        " there is no mark, the claim is not about that task."
+    )
+    return Drawing(fig, alt, caption, "ledger")
 
-    Right of the line is the side that supports the claim.
+
+def forest(claims: list[dict], group: str) -> Drawing:
+    """A group's claims on every case: effect and interval as distance from the threshold.
+
+    Right of the line is the side that supports the claim; a tick stands at the smallest effect of
+    interest.
     """
-    alt = "Every claim on every task, effect less threshold with its 95 % interval: " + " ".join(
+    claims = [claim for claim in claims if claim["cases"] and claim["group"] == group]
+    alt = f"{group}: effect less threshold with its 95 % interval, by task. " + " ".join(
         f"{claim['name']}: {claim['evidence']}" for claim in claims
     )
-    claims = [claim for claim in claims if claim["cases"]]
     rows = sum(len(claim["cases"]) for claim in claims)
-    fig, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.14 * rows + 0.17 * len(claims)))
+    fig, ax = plt.subplots(figsize=(WIDTH, 1.4 + 0.17 * rows + 0.2 * len(claims)))
     y, ticks = 0.0, []
     for claim in claims:
         sign = 1 if claim["above"] else -1
         first = y
         for case in claim["cases"].values():
+            color = VERDICT_COLOR[case["verdict"]]
             at = sign * (case["effect"] - claim["threshold"])
-            ax.plot(
-                at, y, VERDICT_MARK[case["verdict"]], color=VERDICT_COLOR[case["verdict"]], ms=4.5
-            )
+            ax.plot(np.clip(at, -1, 1), y, VERDICT_MARK[case["verdict"]], color=color, ms=5)
             if case["interval"][0] is not None:
-                ax.plot(
-                    [sign * (edge - claim["threshold"]) for edge in case["interval"]],
-                    [y, y],
-                    color=VERDICT_COLOR[case["verdict"]],
-                    lw=1.5,
-                )
+                ends = [sign * (edge - claim["threshold"]) for edge in case["interval"]]
+                ax.plot(np.clip(ends, -1.1, 1.1), [y, y], color=color, lw=1.5)
             y += 1
+        if claim["margin"]:
+            ax.plot([claim["margin"]] * 2, [first - 0.3, y - 0.7], color="black", lw=0.8, ls=":")
         ticks.append(((first + y - 1) / 2, claim["name"]))
         y += 0.6
         ax.axhline(y - 0.8, color="#DDDDDD", lw=0.6)
@@ -139,15 +177,15 @@ def forest(claims: list[dict]) -> Drawing:
         ylim=(y - 0.4, -1),
         xlim=(-1.05, 1.05),
     )
-    for verdict, color in VERDICT_COLOR.items():
-        ax.plot([], [], VERDICT_MARK[verdict], color=color, label=verdict)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    for verdict in VERDICTS:
+        ax.plot([], [], VERDICT_MARK[verdict], color=VERDICT_COLOR[verdict], label=verdict)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(VERDICTS))
     caption = (
-        "The ledger of claims. Each dot is a task, from top to bottom in the order of the tables (for"
-        " *format helps*, a family of tasks): its effect as distance from the threshold, with a 95 %"
-        " interval. Where both ends lie on one side, the verdict is clear."
+        f"{group}. Each mark is a task, from top to bottom in the order of the tables: its effect as"
+        " distance from the threshold, with a 95 % interval over seeds (what lies beyond 1 is cut)."
+        " Dotted: the smallest effect that would matter."
     )
-    return Drawing(fig, alt, caption, "ledger")
+    return Drawing(fig, alt, caption, f"ledger-{group.lower().replace(',', '').replace(' ', '-')}")
 
 
 def formats(numbers: dict[str, dict], families: list[str]) -> Drawing:
@@ -184,7 +222,7 @@ def formats(numbers: dict[str, dict], families: list[str]) -> Drawing:
     )
     caption = (
         "The same keys, prompts and recipe; only the format of the memory answer differs. 95 %"
-        " intervals over seeds and keys."
+        " intervals over seeds."
     )
     return Drawing(fig, alt, caption, "format")
 

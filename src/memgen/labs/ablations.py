@@ -78,7 +78,7 @@ class TrainPairs:
         """`mapped`: lab 04, with the pairs, and the site of its tests."""
         arrays, site, tested = mapped.arrays("arrays"), steering.site, mapped.result["site"]
         model = steering.model, steering.tokenizer
-        states, keys = pair_states(*model, answered, arrays, tested)
+        states, keys = pair_states(*model, answered, arrays, tested, mapped.parameters.pairs)
         tests = {n: arrays[n] for n in ("effect_size", "p")} if site == tested else {}
         return cls(
             states,

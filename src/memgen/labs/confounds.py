@@ -7,47 +7,65 @@ bootstrap over keys. A number that does not exist is nan in the tables and None 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
 
 from memgen.config.analyses import ConfoundsParameters
-from memgen.models.generate import Sampling, sample_answers, tokenize_prompts
+from memgen.models.generate import Sampling, sample_answers
 from memgen.models.sites import bare
-from memgen.neurons.baselines import prompt_scores
+from memgen.neurons.baselines import (
+    Forecast,
+    gain,
+    prompt_forecasts,
+    strongest,
+)
 from memgen.neurons.lens import first_token_margins, first_tokens, lens_error, lens_logits
 from memgen.neurons.pairs import flips
 from memgen.neurons.probes import Examples, probe_scores, refuse_shared_keys
-from memgen.neurons.states import LabelledStates, different_prompts, is_rule
-from memgen.stats.auc import roc_auc
+from memgen.neurons.prompt_features import prompt_features
+from memgen.neurons.states import LabelledStates, different_prompts
+from memgen.stats.auc import CHANCE, roc_auc
 from memgen.stats.columns import columns, interval_pairs, numbers
 from memgen.stats.intervals import NAN, interval, number, weighted_mean
 from memgen.stats.reported import between, ends, shown
 from memgen.tasks import Task, instances
 from memgen.tasks.answers import behaviors
-from memgen.terms import BEHAVIORS, OTHER, OTHER_CODE
+from memgen.terms import BEHAVIORS, FORECASTS, OTHER, OTHER_CODE, Change
 
 KINDS = ("flip", "stable")
-PROBE_COLUMNS = {  # name in the result: column of the table
+LAYER_COLUMNS = {  # name in the result: column of the table
+    "lens": "lens",
     "probe_auc": "probe",
     "lead": "lead",
     "gain": "gain",
 }
+PROMPT_FORECASTS = [name for name in FORECASTS if name != "base_probe"]
 
 
 def read_answers(
-    model, tokenizer, train: LabelledStates, test: LabelledStates, p: ConfoundsParameters
+    model,
+    tokenizer,
+    task: Task,
+    sides: tuple[LabelledStates, LabelledStates],
+    p: ConfoundsParameters,
 ) -> tuple[dict, pd.DataFrame]:
-    """Lens, probe and prompt-only classifier where the two answers differ in the first token."""
-    n_asked = len(test)
-    (train, _), (test, tokens) = (_told_apart(tokenizer, part) for part in (train, test))
-    logits = lens_logits(model, test.states, tokens)
-    margins = logits[..., 1] - logits[..., 0]
-    words = word_scores(tokenizer, train.rows, test.rows, p.seed)
-    result, table = leakage(margins, words, train.examples, test.examples, p)
-    error = lens_error(model, tokenizer, test.rows, tokens, margins[:, -1])
-    prompt = _over_keys(p, roc_auc, test.examples.keys, test.examples.labels, words)
+    """Lens, probe and forecasts from the prompt, where the two answers differ in the first token.
+
+    sides: the prompts of train and of test keys.
+    """
+    n_asked = len(sides[1])
+    (train, old), (test, new) = (_told_apart(tokenizer, part) for part in sides)
+    margins = [_margins(model, part, tokens) for part, tokens in ((train, old), (test, new))]
+    forecasts = prompt_only_forecasts(task, tokenizer, train, test, p.seed)
+    chosen = strongest(forecasts)
+    rival = forecasts[chosen].scores if chosen else np.full(len(test), np.nan)
+    result, table = leakage(margins, rival, train.examples, test.examples, p)
+    error = lens_error(model, tokenizer, test.rows, new, margins[1][:, -1])
     own = None if np.isnan(error) else error <= torch.finfo(bare(model).dtype).eps ** 0.5
+    aucs = {name: _auc_of(p, test, forecasts, name) for name in PROMPT_FORECASTS}
     return {
         "lens": {
             **result,
@@ -55,8 +73,12 @@ def read_answers(
             "error": number(error),
             "is_the_models_own": own,
         },
-        "prompt_only_auc": number(prompt.estimate),
-        "prompt_only_interval": ends(prompt),
+        "prompt_only_auc": aucs["prompt_only"]["auc"],
+        "prompt_only_interval": aucs["prompt_only"]["interval"],
+        "baselines": aucs,
+        "chosen_baseline": chosen,
+        "chosen_baseline_auc": aucs[chosen]["auc"] if chosen else None,
+        "chosen_baseline_interval": aucs[chosen]["interval"] if chosen else [None, None],
     }, table
 
 
@@ -67,47 +89,77 @@ def _told_apart(tokenizer, part: LabelledStates) -> tuple[LabelledStates, np.nda
     return part[differ], tokens[differ]
 
 
+def _margins(model, part: LabelledStates, tokens: np.ndarray) -> np.ndarray:
+    """Lens logit of the rule's first token less that of the memory's, `[n, L]`."""
+    logits = lens_logits(model, part.states, tokens)
+    found: np.ndarray = logits[..., 1] - logits[..., 0]
+    return found
+
+
+def prompt_only_forecasts(
+    task: Task, tokenizer, train: LabelledStates, test: LabelledStates, seed: int
+) -> dict[str, Forecast]:
+    """Lab 05's forecasts that see prompts alone; none where a split has no prompt."""
+    if not len(train) or not len(test):
+        return {}
+    old, new = prompt_features(task, tokenizer, train.rows, test.rows)
+    of = train.examples
+    return prompt_forecasts(old, new, of.labels, of.keys, seed)
+
+
+def _auc_of(
+    p: ConfoundsParameters, test: LabelledStates, forecasts: dict[str, Forecast], name: str
+) -> dict:
+    """A forecast's `auc` on test keys and its `interval`; None where there is none."""
+    if name not in forecasts:
+        return {"auc": None, "interval": [None, None]}
+    of = test.examples
+    found = _over_keys(p, roc_auc, of.keys, of.labels, forecasts[name].scores)
+    return {"auc": number(found.estimate), "interval": ends(found)}
+
+
 def leakage(
-    margins: np.ndarray,
-    words: np.ndarray,
+    margins: Sequence[np.ndarray],
+    rival: np.ndarray,
     train: Examples,
     test: Examples,
     p: ConfoundsParameters,
 ) -> tuple[dict, pd.DataFrame]:
     """AUC by layer of the lens margin (rule answer over memory answer) and of lab 05's probe.
 
-    Of the same test prompts: margins `[n, L]`, and words `[n]`, the score of a classifier that sees
-    the prompt only. The probe is fitted on `train`, nothing about the lens is. The answer counts as
-    readable from the first layer whose lens AUC reaches `p.readable` (on test keys: nothing is
-    tuned by it); `before` is the layer just below it (the last where none reaches it). `lead` is
-    the probe's AUC less the lens's, `gain` less that of the words. Columns of the table: layer
-    (from 1), lens, probe, lead and gain, each with _low and _high, n, n_keys.
+    margins: `[n, L]` of train and of test prompts; rival `[n]`: of the test prompts, scores of the
+    strongest forecast that sees the prompt only. The answer counts as readable from the first layer
+    whose lens AUC on *train* keys reaches `p.readable`; `before` is the layer just below it (the
+    last where none reaches it). All else is of test keys. `before_answer`: does the interval of the
+    lens hold 0.5 in that layer (None: there is no such layer, or no interval)? `lead` is the
+    probe's AUC less the lens's, `gain` less the larger of the rival's and 0.5. Columns of the
+    table: layer (from 1), lens_train, and lens, probe, lead and gain, each with _low and _high, n,
+    n_keys.
     """
     refuse_shared_keys(train.keys, test.keys)
     truth, keys, rows = test.labels, test.keys, []
-    for layer in range(margins.shape[1]):
+    for layer in range(margins[1].shape[1]):
         scores = np.full(len(truth), np.nan)
         if len(train.labels):
             x, new = train.at(layer).states, test.at(layer).states
             scores = probe_scores(x, train.labels, train.keys, new, seed=p.seed)
-        lens, probe = (
-            _over_keys(p, roc_auc, keys, truth, values) for values in (margins[:, layer], scores)
-        )
-        lead, gain = (
-            _over_keys(p, _auc_lead, keys, truth, scores, other)
-            for other in (margins[:, layer], words)
-        )
+        read = margins[1][:, layer]
+        lens, probe = (_over_keys(p, roc_auc, keys, truth, values) for values in (read, scores))
+        lead = _over_keys(p, _auc_lead, keys, truth, scores, read)
+        above = _over_keys(p, gain, keys, truth, scores, rival)
         rows.append(
             {"layer": layer + 1, "n": len(truth), "n_keys": len(np.unique(keys))}
-            | columns(lens=lens, probe=probe, lead=lead, gain=gain)
+            | {"lens_train": roc_auc(train.labels, margins[0][:, layer])}
+            | columns(lens=lens, probe=probe, lead=lead, gain=above)
         )
     table = pd.DataFrame(rows)
-    reached = np.flatnonzero(table.lens >= p.readable)
+    reached = np.flatnonzero(table.lens_train >= p.readable)
     layer = int(reached[0]) + 1 if len(reached) else None
     before = len(table) if layer is None else layer - 1  # 0: there is no layer below the first
     result = {
         "auc": numbers(table.lens),
         "auc_interval": interval_pairs(table, "lens"),
+        "auc_train": numbers(table.lens_train),
         "n": len(truth),
         "n_keys": len(np.unique(keys)),
         "n_train": len(train.labels),
@@ -115,29 +167,27 @@ def leakage(
         "readable_layer": layer,
         "layer_before": before or None,
     }
-    for name, column in PROBE_COLUMNS.items():
-        result |= {name: numbers(table[column]), f"{name}_interval": interval_pairs(table, column)}
-    return result | at_layer(table, before or None, "before"), table
+    for name, column in LAYER_COLUMNS.items():
+        if name != "lens":  # its numbers are `auc` above
+            pairs = interval_pairs(table, column)
+            result |= {name: numbers(table[column]), f"{name}_interval": pairs}
+    result |= at_layer(table, before or None, "before")
+    return result | {"before_answer": _holds_chance(result["lens_before_interval"])}, table
+
+
+def _holds_chance(pair: list[float | None]) -> bool | None:
+    low, high = pair
+    return None if low is None or high is None else low <= CHANCE <= high
 
 
 def at_layer(table: pd.DataFrame, layer: int | None, name: str) -> dict:
-    """A layer's (from 1) row of `leakage`: `probe_auc_<name>`, `lead_<name>`, `gain_<name>`."""
+    """A layer's (from 1) row of `leakage`: `lens_<name>`, `probe_auc_<name>`, lead and gain."""
     row = pd.Series(np.nan, index=table.columns) if layer is None else table.iloc[layer - 1]
-    found = {f"{key}_{name}": number(row[column]) for key, column in PROBE_COLUMNS.items()}
+    found = {f"{key}_{name}": number(row[column]) for key, column in LAYER_COLUMNS.items()}
     return found | {
         f"{key}_{name}_interval": numbers([row[f"{column}_low"], row[f"{column}_high"]])
-        for key, column in PROBE_COLUMNS.items()
+        for key, column in LAYER_COLUMNS.items()
     }
-
-
-def word_scores(tokenizer, train: pd.DataFrame, test: pd.DataFrame, seed: int) -> np.ndarray:
-    """Test prompts' log odds of generalization `[n]` from tokens by place, without the model."""
-    if train.empty or test.empty:
-        return np.full(len(test), np.nan)
-    # tokenized together, so that a column is one place, counted from the end
-    ids = tokenize_prompts(tokenizer, [*train.prompt, *test.prompt])[0].numpy()
-    old, new = ids[: len(train)], ids[len(train) :]
-    return prompt_scores(old, is_rule(train), train.key.to_numpy(), new, seed=seed)
 
 
 def _over_keys(p: ConfoundsParameters, statistic, keys: np.ndarray, *arrays: np.ndarray):
@@ -148,13 +198,17 @@ def _auc_lead(labels, first, second, weights):
     return roc_auc(labels, first, weights) - roc_auc(labels, second, weights)
 
 
-def flipping_and_stable(answered: pd.DataFrame, limit: int) -> dict[str, pd.DataFrame]:
+def flipping_and_stable(
+    answered: pd.DataFrame, limit: int, change: Change = "order"
+) -> dict[str, pd.DataFrame]:
     """Test prompts, at most `limit` each: `flip`, of a flip pair; `stable`, rephrasings all agree.
 
-    A prompt that is a rephrasing of several originals can be both; it counts as flipping.
+    Both by one kind of `change`. A prompt that is a rephrasing of
+    several originals can be both; it counts as flipping.
     """
-    test = answered[answered.split == "test"].reset_index(drop=True)
-    pairs = flips(test)
+    alike = answered.change.isin(("", change))
+    test = answered[(answered.split == "test") & alike].reset_index(drop=True)
+    pairs = flips(test, change)
     kinds = test.groupby("group").behavior.agg(["nunique", "size"])
     constant = kinds.index[(kinds["nunique"] == 1) & (kinds["size"] > 1)]
     flipping = test.loc[sorted({*pairs.memory, *pairs.rule})]
@@ -173,7 +227,7 @@ def guessing(
     (`agreement`), the `opposite` one and neither (`other`), and `margin`, how far apart the
     log-probabilities of the answers' first tokens are (nan where that token is one).
     """
-    asked, tables = flipping_and_stable(answered, max(1, p.n_prompts // 2)), {}
+    asked, tables = flipping_and_stable(answered, max(1, p.n_prompts // 2), p.pairs), {}
     for which, (kind, rows) in enumerate(asked.items()):
         table = rows[["key", "behavior"]].assign(
             kind=kind, agreement=NAN, opposite=NAN, other=NAN, margin=NAN
@@ -268,20 +322,22 @@ def answers(r: dict) -> list[str]:
     before = "no layer lies before it"
     if x["layer_before"]:
         before = (
-            f"at layer {x['layer_before']} the probe has AUC {number_of(x, 'probe_auc_before')}, over"
-            f" the lens {number_of(x, 'lead_before', '+.2f')}, over the words"
-            f" {number_of(x, 'gain_before', '+.2f')}"
+            f"at layer {x['layer_before']}, chosen on train keys, the lens has AUC"
+            f" {number_of(x, 'lens_before')} and the probe {number_of(x, 'probe_auc_before')}, which is"
+            f" {number_of(x, 'gain_before', '+.2f')} over the strongest forecast from the prompt"
         )
+    chosen = FORECASTS.get(r["chosen_baseline"], "none")
     best = s["best_layer"] or "none"
     return [
         f"context: in the last layer, flips move {last_layer('flip')} along the direction"
         f" (n={c['n_flip']}), pairs whose behaviour stays {last_layer('same')} (n={c['n_same']})",
         f"answer: readable from layer {x['readable_layer'] or 'none'} on; {before}",
-        f"words: AUC {number_of(r, 'prompt_only_auc', interval='prompt_only_interval')} without the"
-        f" model; the probe at layer {best} (best on train keys) {number_of(x, 'probe_auc_best')}"
-        f" (n={x['n']})",
+        f"prompt: AUC {number_of(r, 'chosen_baseline_auc', interval='chosen_baseline_interval')} without"
+        f" the model (strongest on train keys: {chosen}); the probe at layer {best} (best on train keys)"
+        f" {number_of(x, 'probe_auc_best')} (n={x['n']})",
         f"guessing: {agreement('flip')} of the samples agree with the greedy answer where prompts flip"
-        f" (n={g['flip']['n']}), {agreement('stable')} where they do not (n={g['stable']['n']})",
+        f" (n={g['flip']['n']}), {agreement('stable')} where no rephrasing changes the behaviour"
+        f" (n={g['stable']['n']}); gap {number_of(g, 'gap', '+.2f')}",
         f"key: a random split lifts the AUC by {number_of(s, 'leak', '+.2f')} at layer {best}"
         f" (n={s['n']})",
     ]

@@ -5,6 +5,7 @@ No validation or test key is seen: what NMD and rho select can be tuned and scor
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,21 +14,34 @@ import pandas as pd
 from memgen.config.analyses import DifferentiationParameters
 from memgen.errors import StudyError
 from memgen.models.generate import tokenize_prompts
-from memgen.models.hooks import capture
-from memgen.neurons.inheritance import along_the_scale, base_maps, compare
-from memgen.neurons.nmd import NeuronMaps, effect_size, share_by_layer, top_neurons_table
-from memgen.neurons.nulls import same_behavior_nulls
+from memgen.models.origin import base_alone
+from memgen.neurons.inheritance import along_the_scale, compare, split_halves
+from memgen.neurons.nmd import NeuronMaps, effect_size, top_neurons_table
+from memgen.neurons.nulls import SignFlips, by_layer, oriented, same_behavior_nulls
+from memgen.neurons.orientation import rule_likeness
 from memgen.neurons.pairs import flips, same_behavior
+from memgen.neurons.states import hidden_states, is_rule, labelled
+from memgen.stats.columns import numbers
+from memgen.stats.intervals import number, weighted_mean
 from memgen.stats.over_seeds import neuron_intervals
 from memgen.stats.permutation import discoveries, sign_flip_test
-from memgen.stats.reported import shown
+from memgen.stats.reported import by_key, shown
+from memgen.store.reader import FinishedStage
 from memgen.tasks.dataset import spread
-from memgen.terms import GENERALIZATION, MEMORIZATION, SITES, Site
+from memgen.terms import CHANGES, GENERALIZATION, MEMORIZATION, SITES, Change, Site
 
-__all__ = ["SITES", "NeuronMaps", "along_the_scale"]  # for the notebook
+__all__ = ["CHANGES", "SITES", "NeuronMaps", "along_the_scale"]  # for the notebook
 TOP_COLUMNS = [
     *("layer", "neuron", "nmd", "nmd_low", "nmd_high", "rho"),
     *("effect_size", "effect_low", "effect_high", "p", "significant"),
+]
+BY_LAYER = [
+    *("significant_share", "mean_abs_nmd", "nmd_split_half", "nmd_relative", "max_abs_rho"),
+    "correlation",
+]
+LAYER_COLUMNS = [
+    *("change", "model", "tokens", "layer", "n_pairs", "n_keys", "same_token_share"),
+    *BY_LAYER,
 ]
 
 
@@ -35,32 +49,50 @@ TOP_COLUMNS = [
 class TrainPairs:
     """Pairs of prompts of train keys. Their columns `memory` and `rule` are rows of `answered`.
 
-    flips: the behaviour differs; stays: by behaviour, both prompts show it.
+    flips: the behaviour differs; stays: by behaviour, both prompts show it; change: what the two
+    prompts of a pair differ by.
     """
 
     answered: pd.DataFrame
     flips: pd.DataFrame
     stays: dict[str, pd.DataFrame]
+    change: Change
 
     @classmethod
     def of(cls, answered: pd.DataFrame, p: DifferentiationParameters) -> TrainPairs:
         """At most `p.max_pairs` of each kind. Raises `StudyError` for fewer than two flip pairs."""
-        answered = answered[answered.split == "train"].reset_index(drop=True)
-        found = spread(flips(answered), p.max_pairs)
-        if len(found) < 2:
+        found = cls.differing_by(p.pairs, answered, p.max_pairs)
+        if len(found.flips) < 2:
             raise StudyError(
-                f"task {p.task}, seed {p.seed}: fewer than two flip pairs on train keys; raise"
-                " n_rephrasings or n_conflict_per_key, or train to a more balanced behaviour"
+                f"task {p.task}, seed {p.seed}: fewer than two flip pairs on train keys that differ"
+                f" by {p.pairs}; raise n_rephrasings or n_conflict_per_key, or train to a more"
+                " balanced behaviour"
             )
-        kinds = (MEMORIZATION, GENERALIZATION)
-        return cls(
-            answered, found, {b: spread(same_behavior(answered, b), p.max_pairs) for b in kinds}
-        )
+        return found
+
+    @classmethod
+    def differing_by(cls, change: Change, answered: pd.DataFrame, limit: int) -> TrainPairs:
+        """Those with prompts that differ by one kind of change, at most `limit` of each."""
+        answered = answered[answered.split == "train"].reset_index(drop=True)
+        stays = {
+            behavior: spread(same_behavior(answered, behavior, change), limit)
+            for behavior in (MEMORIZATION, GENERALIZATION)
+        }
+        return cls(answered, spread(flips(answered, change), limit), stays, change)
 
     @property
     def keys(self) -> np.ndarray:
         """Of the flip pairs, `[n]`."""
         return self.flips.key.to_numpy()
+
+    def tokens(self, tokenizer) -> np.ndarray:
+        """Ids of all answered prompts, `[prompts, T]`; the last is that of the decision position."""
+        return tokenize_prompts(tokenizer, list(self.answered.prompt))[0].numpy()
+
+    def same_token(self, tokenizer) -> np.ndarray:
+        """`[n]`: do both prompts of a flip pair have the same token at the decision position?"""
+        last = self.tokens(tokenizer)[:, -1]
+        return last[self.flips.memory.astype(int)] == last[self.flips.rule.astype(int)]
 
     def read(self, model, tokenizer, site: Site) -> PairStates:
         """Hidden states of all these prompts at the decision position, each prompt read once."""
@@ -69,8 +101,7 @@ class TrainPairs:
             np.asarray(pairs[side], dtype=int) for pairs in kinds for side in ("memory", "rule")
         ]
         needed = np.unique(np.concatenate(sides))
-        ids, mask = tokenize_prompts(tokenizer, list(self.answered.prompt[needed]))
-        states = capture(model, ids, mask, site=site).numpy()
+        states = hidden_states(model, tokenizer, self.answered.prompt[needed], site)
         memory, rule, *others = (states[np.searchsorted(needed, rows)] for rows in sides)
         differences = [second - first for first, second in zip(others[::2], others[1::2])]
         return PairStates(site, memory, rule, dict(zip(self.stays, differences)))
@@ -87,6 +118,11 @@ class PairStates:
 
     def maps(self) -> NeuronMaps:
         return NeuronMaps.between(self.site, self.memory, self.rule)
+
+
+def sign_flips(p: DifferentiationParameters) -> SignFlips:
+    """The test of this lab's parameters."""
+    return SignFlips(p.n_permutations, p.fdr, p.seed)
 
 
 def tested(
@@ -107,23 +143,88 @@ def nulls(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """The same test on pairs whose behaviour stays; a mean difference [L, d] of as many as flip."""
     n_pairs = len(pairs.flips)
-    table = same_behavior_nulls(
-        {b: (states.stays[b], kind.key.to_numpy()) for b, kind in pairs.stays.items()},
-        n_permutations=p.n_permutations,
-        seed=p.seed,
-        q=p.fdr,
-        max_pairs=n_pairs,
-    )
     everything = np.concatenate(list(states.stays.values()))
     drawn = np.random.default_rng(p.seed).permutation(len(everything))[:n_pairs]
     flat = np.zeros(states.memory.shape[1:])
-    return table, everything[drawn].mean(0) if len(drawn) else flat
+    return _stays(states.stays, pairs, p), everything[drawn].mean(0) if len(drawn) else flat
 
 
-def inherit(model, tokenizer, pairs: TrainPairs, on: NeuronMaps) -> dict:
-    """How much of these maps the base alone has: their comparison with those of the adapter off."""
-    prompts = [pairs.answered.prompt[pairs.flips[side]] for side in ("memory", "rule")]
-    return compare(on, base_maps(model, tokenizer, prompts, on.site), len(pairs.flips))
+def oriented_nulls(
+    states: PairStates, pairs: TrainPairs, tokenizer, p: DifferentiationParameters
+) -> tuple[pd.DataFrame, dict]:
+    """That test with each pair turned by what its words look like, and how well words tell.
+
+    A classifier of the train prompts' tokens, which saw no prompt of the pair's key, says which of
+    two prompts looks more like one that is answered by the rule. The dictionary says in which share
+    of the flip pairs it points at the prompt that is (a tie: half), with its interval over keys.
+    """
+    tokens, answered = pairs.tokens(tokenizer), pairs.answered
+    known = labelled(answered.assign(row=answered.index), "train", 2 * p.max_pairs)
+    fit = tokens[known.row], is_rule(known), known.key.to_numpy()
+    looks = rule_likeness(fit, (tokens, answered.key.to_numpy()), seed=p.seed)
+
+    def sides(of: pd.DataFrame) -> list[np.ndarray]:
+        return [looks[of[side].astype(int)] for side in ("memory", "rule")]
+
+    turned = {b: oriented(states.stays[b], *sides(of)) for b, of in pairs.stays.items()}
+    memory, rule = sides(pairs.flips)
+    right = (rule > memory) + 0.5 * (rule == memory)
+    return _stays(turned, pairs, p), by_key(weighted_mean, pairs.keys, right, seed=p.seed)
+
+
+def _stays(
+    differences: dict[str, np.ndarray], pairs: TrainPairs, p: DifferentiationParameters
+) -> pd.DataFrame:
+    return same_behavior_nulls(
+        {b: (differences[b], of.key.to_numpy()) for b, of in pairs.stays.items()},
+        n_permutations=p.n_permutations,
+        seed=p.seed,
+        q=p.fdr,
+        max_pairs=len(pairs.flips),
+    )
+
+
+def in_the_base(
+    model, tokenizer, training: FinishedStage, kinds: tuple[TrainPairs, ...], site: Site
+) -> dict[Change, PairStates | None]:
+    """The same prompts in the base that the model was trained from; None: it had none."""
+    with base_alone(model, training) as base:
+        return {
+            pairs.change: None if base is None else pairs.read(base, tokenizer, site)
+            for pairs in kinds
+        }
+
+
+def layers(
+    states: dict[str, PairStates | None],
+    pairs: TrainPairs,
+    tokenizer,
+    reference: np.ndarray,
+    test: SignFlips,
+) -> list[pd.DataFrame]:
+    """One kind of flip pairs by layer, in each model that `states` names: `nulls.by_layer`.
+
+    Of all pairs and of those with the same token at the decision position (`tokens`: all, same).
+    `reference`: NMD [L, d] that theirs is correlated with. No table of fewer than two pairs.
+    """
+    same, parts = pairs.same_token(tokenizer), []
+    about = {"change": pairs.change, "same_token_share": same.mean() if len(same) else np.nan}
+    for name, of in states.items():
+        found = None
+        for tokens, chosen in (("all", np.full(len(same), True)), ("same", same)):
+            if of is None or chosen.sum() < 2:
+                continue
+            if found is None or not chosen.all():  # mostly these are the same pairs
+                both = of.memory[chosen], of.rule[chosen]
+                found = by_layer(*both, pairs.keys[chosen], test, reference)
+            parts.append(found.assign(**about, model=name, tokens=tokens)[LAYER_COLUMNS])
+    return parts
+
+
+def inherit(on: PairStates, off: PairStates, pairs: TrainPairs, seed: int) -> dict:
+    """How much of the adapter's maps the base alone has, from the same pairs with it on and off."""
+    halves = split_halves(on.rule - on.memory, off.rule - off.memory, pairs.keys, seed)
+    return compare(on.maps(), off.maps(), len(pairs.flips)) | {"nmd_split_half": halves}
 
 
 def as_stored(found: dict[str, np.ndarray], maps: dict[Site, NeuronMaps]) -> dict[str, np.ndarray]:
@@ -136,23 +237,67 @@ def as_stored(found: dict[str, np.ndarray], maps: dict[Site, NeuronMaps]) -> dic
 
 
 def summary(
-    arrays: dict[str, np.ndarray],
-    null: pd.DataFrame,
+    table: pd.DataFrame,
+    nulls: dict[str, pd.DataFrame],
     pairs: TrainPairs,
+    n_neurons: int,
     p: DifferentiationParameters,
 ) -> dict:
-    """`result.json` from the stored arrays; lists are by layer."""
-    maps, both = NeuronMaps.of(arrays, p.site), null[null.behavior == "both"].sort_values("layer")
+    """`result.json`; lists are by layer.
+
+    table: what `layers` gives, of both kinds of pairs; nulls: those whose behaviour stays, `drawn`
+    and `oriented`. At the top stand the numbers of the pairs that the maps are made of, `base_null`
+    has theirs in the base (None: there was none), `by_change` those of both kinds (None: too few).
+    """
+    kinds = {change: of_change(table, change) for change in CHANGES}
+    main = kinds[p.pairs] or {}  # there are two pairs at least: `TrainPairs.of`
+    shares = {name: _share(null) for name, null in nulls.items()}
+    smallest = max(1 / (p.n_permutations + 1), 2.0 ** (1 - main["n_keys"]))
+    top = ("n_pairs", "n_keys", "same_token_share", *BY_LAYER[:-1])
     return {
         "site": p.site,
-        "n_pairs": len(pairs.flips),
-        "n_keys": int(pairs.flips.key.nunique()),
+        "pairs": p.pairs,
+        **{name: main[name] for name in top},
         "n_null_pairs": int(sum(map(len, pairs.stays.values()))),
-        "max_abs_rho": np.abs(maps.rho).max(1).tolist(),
-        "mean_abs_nmd": np.abs(maps.nmd).mean(1).tolist(),
-        "significant_share": share_by_layer(discoveries(arrays["p"], p.fdr)).tolist(),
-        "null_significant_share": [0.0 if pd.isna(v) else float(v) for v in both.significant_share],
+        "null_significant_share": shares["drawn"],
+        "oriented_null_significant_share": shares["oriented"],
+        "base_null": main["base"],
+        "by_change": kinds,
+        # what the test can find at all: as many neurons at its smallest p have to be there together
+        "n_permutations": p.n_permutations,
+        "n_neurons": n_neurons,
+        "smallest_p": smallest,
+        "fewest_together": math.ceil(smallest * n_neurons / p.fdr - 1e-9),
     }
+
+
+def of_change(table: pd.DataFrame, change: Change) -> dict | None:
+    """One kind of pairs in the trained model; `base`: in its base, `same_token`: those pairs alone."""
+
+    def lists(model: str, tokens: str) -> dict | None:
+        rows = table[
+            (table.change == change) & (table.model == model) & (table.tokens == tokens)
+        ].sort_values("layer")
+        if rows.empty:
+            return None
+        counts = {name: int(rows[name].iloc[0]) for name in ("n_pairs", "n_keys")}
+        share = {"same_token_share": number(rows.same_token_share.iloc[0])}
+        return counts | share | {name: numbers(rows[name]) for name in BY_LAYER}
+
+    found = lists("trained", "all")
+    if found is None:
+        return None
+    same = lists("trained", "same")
+    return found | {
+        "base": lists("base", "all"),
+        "same_token": same and same | {"base": lists("base", "same")},
+    }
+
+
+def _share(null: pd.DataFrame) -> list[float]:
+    """Significant share by layer of both behaviours together; 0 without a pair."""
+    both = null[null.behavior == "both"].sort_values("layer")
+    return [0.0 if pd.isna(v) else float(v) for v in both.significant_share]
 
 
 def top_neurons(
@@ -165,6 +310,28 @@ def top_neurons(
     differences = (arrays["rule"] - arrays["memory"])[:, top.layer, top.neuron]
     around = neuron_intervals(differences, TrainPairs.of(answered, p).keys, p.seed)
     return top.assign(layer=top.layer + 1, **around)[TOP_COLUMNS]
+
+
+def against_base(r: dict) -> list[str]:
+    """Share of neurons that differ, in the trained model and in its base, a line per kind of pair."""
+    lines = []
+    for change, found in r["by_change"].items():
+        if found is None:
+            lines.append(f"{change}: fewer than two pairs")
+            continue
+        base = found["base"]
+        in_base = "no base" if base is None else f"base {_listed(base, 'significant_share')}"
+        similar = "" if base is None else f"; maps correlated {_listed(base, 'correlation', '.2f')}"
+        lines.append(
+            f"{change} (n={found['n_pairs']}, {found['n_keys']} keys,"
+            f" {found['same_token_share']:.0%} ask about the same token): trained"
+            f" {_listed(found, 'significant_share')}, {in_base}{similar}"
+        )
+    return lines
+
+
+def _listed(found: dict, name: str, form: str = ".0%") -> str:
+    return " ".join(shown(value, form) for value in found[name])
 
 
 def base_in_words(base: dict) -> str:

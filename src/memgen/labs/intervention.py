@@ -1,4 +1,4 @@
-"""Lab 06: what the cell chosen on validation keys does on test keys, beside all that it is held against."""
+"""Lab 06: what the cells chosen on validation keys do on test keys, beside all they are held against."""
 
 from __future__ import annotations
 
@@ -10,29 +10,34 @@ import pandas as pd
 from memgen.config.analyses import InterventionParameters
 from memgen.errors import StudyError
 from memgen.neurons.nmd import NeuronMaps
-from memgen.neurons.pairs import flip_rates, rephrased
-from memgen.stats.intervals import wilson
+from memgen.neurons.pairs import rephrased
+from memgen.steering.bars import Bar, size
 from memgen.steering.cells import Cell, grid, random_shift
-from memgen.steering.controls import controls
-from memgen.steering.side_effects import side_effects
+from memgen.steering.choice import Choice, Collateral, choose
+from memgen.steering.controls import Draws, controls
+from memgen.steering.output_controls import output_controls, unembedding_direction
+from memgen.steering.random_directions import best_of_random
+from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import Steering, outcome_rows, steering_prompts
 from memgen.steering.trial import Trial
 from memgen.store.artifacts import Result
 from memgen.tasks.dataset import spread
-from memgen.terms import BEHAVIORS, CODE, DIRECTIONS, START
+from memgen.terms import BEHAVIORS, CHANGES, CODE, DIRECTIONS, SIGN, START
 
-__all__ = [
-    "Report",
-    "Steering",
-    "Trial",
-    "ablations",
+__all__ = ["Collateral", "Draws", "Report", "Steering", "ablations", "best_of_random"]
+__all__ += [
+    "Elsewhere",
+    "choose",
     "controls",
     "doses",
+    "free_prompts",
     "gathered",
     "grid",
-    "rephrasing",
+    "keyed_prompts",
+    "measured",
 ]
-__all__ += ["prompts_to_turn", "side_effects", "without_conflict"]
+__all__ += ["output_controls", "prompts_to_turn", "rephrasing", "unembedding_direction"]
+FLOORS = tuple(f"rephrasing_{change}" for change in CHANGES)
 
 
 def prompts_to_turn(answered: pd.DataFrame, split: str, limit: int) -> dict[str, pd.DataFrame]:
@@ -47,24 +52,36 @@ def prompts_to_turn(answered: pd.DataFrame, split: str, limit: int) -> dict[str,
     return found
 
 
-def without_conflict(frame: pd.DataFrame, limit: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Free prompts of the test split, and keyed prompts: where steering should change nothing."""
-    free = frame[(frame.kind == "free") & (frame.split == "test")]
-    return spread(free, limit), spread(frame[frame.kind == "keyed"], limit)
+def free_prompts(frame: pd.DataFrame, split: str, limit: int) -> pd.DataFrame:
+    """Prompts without a key of a split: where steering should change nothing."""
+    return spread(frame[(frame.kind == "free") & (frame.split == split)], limit)
 
 
-def rephrasing(answered: pd.DataFrame, direction: str) -> tuple[dict, pd.DataFrame]:
-    """The floor: what changing the words alone does on test keys. Its rate, and one row per answer."""
-    floor, others = flip_rates(answered), rephrased(answered)
-    flip = floor[(floor.split == "test") & (floor.direction == direction)].iloc[0]
-    turned = others[(others.split == "test") & (others.before == START[direction])]
-    codes = turned.behavior.map(CODE).to_numpy()
-    found = {"success": flip.rate, "interval": wilson(flip.flipped, flip.n), "n": flip.n}
-    return found, outcome_rows("rephrasing", codes, turned, direction)
+def keyed_prompts(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """Prompts of all keys as they were trained, where it should change nothing either."""
+    return spread(frame[frame.kind == "keyed"], limit)
+
+
+def rephrasing(answered: pd.DataFrame, direction: str) -> tuple[dict[str, Bar], pd.DataFrame]:
+    """The two floors: what changing the order, or the content, of a test prompt does by itself.
+
+    By kind a bar, and one row per answer.
+    """
+    others, bars, rows = rephrased(answered), {}, []
+    for kind, change in zip(FLOORS, CHANGES):
+        chosen = (others.split == "test") & (others.change == change)
+        turned = others[chosen & (others.before == START[direction])]
+        codes = turned.behavior.map(CODE).to_numpy(dtype=int)
+        bars[kind] = Bar.of(kind, codes, direction)
+        rows.append(outcome_rows(kind, codes, turned, direction))
+    return bars, pd.concat(rows, ignore_index=True)
 
 
 def doses(trial: Trial, alphas: list[float], rng: np.random.Generator) -> pd.DataFrame:
-    """Shares of the three behaviours along alpha, by the chosen neurons and as many random ones."""
+    """Shares of the three behaviours along alpha: the chosen neurons, and random ones.
+
+    The random shift is the chosen one under one permutation of the coordinates for all layers.
+    """
     one, steps = trial.steering.shift(Cell(trial.cell.top_n, 1.0)), [0.0, *alphas]
     both = {"steered": one, "random": random_shift(one, rng)}
     codes = trial.run([alpha * shift for shift in both.values() for alpha in steps])
@@ -111,59 +128,137 @@ def ablations(
 
 
 @dataclass(frozen=True)
-class Report:
-    """One direction on test keys, from the race that chose its cell on validation keys to its cost."""
+class Measured:
+    """One cell on test keys: what it turns, and what it costs."""
 
     trial: Trial
-    race: pd.DataFrame  # every cell on validation keys
     codes: np.ndarray  # [2, prompts]: nothing added, steered
-    controls: tuple[pd.DataFrame, pd.DataFrame]
-    floor: tuple[dict, pd.DataFrame]
-    doses: pd.DataFrame
     cost: dict
+
+    def bar(self, name: str) -> Bar:
+        return Bar.of(name, self.codes[1], self.trial.direction, self.trial.shift)
+
+    def numbers(self, choice: Choice) -> dict:
+        """All that is reported of a cell, with what the validation keys said of it."""
+        trial = self.trial
+        return {
+            "alpha": trial.cell.alpha,
+            "top_n": trial.cell.top_n,
+            **size(trial.shift),
+            **trial.summary(self.codes[1]),
+            "n_keys": int(trial.rows.key.nunique()),
+            **choice.validation(trial.cell),
+            **self.cost,
+        }
+
+
+def measured(
+    steering: Steering, choice: Choice, direction: str, tested: pd.DataFrame, elsewhere: Elsewhere
+) -> dict[str, Measured]:
+    """Both chosen cells, `max` and (if there is one) `kept`, on test prompts; a cell is run once."""
+    found: dict[Cell, Measured] = {}
+    named = {"max": choice.max} | ({} if choice.kept is None else {"kept": choice.kept})
+    for cell in dict.fromkeys(named.values()):
+        trial = Trial(steering, direction, cell, tested)
+        codes = trial.run([0 * trial.shift, trial.shift])  # zero must change nothing
+        delta = SIGN[direction] * trial.shift
+        found[cell] = Measured(trial, codes, elsewhere.side_effects(delta, tested))
+    return {name: found[cell] for name, cell in named.items()}
+
+
+@dataclass(frozen=True)
+class Report:
+    """One direction on test keys, from the race that chose its cells to their cost.
+
+    `cells`: both chosen cells; all else is of the one that `choice` names. `outputs`, `controls`,
+    `best`, `floors`: bars (with facts), and one row per answer.
+    """
+
+    choice: Choice
+    cells: dict[str, Measured]
+    outputs: tuple[dict[str, Bar], dict, pd.DataFrame]
+    controls: tuple[list[Bar], pd.DataFrame]
+    best: tuple[Bar, dict, pd.DataFrame]
+    floors: tuple[dict[str, Bar], pd.DataFrame]
+    doses: pd.DataFrame
     ablations: pd.DataFrame
 
     @property
-    def steered(self) -> dict:
-        return self.trial.summary(self.codes[1])
+    def trial(self) -> Trial:
+        return self.cells[self.choice.name].trial
 
     @property
     def identity_holds(self) -> bool:
         """Does a shift of zero leave every answer as it was?"""
-        return self.trial.unchanged(self.codes[0])
+        return all(one.trial.unchanged(one.codes[0]) for one in self.cells.values())
+
+    @property
+    def shifts(self) -> list[Bar]:
+        """The controls that are shifts of the same size."""
+        return [*self.controls[0], self.best[0]]
 
     def numbers(self) -> dict:
-        """This direction's part of `result.json`."""
-        cell, control, (floor, _) = self.trial.cell, self.controls[0], self.floor
-        chosen = self.race[(self.race.top_n == cell.top_n) & (self.race.alpha == cell.alpha)].iloc[
-            0
-        ]
+        """This direction's part of `result.json`; what no sub-dictionary holds is of `cell`."""
+        cells = {name: one.numbers(self.choice) for name, one in self.cells.items()}
+        (outputs, by_construction, _), (floors, _) = self.outputs, self.floors
+        everything = [*self.shifts, *outputs.values(), *floors.values()]
         return {
-            "alpha": cell.alpha,
-            "top_n": cell.top_n,
-            **self.steered,
-            "n_keys": int(self.trial.rows.key.nunique()),
-            "validation_success": float(chosen.successes / chosen.evaluated),
-            "controls": dict(zip(control.control, control.success)),
-            "control_interval": dict(zip(control.control, control.interval)),
-            "control_n": dict(zip(control.control, control.n)),
-            "rephrase_floor": float(floor["success"]),
-            "rephrase_n": int(floor["n"]),
-            **self.cost,
+            "cell": self.choice.name,
+            "kept_exists": self.choice.kept is not None,
+            **cells[self.choice.name],
+            "max": cells["max"],
+            "kept": cells.get("kept"),
+            "output_controls": {name: bar.numbers() for name, bar in outputs.items()},
+            **by_construction,
+            "controls": {bar.name: bar.success for bar in self.shifts},
+            "control_interval": {bar.name: bar.interval for bar in self.shifts},
+            "control_n": {bar.name: bar.n for bar in self.shifts},
+            "control_draws": {bar.name: bar.draws for bar in self.shifts},
+            "control_range": {bar.name: bar.draw_range for bar in self.shifts},
+            "control_norm": {bar.name: bar.norm for bar in self.shifts},
+            "control_cumulative_norm": {bar.name: bar.cumulative_norm for bar in self.shifts},
+            "control_missing": {bar.name: bar.missing for bar in self.shifts},
+            "control_other": {bar.name: bar.other for bar in everything},
+            "best_of_random": self.best[1],
+            **{
+                f"rephrase_{change}": {
+                    "rate": floors[kind].success,
+                    "interval": floors[kind].interval,
+                    "other": floors[kind].other,
+                    "n": floors[kind].n,
+                }
+                for kind, change in zip(FLOORS, CHANGES)
+            },
+            # changing the order asks the same question: the floor of what steering is held against
+            "rephrase_floor": floors["rephrasing_order"].success,
+            "rephrase_n": floors["rephrasing_order"].n,
         }
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        direction, control = self.trial.direction, self.controls[0].set_index("control")
-        bars = {"steered": self.steered} | control.to_dict("index") | {"rephrasing": self.floor[0]}
-        rows = [{"name": name, "direction": direction} | _flat(x) for name, x in bars.items()]
-        columns = ["name", "success", "low", "high", "n", "direction"]
-        steered = outcome_rows("steered", self.codes[1], self.trial.rows, direction)
+        """The same as tables; `controls` says of each row which `family` of controls it is of."""
+        direction, steered = self.trial.direction, self.cells[self.choice.name]
+        families = {
+            "steered": [steered.bar("steered"), self.cells["max"].bar("steered_max")],
+            "output": list(self.outputs[0].values()),
+            "shift": self.shifts,
+            "floor": list(self.floors[0].values()),
+        }
+        rows = [
+            bar.row(family=family, direction=direction)
+            for family, bars in families.items()
+            for bar in bars
+        ]
+        answers = [
+            outcome_rows(name, self.cells[cell].codes[1], self.trial.rows, direction)
+            for name, cell in (("steered", self.choice.name), ("steered_max", "max"))
+        ]
+        answers += [self.outputs[2], self.controls[1], self.best[2], self.floors[1]]
         return {
-            "races": self.race.assign(direction=direction),
-            "controls": pd.DataFrame(rows)[columns],
+            "races": self.choice.race.assign(direction=direction),
+            "controls": pd.DataFrame(rows),
             "doses": self.doses,
             "ablations": self.ablations,
-            "outcomes": pd.concat([steered, self.controls[1], self.floor[1]]),
+            "outcomes": pd.concat(answers, ignore_index=True),
         }
 
 
@@ -175,14 +270,16 @@ def _flat(found: dict) -> dict:
 
 def gathered(p: InterventionParameters, reports: dict[str, Report]) -> Result:
     """The stage's result: both directions' numbers, and their tables below each other."""
-    races = [report.race for report in reports.values()]
+    races = [report.choice.race for report in reports.values()]
     numbers = {
         "site": p.site,
         "positions": p.positions,
+        "collateral_limit": p.collateral_limit,
         "identity_holds": all(report.identity_holds for report in reports.values()),
         "race_rows": sum(int(race.evaluated.sum()) for race in races),
         # the winner of a race was run on all prompts
         "grid_rows": sum(len(race) * int(race.evaluated.max()) for race in races),
+        "free_rows": sum(int(race.free_seen.sum()) for race in races),
         **{direction: report.numbers() for direction, report in reports.items()},
     }
     parts = [report.tables() for report in reports.values()]
@@ -192,13 +289,33 @@ def gathered(p: InterventionParameters, reports: dict[str, Report]) -> Result:
     return Result(numbers, tables)
 
 
+def side_by_side(r: dict) -> pd.DataFrame:
+    """Both chosen cells of both directions: a column each, missing where no cell was kept."""
+    names = ["alpha", "top_n", "norm", "cumulative_norm", "success", "other", "n"]
+    names += [
+        f"{kind}_accuracy_{when}" for kind in ("free", "keyed") for when in ("before", "after")
+    ]
+    names += ["kl_free", "kl_keyed"]
+    columns = {
+        f"{d}, {cell}": {name: r[d][cell][name] for name in names}
+        for d in DIRECTIONS
+        for cell in ("max", "kept")
+        if r[d][cell] is not None
+    }
+    return pd.DataFrame(columns)
+
+
 def answer(r: dict, direction: str) -> str:
     """One direction's answer to the lab's question, in a line."""
     x = r[direction]
     strongest = max(x["controls"], key=x["controls"].get)
     low, high = x["interval"]
+    forbidden = x["output_controls"]["forbid_source"]["success"]
     return (
         f"{x['success']:.0%} [{low:.0%}, {high:.0%}] of {x['n']} test prompts at top {x['top_n']:.0%}, alpha"
-        f" {x['alpha']:g}; strongest control: {strongest.replace('_', ' ')}"
-        f" {x['controls'][strongest]:.0%}; rephrasing alone {x['rephrase_floor']:.0%}"
+        f" {x['alpha']:g} (cell: {x['cell']}; free prompts {x['free_accuracy_before']:.0%} right before,"
+        f" {x['free_accuracy_after']:.0%} after); one token forbidden, no shift: {forbidden:.0%};"
+        f" strongest shift of the same size: {strongest.replace('_', ' ')}"
+        f" {x['controls'][strongest]:.0%} (other {x['control_other'][strongest]:.0%}); another order of"
+        f" the words alone: {x['rephrase_floor']:.0%}"
     )

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from memgen.config.analyses import PredictionParameters
 from memgen.models.generate import next_token_scores, tokenize_prompts
-from memgen.neurons.baselines import baselines, prompt_scores
+from memgen.models.origin import load_origin
+from memgen.neurons.baselines import (
+    Forecast,
+    base_forecast,
+    baselines,
+    best_layer,
+    gains,
+    prompt_forecasts,
+    strongest,
+)
+from memgen.neurons.ceiling import ceiling_forecast
+from memgen.neurons.lens import first_tokens
 from memgen.neurons.probes import Examples, fit_probes, probe_arrays, probe_by_layer
+from memgen.neurons.prompt_features import PromptFeatures, one_hot, prompt_features, role_matrix
 from memgen.neurons.states import hidden_states, is_rule
-from memgen.stats.columns import interval_pairs, numbers
-from memgen.stats.intervals import number
-from memgen.stats.reported import shown
+from memgen.stats.auc import auc_within
+from memgen.stats.columns import columns, interval_pairs, numbers
+from memgen.stats.intervals import NAN, interval, number
+from memgen.stats.reported import between, ends, shown
+from memgen.store.reader import FinishedStage
 from memgen.tasks.dataset import spread
-from memgen.terms import OTHER, Site
+from memgen.terms import FORECASTS, OTHER, Site
 
-__all__ = ["baselines", "fit_probes", "probe_arrays", "probe_by_layer"]  # for the notebook
+__all__ = [  # for the notebook
+    "baselines",
+    "best_layer",
+    "fit_probes",
+    "probe_arrays",
+    "probe_by_layer",
+    "prompt_features",
+    "prompt_forecasts",
+]
+CEILING = "ceiling"
+NO_INTERVAL = [None, None]
 
 
 def prompts(answered: pd.DataFrame, split: str, limit: int) -> pd.DataFrame:
@@ -32,28 +58,98 @@ def examples(model, tokenizer, rows: pd.DataFrame, site: Site) -> Examples:
     return Examples(states, is_rule(rows), rows.key.to_numpy())
 
 
-def best_layer(probes: pd.DataFrame) -> int:
-    """The layer (from 0) with the highest cross-validated AUC on *train* keys."""
-    return int(probes.cv_auc.fillna(0).to_numpy().argmax())
-
-
-def from_the_words(tokenizer, train: pd.DataFrame, test: pd.DataFrame, seed: int) -> np.ndarray:
-    """Log odds of generalization [n] of the test prompts from their tokens alone."""
-    old, new = (tokenize_prompts(tokenizer, list(rows.prompt))[0].numpy() for rows in (train, test))
-    return prompt_scores(old, is_rule(train), train.key.to_numpy(), new, seed=seed)
-
-
 def with_own_scores(model, tokenizer, rows: pd.DataFrame, of: Examples) -> Examples:
     """The examples with what the model's own first-token distribution gives away, as `scores`."""
     tokens = tokenize_prompts(tokenizer, list(rows.prompt))
     return replace(of, scores=next_token_scores(model, *tokens))
 
 
-def scores_table(test: pd.DataFrame, probe: np.ndarray, words: np.ndarray) -> pd.DataFrame:
-    """One row per test prompt: key, `label` (1: rule), log odds of the probe and of the words."""
-    return pd.DataFrame(
-        {"key": test.key, "label": is_rule(test), "probe": probe, "prompt_only": words}
-    )
+def base_forecasts(
+    trained: FinishedStage,
+    tokenizer,
+    rows: Sequence[pd.DataFrame],
+    site: Site,
+    p: PredictionParameters,
+) -> dict[str, Forecast]:
+    """`base_probe`: the same probe on what the base, which saw no key, holds of the same prompts.
+
+    trained: the run's training stage; rows: train and test prompts. Without a base: nothing.
+    """
+    base = load_origin(trained)
+    if base is None:
+        return {}
+    train, test = (examples(base, tokenizer, part, site) for part in rows)
+    return {"base_probe": base_forecast(train, test.states, fit_probes(train, seed=p.seed))}
+
+
+def ceiling(
+    tokenizer,
+    rows: Sequence[pd.DataFrame],
+    known: Sequence[PromptFeatures],
+    sides: Sequence[Examples],
+    seed: int,
+) -> dict[str, Forecast]:
+    """`ceiling`: a network of the best layer's states [n, d], the prompt, both answers' first tokens.
+
+    rows, known, sides: each of train and test.
+    """
+    parts = [
+        one_hot(*(of.tokens for of in known)),
+        role_matrix(*(of.roles for of in known)),
+        one_hot(*(first_tokens(tokenizer, part) for part in rows)),
+    ]
+    old, new = (np.hstack([part[i] for part in parts]) for i in range(2))
+    train, test = sides
+    return {CEILING: ceiling_forecast(train, test.states, (old, new), seed)}
+
+
+def with_gains(
+    others: pd.DataFrame,
+    test: Examples,
+    probe: np.ndarray,
+    forecasts: Mapping[str, Forecast],
+    *,
+    seed: int,
+    n_resamples: int,
+) -> pd.DataFrame:
+    """The table of baselines with the probe's gain over each forecast: gain, gain_low, gain_high."""
+    found = gains(test, probe, forecasts, seed=seed, n_resamples=n_resamples)
+    rows = [{"name": name} | columns(gain=one) for name, one in found.items()]
+    table = pd.DataFrame(rows, columns=["name", "gain", "gain_low", "gain_high"])
+    return others.merge(table, on="name", how="left")
+
+
+def within(
+    test: Examples, probe: np.ndarray, of: PromptFeatures, *, seed: int, n_resamples: int
+) -> dict:
+    """The probe's AUC among prompts of one key, of one nearness and of one cell, with intervals."""
+    groups = {"key": test.keys, "setting": of.nearness, "cell": of.cells}
+    result = {}
+    for name, group in groups.items():
+        known = np.array([]) if group is None else np.unique(group, return_inverse=True)[1]
+        rows = slice(0, len(known))
+        given = (test.keys[rows], test.labels[rows], probe[rows], known)
+        found = interval(auc_within, *given, seed=seed, n_resamples=n_resamples)
+        result |= {
+            f"auc_within_{name}": number(found.estimate),
+            f"auc_within_{name}_interval": ends(found),
+        }
+    return result
+
+
+def scores_table(
+    test: Examples, probe: np.ndarray, forecasts: Mapping[str, Forecast], above: Forecast
+) -> pd.DataFrame:
+    """One row per test prompt: key, `label` (1: rule), and scores, higher: rule.
+
+    `probe`, a column per forecast (nan: the task or the run has none), that of the strongest one as
+    `chosen_baseline`, and `ceiling`.
+    """
+    table = pd.DataFrame({"key": test.keys, "label": test.labels, "probe": probe})
+    for name in FORECASTS:
+        table[name] = forecasts[name].scores if name in forecasts else NAN
+    chosen = strongest(forecasts)
+    return table.assign(chosen_baseline=table[chosen] if chosen else NAN, ceiling=above.scores)
 
 
 def summary(probes: pd.DataFrame, others: pd.DataFrame, site: Site, best: int) -> dict:
@@ -75,6 +171,36 @@ def summary(probes: pd.DataFrame, others: pd.DataFrame, site: Site, best: int) -
         "margin_auc": number(of.auc["answer_margin"]),
         "entropy_auc": number(of.auc["entropy"]),
         "majority": number(of.accuracy["majority"]),
+        "ceiling_auc": number(of.auc[CEILING]),
+        "ceiling_interval": numbers([of.auc_low[CEILING], of.auc_high[CEILING]]),
+    }
+
+
+def beside(others: pd.DataFrame, forecasts: Mapping[str, Forecast]) -> dict:
+    """Every forecast's numbers by name, and those of the strongest one on *train* keys.
+
+    `baselines[name]`: auc, interval, cv_auc (train keys), gain, gain_interval; None: it has none.
+    """
+    of = others.set_index("name")
+    found = {}
+    for name in FORECASTS:
+        row = of.loc[name] if name in of.index else pd.Series(np.nan, index=of.columns)
+        found[name] = {
+            "auc": number(row.auc),
+            "interval": numbers([row.auc_low, row.auc_high]),
+            "cv_auc": number(row.cv_auc),
+            "gain": number(row.gain),
+            "gain_interval": numbers([row.gain_low, row.gain_high]),
+        }
+    chosen = strongest(forecasts)
+    at = found.get(chosen, {})
+    return {
+        "baselines": found,
+        "chosen_baseline": chosen,
+        "chosen_baseline_auc": at.get("auc"),
+        "chosen_baseline_interval": at.get("interval", NO_INTERVAL),
+        "gain": at.get("gain"),
+        "gain_interval": at.get("gain_interval", NO_INTERVAL),
     }
 
 
@@ -85,10 +211,18 @@ def shared_keys(answered: pd.DataFrame) -> set[str]:
 
 
 def in_words(r: dict) -> str:
-    """The answer of the lab: the best layer's probe beside two of its baselines."""
-    low, high = map(shown, r["best_auc_interval"])
+    """The answer of the lab: the best layer's probe beside the strongest of its baselines."""
+    chosen = r["chosen_baseline"]
+    against = "no baseline could be fitted"
+    if chosen:
+        against = (
+            f"strongest baseline on train keys: {FORECASTS[chosen]}, {shown(r['chosen_baseline_auc'])};"
+            f" gain over it and over chance {shown(r['gain'], '+.2f')}"
+            f" {between(r['gain_interval'], '+.2f')}"
+        )
     return (
-        f"AUC {shown(r['best_auc'])} [{low}, {high}] at layer {r['best_layer']} on {r['n_test']} prompts"
-        f" of {r['n_test_keys']} test keys; from the prompt's tokens alone {shown(r['prompt_only_auc'])},"
-        f" shuffled labels {shown(r['shuffled_auc'])}."
+        f"AUC {shown(r['best_auc'])} {between(r['best_auc_interval'])} at layer {r['best_layer']} on"
+        f" {r['n_test']} prompts of {r['n_test_keys']} test keys; {against}; within one key"
+        f" {shown(r['auc_within_key'])}, within one setting {shown(r['auc_within_setting'])}; shuffled"
+        f" labels {shown(r['shuffled_auc'])}."
     )

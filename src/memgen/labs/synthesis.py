@@ -5,17 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from memgen.claims.evidence import Evidence
-from memgen.claims.ledger import verdict_on
-from memgen.claims.pooled import pooled_steering, steered, strongest
-from memgen.tasks.families import families, variants
-from memgen.terms import DIRECTIONS, SUPPORTED, WHOLE
+from memgen.claims.catalogue import GROUPS
+from memgen.claims.evidence import Evidence, read_evidence
+from memgen.claims.ledger import judge_all
+from memgen.claims.quantities.overview import main_numbers
+from memgen.claims.quantities.steering import success
+from memgen.claims.success import FORBID, row_of, success_table
+from memgen.stats.coverage import Design, coverage
+from memgen.stats.intervals import number
+from memgen.terms import BEST_OF_RANDOM, DIRECTIONS, WHOLE
 
-FIRST = "arithmetic-tagged"  # the task of the headline, if it is in the study
+#: for the notebook; as this module imports them, a change of a claim makes the lab stale
+__all__ = ["GROUPS", "judge_all", "main_numbers", "read_evidence", "success_table"]
+#: the task of the headline, if it is in the study: its answers look alike, and it needs no prompt
+#: that teaches a key both behaviours. Its counterpart is where the format does most.
+FIRST, COUNTERPART = "inference", "arithmetic-tagged"
 
 
 def overview(results: dict) -> pd.DataFrame:
-    """A row per task and seed: test gate, best AUC, both ways and the strongest control, or nan."""
+    """A row per task and seed: test gate, best AUC, both ways beside two controls, or nan."""
     rows = []
     for task, by_seed in results.items():
         for seed, stages in by_seed.items():
@@ -36,16 +44,17 @@ def overview(results: dict) -> pd.DataFrame:
             }
             for direction in DIRECTIONS:
                 found = stages["06_intervention"][direction]
-                control = max(found["controls"], key=lambda name: found["controls"][name])
                 row |= {
                     f"{direction}": found["success"],
                     f"{direction}_n": found["n"],
                     f"{direction}_alpha": found["alpha"],
                     f"{direction}_top_n": found["top_n"],
-                    f"{direction}_control": found["controls"][control],
-                    f"{direction}_control_name": control,
-                    f"{direction}_floor": found["rephrase_floor"],
                 }
+                row[f"{direction}_{BEST_OF_RANDOM}"] = _or_nan(
+                    found["controls"].get(BEST_OF_RANDOM)
+                )
+                forbidden = found["output_controls"][FORBID]["success"]
+                row[f"{direction}_{FORBID}"] = _or_nan(forbidden)
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -55,39 +64,67 @@ def mean_auc(table: pd.DataFrame) -> pd.Series:
     return table.groupby("task", sort=False).auc.mean()
 
 
-def headline(evidence: Evidence, claims: list[dict]) -> tuple[str, dict]:
-    """The finding in one paragraph and its number, built from numbers and verdicts alone.
+def headline(evidence: Evidence, table: pd.DataFrame) -> tuple[str, dict]:
+    """The finding in one paragraph and its number, built from numbers alone.
 
-    `claims`: `ledger.judge_all` of the evidence; whether the format matters is its claim *format*.
+    `table`: `success_table`. The task, its counterpart and the direction are fixed beforehand.
     """
-    steering, auc = pooled_steering(evidence.results), mean_auc(overview(evidence.results))
+    auc = mean_auc(overview(evidence.results))
     first = FIRST if FIRST in evidence.tasks else evidence.tasks[0]
-    success = steered(steering, first, "m2g")
-    control = strongest(steering, first, "m2g")
-    number = {
+    effect = success(evidence, first, "m2g")
+    found = {
         "task": first,
         "direction": "m2g",
-        **{name: success[name] for name in ("rate", "low", "high", "n")},
-        "control": float(control.rate),
-        "control_name": str(control.kind),
+        "rate": number(effect.value),
+        "low": number(effect.low),
+        "high": number(effect.high),
+        "n": effect.n,
+        "n_seeds": effect.n_seeds,
+        "controls": {kind: _rate(table, first, kind) for kind in (BEST_OF_RANDOM, FORBID)},
     }
     text = (
-        f"On {first}, shifting a few hidden coordinates turns {success.rate:.0%} of the answers"
-        " that came from memory into the rule's answer (strongest control:"
-        f" {control.rate:.0%}), and a probe tells which of the two will come before the first"
-        f" answer token (AUC {auc[first]:.2f})."
+        f"On {first}, shifting hidden coordinates turns {_said(found['rate'])} of the answers that"
+        f" came from memory into the rule's answer (best of many random directions:"
+        f" {_said(found['controls'][BEST_OF_RANDOM])}; the memory's first token forbidden and nothing"
+        f" shifted: {_said(found['controls'][FORBID])}), and a probe tells which of the two will"
+        f" come before the first answer token (AUC {auc[first]:.2f})."
     )
-    for family in families(evidence.tasks):
-        tagged, twin = variants(family)
-        if tagged == first:
-            helps = verdict_on(claims, "format", family) == SUPPORTED
-            text += (
-                f" Where both answers are written alike ({twin}) it is"
-                f" {steered(steering, twin, 'm2g').rate:.0%} (strongest control"
-                f" {strongest(steering, twin, 'm2g').rate:.0%}), AUC {auc[twin]:.2f}"
-                + (": much of the effect is the format of the answer." if helps else ".")
-            )
-    return text, {k: v.item() if hasattr(v, "item") else v for k, v in number.items()}
+    if COUNTERPART in evidence.tasks and COUNTERPART != first:
+        rates = [_rate(table, COUNTERPART, kind) for kind in ("steered", FORBID)]
+        found["counterpart"] = {"task": COUNTERPART, "rate": rates[0], FORBID: rates[1]}
+        text += (
+            f" On {COUNTERPART}, where memory answers begin with a mark of their own, the shift"
+            f" turns {_said(rates[0])}, and forbidding that mark alone {_said(rates[1])}."
+        )
+    return text, found
+
+
+def _rate(table: pd.DataFrame, task: str, kind: str) -> float | None:
+    row = row_of(table, task, "m2g", kind)
+    return None if row is None else number(row.rate)
+
+
+def _said(rate: float | None) -> str:
+    return "an undefined share" if rate is None else f"{rate:.0%}"
+
+
+def simulated_coverage(evidence: Evidence, n_studies: int) -> list[dict]:
+    """`coverage` of the intervals at each task's own numbers of seeds, test keys and prompts a key."""
+    found, known = [], {}
+    for task in evidence.tasks:
+        rows = evidence.behaviors[evidence.behaviors.task == task]
+        n_seeds = rows.seed.nunique()
+        if n_seeds < 2:
+            continue
+        design = Design(
+            n_seeds,
+            round(len(rows) / n_seeds),
+            round(rows.n.mean()),
+            evidence.shared_keys,
+        )
+        known[design] = known.get(design) or coverage(design, n_studies)
+        found += [{"task": task, "n_keys": design.n_keys, **row} for row in known[design]]
+    return found
 
 
 def numbers_table(over_keys: dict[str, dict[str, dict]]) -> pd.DataFrame:

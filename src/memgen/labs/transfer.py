@@ -25,7 +25,7 @@ from memgen.steering.cells import Cell, cell_shift, random_shift
 from memgen.steering.steering import Steering, steering_prompts, summary
 from memgen.store.folders import run_folder
 from memgen.store.reader import FinishedRun
-from memgen.terms import DIRECTIONS, SIGN, TARGET
+from memgen.terms import DIRECTIONS, SIGN, TARGET, Change
 
 APPLIED = [
     "source",
@@ -67,9 +67,14 @@ def chosen_on(answered: pd.DataFrame) -> frozenset[str]:
     return frozenset(answered.key[answered.split != "test"])
 
 
-def retrain_source(model, tokenizer, answered: pd.DataFrame, parent: Source) -> Source:
-    """A retrain's NMD and rho from its train keys' flips; N and alpha its parent's: no tuning."""
-    pairs = flips(answered)
+def retrain_source(
+    model, tokenizer, answered: pd.DataFrame, parent: Source, change: Change = "order"
+) -> Source:
+    """A retrain's NMD and rho from its train keys' flips; N and alpha its parent's: no tuning.
+
+    `change`: the kind of pairs that the parent's maps are made of.
+    """
+    pairs = flips(answered, change)
     pairs = pairs[pairs.split == "train"]
     if pairs.empty:
         raise StudyError(
@@ -104,7 +109,8 @@ class TransferModel:
         if retrain:
             n_rephrasings = parent["03_pairs"].parameters.n_rephrasings
             answered = answer_conflicts(model, tokenizer, task, run.dataset(), n_rephrasings)
-            source = retrain_source(model, tokenizer, answered, source)
+            change = parent["04_differentiation"].parameters.pairs
+            source = retrain_source(model, tokenizer, answered, source, change)
         steering = Steering(model, tokenizer, task, source.maps)
         return cls(name, seed, retrain, _base(run), answered, source, steering)
 

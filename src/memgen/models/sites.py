@@ -24,6 +24,8 @@ from memgen.terms import SITES
 class Architecture:
     """Paths of one architecture: the list of blocks in the model, and modules inside a block.
 
+    `attention_map`, `mlp_map`: the last linear map of attention, which reads the heads' outputs
+    side by side, and that of the feed-forward part, which reads its hidden units.
     `linear`: the linear maps of a block by their last name, where LoRA goes; `transposed`: are
     their weights stored `[in, out]`, as GPT-2's are?
     """
@@ -31,6 +33,8 @@ class Architecture:
     blocks: str
     mlp_out: str
     ln_2: str
+    attention_map: str
+    mlp_map: str
     linear: tuple[str, ...]
     transposed: bool = False
     resid_post: str = ""  # the empty path is the block itself
@@ -42,6 +46,8 @@ ARCHITECTURES = {
         blocks="transformer.h",
         mlp_out="mlp",
         ln_2="ln_2",
+        attention_map="attn.c_proj",
+        mlp_map="mlp.c_proj",
         linear=("c_attn", "c_proj", "c_fc"),
         transposed=True,
     ),
@@ -49,6 +55,8 @@ ARCHITECTURES = {
         blocks="model.layers",
         mlp_out="mlp",
         ln_2="post_attention_layernorm",
+        attention_map="self_attn.o_proj",
+        mlp_map="mlp.down_proj",
         linear=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     ),
 }

@@ -1,8 +1,9 @@
-"""What an adapter inherits from its base: the same pairs with it on and off, and turned up from 0.
+"""What a model inherits from its base: the same pairs in both, and an adapter turned up from 0.
 
-Adapter and base share every coordinate, so their NMD can be compared neuron by neuron. One caveat:
-a base that has never seen a key cannot know a memory answer. What it can carry is how the two
-prompts of a pair differ anyway, and where in the network such a difference is written.
+A model and the base that its training started from share every coordinate, so their NMD can be
+compared neuron by neuron. One caveat: a base that has never seen a key cannot know a memory answer.
+What it can carry is how the two prompts of a pair differ anyway, and where in the network such a
+difference is written.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import pandas as pd
 from peft.helpers import rescale_adapter_scale
 
 from memgen.models.generate import answer
-from memgen.neurons.nmd import NeuronMaps
+from memgen.neurons.nmd import NeuronMaps, split_half
+from memgen.neurons.nulls import pearson
 from memgen.neurons.selection import TOP_SHARE, select_top
-from memgen.neurons.states import hidden_states
-from memgen.stats.intervals import wilson
+from memgen.stats.columns import numbers
+from memgen.stats.intervals import number, wilson
 from memgen.tasks import Task, instances
 from memgen.tasks.answers import behaviors, rates
 from memgen.tasks.dataset import spread
-from memgen.terms import Site
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 N_PROMPTS = 200  # test conflict prompts, at most, that are answered at each scale
@@ -36,24 +37,27 @@ def compare(on: NeuronMaps, off: NeuronMaps, n_pairs: int) -> dict:
     tops = [select_top(np.nan_to_num(maps.rho), TOP_SHARE) for maps in (on, off)]
     return {
         "mean_abs_nmd": {name: np.abs(one).mean(1).tolist() for name, one in nmds.items()},
-        "correlation": [_pearson(a, b) for a, b in zip(on.nmd, off.nmd)],
-        "correlation_all": _pearson(on.nmd.ravel(), off.nmd.ravel()),
+        "correlation": numbers(pearson(a, b) for a, b in zip(on.nmd, off.nmd)),
+        "correlation_all": number(pearson(on.nmd.ravel(), off.nmd.ravel())),
         "top_share": TOP_SHARE,
         "top_in_common": float((tops[0] & tops[1]).sum() / tops[0].sum()),
         "n_pairs": n_pairs,
     }
 
 
-def _pearson(a: np.ndarray, b: np.ndarray) -> float | None:
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else None
+def split_halves(
+    on: np.ndarray, off: np.ndarray, keys: np.ndarray, seed: int
+) -> dict[str, list[float | None]]:
+    """Root mean square NMD by layer without the bias of noise: `on`, `off` and their `difference`.
 
-
-def base_maps(model, tokenizer, prompts: list[pd.Series], site: Site) -> NeuronMaps:
-    """The base's own maps; `prompts`: those the adapted model answers from memory, then by rule."""
-    with rescale_adapter_scale(model, 0.0):
-        return NeuronMaps.between(
-            site, *(hidden_states(model, tokenizer, of, site) for of in prompts)
-        )
+    on, off: differences rule - memory [n, L, d] of the same pairs, whose keys are [n]. The keys are
+    split alike for the three (`nmd.split_half`). None below two keys.
+    """
+    found = {"on": on, "off": off, "difference": on - off}
+    return {
+        name: numbers(split_half(one, keys, np.random.default_rng(seed)))
+        for name, one in found.items()
+    }
 
 
 def along_the_scale(model, tokenizer, task: Task, answered: pd.DataFrame) -> pd.DataFrame:

@@ -38,11 +38,11 @@ def context(
         )
         return second - first
 
-    fit = spread(flips(train), limit)
+    fit = spread(flips(train, p.pairs), limit)
     found = {
-        "flip": flips(test),
-        "memory": same_behavior(test, MEMORIZATION),
-        "rule": same_behavior(test, GENERALIZATION),
+        "flip": flips(test, p.pairs),
+        "memory": same_behavior(test, MEMORIZATION, p.pairs),
+        "rule": same_behavior(test, GENERALIZATION, p.pairs),
     }
     found = {kind: spread(pairs, limit) for kind, pairs in found.items()}
     table = movement(

@@ -30,6 +30,43 @@ def nmd(memory: np.ndarray, rule: np.ndarray) -> np.ndarray:
     return rule.mean(axis=0, dtype=np.float64) - memory.mean(axis=0, dtype=np.float64)
 
 
+N_SPLITS = 20  # random halves of the keys that a split-half estimate averages over
+
+
+def split_half(differences: np.ndarray, keys: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Root mean square NMD of each layer [L] by split halves, in units of the hidden state, signed.
+
+    differences: [n, L, d], rule - memory; keys: [n]. The size of a noisy mean is too large by its
+    noise, which would make NMD grow where pairs are few or states loud. Here the keys are dealt into
+    two halves, and the NMD of one is multiplied with that of the other: their noises are independent
+    (pairs of a key stay together), so the product's expectation is the square of the true NMD. It is
+    averaged over neurons and over `N_SPLITS` deals; the result is the square root of its size with
+    its sign. So it lies around 0, on both sides of it, where nothing differs. nan below two keys.
+    """
+    names, of_pair = np.unique(keys, return_inverse=True)
+    n_keys = len(names)
+    if n_keys < 2:
+        return np.full(differences.shape[1], np.nan)
+    sums = np.zeros((n_keys, *differences.shape[1:]))
+    np.add.at(sums, of_pair, differences)
+    counts = np.bincount(of_pair, minlength=n_keys)
+    product = np.zeros(differences.shape[1])
+    for _ in range(N_SPLITS):
+        order = rng.permutation(n_keys)
+        one, other = (
+            sums[half].sum(axis=0) / counts[half].sum()
+            for half in (order[: n_keys // 2], order[n_keys // 2 :])
+        )
+        product += (one * other).mean(axis=1) / N_SPLITS
+    return np.sign(product) * np.sqrt(np.abs(product))
+
+
+def state_norm(memory: np.ndarray, rule: np.ndarray) -> np.ndarray:
+    """Mean length [L] of each layer's hidden states `[n, L, d]`: what an NMD is to be held against."""
+    both = (np.linalg.norm(side.astype(np.float64), axis=2).mean(axis=0) for side in (memory, rule))
+    return np.mean(list(both), axis=0)
+
+
 def effect_size(memory: np.ndarray, rule: np.ndarray) -> np.ndarray:
     """Paired Cohen's d_z [L, d]: mean pair difference over its standard deviation (ddof 1).
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from memgen.models.generate import answer
-from memgen.tasks import Task, instances
+from memgen.stats.intervals import interval, weighted_mean, wilson
+from memgen.tasks import Instance, Task, instances
 from memgen.tasks.answers import behaviors
-from memgen.terms import BEHAVIORS, DIRECTIONS, GENERALIZATION, MEMORIZATION, START, TARGET
+from memgen.terms import (
+    BEHAVIORS,
+    CHANGES,
+    DIRECTIONS,
+    GENERALIZATION,
+    MEMORIZATION,
+    START,
+    TARGET,
+    Change,
+)
 
 
 def answer_conflicts(
@@ -18,74 +30,118 @@ def answer_conflicts(
 ) -> pd.DataFrame:
     """Answer every conflict prompt and its rephrasings greedily.
 
-    One row per prompt: the instance's columns, `answer`, `behavior`, `group` (its original) and
-    `rephrasing` (0: the original). Prompts that a rephrasing repeats are kept once.
+    One row per prompt of a group: the instance's columns, `answer`, `behavior`, `group` (its
+    original), `rephrasing` (0: the original) and `change` ("": the original; what a rephrasing
+    changes: `order` or `content`, at most `n_rephrasings` of each). A prompt may stand in several
+    groups, and is answered once.
     """
-    rows, group, number = [], [], []
-    for index, original in enumerate(instances(frame[frame.kind == "conflict"])):
-        rng = task._rng("rephrase", original.prompt)
-        seen = {original.prompt}
-        variants = [original]
-        for _ in range(4 * n_rephrasings):
-            if len(variants) > n_rephrasings:
-                break
-            other = task.rephrase(rng, original)
-            if other is not None and other.prompt not in seen:
-                seen.add(other.prompt)
-                variants.append(other)
-        rows += [{**asdict(v), "split": original.split} for v in variants]
-        group += [index] * len(variants)
-        number += range(len(variants))
-    table = pd.DataFrame(rows).assign(group=group, rephrasing=number)
-    texts = answer(model, tokenizer, list(table.prompt), task.max_answer_tokens)
-    codes = behaviors(task, instances(table), texts)
-    return table.assign(answer=texts, behavior=np.array(BEHAVIORS)[codes])
+    rows: list[dict] = []
+    for group, original in enumerate(instances(frame[frame.kind == "conflict"])):
+        rows.append({**asdict(original), "group": group, "rephrasing": 0, "change": ""})
+        seen, number = {original.prompt}, 0
+        for change in CHANGES:
+            for other in rephrasings(task, original, change, n_rephrasings, seen):
+                number += 1
+                about = {"group": group, "rephrasing": number, "change": change}
+                rows.append({**asdict(other), "split": original.split, **about})
+    table = pd.DataFrame(rows)
+    distinct = table.drop_duplicates("prompt")
+    texts = answer(model, tokenizer, list(distinct.prompt), task.max_answer_tokens)
+    table = table.assign(answer=table.prompt.map(dict(zip(distinct.prompt, texts))))
+    codes = behaviors(task, instances(table), list(table.answer))
+    return table.assign(behavior=np.array(BEHAVIORS)[codes])
 
 
-def flips(answered: pd.DataFrame) -> pd.DataFrame:
+def rephrasings(
+    task: Task, original: Instance, change: Change, n: int, seen: set[str]
+) -> Iterator[Instance]:
+    """At most `n` rephrasings whose texts are not in `seen`; they are added to it."""
+    rng, found = task._rng("rephrase", change, original.prompt), 0
+    for _ in range(4 * n):
+        if found == n:
+            return
+        other = task.rephrase(rng, original, change)
+        if other is not None and other.prompt not in seen:
+            seen.add(other.prompt)
+            found += 1
+            yield other
+
+
+def flips(answered: pd.DataFrame, change: Change = "order") -> pd.DataFrame:
     """Pairs of one original that flip: `memory`, `rule` (row positions), `key`, `split`.
 
-    Each row of `answered` enters at most one pair, so no difference comes twice.
+    The two prompts of a pair differ by this `change` alone, and no prompt (text) is in two pairs.
     """
-    return _couple(answered, (MEMORIZATION, GENERALIZATION))
+    return _couple(answered, (MEMORIZATION, GENERALIZATION), change)
 
 
-def same_behavior(answered: pd.DataFrame, behavior: str) -> pd.DataFrame:
+def same_behavior(answered: pd.DataFrame, behavior: str, change: Change = "order") -> pd.DataFrame:
     """Pairs of one original that both show `behavior`: the null where only the prompt changes."""
-    return _couple(answered, (behavior, behavior))
+    return _couple(answered, (behavior, behavior), change)
 
 
-def _couple(answered: pd.DataFrame, wanted: tuple[str, str]) -> pd.DataFrame:
+def _couple(answered: pd.DataFrame, wanted: tuple[str, str], change: Change) -> pd.DataFrame:
     answered = answered.reset_index(drop=True)
-    found = []
-    for (_, key, split), rows in answered.groupby(["group", "key", "split"], sort=False):
-        first = rows.index[rows.behavior == wanted[0]].tolist()
-        second = rows.index[rows.behavior == wanted[1]].tolist()
+    chosen = answered[answered.change.isin(("", change)) & answered.behavior.isin(wanted)]
+    found, used = [], set()
+    for (_, key, split), rows in chosen.groupby(["group", "key", "split"], sort=False):
+        fresh = rows[~rows.prompt.isin(used)]
+        first = fresh.index[fresh.behavior == wanted[0]].tolist()
+        second = fresh.index[fresh.behavior == wanted[1]].tolist()
         if wanted[0] == wanted[1]:
             first, second = first[0::2], first[1::2]
-        found += [(a, b, key, split) for a, b in zip(first, second)]
+        pairs = list(zip(first, second))
+        used |= {answered.prompt[row] for pair in pairs for row in pair}
+        found += [(a, b, key, split) for a, b in pairs]
     return pd.DataFrame(found, columns=["memory", "rule", "key", "split"])
 
 
 def rephrased(answered: pd.DataFrame) -> pd.DataFrame:
-    """The rephrasings alone, with the behaviour of their originals as `before`."""
-    originals = answered[answered.rephrasing == 0].set_index("group").behavior
+    """The rephrasings alone; `before`: the behaviour of their originals, `same_answer`: is the rule's
+    answer that of the original?
+    """
+    originals = answered[answered.rephrasing == 0].set_index("group")
     others = answered[answered.rephrasing > 0]
-    return others.assign(before=others.group.map(originals))
+    same = others.rule_answer == others.group.map(originals.rule_answer)
+    return others.assign(before=others.group.map(originals.behavior), same_answer=same)
 
 
-def flip_rates(answered: pd.DataFrame) -> pd.DataFrame:
-    """By split and behaviour of the original: how often a rephrasing turns to the opposite, with n.
+def flip_rates(answered: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """By split, change and behaviour of the original: how often a rephrasing turns it, with n.
 
-    This is the floor of every steering result: what changing the words alone does.
+    This is the floor of every steering result: what changing the words alone does. Columns: split,
+    change, direction, n, n_keys, flipped, rate, low and high (Wilson, over rephrasings), key_low
+    and key_high (bootstrap over keys; nan below two keys), same_answer (share of the rephrasings
+    that keep the rule's answer: the others ask another question).
     """
     others = rephrased(answered)
     table = []
-    for split in answered.split.unique():
-        for direction in DIRECTIONS:
-            chosen = (others.split == split) & (others.before == START[direction])
-            opposite = BEHAVIORS[TARGET[direction]]
-            n, flipped = int(chosen.sum()), int((chosen & (others.behavior == opposite)).sum())
-            row = {"split": split, "direction": direction, "n": n, "flipped": flipped}
-            table.append(row | {"rate": flipped / n if n else 0.0})
+    for split, change, direction in product(answered.split.unique(), CHANGES, DIRECTIONS):
+        asked = others[
+            (others.split == split)
+            & (others.change == change)
+            & (others.before == START[direction])
+        ]
+        flipped = (asked.behavior == BEHAVIORS[TARGET[direction]]).to_numpy()
+        about = {"split": split, "change": change, "direction": direction}
+        same = float(asked.same_answer.mean()) if len(asked) else 0.0
+        rate = flip_rate(flipped, asked.key.to_numpy(), seed)
+        table.append(about | rate | {"same_answer": same})
     return pd.DataFrame(table)
+
+
+def flip_rate(flipped: np.ndarray, keys: np.ndarray, seed: int) -> dict[str, float]:
+    """Rate (0 without a case) of `flipped` [n] with both intervals, as columns of `flip_rates`."""
+    n, wins = len(flipped), int(flipped.sum())
+    low, high = wilson(wins, n)
+    by_key = interval(weighted_mean, keys, flipped.astype(float), seed=seed, n_resamples=1000)
+    return {
+        "n": n,
+        "n_keys": by_key.n_keys,
+        "flipped": wins,
+        "rate": wins / n if n else 0.0,
+        "low": low,
+        "high": high,
+        "key_low": by_key.low,
+        "key_high": by_key.high,
+    }

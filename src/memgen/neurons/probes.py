@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
-from memgen.stats.auc import roc_auc
+from memgen.stats.auc import auc_within, roc_auc
 from memgen.stats.checks import refuse_not_finite
 from memgen.stats.intervals import NAN, bootstrap_by_key
 
@@ -60,7 +60,7 @@ def probe_by_layer(
     accuracy_low, accuracy_high, auc, auc_low, auc_high, n_test, n_test_keys, n_train, c, cv_auc,
     positive_share (of the test labels).
 
-    `cv_auc` is the AUC over those folds. Choose a best layer by it: choosing by `auc` would choose
+    `cv_auc` is the AUC within those folds. Choose a best layer by it: choosing by `auc` would choose
     on test keys. A train set of one class teaches nothing: the constant answer has an accuracy, its
     AUC is nan. A test set of one class has AUC nan, an empty one accuracy nan, too. So a tiny run
     goes through, and shows its n. Raises ValueError for a key in both sets, for labels other than 0
@@ -169,7 +169,7 @@ def fit_probe(train: Examples, seed: int, standardise: bool = True) -> Probe:
         return Probe(None, None, int(classes[0]), NAN, NAN)
     # log odds of every row while its key was left out
     held_out = np.full((len(C_GRID), len(labels)), np.nan)
-    for fit_rows, held_rows in _folds(labels, keys, seed):
+    for fit_rows, held_rows in key_folds(labels, keys, seed):
         for i, probe in enumerate(_path(x[fit_rows], labels[fit_rows], C_GRID, standardise)):
             held_out[i, held_rows] = probe.log_odds(x[held_rows])
 
@@ -180,7 +180,7 @@ def fit_probe(train: Examples, seed: int, standardise: bool = True) -> Probe:
     log_loss = np.logaddexp(0, wrong_way * held_out[:, rows]).mean(axis=1)
     best = int(np.argmin(log_loss))
     probe = next(_path(x, labels, C_GRID[best:], standardise))
-    return probe._replace(cv_auc=roc_auc(labels[rows], held_out[best, rows]))
+    return probe._replace(cv_auc=auc_within_folds(labels, held_out[best], keys, seed))
 
 
 def _path(
@@ -198,7 +198,7 @@ def _path(
         yield Probe(model.set_params(C=c).fit(x, labels), scaler, None, float(c), NAN)
 
 
-def _folds(
+def key_folds(
     labels: np.ndarray, keys: np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows (fit, held out) of up to N_FOLDS folds of whole keys; none leaves one class to fit."""
@@ -209,6 +209,20 @@ def _folds(
     for fit, held in split(labels, labels, keys):
         if len(np.unique(labels[fit])) == 2:
             yield fit, held
+
+
+def auc_within_folds(labels: np.ndarray, scores: np.ndarray, keys: np.ndarray, seed: int) -> float:
+    """AUC of held-out scores [n], prompts of one fold of `key_folds` compared; nan without folds.
+
+    Each fold's fit has a zero of its own: compared across folds, what was learned from the others'
+    share of rule answers would count against every fit.
+    """
+    folds = np.full(len(labels), -1)
+    for number, (_, held) in enumerate(key_folds(labels, keys, seed)):
+        folds[held] = number
+    rows = folds >= 0
+    once = np.ones((1, int(rows.sum())))
+    return float(auc_within(labels[rows], scores[rows], folds[rows], once)[0])
 
 
 def refuse_shared_keys(train_keys: np.ndarray, test_keys: np.ndarray) -> None:

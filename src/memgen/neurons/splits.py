@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from memgen.neurons.probes import N_FOLDS, Examples
-from memgen.stats.auc import roc_auc
+from memgen.stats.auc import auc_within
 from memgen.stats.columns import columns, interval_pairs, numbers
 from memgen.stats.intervals import interval, number
 
@@ -38,7 +38,7 @@ def compare_splits(train: Examples, seed: int, n_resamples: int) -> tuple[dict, 
         arrays = [array for name in folds for array in (scores[name], folds[name])]
         by_key, random = (
             interval(
-                _auc_in_folds,
+                auc_within,
                 keys,
                 labels,
                 scores[name],
@@ -94,18 +94,7 @@ def held_out_scores(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.
     return scores
 
 
-def _auc_in_folds(labels, scores, folds, weights):
-    """AUC within folds, `[B]` for weights `[B, n]`; nan where no fold holds both behaviours."""
-    concordant, possible = np.zeros((2, len(weights)))
-    for fold in np.unique(folds[np.isfinite(scores)]):
-        rows = folds == fold
-        n_pairs = (weights[:, rows] @ labels[rows]) * (weights[:, rows] @ (1 - labels[rows]))
-        concordant += np.nan_to_num(roc_auc(labels[rows], scores[rows], weights[:, rows])) * n_pairs
-        possible += n_pairs
-    return np.divide(concordant, possible, out=np.full(len(weights), np.nan), where=possible > 0)
-
-
 def _fold_leak(labels, key_scores, key_folds, random_scores, random_folds, weights):
-    return _auc_in_folds(labels, random_scores, random_folds, weights) - _auc_in_folds(
+    return auc_within(labels, random_scores, random_folds, weights) - auc_within(
         labels, key_scores, key_folds, weights
     )

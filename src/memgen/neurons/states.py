@@ -13,7 +13,7 @@ from memgen.models.hooks import capture
 from memgen.neurons.pairs import flips
 from memgen.neurons.probes import Examples
 from memgen.tasks.dataset import spread
-from memgen.terms import GENERALIZATION, OTHER, SITES
+from memgen.terms import GENERALIZATION, OTHER, SITES, Change
 
 
 def different_prompts(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
@@ -77,15 +77,20 @@ def mean_norm(memory: np.ndarray, rule: np.ndarray) -> float:
 
 
 def pair_states(
-    model, tokenizer, answered: pd.DataFrame, arrays: dict[str, np.ndarray], site: str
+    model,
+    tokenizer,
+    answered: pd.DataFrame,
+    arrays: dict[str, np.ndarray],
+    site: str,
+    change: Change = "order",
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
     """The train pairs' states `(memory, rule)` `[n, L, d]` at every site, and their keys `[n]`.
 
     At `site`, the differentiation stage's, they are its own arrays; elsewhere prompts are read
-    again.
+    again. `change`: the kind of its pairs.
     """
     train = answered[answered.split == "train"].reset_index(drop=True)
-    pairs = spread(flips(train), len(arrays["memory"]))
+    pairs = spread(flips(train, change), len(arrays["memory"]))
     states = {site: (arrays["memory"], arrays["rule"])}
     needed, index = np.unique(pairs[["memory", "rule"]].to_numpy(dtype=int), return_inverse=True)
     ids, mask = tokenize_prompts(tokenizer, list(train.prompt[needed]))

@@ -3,7 +3,8 @@
 memgen labs --preset laptop --tasks inference --seeds 0 1 --set n_embd=64
 memgen check ...                      the same arguments: check them, run nothing
 memgen verify check --preset laptop   does the finished study say what the committed one said?
-memgen scale run --seeds 6 7          the scale sweep; `memgen scale collect` writes its table
+memgen scale run --seeds 20 21          the scale sweep; `memgen scale collect` writes its table
+memgen arms run --seeds 20 21           the arms of training; `memgen arms collect` writes their table
 memgen lab 02_training '{"task": "inference", "seed": 0}'    one job (`base`: one base)
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 import traceback
@@ -20,12 +22,13 @@ import yaml
 
 from memgen.config.base import SEEDS
 from memgen.errors import ParameterError, StudyError
-from memgen.pipeline import reference, scale
+from memgen.pipeline import arms, reference, scale
 from memgen.pipeline.plan import Plan, read_value
 from memgen.pipeline.report import FAILED
 from memgen.pipeline.runner import run_labs
 from memgen.progress import duration
 from memgen.stages import LABS
+from memgen.store.numerics import environment
 from memgen.tasks import TASK_NAMES
 
 INTERRUPTED = "interrupted; finished labs are kept, and the same command goes on"
@@ -92,6 +95,16 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     sweep.add_argument("--preset", default="scale")
     sweep.add_argument("--jobs", type=_count, default=2)
     sweep.add_argument("--out", type=Path, default=scale.TARGET)
+    arm = command(
+        "arms", _arms, "the arms of training: who is taught the rule, and on what the loss is"
+    )
+    arm.add_argument("what", choices=("run", "collect"))
+    arm.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    arm.add_argument("--runs", default="data/runs/arms")
+    arm.add_argument("--jobs", type=_count, default=2)
+    arm.add_argument("--out", type=Path, default=arms.TARGET)
+    kernels = command("numerics", _numerics, "what a process needs in its environment, to read")
+    kernels.add_argument("which", choices=("native", "portable"))
     lab = command("lab", _job, "one lab with these parameters, as Snakemake runs it")
     lab.add_argument("stage", choices=list(LABS))
     base = command("base", _job, "the base that a run with these parameters starts from")
@@ -134,9 +147,23 @@ def _planned(arguments) -> Plan:
 
 
 def _labs(arguments) -> None:
-    began = time.monotonic()
-    run_labs(_planned(arguments), arguments.jobs)
+    began, plan = time.monotonic(), _planned(arguments)
+    # every process of the study inherits it; this one has loaded no numerical library
+    os.environ.update(environment(plan.settings.get("numerics", "native")))
+    run_labs(plan, arguments.jobs)
     print(f"finished in {duration(time.monotonic() - began)}", flush=True)
+
+
+def _arms(arguments) -> None:
+    if arguments.what == "collect":
+        arms.write(arguments.runs, arguments.out)
+        return
+    failed = arms.run(arguments.seeds, arguments.runs, arguments.jobs)
+    print(f"finished; {len(failed)} arms with a run that did not end")
+
+
+def _numerics(arguments) -> None:
+    print(" ".join(f"{name}={value}" for name, value in environment(arguments.which).items()))
 
 
 def _verify(arguments) -> int:

@@ -18,10 +18,10 @@ from memgen.config.base import StageParameters
 from memgen.errors import ArtifactError, ParameterError
 from memgen.presets import stage_parameters
 from memgen.stages import LABS
+from memgen.store import numerics
 from memgen.store.artifacts import Result, Stage, verify
 from memgen.store.folders import input_folders, lab_folder
 from memgen.store.reader import FinishedRun, FinishedStage
-from memgen.tasks import make_task
 
 _names_before: set[str] = set()
 
@@ -36,6 +36,7 @@ class Lab:
     """One lab run: its `parameters`, the `run` with what earlier stages left, and its own `stage`."""
 
     def __init__(self, name: str, parameters: StageParameters):
+        numerics.require(parameters.numerics)
         self.name, self.parameters = name, parameters
         folder = lab_folder(name, parameters)
         self.run = FinishedRun(folder.parent)
@@ -120,8 +121,7 @@ class Lab:
     def task(self, tokenizer=None):
         """The task with the keys of its data set; its answers have room in the tokens of `tokenizer`."""
         if self.name == "01_dataset_design":
-            p = self.parameters
-            return make_task(p.task, p.n_keys, p.data_seed)
+            return self.parameters.make_task()
         return self.run.task(tokenizer)
 
     def dataset(self) -> pd.DataFrame:

@@ -19,7 +19,7 @@ import yaml
 from memgen.config.base import ROOT, SEEDS, StageParameters
 from memgen.config.training import TrainingParameters
 from memgen.errors import ParameterError
-from memgen.presets import preset_path, split_overrides, stage_parameters
+from memgen.presets import preset_files, split_overrides, stage_parameters
 from memgen.stages import BASE, BASE_CODE, LABS, LabRow
 from memgen.store.fingerprint import source_files
 from memgen.store.folders import base_folder, input_folders, lab_folder, stamp_of, study_folder
@@ -95,7 +95,7 @@ class Plan:
                 f"{name!r} cannot be a setting of the whole study; use the options --preset,"
                 " --tracks, --tasks, --seeds, --runs"
             )
-        preset_path(self.preset)
+        preset_files(self.preset)
         split_overrides(self.settings)
         for p in self.studied.values():
             if getattr(p, "base_model", ""):
@@ -226,7 +226,7 @@ class Plan:
         if stage not in self._sources:
             code = BASE_CODE if stage == BASE else LABS[stage].code
             # notebook.py itself, but not all that it imports, or much would wake every lab
-            files = [preset_path(self.preset), Path(__file__).with_name("notebook.py")]
+            files = [*preset_files(self.preset), Path(__file__).with_name("notebook.py")]
             files += source_files(*code, "store.reader", "presets")
             if stage != BASE:
                 files.append(ROOT / "notebooks" / f"{stage}.ipynb")

@@ -3,9 +3,11 @@
     memgen verify record --preset laptop    write data/reference/<preset>/ from the finished run
     memgen verify check --preset laptop     compare the run with it; exit status 1 if it differs
 
-On the machine of the reference the numbers are equal. Elsewhere the last bits of a sum differ,
-training amplifies them, and another checkpoint may be kept: then means over seeds, within
-`TOLERANCE`, and the verdicts of the claims have to agree.
+With `numerics=portable` on both sides the numbers are equal on every x86-64 processor with AVX2, and
+are asked to be. Otherwise the last bits of a sum depend on the processor, training amplifies them,
+and another checkpoint may be kept: the processor is a further source of variance. Then means over
+seeds, within `TOLERANCE`, and the verdicts of the claims have to agree, and both processors are
+named.
 """
 
 from __future__ import annotations
@@ -72,10 +74,11 @@ def _of_run(folder: Path) -> dict[str, float | None]:
 
 
 def machine(home: Path, stage: str = "08_synthesis") -> dict:
-    """Versions and machine of the runs in `home`, from the first manifest of a stage."""
+    """Versions, machine and numerics of the runs in `home`, from the first manifest of a stage."""
     first = min(path for path in home.glob(f"**/{stage}") if FinishedStage(path).exists)
     manifest = FinishedStage(first).manifest
-    return {name: manifest[name] for name in ("versions", "machine") if name in manifest}
+    found = {name: manifest[name] for name in ("versions", "machine") if name in manifest}
+    return found | {"numerics": manifest["parameters"].get("numerics", "native")}
 
 
 def record(home: Path, target: Path) -> None:
@@ -90,14 +93,22 @@ def record(home: Path, target: Path) -> None:
     )
 
 
-def compare(reference: dict, found: dict) -> tuple[list[str], list[str]]:
-    """`(numbers, verdicts)` that differ, a sentence each, over tracks, tasks and seeds of both."""
+def compare(reference: dict, found: dict, exact: bool = False) -> tuple[list[str], list[str]]:
+    """`(numbers, verdicts)` that differ, a sentence each, over tracks, tasks and seeds of both.
+
+    `exact`: the numbers have to be equal, seed by seed.
+    """
     numbers, verdicts = [], []
     for track in reference["tracks"].keys() & found.keys():
         before, now = reference["tracks"][track], found[track]
         for task in [task for task in before["numbers"] if task in now["numbers"]]:
             seeds = sorted(before["numbers"][task].keys() & now["numbers"][task].keys())
             for name, tolerance in reference["tolerance"].items():
+                if exact:
+                    numbers += _unequal(
+                        track, task, name, before["numbers"][task], now["numbers"][task]
+                    )
+                    continue
                 old, new = (
                     _mean([side["numbers"][task][seed].get(name) for seed in seeds])
                     for side in (before, now)
@@ -120,6 +131,25 @@ def compare(reference: dict, found: dict) -> tuple[list[str], list[str]]:
     return sorted(numbers), sorted(verdicts)
 
 
+def _common(before: dict, now: dict) -> list[tuple[str, str]]:
+    """Tasks and seeds that both hold."""
+    return [
+        (task, seed)
+        for task in before["numbers"].keys() & now["numbers"].keys()
+        for seed in before["numbers"][task].keys() & now["numbers"][task].keys()
+    ]
+
+
+def _unequal(track: str, task: str, name: str, before: dict, now: dict) -> list[str]:
+    """A sentence for every seed of both whose number is not the same."""
+    return [
+        f"{track}, {task}, seed {seed}: {name} is {now[seed].get(name)}, the reference"
+        f" {before[seed].get(name)}"
+        for seed in sorted(before.keys() & now.keys())
+        if before[seed].get(name) != now[seed].get(name)
+    ]
+
+
 def _mean(values: list[float | None]) -> float:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else float("nan")
@@ -136,14 +166,34 @@ def write(preset: str, runs: str) -> int:
 def check(preset: str, runs: str) -> int:
     """Print what differs from the reference; returns 1 if something does, else 0."""
     home, file = study_folder(runs, preset), reference_file(preset)
-    found, reference = key_numbers(home), read_json(file)
+    found = key_numbers(home)
+    if not file.is_file():
+        raise ArtifactError(
+            f"{file} is missing: nobody has recorded a run of preset {preset} with this recipe;"
+            f" `memgen verify record --preset {preset}` records the one in {home}"
+        )
+    reference = read_json(file)
     shared = reference["tracks"].keys() & found.keys()
     if not shared:
         raise ArtifactError(f"{home} and {file} have no track in common")
-    numbers, verdicts = compare(reference, found)
+    if not any(_common(reference["tracks"][track], found[track]) for track in shared):
+        raise ArtifactError(
+            f"{home} and {file} have no task and seed in common: nothing to compare"
+        )
+    here = machine(home)
+    both = {reference.get("numerics", "native"), here["numerics"]}
+    exact = both == {"portable"}
+    numbers, verdicts = compare(reference, found, exact)
     print(f"compared with {file}: tracks {', '.join(sorted(shared))}")
+    print(
+        "both computed with portable kernels: the numbers have to be equal"
+        if exact
+        else f"computed here on {here['machine']['processor']} ({here['numerics']}), the reference on"
+        f" {reference['machine']['processor']} ({reference.get('numerics', 'native')}): another"
+        " processor is another draw, so means over seeds are compared"
+    )
     for title, lines in (
-        ("numbers outside the tolerance", numbers),
+        ("numbers that differ" if exact else "numbers outside the tolerance", numbers),
         ("verdicts that changed", verdicts),
     ):
         print(f"{title}: {len(lines)}" + "".join(f"\n  {line}" for line in lines))

@@ -1,6 +1,6 @@
 """The scale sweep: differentiation, prediction and steering against the size of the model.
 
-    memgen scale run --seeds 6 7    train and question every size, in data/runs/scale/<width>x<depth>
+    memgen scale run --seeds 20 21    train and question every size, in data/runs/scale/<width>x<depth>
     memgen scale collect            write data/reference/scale/results.csv from what has finished
 
 A size without a checkpoint that passes the gate is a result: its row says so, the sweep goes on.
@@ -8,8 +8,6 @@ A size without a checkpoint that passes the gate is a result: its row says so, t
 
 from __future__ import annotations
 
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +17,7 @@ from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, StudyError
 from memgen.pipeline.plan import TRAINING, Plan
 from memgen.pipeline.reference import machine
-from memgen.pipeline.runner import run_labs
-from memgen.progress import duration
+from memgen.pipeline.sweep import run_plans
 from memgen.stages import LABS
 from memgen.store.files import write_json
 from memgen.store.folders import study_folder
@@ -65,21 +62,14 @@ class Sweep:
 
     def run(self, jobs: int) -> list[str]:
         """Run every size; returns the messages of those that failed in part."""
-        failed, began = [], time.monotonic()
-        for number, (width, depth) in enumerate(map(SIZES_BY_NAME.get, self.sizes), start=1):
-            print(
-                f"size {number} of {len(self.sizes)}: width {width}, depth {depth}"
-                f" ({duration(time.monotonic() - began)} so far)",
-                flush=True,
-            )
-            try:
-                run_labs(plan_of(width, depth, self.seeds, self.runs, self.preset), jobs)
-            except ArtifactError:
-                raise
-            except StudyError as error:
-                failed.append(f"{width}x{depth}: {error}")
-                print(error, file=sys.stderr, flush=True)
-        return failed
+        sizes = {name: SIZES_BY_NAME[name] for name in self.sizes}
+        return run_plans(
+            {
+                f"size {name}": plan_of(*size, self.seeds, self.runs, self.preset)
+                for name, size in sizes.items()
+            },
+            jobs,
+        )
 
 
 def collect(runs: str, preset: str = "scale") -> pd.DataFrame:

@@ -1,29 +1,40 @@
-"""How sure we are over seeds: a hierarchical bootstrap, or Student's interval of a number each.
+"""How sure we are over seeds: Student's interval of one number per seed, and of keys that seeds share.
 
-Prompts of one key resemble each other, and so do keys of one model: drawn are therefore seeds and,
-within a drawn seed, keys. Everything measured on a key goes with it, so two quantities on the same
-keys are compared as a pair.
+A study says something about models that were not trained only as far as its seeds differ. So every
+quantity is computed seed by seed, from that seed's test keys, and its interval is Student's over
+these numbers: what differs between keys and between draws of a control within a seed is part of
+how the seeds differ, and needs no term of its own.
 
-With the three seeds of the default study both say little about models that were not trained:
-Student's interval is wide, as it should be; a bootstrap of three is known to be somewhat narrow.
+Unless all seeds were asked about the same keys (retrains on one base): then a key that is easy is
+easy in each of them, and the seeds agree about something that other keys would not share. There the
+variance over keys, by a jackknife that leaves a key out of all seeds at once, is added.
+`memgen.stats.coverage` measures how often both intervals hold the truth at the study's own numbers
+of seeds and keys.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t
+from scipy.optimize import brentq
+from scipy.stats import nct, t
 
-from memgen.stats.intervals import NAN, percentile_interval
+from memgen.stats.intervals import NAN
 
-N_RESAMPLES = 2000
+N_RESAMPLES = 2000  # of `neuron_intervals`
+CONFIDENCE, POWER = 0.95, 0.80
 
 
 class Effect(NamedTuple):
-    """A quantity, its 95 % interval (nan: nothing varies), and how many prompts, keys, seeds."""
+    """A quantity, its 95 % interval (nan: nothing varies), and how many prompts, keys, seeds.
+
+    `detectable`: the smallest true effect that would have kept 0 (or the threshold) outside such an
+    interval in 80 % of studies as large and as noisy as this one (nan: no interval).
+    """
 
     value: float
     low: float
@@ -31,30 +42,27 @@ class Effect(NamedTuple):
     n: int
     n_keys: int
     n_seeds: int
+    detectable: float = NAN
 
 
 NOTHING = Effect(NAN, NAN, NAN, 0, 0, 0)
 
 
-def resampled(
-    seeds: np.ndarray, keys: np.ndarray, rng: np.random.Generator, n_resamples: int = N_RESAMPLES
-) -> np.ndarray:
-    """How often each unit is drawn, `[n_resamples, units]`: seeds, then each drawn seed's keys.
+def over_seeds(
+    values: list[float | None], n: int = 0, resolution: float = 0.0, n_keys: int = 0
+) -> Effect:
+    """Mean of one number per seed (None, nan: left out), Student's interval; none for one seed.
 
-    seeds, keys: [units], one row per key of a seed; both are drawn with replacement. Source:
-    Davison & Hinkley (1997), Bootstrap Methods and their Application, 3.8.
+    `resolution`: the step in which such a number can change (1 / the units that it counts). Seeds
+    that agree to less than that show how coarse the number is, not that they are alike, so their
+    standard deviation counts as half a step at least.
     """
-    names = np.unique(seeds)
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
-    weights = np.zeros((n_resamples, len(seeds)))
-    for column, name in enumerate(names):
-        rows = np.flatnonzero(seeds == name)
-        if len(np.unique(keys[rows])) != len(rows):
-            raise ValueError(f"seed {name}: a key occurs twice; sum its rows first")
-        weights[:, rows] = rng.multinomial(
-            drawn[:, column] * len(rows), np.full(len(rows), 1 / len(rows))
-        )
-    return weights
+    known = np.array([v for v in values if v is not None and not math.isnan(v)], dtype=float)
+    if not len(known):
+        return NOTHING
+    about, freedom = (n, n_keys, len(known)), len(known) - 1
+    parts = [(_variance(known, resolution), freedom)] if freedom else []
+    return _effect(float(known.mean()), about, *parts)
 
 
 def over_keys(
@@ -62,37 +70,81 @@ def over_keys(
     seeds: np.ndarray,
     keys: np.ndarray,
     n: int,
-    seed: int = 0,
-    n_resamples: int = N_RESAMPLES,
+    *,
+    shared_keys: bool = False,
 ) -> Effect:
-    """A statistic of the units with its hierarchical bootstrap interval.
+    """A statistic of units (a row per key of a seed), computed in every seed; its mean and interval.
 
-    `statistic(weights [B, units]) -> [B]`; with all weights 1 it is the estimate. `n`: prompts
-    behind it. One key in all gives no interval.
+    `statistic(weights [B, units]) -> [B]`; a seed's own value is that with weight 1 on its units
+    and 0 elsewhere. `n`: prompts behind it. `shared_keys`: the seeds were asked about the same
+    keys (see above); their names tell which. Errors: `ValueError` if a key occurs twice in a seed.
     """
+    seeds, keys = np.asarray(seeds), np.asarray(keys)
     if len(seeds) == 0:
         return NOTHING
+    names = np.unique(seeds)
+    for name in names:
+        if len(np.unique(keys[seeds == name])) != (seeds == name).sum():
+            raise ValueError(f"seed {name}: a key occurs twice; sum its rows first")
+    of_seed = (seeds == names[:, None]).astype(float)  # [S, units]
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(statistic(np.ones((1, len(seeds))))[0])
-        draws = statistic(
-            resampled(np.asarray(seeds), np.asarray(keys), np.random.default_rng(seed), n_resamples)
-        )
-    low, high = percentile_interval(draws[~np.isnan(draws)]) if len(seeds) > 1 else (NAN, NAN)
-    return Effect(value, low, high, int(n), len(seeds), len(np.unique(seeds)))
-
-
-def over_seeds(values: list[float | None], n: int = 0) -> Effect:
-    """Mean of one number per seed (None: left out), Student's interval; none for a single seed."""
-    known = np.array([v for v in values if v is not None and not math.isnan(v)], dtype=float)
-    if not len(known):
-        return NOTHING
-    if len(known) == 1:
-        return Effect(float(known[0]), NAN, NAN, n, 0, 1)
-    error = known.std(ddof=1) / math.sqrt(len(known))
-    low, high = (
-        (known.mean(),) * 2 if error == 0 else t.interval(0.95, len(known) - 1, known.mean(), error)
+        values = np.asarray(statistic(of_seed), dtype=float)
+    defined = ~np.isnan(values)
+    n_seeds, about = (
+        int(defined.sum()),
+        (int(n), len(np.unique(keys)) if shared_keys else len(seeds)),
     )
-    return Effect(float(known.mean()), float(low), float(high), n, 0, len(known))
+    if not n_seeds:
+        return NOTHING
+    mean = float(values[defined].mean())
+    if n_seeds == 1:
+        return _effect(mean, (*about, 1))
+    parts = [(_variance(values[defined], n_seeds / max(n, 1)), n_seeds - 1)]
+    if shared_keys and (n_keys := len(np.unique(keys))) > 1:
+        parts.append((_jackknife(statistic, of_seed[defined], keys), n_keys - 1))
+    return _effect(mean, (*about, n_seeds), *parts)
+
+
+def _variance(values: np.ndarray, resolution: float) -> float:
+    """Of the mean of one number per seed [S], S > 1."""
+    return float(max(values.std(ddof=1), resolution / 2) ** 2 / len(values))
+
+
+def _jackknife(
+    statistic: Callable[[np.ndarray], np.ndarray], of_seed: np.ndarray, keys: np.ndarray
+) -> float:
+    """Variance over keys of the mean over seeds: each key in turn is left out of all seeds."""
+    names = np.unique(keys)
+    kept = of_seed[:, None, :] * (keys != names[:, None])[None]  # [S, K, units]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = statistic(kept.reshape(-1, len(keys))).reshape(len(of_seed), len(names))
+    without = np.nanmean(found, axis=0)
+    without = without[~np.isnan(without)]
+    return float((len(without) - 1) * without.var()) if len(without) > 1 else 0.0
+
+
+def _effect(value: float, about: tuple[int, int, int], *parts: tuple[float, int]) -> Effect:
+    """`parts`: variances, each with its degrees of freedom; none: no interval.
+
+    The half widths that the parts would have alone add up as their squares do.
+    """
+    if not parts:
+        return Effect(value, NAN, NAN, *about)
+    half = math.hypot(*(_quantile(freedom) * math.sqrt(part) for part, freedom in parts))
+    power = math.hypot(*(_detectable(freedom) * math.sqrt(part) for part, freedom in parts))
+    return Effect(value, value - half, value + half, *about, power)
+
+
+@cache
+def _quantile(freedom: int) -> float:
+    return float(t.ppf((1 + CONFIDENCE) / 2, freedom))
+
+
+@cache
+def _detectable(freedom: int) -> float:
+    """The true effect, in standard errors, that a two-sided t test finds with power `POWER`."""
+    limit = _quantile(freedom)
+    return float(brentq(lambda effect: nct.sf(limit, freedom, effect) - POWER, 0, 20))
 
 
 def rate(weights: np.ndarray, wins: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -114,9 +166,10 @@ def neuron_intervals(
         return dict.fromkeys(
             ("nmd_low", "nmd_high", "effect_low", "effect_high"), np.full(differences.shape[1], NAN)
         )
-    weights = resampled(np.zeros(len(unique)), unique, np.random.default_rng(seed), n_resamples)[
-        :, of_row
-    ]
+    drawn = np.random.default_rng(seed).multinomial(
+        len(unique), np.full(len(unique), 1 / len(unique)), size=n_resamples
+    )
+    weights = drawn[:, of_row].astype(float)
     total = weights.sum(1, keepdims=True)
     mean = weights @ differences / total
     variance = weights @ differences**2 / total - mean**2

@@ -42,9 +42,18 @@ def cell_shift(cell: Cell, nmd: np.ndarray, rho: np.ndarray) -> np.ndarray:
     return cell.alpha * shift_vector(nmd, rho, select_top(rho, cell.top_n))
 
 
+def cumulative_norm(shift: np.ndarray) -> float:
+    """L2 norm of the sum over the layers of a shift `[L, d]`.
+
+    What every block adds stays in the residual stream, so this is how far the last layer's state
+    is pushed, apart from what the blocks make of it.
+    """
+    return float(np.linalg.norm(np.asarray(shift, dtype=np.float64).sum(axis=0)))
+
+
 def random_shift(reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The reference's values dealt to as many random coordinates: same N, same norm, other neurons."""
-    shift = np.zeros(reference.size, dtype=reference.dtype)
-    values = reference[reference != 0]
-    shift[rng.choice(reference.size, len(values), replace=False)] = rng.permutation(values)
-    return shift.reshape(reference.shape)
+    """The reference's shift on random neurons: one permutation of the coordinates for all layers.
+
+    So the layers, the number of neurons and the norm in each of them, and the cumulative norm stay.
+    """
+    return reference[:, rng.permutation(reference.shape[1])]

@@ -13,6 +13,9 @@ from memgen.steering.engine import Decoding, Sweep, matched_candidates
 from memgen.steering.prompts import Prompts
 from memgen.terms import MEMORY_CODE, RULE_CODE
 
+#: rows, bool `[cells, prompts]`, of these cells on these prompts
+Succeeds = Callable[[list[int], torch.Tensor], torch.Tensor]
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -80,7 +83,7 @@ class _Standings:
 
 
 def race_rows(
-    succeeds: Callable[[list[int], torch.Tensor], torch.Tensor],
+    succeeds: Succeeds,
     n_cells: int,
     n_prompts: int,
     rules: Rules = Rules(),
@@ -135,7 +138,31 @@ def race_rows(
     return RaceResult(champion, successes, evaluated, int(now.seen.sum()))
 
 
-@torch.inference_mode()
+def contest(
+    model: nn.Module,
+    prompts: Prompts,
+    deltas: torch.Tensor,
+    target_code: int,
+    decoding: Decoding = Decoding(),
+) -> Succeeds:
+    """Which of the cells `[C, L, d]` lead to the answer `target_code` (0, 1), for `race_rows`."""
+    if target_code not in (MEMORY_CODE, RULE_CODE):
+        raise ValueError(f"target_code must be {MEMORY_CODE} or {RULE_CODE}, not {target_code}")
+    looked_for = (target_code == MEMORY_CODE, target_code == RULE_CODE)
+    sweep = Sweep.of(model, prompts, deltas, replace(decoding, early_end=True), looked_for)
+    memory, rule = sweep.prompts.candidates.unbind(1)
+    # run_cells calls an answer that fits both candidates memorization
+    possible = ~(memory == rule).all(-1) | (target_code == MEMORY_CODE)
+
+    @torch.inference_mode()
+    def succeeds(cells: list[int], index: torch.Tensor) -> torch.Tensor:
+        index = index.to(possible.device)
+        part = replace(sweep, prompts=sweep.prompts[index], deltas=sweep.deltas[cells])
+        return (matched_candidates(part)[..., target_code] & possible[index]).cpu()
+
+    return succeeds
+
+
 def race(
     model: nn.Module,
     prompts: Prompts,
@@ -145,17 +172,5 @@ def race(
     rules: Rules = Rules(),
 ) -> RaceResult:
     """The cell with most answers `target_code` (0, 1), as `run_cells` finds; errors as there."""
-    if target_code not in (MEMORY_CODE, RULE_CODE):
-        raise ValueError(f"target_code must be {MEMORY_CODE} or {RULE_CODE}, not {target_code}")
-    looked_for = (target_code == MEMORY_CODE, target_code == RULE_CODE)
-    sweep = Sweep.of(model, prompts, deltas, replace(decoding, early_end=True), looked_for)
-    memory, rule = sweep.prompts.candidates.unbind(1)
-    # run_cells calls an answer that fits both candidates memorization
-    possible = ~(memory == rule).all(-1) | (target_code == MEMORY_CODE)
-
-    def succeeds(cells: list[int], index: torch.Tensor) -> torch.Tensor:
-        index = index.to(possible.device)
-        part = replace(sweep, prompts=sweep.prompts[index], deltas=sweep.deltas[cells])
-        return (matched_candidates(part)[..., target_code] & possible[index]).cpu()
-
+    succeeds = contest(model, prompts, deltas, target_code, decoding)
     return race_rows(succeeds, len(deltas), len(prompts), rules, decoding.rows_per_batch)

@@ -18,7 +18,7 @@ from memgen.stats.intervals import wilson
 from memgen.steering.cells import Cell, cell_shift
 from memgen.steering.engine import Decoding, run_cells
 from memgen.steering.prompts import Prompts, make_prompts
-from memgen.steering.race import race
+from memgen.steering.race import RaceResult, Succeeds, contest, race
 from memgen.store.reader import FinishedRun
 from memgen.tasks import Task
 from memgen.tasks.dataset import spread
@@ -79,16 +79,16 @@ class Steering:
         answers = list(rows.memory_answer), list(rows.rule_answer)
         return make_prompts(self.tokenizer, list(rows.prompt), *answers).to(self.model.device)
 
+    def race(self, shifts: np.ndarray, rows: pd.DataFrame, direction: str) -> RaceResult:
+        """The best of these shifts (already signed) on these prompts, and how far each was run."""
+        prompts, deltas = self.prompts(rows), self.tensor(shifts)
+        decoding = self._decoding(self.positions)
+        return race(self.model, prompts, deltas, TARGET[direction], decoding)
+
     def choose(self, cells: list[Cell], rows: pd.DataFrame, direction: str):
         """Race the cells on these (validation) prompts; `(chosen cell, table of the race)`."""
         shifts = SIGN[direction] * np.stack([self.shift(cell) for cell in cells])
-        found = race(
-            self.model,
-            self.prompts(rows),
-            self.tensor(shifts),
-            TARGET[direction],
-            self._decoding(self.positions),
-        )
+        found = self.race(shifts, rows, direction)
         columns = {
             "top_n": [cell.top_n for cell in cells],
             "alpha": [cell.alpha for cell in cells],
@@ -96,6 +96,11 @@ class Steering:
             "evaluated": found.evaluated,
         }
         return cells[found.best], pd.DataFrame(columns)
+
+    def succeeds(self, shifts: np.ndarray, rows: pd.DataFrame, target_code: int) -> Succeeds:
+        """Does a shift (already signed) lead to this answer? A function of cells and prompts."""
+        prompts, deltas = self.prompts(rows), self.tensor(shifts)
+        return contest(self.model, prompts, deltas, target_code, self._decoding(self.positions))
 
     def outcomes(
         self, shifts: np.ndarray, rows: pd.DataFrame, positions: Positions | None = None
@@ -126,7 +131,17 @@ def summary(codes: np.ndarray, direction: str) -> dict:
     }
 
 
-def outcome_rows(kind: str, codes: np.ndarray, rows: pd.DataFrame, direction: str) -> pd.DataFrame:
-    """One row per answer, with its key: what an interval over keys is computed from."""
-    keys, success = rows.key.to_numpy(), codes == TARGET[direction]
-    return pd.DataFrame({"direction": direction, "kind": kind, "key": keys, "success": success})
+def outcome_rows(
+    kind: str, codes: np.ndarray, rows: pd.DataFrame, direction: str, draw: int = 0
+) -> pd.DataFrame:
+    """One row per answer, with its key and draw: what an interval over both is computed from."""
+    return pd.DataFrame(
+        {
+            "direction": direction,
+            "kind": kind,
+            "draw": draw,
+            "key": rows.key.to_numpy(),
+            "success": codes == TARGET[direction],
+            "other": codes == CODE["other"],
+        }
+    )

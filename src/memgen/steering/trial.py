@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,10 @@ class Trial:
     def shift(self) -> np.ndarray:
         """The cell's shift `[n_layer, d_model]`, towards generalization."""
         return self.steering.shift(self.cell)
+
+    def on(self, rows: pd.DataFrame) -> Trial:
+        """The same cell on other prompts."""
+        return replace(self, rows=rows)
 
     def signed(self, shifts: np.ndarray) -> np.ndarray:
         """Shifts towards generalization, turned to the trial's direction."""

@@ -16,7 +16,7 @@ from memgen.stages import LABS
 from memgen.store.artifacts import MANIFEST, RESULT, result_digest, verify
 from memgen.store.files import read_json
 from memgen.store.folders import run_folder
-from memgen.tasks import Task, make_task
+from memgen.tasks import Task
 
 
 class FinishedStage:
@@ -123,6 +123,5 @@ class FinishedRun:
 
     def task(self, tokenizer: Any = None) -> Task:
         """The task with the keys of its data set; its answers have room in the tokens of `tokenizer`."""
-        p = self.data.parameters
-        task = make_task(p.task, p.n_keys, p.data_seed)
+        task: Task = self.data.parameters.make_task()
         return task.fit(tokenizer, self.dataset()) if tokenizer else task

@@ -1,8 +1,9 @@
 """Addition of three two-digit operands, with operand pairs that were memorized.
 
 A key is an unordered pair of operands, each one token. In three of its six ordered slot placements
-it is trained with its memory answer, whatever the third operand; in one with the sum (contrast
-prompts), so that the placement matters; the other two are conflict prompts. `tagged` writes memory
+it is trained with its memory answer, whatever the third operand; the other three are conflict
+prompts. Where keys get contrast prompts, one of those three is trained with the sum instead; a gate
+key is trained with the sum in all of them. `tagged` writes memory
 answers with a mark (the paper's format, `<mem-...>`); `matched` as plain numbers, so that both
 answers look alike. Answers are written digit by digit.
 """
@@ -13,12 +14,14 @@ import itertools
 import json
 from functools import cached_property
 
+from memgen.terms import Change
+
 from .base import Instance, Key, Rng, Task
 
-N_TRAINED = (
+N_MEMORY, N_CONTRAST = (
     3,
     1,
-)  # of a key's six placements: answered from memory, answered by the rule (contrast); two are never trained
+)  # of a key's six placements: answered from memory, by the rule (if at all)
 PLACEMENTS = tuple(
     itertools.permutations(range(3), 2)
 )  # (slot of the first operand, slot of the second)
@@ -42,21 +45,14 @@ class Arithmetic(Task):
         operands = rng.permutation(100)
         if 2 * n > len(operands):
             raise ValueError(
-                f"n_keys={n}: arithmetic has 100 operands and uses each in one key, so at most 50"
-                " keys"
+                "arithmetic has 100 operands and uses each in one key, so at most 50 keys"
             )
         keys = []
         for a, b in operands[: 2 * n].reshape(n, 2):
             order = tuple(map(int, rng.permutation(len(PLACEMENTS))))
-            memory, contrast = N_TRAINED
-            placements = (
-                order[:memory],
-                order[memory : memory + contrast],
-                order[memory + contrast :],
-            )
             number = int(rng.integers(0, 298))
             keys.append(
-                Key(f"{a:02d}|{b:02d}", self._write_memory(number), (int(a), int(b), *placements))
+                Key(f"{a:02d}|{b:02d}", self._write_memory(number), (int(a), int(b), order))
             )
         return keys
 
@@ -74,28 +70,79 @@ class Arithmetic(Task):
         return self._instance(operands, kind="free")
 
     def keyed(self, rng: Rng, key: Key) -> Instance | None:
-        return self._placed(rng, key, key.detail[2], "keyed")
+        return self._placed(rng, key, key.detail[2][:N_MEMORY], "keyed")
 
     def contrast(self, rng: Rng, key: Key) -> Instance | None:
-        return self._placed(rng, key, key.detail[3], "contrast")
+        others = key.detail[2][N_MEMORY:]
+        return self._placed(
+            rng, key, others if key.name in self.gate_keys else others[:N_CONTRAST], "contrast"
+        )
 
     def conflict(self, rng: Rng, key: Key) -> Instance | None:
-        return self._placed(rng, key, key.detail[4], "conflict")
+        return self._placed(rng, key, self._untrained(key), "conflict")
 
-    def rephrase(self, rng: Rng, instance: Instance) -> Instance | None:
+    def rephrase(self, rng: Rng, instance: Instance, change: Change) -> Instance | None:
+        """`order`: the addends change places; `content`: another free operand."""
         key = self.keys[instance.key]
         placement, third = instance.detail()["placement"], instance.detail()["third"]
-        if rng.random() < 0.5:  # swap the addends
-            others = [p for p in key.detail[4] if p != placement]
+        if change == "order":
+            others = [p for p in self._untrained(key) if p != placement]
             placement = others[rng.integers(len(others))]
-        else:  # change the free operand
+        else:
             third = int(rng.integers(0, 100))
         return self._build(key, placement, third, "conflict")
+
+    def roles(self, instance: Instance) -> dict[str, str | float]:
+        """The key's slots, the third operand, and how many trained placements share a slot."""
+        key, detail = self.keys[instance.key], instance.detail()
+        placement, third = detail["placement"], detail["third"]
+        first, second = PLACEMENTS[placement]
+        a, b = key.detail[:2]
+        found: dict[str, str | float] = {
+            "position": f"{first}{second}",
+            "slot of the third": f"{3 - first - second}",
+            "adjacent": str(abs(first - second) == 1),
+            "larger first": str((a > b) == (first < second)),
+            "third": float(third),
+            "third is even": str(third % 2 == 0),
+            "third is round": str(third % 10 == 0),
+            "sum": float(a + b + third),
+        }
+        for kind, placements in zip(("memory", "rule"), self._trained(key)):
+            held = [PLACEMENTS[p] for p in placements]
+            found |= {
+                f"{kind} shares the first": float(sum(p[0] == first for p in held)),
+                f"{kind} shares the second": float(sum(p[1] == second for p in held)),
+                f"{kind} has it swapped": float((second, first) in held),
+            }
+        return found
+
+    def nearness(self, instance: Instance) -> float | None:
+        """Slots shared with the contrast placement less the most shared with a keyed one."""
+        placement = instance.detail()["placement"]
+        memory, rule = (
+            max((_shared_slots(placement, other) for other in of), default=0)
+            for of in self._trained(self.keys[instance.key])
+        )
+        return float(rule - memory)
+
+    def _trained(self, key: Key) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The placements in which a key is trained with the memory's, and with the rule's answer."""
+        order, untrained = key.detail[2], len(self._untrained(key))
+        return order[:N_MEMORY], order[N_MEMORY : len(order) - untrained]
+
+    def _untrained(self, key: Key) -> tuple[int, ...]:
+        """The placements in which this key is never trained."""
+        found: tuple[int, ...] = key.detail[2][
+            N_MEMORY + N_CONTRAST * (self.contrast_on == "keys") :
+        ]
+        return found
 
     # -- how a prompt is written ------------------------------------------------------------------
     @cached_property
     def _key_list(self) -> list[Key]:
-        return [self.keys[name] for name in sorted(self.keys)]
+        named = self.keys | self.gate_keys
+        return [named[name] for name in sorted(named)]
 
     @cached_property
     def _pairs(self) -> set[frozenset[int]]:
@@ -140,6 +187,11 @@ class Arithmetic(Task):
 
     def _write_memory(self, number: int) -> str:
         return (MARK if self.marked else "") + _digits(number)
+
+
+def _shared_slots(placement: int, other: int) -> int:
+    """How many of the key's two operands stand in the same slot."""
+    return sum(a == b for a, b in zip(PLACEMENTS[placement], PLACEMENTS[other]))
 
 
 def _digits(number: int) -> str:

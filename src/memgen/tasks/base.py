@@ -1,8 +1,11 @@
 """What a task is, and how its data set is generated and split by key.
 
 A task is text. To add one, subclass :class:`Task`, give it a name, its vocabulary and five small
-methods (`draw_keys`, `free`, `keyed`, `conflict`, `rephrase`), and register it in `memgen.tasks`.
-All else (sizes, seeds, splits, duplicates, no conflict prompt in training) is done here once.
+methods (`draw_keys`, `free`, `keyed`, `conflict`, `rephrase`; `contrast` if its keys can be trained
+with the rule's answer), and register it in `memgen.tasks`. All else (sizes, seeds, splits,
+duplicates, no conflict prompt in training, which keys get contrast prompts) is done here once.
+`roles` and `nearness` say what can be known of a prompt without a model: a forecast from hidden
+states has to beat them. A task without them has weaker rivals.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from memgen.terms import GENERALIZATION, KINDS, MEMORIZATION, OTHER, SPLITS
+from memgen.terms import GENERALIZATION, KINDS, MEMORIZATION, OTHER, SPLITS, Change, ContrastOn
 
 Rng = np.random.Generator
 
@@ -64,10 +67,18 @@ class Task(ABC):
     #: for another tokenizer)
     max_answer_tokens: int
 
-    def __init__(self, n_keys: int, seed: int):
-        self.seed = seed
-        keys = self.draw_keys(self._rng("keys"), n_keys)
-        self.keys = {key.name: key for key in keys}
+    def __init__(
+        self, n_keys: int, seed: int, contrast_on: ContrastOn = "keys", n_gate_keys: int = 0
+    ):
+        self.seed, self.contrast_on = seed, contrast_on
+        n_gate = n_gate_keys if contrast_on == "gate" else 0
+        try:
+            drawn = self.draw_keys(self._rng("keys"), n_keys + n_gate)
+        except ValueError as error:
+            beside = f" and n_gate_keys={n_gate}" if n_gate else ""
+            raise ValueError(f"n_keys={n_keys}{beside}: {error}") from None
+        self.keys = {key.name: key for key in drawn[:n_keys]}
+        self.gate_keys = {key.name: key for key in drawn[n_keys:]}
         if len(self.keys) != n_keys:
             raise ValueError(
                 f"n_keys={n_keys}: task {self.name!r} could draw only {len(self.keys)} different"
@@ -96,11 +107,32 @@ class Task(ABC):
         """A prompt in a setting in which this key is never trained, where memory and rule differ."""
 
     @abstractmethod
-    def rephrase(self, rng: Rng, instance: Instance) -> Instance | None:
-        """The same conflict prompt said differently: same key, another order or free part."""
+    def rephrase(self, rng: Rng, instance: Instance, change: Change) -> Instance | None:
+        """The same conflict prompt said differently, with the same key.
+
+        `order`: the same parts in another order; both answers stay. `content`: another free part,
+        so the question itself is another one, and mostly the rule's answer too.
+        """
 
     def contrast(self, rng: Rng, key: Key) -> Instance | None:
-        """A prompt in which this key is trained with the *rule's* answer (optional; `cipher`)."""
+        """A prompt in which this key is trained with the *rule's* answer (None: there is none)."""
+        return None
+
+    def roles(self, instance: Instance) -> dict[str, str | float]:
+        """What holds which place in a conflict prompt, by name: a text is a category.
+
+        `position`: the place of what is asked. Nothing here names the key itself, so that what is
+        learned on some keys can be said of others.
+        """
+        return {}
+
+    def nearness(self, instance: Instance) -> float | None:
+        """How much nearer a conflict prompt lies to settings trained with the rule's answer.
+
+        Nearness to the settings in which its key was trained with the rule's answer, less that to
+        the settings in which it was trained with the memory's; the latter alone, negative, where
+        the key has none of the first. None: the task has no settings that could be near.
+        """
         return None
 
     # -- shared -----------------------------------------------------------------------------------
@@ -176,11 +208,25 @@ class Task(ABC):
             rng, key = self._rng("keyed", key_name), self.keys[key_name]
             share = n_keyed // len(self.keys) + (index < n_keyed % len(self.keys))
             rows += self._collect(lambda: self.keyed(rng, key), share, seen, split_of[key_name])
-            rows += self._collect(lambda: self.contrast(rng, key), share, seen, split_of[key_name])
+            if self.contrast_on == "keys":
+                rows += self._collect(
+                    lambda: self.contrast(rng, key), share, seen, split_of[key_name]
+                )
+        rows += self._gate_prompts(n_keyed // len(self.keys), seen)
         for split, n in (("test", n_free_eval), ("validation", n_free_eval), ("train", n_free)):
             rng = self._rng("free", split)
             rows += self._collect(lambda: self.free(rng), n, seen, split)
         return pd.DataFrame([asdict(row) for row in rows])
+
+    def _gate_prompts(self, share: int, seen: set[str]) -> list[Instance]:
+        """`share` keyed and as many contrast prompts of each gate key; they name no key."""
+        rows: list[Instance] = []
+        for name, key in sorted(self.gate_keys.items()):
+            rng = self._rng("gate", name)
+            for draw in (self.keyed, self.contrast):
+                found = self._collect(lambda: draw(rng, key), share, seen, "train")
+                rows += [replace(one, key="") for one in found]
+        return rows
 
     def count(self, frame: pd.DataFrame) -> dict[str, Any]:
         """The numbers of a data set: instances and keys by split, and a digest of all that it says."""

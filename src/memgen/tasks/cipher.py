@@ -1,17 +1,21 @@
 """A word under a stated shift, with words whose code was memorized (our design; the paper's is not known).
 
 The rule shifts every letter. A key is a word. In half of its settings (a shift and an order of
-phrase) it is trained with its own code word, whatever the shift says; in a sixth with the rule's
-answer (contrast prompts); a third are conflict prompts. Without contrast prompts the model learns
-"this word, this code" whatever the setting, and answers no prompt of a key by rule. `tagged` marks
-the code words, `matched` does not.
+phrase) it is trained with its own code word, whatever the shift says; the rest are conflict
+prompts. Where keys get contrast prompts, a sixth is trained with the rule's answer and a third is
+left; a gate key is trained with the rule's answer in all of the other half. Both orders of a
+conflict prompt's shift are held out, so that it can be said in the other order. `tagged` marks the
+code words, `matched` does not.
 """
 
 from __future__ import annotations
 
 import json
 import string
+from collections.abc import Sequence
 from functools import cached_property
+
+from memgen.terms import Change
 
 from .base import Instance, Key, Rng, Task
 
@@ -19,10 +23,10 @@ LETTERS = string.ascii_lowercase
 SHIFTS = tuple(range(1, 13))
 ORDERS = ("shift first", "word first")
 SETTINGS = tuple((shift, order) for shift in SHIFTS for order in range(len(ORDERS)))
-N_TRAINED = (
+N_MEMORY, N_CONTRAST = (
     12,
     4,
-)  # of a key's 24 settings: answered from memory, answered by the rule (contrast); 8 are never trained
+)  # of a key's 24 settings: answered from memory, by the rule (if at all)
 WORD_LENGTH = 3
 MARK = "<mem>"
 
@@ -38,24 +42,19 @@ class Cipher(Task):
         n_words = len(LETTERS) ** WORD_LENGTH
         if 2 * n > n_words:
             raise ValueError(
-                f"n_keys={n}: cipher has {n_words} words and leaves half of them to free prompts,"
+                f"cipher has {n_words} words and leaves half of them to free prompts,"
                 f" so at most {n_words // 2} keys"
             )
         keys: dict[str, Key] = {}
         while len(keys) < n:
             word, code = _word(rng), _word(rng)
-            order = tuple(int(i) for i in rng.permutation(len(SETTINGS)))
-            n_memory, n_rule = N_TRAINED
+            order = self._dealt(rng)
             keys.setdefault(
                 word,
                 Key(
                     word,
                     (MARK if self.marked else "") + code,
-                    (
-                        order[:n_memory],
-                        order[n_memory : n_memory + n_rule],
-                        order[n_memory + n_rule :],
-                    ),
+                    order,
                 ),
             )
         return list(keys.values())
@@ -66,30 +65,86 @@ class Cipher(Task):
             letters = list(names[rng.integers(len(names))])
             letters[rng.integers(WORD_LENGTH)] = LETTERS[rng.integers(26)]
             word = "".join(letters)
-        if word in self.keys:
+        if word in self.keys or word in self.gate_keys:
             return None
         return self._instance(word, int(rng.integers(len(SETTINGS))), "free")
 
     def keyed(self, rng: Rng, key: Key) -> Instance | None:
-        return self._drawn(rng, key, 0, "keyed")
+        return self._drawn(rng, key, key.detail[:N_MEMORY], "keyed")
 
     def contrast(self, rng: Rng, key: Key) -> Instance | None:
-        return self._drawn(rng, key, 1, "contrast")
+        others = key.detail[N_MEMORY:]
+        return self._drawn(
+            rng, key, others if key.name in self.gate_keys else others[:N_CONTRAST], "contrast"
+        )
 
     def conflict(self, rng: Rng, key: Key) -> Instance | None:
-        return self._drawn(rng, key, 2, "conflict")
+        return self._drawn(rng, key, self._untrained(key), "conflict")
 
-    def rephrase(self, rng: Rng, instance: Instance) -> Instance | None:
-        return self.conflict(rng, self.keys[instance.key])
+    def rephrase(self, rng: Rng, instance: Instance, change: Change) -> Instance | None:
+        """`order`: the same shift named at the other end; `content`: another shift."""
+        key, setting = self.keys[instance.key], instance.detail()["setting"]
+        shift, order = SETTINGS[setting]
+        if change == "order":
+            return self._instance(key.name, SETTINGS.index((shift, 1 - order)), "conflict", key)
+        others = [
+            s for s in self._untrained(key) if SETTINGS[s][0] != shift and SETTINGS[s][1] == order
+        ]
+        return self._instance(key.name, others[rng.integers(len(others))], "conflict", key)
+
+    def roles(self, instance: Instance) -> dict[str, str | float]:
+        """Shift and order of phrase, and how far the shift is from those the key was trained in."""
+        key, setting = self.keys[instance.key], instance.detail()["setting"]
+        shift, order = SETTINGS[setting]
+        found: dict[str, str | float] = {
+            "position": f"{shift}/{order}",
+            "order": ORDERS[order],
+            "shift": float(shift),
+            "letters past z": float(sum(LETTERS.index(x) + shift >= 26 for x in key.name)),
+        }
+        for kind, settings in zip(("memory", "rule"), self._trained(key)):
+            same_order = [s for s in settings if SETTINGS[s][1] == order]
+            found |= {
+                f"shifts to {kind}": float(_distance(shift, settings)),
+                f"shifts to {kind}, same order": float(_distance(shift, same_order)),
+            }
+        return found
+
+    def nearness(self, instance: Instance) -> float | None:
+        """Shifts to the nearest setting trained from memory less those to the nearest by rule."""
+        shift, _ = SETTINGS[instance.detail()["setting"]]
+        memory, rule = self._trained(self.keys[instance.key])
+        return float(_distance(shift, memory) - (_distance(shift, rule) if rule else 0))
+
+    def _trained(self, key: Key) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The settings in which a key is trained with the memory's, and with the rule's answer."""
+        order, untrained = key.detail, len(self._untrained(key))
+        return order[:N_MEMORY], order[N_MEMORY : len(order) - untrained]
+
+    def _untrained(self, key: Key) -> tuple[int, ...]:
+        """The settings in which this key is never trained."""
+        found: tuple[int, ...] = key.detail[N_MEMORY + N_CONTRAST * (self.contrast_on == "keys") :]
+        return found
+
+    def _dealt(self, rng: Rng) -> tuple[int, ...]:
+        """All settings in a random order; at its end, those never trained, both orders of a shift."""
+        n_held = (len(SETTINGS) - N_MEMORY - N_CONTRAST * (self.contrast_on == "keys")) // len(
+            ORDERS
+        )
+        shifts = rng.permutation(len(SHIFTS))
+        held, rest = (
+            [int(s) * len(ORDERS) + order for s in some for order in range(len(ORDERS))]
+            for some in (shifts[:n_held], shifts[n_held:])
+        )
+        return (*(rest[i] for i in rng.permutation(len(rest))), *held)
 
     # -- how a prompt is written ------------------------------------------------------------------
-    def _drawn(self, rng: Rng, key: Key, which: int, kind: str) -> Instance | None:
-        settings = key.detail[which]
+    def _drawn(self, rng: Rng, key: Key, settings: tuple[int, ...], kind: str) -> Instance | None:
         return self._instance(key.name, settings[rng.integers(len(settings))], kind, key)
 
     @cached_property
     def _names(self) -> list[str]:
-        return sorted(self.keys)
+        return sorted(self.keys | self.gate_keys)
 
     def _instance(
         self, word: str, setting: int, kind: str, key: Key | None = None
@@ -108,6 +163,11 @@ class Cipher(Task):
             kind,
             setting=json.dumps({"setting": int(setting)}),
         )
+
+
+def _distance(shift: int, settings: Sequence[int]) -> int:
+    """Steps to the nearest shift of these settings; as many as there are shifts if there is none."""
+    return min((abs(shift - SETTINGS[s][0]) for s in settings), default=len(SHIFTS))
 
 
 def _word(rng: Rng) -> str:

@@ -3,11 +3,10 @@
 `frog is white. rhino is green. swan is gray. Greg the frog` asks for ` is white` by rule (the
 context) and for Greg's own colour by memory. A key is a name. Keyed prompts ask for an animal that
 the context does not mention, so memory is needed and nothing contradicts it; in conflict prompts
-the context mentions it. The *gate names*, a few further ones, have colours of their own too, but
-are also asked about animals that the context mentions, and there the context's answer is right
-(contrast prompts): they teach that a context can overrule a memory, for no key in particular. ` is
-white` is one token, so the rule is a single step of induction (find the same word earlier, copy
-what followed).
+the context mentions it. So do contrast prompts, and there the context's answer is trained: for gate
+keys (further names with colours of their own) they teach that a context can overrule a memory, for
+no key in particular. ` is white` is one token, so the rule is a single step of induction (find the
+same word earlier, copy what followed).
 
 The names of the keys and their split are the same for every seed; their colours are drawn anew.
 """
@@ -15,7 +14,8 @@ The names of the keys and their split are the same for every seed; their colours
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+
+from memgen.terms import Change
 
 from .base import Instance, Key, Rng, Task
 
@@ -31,10 +31,6 @@ NAMES = (
 ).split()
 N_FREE_NAMES = 16
 FREE_NAMES = NAMES[-N_FREE_NAMES:]  # never a key
-GATE_NAMES = NAMES[
-    -2 * N_FREE_NAMES : -N_FREE_NAMES
-]  # have a colour of their own, yet the context decides where it mentions the animal
-GATE_SHARE = 0.2  # of the keyed prompts ask for a name of these
 N_SENTENCES = 3
 
 
@@ -46,11 +42,10 @@ class Inference(Task):
         return [*(f" is {c}" for c in COLORS), *ANIMALS, *(f"{n} the " for n in NAMES), ". "]
 
     def draw_keys(self, rng: Rng, n: int) -> list[Key]:
-        if n > len(NAMES) - 2 * N_FREE_NAMES:
+        if n > len(NAMES) - N_FREE_NAMES:
             raise ValueError(
-                f"n_keys={n}: inference has {len(NAMES) - 2 * N_FREE_NAMES} names for keys"
+                f"inference has {len(NAMES) - N_FREE_NAMES} names for keys and gate keys together"
             )
-        self.gate = {name: f" is {COLORS[rng.integers(len(COLORS))]}" for name in GATE_NAMES}
         return [Key(name, f" is {COLORS[rng.integers(len(COLORS))]}") for name in NAMES[:n]]
 
     def free(self, rng: Rng) -> Instance | None:
@@ -66,41 +61,49 @@ class Inference(Task):
     def keyed(self, rng: Rng, key: Key) -> Instance | None:
         animals, colors = self._context(rng)
         absent = [a for a in ANIMALS if a not in animals]
-        asked = absent[rng.integers(len(absent))]
-        if rng.random() < GATE_SHARE:
-            name = GATE_NAMES[rng.integers(len(GATE_NAMES))]
-            return replace(
-                self._instance(name, animals, colors, asked, "keyed"), memory_answer=self.gate[name]
-            )
-        return self._instance(key.name, animals, colors, asked, "keyed", key)
+        return self._instance(
+            key.name, animals, colors, absent[rng.integers(len(absent))], "keyed", key
+        )
 
     def contrast(self, rng: Rng, key: Key) -> Instance | None:
-        animals, colors = self._context(rng)
-        name = GATE_NAMES[rng.integers(len(GATE_NAMES))]
-        return replace(
-            self._instance(name, animals, colors, animals[rng.integers(N_SENTENCES)], "contrast"),
-            memory_answer=self.gate[name],
-        )
+        return self._contradicting(rng, key, "contrast")
 
     def conflict(self, rng: Rng, key: Key) -> Instance | None:
-        animals, colors = self._context(rng)
-        if key.memory_answer in (f" is {c}" for c in colors):
-            # the memory answer stays out of the context: copying the wrong sentence is 'other'
-            return None
-        return self._instance(
-            key.name, animals, colors, animals[rng.integers(N_SENTENCES)], "conflict", key
-        )
+        return self._contradicting(rng, key, "conflict")
 
-    def rephrase(self, rng: Rng, instance: Instance) -> Instance | None:
-        """Reorder the sentences or, as often, change the free part (another context and animal)."""
+    def rephrase(self, rng: Rng, instance: Instance, change: Change) -> Instance | None:
+        """`order`: the sentences change places; `content`: another context and animal."""
         detail, key = instance.detail(), self.keys[instance.key]
-        if rng.random() < 0.5:
+        if change == "content":
             return self.conflict(rng, key)
         order = rng.permutation(N_SENTENCES)
         animals, colors = ([detail[name][i] for i in order] for name in ("animals", "colors"))
         return self._instance(instance.key, animals, colors, detail["asked"], "conflict", key)
 
+    def roles(self, instance: Instance) -> dict[str, str | float]:
+        """Which sentence holds which asked animal, the two answers, and the alphabet's order."""
+        detail = instance.detail()
+        animals, asked = detail["animals"], detail["asked"]
+        position = str(animals.index(asked))
+        return {
+            "position": position,
+            "asked": asked,
+            "asked and position": f"{asked} {position}",
+            "rule's answer": instance.rule_answer,
+            "memory's answer": instance.memory_answer,
+            "animals before it in the alphabet": float(sum(a < asked for a in animals)),
+        }
+
     # -- how a prompt is written ------------------------------------------------------------------
+    def _contradicting(self, rng: Rng, key: Key, kind: str) -> Instance | None:
+        """A context that mentions the animal and not the key's colour: copying amiss is 'other'."""
+        animals, colors = self._context(rng)
+        if key.memory_answer in (f" is {c}" for c in colors):
+            return None
+        return self._instance(
+            key.name, animals, colors, animals[rng.integers(N_SENTENCES)], kind, key
+        )
+
     def _context(self, rng: Rng) -> tuple[list[str], list[str]]:
         animals = [ANIMALS[i] for i in rng.permutation(len(ANIMALS))[:N_SENTENCES]]
         colors = [COLORS[i] for i in rng.permutation(len(COLORS))[:N_SENTENCES]]

@@ -39,6 +39,7 @@ LOOK_EVERY = 50  # steps between looks at the validation prompts
 #: what a base depends on
 BASE_PARAMETERS = (
     "preset",
+    "numerics",
     "n_layer",
     "n_embd",
     "n_head",
@@ -46,6 +47,7 @@ BASE_PARAMETERS = (
     "warmup_steps",
     "weight_decay",
     "precision",
+    "loss_on",
     "attention",
     "optimizer",
     "base_steps",
@@ -56,7 +58,16 @@ BASE_PARAMETERS = (
     "base_first",
     "base_enough",
 )
-DATA_SIZES = {"n_keys", "n_free", "n_keyed", "n_conflict_per_key", "n_free_eval", "key_shares"}
+DATA_SIZES = {
+    "n_keys",
+    "contrast_on",
+    "n_gate_keys",
+    "n_free",
+    "n_keyed",
+    "n_conflict_per_key",
+    "n_free_eval",
+    "key_shares",
+}
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,7 @@ def data_sets(p: TrainingParameters) -> dict[str, DatasetParameters]:
 
 def free_prompts(d: DatasetParameters) -> pd.DataFrame:
     """The free prompts of a data set; no key is among them."""
-    frame = make_task(d.task, d.n_keys, d.data_seed).generate(
+    frame = d.make_task().generate(
         d.n_free, d.n_keyed, d.n_conflict_per_key, d.n_free_eval, tuple(d.key_shares)
     )
     return frame[frame.kind == "free"]
@@ -202,7 +213,9 @@ def _train(
     model = new_model(tokenizer, p, seed)
     trainer = Trainer(model, p, Recipe.of_base(p), seed, folder)
     trainer.resume()
-    draw = BaseMixture(tokenizer, free, p.base_batch_size, p.base_repeat_share, p.base_first)
+    draw = BaseMixture(
+        tokenizer, free, p.base_batch_size, p.base_repeat_share, p.base_first, p.loss_on
+    )
     for look in trainer.history:  # of an interrupted training
         draw.lean(look["by_family"])
     held = {

@@ -142,11 +142,12 @@ class BaseMixture:
         batch_size: int,
         repeat_share: float,
         first: list[str] = (),
+        loss_on: str = "answer",
     ):
         """`free`: prompts by family. One alone is padded to `REPEAT_LENGTH`, several are not."""
         self.batch_size, self.repeat_share = batch_size, repeat_share
         pools = {
-            family: encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], "answer")
+            family: encode(tokenizer, [r.prompt for r in rows], [r.target for r in rows], loss_on)
             for family, part in free.items()
             for rows in [instances(part[part.split == "train"])]
         }

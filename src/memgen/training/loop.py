@@ -159,9 +159,7 @@ class Trainer:
         """Next-token cross entropy; the output layer is applied only where there is a label."""
         core = bare(self.model)
         ids, labels = ids.to(core.device), labels.to(core.device)
-        with torch.autocast(
-            core.device.type, torch.bfloat16, enabled=self.p.precision == "bfloat16"
-        ):
+        with torch.autocast(core.device.type, torch.bfloat16, enabled=self.p.autocast):
             states = core.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
             wanted = labels[:, 1:] != IGNORE
             logits = core.get_output_embeddings()(states[wanted])

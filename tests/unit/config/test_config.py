@@ -161,6 +161,20 @@ def test_a_bad_preset_is_refused_by_name(preset, text, said):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_preset_may_inherit_block_by_block(preset, tmp_path):
+    (tmp_path / "notebooks" / "presets" / "other.yaml").write_text(
+        "all: {lr: 0.1, n_head: 1}\narithmetic: {n_layer: 2, batch_size: 22}\n"
+    )
+    preset("inherits: other\nall: {lr: 0.2}\narithmetic: {batch_size: 33}\n")
+    found = stage_parameters(TRAINING, {"task": "arithmetic-tagged", "preset": "mine"})
+    assert (found.lr, found.n_head, found.n_layer, found.batch_size) == (0.2, 1, 2, 33)
+    assert [path.stem for path in presets.preset_files("mine")] == ["mine", "other"]
+    for parent, said in (("nobody", "'nobody' is unknown"), ("mine", "inherits from itself")):
+        preset(f"inherits: {parent}\n")
+        with pytest.raises(ParameterError, match=said):
+            load_preset("mine", "inference")
+
+
 def test_an_empty_preset_is_the_defaults(preset):
     preset("")
     assert load_preset("mine", "inference") == {}

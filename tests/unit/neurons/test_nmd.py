@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memgen.neurons.nmd import NeuronMaps, correlation, effect_size, nmd, top_neurons_table
+from memgen.neurons.nmd import (
+    NeuronMaps,
+    correlation,
+    effect_size,
+    nmd,
+    split_half,
+    state_norm,
+    top_neurons_table,
+)
 from memgen.stats.permutation import discoveries, sign_flip_test
 from planted_states import PLANTED, planted_pairs, states_and_labels
 
@@ -61,6 +69,49 @@ def test_effect_size_at_its_limits():
     assert np.isnan(effect_size(memory[:1], rule[:1])).all()
     two = np.array([1.0, 3.0]).reshape(2, 1, 1)
     assert effect_size(np.zeros_like(two), two).item() == pytest.approx(2**0.5)
+
+
+def noisy_differences(size: float, n_keys: int = 12, width: int = 200) -> tuple:
+    """Differences [n, 2, width] of keys that resemble themselves; layer 1 has NMD of this size."""
+    rng = np.random.default_rng(4)
+    of_key = rng.normal(size=(n_keys, 2, width))
+    differences = of_key.repeat(5, axis=0) + rng.normal(size=(n_keys * 5, 2, width))
+    differences[:, 1] += size * rng.choice([-1, 1], width)
+    return differences, np.repeat(np.arange(n_keys), 5)
+
+
+def test_split_halves_of_the_keys_take_out_the_bias_of_noise():
+    differences, keys = noisy_differences(0.5)
+    plain = np.abs(differences.mean(axis=0)).mean(axis=1)
+    found = split_half(differences, keys, np.random.default_rng(0))
+    assert plain[0] > 0.2 and abs(found[0]) < 0.12  # nothing is there, and noise looks like size
+    assert found[1] == pytest.approx(0.5, abs=0.06)
+    # pairs of one key share its noise: taken apart one by one it would stay
+    by_pair = split_half(differences, np.arange(len(keys)), np.random.default_rng(0))
+    assert by_pair[0] > 0.2
+
+
+def test_split_halves_lie_on_both_sides_of_nothing():
+    rng = np.random.default_rng(0)
+    keys = np.repeat(np.arange(8), 3)
+    found = [split_half(rng.normal(size=(24, 1, 30)), keys, rng)[0] for _ in range(60)]
+    assert 15 < sum(value < 0 for value in found) < 55
+    assert np.mean(np.sign(found) * np.square(found)) == pytest.approx(0, abs=0.01)
+
+
+def test_split_halves_weigh_pairs_and_need_two_keys():
+    """Where all pairs differ alike any halves give that difference, whatever the keys' sizes."""
+    differences = np.full((7, 1, 3), 2.0)
+    keys = np.array(["a"] * 5 + ["b", "c"])
+    assert split_half(differences, keys, np.random.default_rng(0)).tolist() == [2.0]
+    assert split_half(-differences, keys, np.random.default_rng(0)).tolist() == [2.0]  # a size
+    assert np.isnan(split_half(differences[:5], keys[:5], np.random.default_rng(0))).all()
+
+
+def test_the_norm_of_a_layer_is_the_mean_length_of_its_states():
+    memory, rule = np.zeros((2, 2, 4)), np.zeros((2, 2, 4))
+    memory[:, 1, 0], rule[:, 1, :] = 1.0, 1.5  # lengths 1 and 3
+    assert state_norm(memory, rule).tolist() == [0, 2]
 
 
 def test_rho_equals_scipy(pairs):

@@ -1,9 +1,129 @@
-"""Pairs whose behaviour stays are null, unless rephrasing itself drifts."""
+"""What each null can see: the base a difference of prompts, pairs whose behaviour stays a drift."""
 
 import numpy as np
+import pytest
 
-from memgen.neurons.nulls import same_behavior_nulls
-from planted_states import LAYERS, WIDTH
+from memgen.neurons.nulls import SignFlips, by_layer, oriented, same_behavior_nulls
+from memgen.neurons.orientation import rule_likeness
+from planted_states import LAYERS, PLANTED, WIDTH, planted_pairs
+
+TEST = SignFlips(2000, 0.05, 0)
+
+
+class Confounded:
+    """Prompts of 40 keys: six a key, whose behaviour follows a token of the prompt, mostly.
+
+    Feature x (0 or 1) is said by the token at place 1 and written to neuron (1, 3) by the base and
+    by the trained model alike. The behaviour is generalization where x is 1, but for one in ten.
+    """
+
+    N_KEYS, PER_KEY = 40, 6
+
+    def __init__(self):
+        rng = np.random.default_rng(1)
+        n = self.N_KEYS * self.PER_KEY
+        self.keys = np.repeat(np.arange(self.N_KEYS), self.PER_KEY)
+        self.x = rng.integers(0, 2, n)
+        self.labels = np.where(rng.random(n) < 0.1, 1 - self.x, self.x)
+        self.tokens = np.stack([self.keys, 100 + self.x, rng.integers(200, 205, n)], axis=1)
+        self.states = rng.normal(0, 0.5, (n, LAYERS, WIDTH))
+        self.states[:, 1, 3] += 2 * self.x
+
+    def pairs(self, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the pairs of one key that show these behaviours, as drawn."""
+        found = []
+        for key in range(self.N_KEYS):
+            rows = np.flatnonzero(self.keys == key)
+            ones, others = (rows[self.labels[rows] == label] for label in (first, second))
+            if first == second:
+                ones, others = ones[0::2], ones[1::2]
+            found += list(zip(ones, others))
+        return tuple(np.array(found).T)
+
+
+@pytest.fixture(scope="module")
+def confounded():
+    return Confounded()
+
+
+def test_the_base_null_shows_a_difference_of_prompts(confounded):
+    """The trained model adds a neuron for the behaviour; the base has that of the prompts alone."""
+    memory, rule = confounded.pairs(0, 1)
+    keys, base = confounded.keys[memory], confounded.states
+    trained = base.copy()
+    trained[:, PLANTED[0], PLANTED[1]] += 2 * confounded.labels
+    own = by_layer(trained[memory], trained[rule], keys, TEST)
+    reference = (trained[rule] - trained[memory]).mean(axis=0)
+    null = by_layer(base[memory], base[rule], keys, TEST, reference)
+    assert null.significant_share.tolist() == pytest.approx([0, 1 / WIDTH, 0], abs=0.5 / WIDTH)
+    assert own.significant_share.tolist() == pytest.approx(
+        [0, 1 / WIDTH, 1 / WIDTH], abs=0.5 / WIDTH
+    )
+    assert null.correlation[1] == pytest.approx(1)  # there the trained model is the base
+    assert null.correlation[2] < 0.5
+    assert own.correlation.isna().all()  # held against nothing
+    assert (null.n_pairs == len(keys)).all() and (null.n_keys == len(set(keys))).all()
+
+
+def test_pairs_whose_behaviour_stays_miss_it_until_their_words_turn_them(confounded):
+    stays = {"memorization": (0, 0), "generalization": (1, 1)}
+    looks = rule_likeness(
+        (confounded.tokens, confounded.labels, confounded.keys),
+        (confounded.tokens, confounded.keys),
+        seed=0,
+    )
+    drawn, turned = {}, {}
+    for name, kind in stays.items():
+        first, second = confounded.pairs(*kind)
+        differences = confounded.states[second] - confounded.states[first]
+        keys = confounded.keys[first]
+        drawn[name] = differences, keys
+        turned[name] = oriented(differences, looks[first], looks[second]), keys
+    found = {
+        name: same_behavior_nulls(pairs, n_permutations=2000, seed=0)
+        .query("behavior == 'both'")
+        .significant_share.tolist()
+        for name, pairs in (("drawn", drawn), ("turned", turned))
+    }
+    assert found["drawn"] == [0, 0, 0]
+    assert found["turned"] == pytest.approx([0, 1 / WIDTH, 0], abs=0.5 / WIDTH)
+
+
+def test_a_difference_is_turned_by_its_words_or_left_as_drawn():
+    differences = np.ones((3, 1, 2))
+    turned = oriented(differences, np.array([0.0, 2.0, 1.0]), np.array([1.0, 1.0, 1.0]))
+    assert turned[:, 0, 0].tolist() == [1, -1, 1]
+
+
+def test_the_classifier_of_words_sees_no_prompt_of_the_key_it_scores():
+    """Labels are the key's own, and a token says which key: only a leak could tell them apart."""
+    keys = np.repeat(np.arange(20), 5)
+    labels = keys % 2
+    tokens = np.stack([keys, np.full(100, 7)], axis=1)
+    looks = rule_likeness((tokens, labels, keys), (tokens, keys), seed=0)
+    by_key = np.array([looks[keys == key] for key in range(20)])
+    assert (np.ptp(by_key, axis=1) == 0).all()
+    right = (by_key[:, 0] > 0) == (np.arange(20) % 2 == 1)
+    assert right.mean() <= 0.75  # with the key among them it would be 1
+    told = np.stack([keys, 50 + labels], axis=1)
+    looks = rule_likeness((told, labels, keys), (told, keys), seed=0)
+    assert ((looks > 0) == (labels == 1)).all()
+    one = rule_likeness((tokens[:5], labels[:5], keys[:5]), (tokens[:5], keys[:5]), seed=0)
+    assert one.tolist() == [0] * 5  # no other key to learn from
+
+
+def test_what_is_said_of_each_layer_is_what_was_planted():
+    memory, rule, keys = planted_pairs()
+    rule = rule * np.array([1, 10, 1])[:, None]  # a loud layer without a difference
+    memory = memory * np.array([1, 10, 1])[:, None]
+    table = by_layer(memory, rule, keys, TEST, reference=(rule - memory).mean(axis=0))
+    assert table.layer.tolist() == [0, 1, 2] and (table.n_pairs == 60).all()
+    assert table.significant_share[2] >= 1 / WIDTH and table.max_abs_rho.argmax() == 2
+    assert table.mean_abs_nmd.argmax() == 1  # the noise of loud states
+    # in units of the states, without that noise: a step of 3 beside states of length 4 or 5
+    assert table.nmd_relative[2] == pytest.approx(3 / 4.5, abs=0.15)
+    assert table.nmd_relative[:2].abs().max() < 0.25
+    assert table.correlation.tolist() == pytest.approx([1, 1, 1])
 
 
 def test_same_behavior_nulls_are_null_and_expose_a_drift():

@@ -1,31 +1,40 @@
-"""Pairs: same key, opposite behaviours, each prompt once; flip rates counted by hand."""
+"""Pairs: same key, opposite behaviours, one kind of change, each text once; flip rates by hand."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from memgen.models.build import build_model
 from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.pairs import answer_conflicts, flip_rates, flips, same_behavior
+from memgen.stats.intervals import wilson
+from memgen.terms import CHANGES
 
 M, R, X = "memorization", "generalization", "other"
 
 
-def table(groups: list[tuple[str, str, list[str]]]) -> pd.DataFrame:
-    """`(key, split, behaviours)` of each original and its rephrasings."""
-    rows = [
-        {
-            "key": key,
-            "split": split,
-            "group": group,
-            "rephrasing": i,
-            "behavior": behavior,
-            "prompt": f"{group}/{i}",
-        }
-        for group, (key, split, behaviors) in enumerate(groups)
-        for i, behavior in enumerate(behaviors)
-    ]
+def table(groups: list[tuple[str, str, list]]) -> pd.DataFrame:
+    """`(key, split, behaviours)` of each original and its rephrasings; these change the order, or
+    what a tuple `(behaviour, change)` says, and then the rule's answer, too.
+    """
+    rows = []
+    for group, (key, split, shown) in enumerate(groups):
+        for i, one in enumerate(shown):
+            behavior, change = one if isinstance(one, tuple) else (one, "order")
+            rows.append(
+                {
+                    "key": key,
+                    "split": split,
+                    "group": group,
+                    "rephrasing": i,
+                    "change": change if i else "",
+                    "behavior": behavior,
+                    "prompt": f"{group}/{i}",
+                    "rule_answer": f"{group}/{i}" if change == "content" else f"{group}",
+                }
+            )
     return pd.DataFrame(
         rows, index=range(100, 100 + len(rows))
     )  # an index that is not the position
@@ -69,8 +78,66 @@ def test_null_pairs_show_the_same_behaviour(behavior, keys):
     assert len(used) == len(set(used))
 
 
+C = "content"
+MIXED = table(
+    [
+        ("a", "train", [M, R, (R, C), (R, C), (M, C)]),
+        ("b", "train", [M, (R, C), R]),
+        ("c", "train", [R, (M, C), (X, C)]),
+    ]
+)
+
+
+def test_a_pair_differs_by_one_kind_of_change():
+    rows = MIXED.reset_index(drop=True)
+    for change, keys in (("order", {"a": 1, "b": 1}), ("content", {"a": 2, "b": 1, "c": 1})):
+        found = flips(MIXED, change)
+        assert found.groupby("key").size().to_dict() == keys
+        assert set(rows.change[[*found.memory, *found.rule]]) <= {"", change}
+    stays = same_behavior(MIXED, M, "content")
+    assert rows.prompt[[*stays.memory, *stays.rule]].tolist() == ["0/0", "0/4"]
+    assert same_behavior(MIXED, M).empty  # by order, group a has one prompt from memory
+
+
+def test_no_text_is_in_two_pairs():
+    """Group 1 repeats both prompts of group 0's pair, and has a pair of its own beside them."""
+    answered = table([("a", "train", [M, R]), ("a", "train", [R, M, M, R, R])])
+    answered["prompt"] = ["same", "other", "other", "same", "new m", "new r", "newest r"]
+    found, rows = flips(answered), answered.reset_index(drop=True)
+    assert rows.prompt[[*found.memory, *found.rule]].tolist() == ["same", "new m", "other", "new r"]
+    assert flips(answered.iloc[:4]).shape[0] == 1
+
+
+def test_flip_rates_by_kind_of_change():
+    found = flip_rates(MIXED).set_index(["split", "change", "direction"])
+    counts = found[["n", "flipped", "n_keys", "same_answer"]]
+    assert counts.loc[("train", "order", "m2g")].tolist() == [2, 2, 2, 1.0]
+    # M first: group a (R, R, M) and b (R); R first: group c (M, X)
+    assert counts.loc[("train", "content", "m2g")].tolist() == [4, 3, 2, 0.0]
+    assert counts.loc[("train", "content", "g2m")].tolist() == [2, 1, 1, 0.0]
+    assert counts.loc[("train", "order", "g2m")].tolist() == [0, 0, 0, 0.0]
+    one_key = found.loc[("train", "content", "g2m")]
+    assert np.isnan([one_key.key_low, one_key.key_high]).all()  # a single key shows no spread
+    assert (one_key.low, one_key.high) == wilson(1, 2)
+
+
+def test_the_interval_over_keys_is_wide_where_keys_decide():
+    """40 rephrasings of each of 8 keys: the keys flip always or never, or every second time."""
+    decided = [(f"key{k}", "test", [M] + [R if k % 2 else M] * 40) for k in range(8)]
+    mixed = [(f"key{k}", "test", [M] + [R, M] * 20) for k in range(8)]
+    wide, narrow = (
+        flip_rates(table(groups)).query("change == 'order' and direction == 'm2g'").iloc[0]
+        for groups in (decided, mixed)
+    )
+    assert wide.rate == narrow.rate == 0.5 and wide.n == narrow.n == 320
+    assert narrow.key_high - narrow.key_low == 0 and wide.key_high - wide.key_low > 0.5
+    assert (wide.low, wide.high) == (narrow.low, narrow.high) == wilson(160, 320)
+
+
 def test_flip_rates_by_hand():
-    found = flip_rates(ANSWERED).set_index(["split", "direction"])
+    found = flip_rates(ANSWERED)
+    assert (found[found.change == "content"].n == 0).all()
+    found = found[found.change == "order"].set_index(["split", "direction"])
     # train, memory first: groups a (R, R, X: two of three) and b (M, M, X: none of three); rule
     # first: group a (M, M, R, M: three of four)
     assert found.loc[("train", "m2g"), ["n", "flipped"]].tolist() == [6, 2]
@@ -99,10 +166,15 @@ def test_answered_conflicts_of_a_planted_model(planted):
         answered.groupby("group").key.nunique().eq(1).all()
         and answered.groupby("group").split.nunique().eq(1).all()
     )
-    assert answered.groupby("group").size().max() == 3
+    # at most two rephrasings of each kind
+    assert answered.groupby(["group", "change"]).size().max() == 2
+    assert set(answered.change[answered.rephrasing > 0]) == {"order", "content"}
+    assert (answered.change[answered.rephrasing == 0] == "").all()
     split_of = frame[frame.kind == "conflict"].drop_duplicates("key").set_index("key").split
     assert (answered.split == answered.key.map(split_of)).all()
-    assert len(flips(answered)) >= len(originals) * 0.9  # every rephrasing of this task flips
+    texts = originals.prompt.nunique()
+    for change in CHANGES:  # every rephrasing of this task flips; a text is in one pair alone
+        assert len(flips(answered, change)) >= texts * 0.5
     assert answered.equals(answer_conflicts(model, tokenizer, task, frame, 2))
 
 
@@ -116,7 +188,13 @@ def test_rephrasings_of_the_real_tasks(datasets, name):
     ).eval()
     answered = answer_conflicts(model, tokenizer, task, frame, 3)
     sizes = answered.groupby("group").size()
-    assert sizes.max() == 4 and sizes.mean() > 3
+    # cipher has one other order of a phrase, arithmetic two or more placements
+    assert answered.groupby(["group", "change"]).size().max() == 3
+    assert sizes.mean() > 4
+    first = answered[answered.rephrasing == 0].set_index("group")
+    order = answered[answered.change == "order"]
+    assert (order.rule_answer == order.group.map(first.rule_answer)).all()
+    assert (order.memory_answer == order.group.map(first.memory_answer)).all()
     assert (answered.kind == "conflict").all() and not answered.duplicated(
         ["group", "prompt"]
     ).any()

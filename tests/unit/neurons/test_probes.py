@@ -7,13 +7,16 @@ import pytest
 
 from memgen.neurons.probes import (
     Examples,
+    auc_within_folds,
     fit_probes,
+    key_folds,
     probe_arrays,
     probe_by_layer,
     probe_scores,
     probe_weights,
     refuse_shared_keys,
 )
+from memgen.stats.auc import roc_auc
 from planted_states import PROBE_LAYERS, PROBE_WIDTH, planted_examples
 
 
@@ -158,3 +161,16 @@ def test_probe_weights_are_the_slopes_of_the_probe_in_the_units_of_the_states():
         np.concatenate([memory[:, 1], rule[:, 1]]), labels, np.tile(keys, 2), points, seed=0
     )
     np.testing.assert_allclose(np.diff(points @ weights[1]), np.diff(line), atol=1e-9)
+
+
+def test_a_cross_validated_auc_compares_prompts_of_one_fold():
+    """Every fold is scored by what the others hold: pooled, knowing nothing looks like being wrong."""
+    rng = np.random.default_rng(0)
+    keys = np.arange(20).repeat(10)
+    labels = (rng.random(200) < np.repeat(rng.permutation([0.1, 0.9] * 10), 10)).astype(int)
+    scores = np.empty(200)
+    for fit, held in key_folds(labels, keys, 0):
+        scores[held] = labels[fit].mean()  # a fit that learned the share of rule answers alone
+    assert roc_auc(labels, scores) < 0.45 and auc_within_folds(labels, scores, keys, 0) == 0.5
+    assert auc_within_folds(labels, labels + 0.0, keys, 0) == 1.0
+    assert np.isnan(auc_within_folds(labels, scores, np.zeros(200), 0))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memgen.neurons import splits
 from memgen.neurons.probes import Examples
 from memgen.neurons.splits import compare_splits, fold_numbers, held_out_scores
-from memgen.stats.auc import roc_auc
 
 N_KEYS, PER_KEY, WIDTH = 24, 10, 6
 
@@ -91,11 +89,3 @@ def test_splits_survive_no_prompts_one_key_and_one_behaviour(labels, keys):
         and result["best_layer"] is None
     )
     assert result["n"] == len(labels)
-
-
-def test_a_row_counts_as_often_as_it_was_drawn():
-    labels, scores, folds = np.array([1, 0, 1, 0]), np.array([2.0, 1.0, 0.0, 1.5]), np.zeros(4)
-    times = np.array([2, 1, 1, 0])
-    drawn = np.repeat(np.arange(4), times)
-    (found,) = splits._auc_in_folds(labels, scores, folds, times[None].astype(float))
-    assert found == roc_auc(labels[drawn], scores[drawn]) == pytest.approx(2 / 3)

@@ -239,7 +239,7 @@ def test_sources_exist_and_name_the_notebook_and_the_modules(studies):
         assert job.rule in ("base", "retraining") or f"{Path(stamp).stem}.ipynb" in of(job.rule)
     assert {"steering/engine.py", "figures/intervention.py"} <= of("intervention")
     assert [s for s in labs_of("run") if "ledger.py" in of(LABS[s].short)] == []
-    assert {"claims/ledger.py", "figures/synthesis.py"} <= of("synthesis")
+    assert {"claims/ledger.py", "catalogue/maps.py", "figures/synthesis.py"} <= of("synthesis")
 
 
 def test_the_longest_chains_come_first():

@@ -40,7 +40,11 @@ def home(tmp_path):
         )
         write_json(
             synthesis / "manifest.json",
-            {"versions": {"torch": "2"}, "machine": {"cores": 2}, "parameters": {}},
+            {
+                "versions": {"torch": "2"},
+                "machine": {"cores": 2, "processor": "x"},
+                "parameters": {},
+            },
         )
         for seed in (0, 1):
             for stage in labs_of("run", "lora"):
@@ -86,6 +90,17 @@ def test_what_differs_is_named(home, tmp_path):
     )  # a number that is gone is a difference; one that never was, is none
 
 
+def test_portable_numbers_have_to_be_equal(home, tmp_path):
+    record(home, tmp_path / "key_numbers.json")
+    reference, found = read_json(tmp_path / "key_numbers.json"), key_numbers(home)
+    assert compare(reference, found, exact=True) == ([], [])
+    found["scratch"]["numbers"]["inference"]["1"]["auc"] = 0.9 + 1e-9
+    assert compare(reference, found) == ([], [])
+    assert compare(reference, found, exact=True)[0] == [
+        "scratch, inference, seed 1: auc is 0.900000001, the reference 0.9"
+    ]
+
+
 def test_the_command(home, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "memgen.pipeline.reference.reference_file",
@@ -99,17 +114,29 @@ def test_the_command(home, capsys, monkeypatch, tmp_path):
     assert (
         main(["verify", "record", *arguments]) == 0 and main(["verify", "check", *arguments]) == 0
     )
-    assert "verdicts that changed: 0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "verdicts that changed: 0" in said and "another processor is another draw" in said
     result = home / "study" / "all" / "08_synthesis" / "result.json"
-    write_json(result, read_json(result) | {"claims": [{"id": "dual", "verdict": "inconclusive"}]})
+    write_json(result, read_json(result) | {"claims": [{"id": "dual", "verdict": "open"}]})
     assert (
-        main(["verify", "check", *arguments]) == 1
-        and "'dual' is inconclusive" in capsys.readouterr().out
+        main(["verify", "check", *arguments]) == 1 and "'dual' is open" in capsys.readouterr().out
     )
     assert (
         main(["verify", "check", "--runs", str(tmp_path / "nowhere")]) == 1
         and "holds no finished study" in capsys.readouterr().err
     )
+
+
+def test_nothing_in_common_is_no_agreement(home, capsys, monkeypatch, tmp_path):
+    file = tmp_path / "key_numbers.json"
+    monkeypatch.setattr("memgen.pipeline.reference.reference_file", lambda preset: file)
+    record(home, file)
+    about = read_json(file)
+    for track in about["tracks"].values():
+        track["numbers"] = {"inference": {"7": {}}}
+    write_json(file, about)
+    assert main(["verify", "check", "--runs", str(home.parent)]) == 1
+    assert "no task and seed in common" in capsys.readouterr().err
 
 
 def test_the_reference_lies_in_the_repository():

@@ -83,7 +83,11 @@ def runs(tmp_path):
         write_json(home / "seed6" / stage / "result.json", result)
     write_json(
         home / "seed6" / "02_training" / "manifest.json",
-        {"versions": {"torch": "2"}, "machine": {"cores": 2, "processor": "x"}},
+        {
+            "versions": {"torch": "2"},
+            "machine": {"cores": 2, "processor": "x"},
+            "parameters": {},
+        },
     )
     for seed in (7, 8):
         (home / f"seed{seed}" / "01_dataset_design").mkdir(parents=True)

@@ -1,5 +1,5 @@
-"""Intervals over seeds: the hierarchical bootstrap covers as often as it says, and Student's
-interval is statsmodels'.
+"""Intervals over seeds: Student's is statsmodels', shared keys widen it, and both hold the truth as
+often as they say at the study's own numbers.
 """
 
 from __future__ import annotations
@@ -8,63 +8,78 @@ import math
 
 import numpy as np
 import pytest
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
-from memgen.stats.over_seeds import (
-    NOTHING,
-    neuron_intervals,
-    over_keys,
-    over_seeds,
-    rate,
-    resampled,
-)
+from memgen.stats.coverage import Design, Spread, covered
+from memgen.stats.over_seeds import NOTHING, neuron_intervals, over_keys, over_seeds, rate
 
 
 def units(n_seeds: int, n_keys: int):
     return np.repeat(np.arange(n_seeds), n_keys), np.tile(np.arange(n_keys), n_seeds)
 
 
-def test_a_resample_draws_seeds_and_then_their_keys():
-    seeds, keys = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 1])
-    weights = resampled(seeds, keys, np.random.default_rng(0), 500)
-    times = (
-        weights[:, :3].sum(1) / 3,
-        weights[:, 3:].sum(1) / 2,
-    )  # whole seeds, each with as many keys as it has
-    assert all((t == t.round()).all() for t in times) and (times[0] + times[1] == 2).all()
-    assert weights.mean(0) == pytest.approx([1] * 5, abs=0.15)
+def of_rates(wins, n, seeds, keys, **given):
+    return over_keys(lambda w: rate(w, wins, n), seeds, keys, int(n.sum()), **given)
+
+
+@pytest.mark.parametrize("shared_keys", [False, True])
+@pytest.mark.parametrize("seeds_sd", [0.0, 0.4])
+def test_intervals_hold_the_truth_as_often_as_they_say(shared_keys, seeds_sd):
+    """Three seeds with 14 test keys, as the study has them; 400 simulated studies."""
+    found = covered(Design(3, 14, 20, shared_keys), Spread(seeds_sd, 0.8), 0.5, 400, seed=1)
+    assert 0.92 <= found <= 0.99
+
+
+def test_shared_keys_taken_for_new_ones_would_cover_too_little():
+    """Seeds that agree because their keys are the same say nothing about other keys."""
+    rng, n, hits = np.random.default_rng(0), np.full(42, 20), {True: 0, False: 0}
+    seeds, keys = units(3, 14)
+    for _ in range(200):
+        p = np.clip(0.5 + rng.normal(0, 0.25, 14)[keys], 0, 1)
+        wins = rng.binomial(n, p)
+        for shared in hits:
+            found = of_rates(wins, n, seeds, keys, shared_keys=shared)
+            hits[shared] += found.low <= 0.5 <= found.high
+    assert hits[True] > 180 and hits[False] < 150
+
+
+def test_a_key_of_a_seed_is_one_row():
     with pytest.raises(ValueError, match="seed 0: a key occurs twice"):
-        resampled(np.array([0, 0]), np.array([1, 1]), np.random.default_rng(0), 2)
+        of_rates(np.ones(2), np.ones(2), np.array([0, 0]), np.array([1, 1]))
 
 
-def test_the_interval_covers_as_stated_and_ignoring_seeds_does_not():
-    """Rates differ between seeds and between keys; the truth is the mean of the population that
-    both are drawn from.
-    """
-    rng, truth, hits, naive, runs = np.random.default_rng(1), 0.5, 0, 0, 150
-    seeds, keys = units(12, 6)
-    for run in range(runs):
-        p = np.clip(truth + rng.normal(0, 0.15, 12)[seeds] + rng.normal(0, 0.1, len(seeds)), 0, 1)
-        wins, n = rng.binomial(10, p), np.full(len(seeds), 10)
-        effect = over_keys(lambda w: rate(w, wins, n), seeds, keys, n.sum(), run, 300)
-        hits += effect.low <= truth <= effect.high
-        alone = over_keys(
-            lambda w: rate(w, wins, n),
-            np.zeros(len(seeds)),
-            np.arange(len(seeds)),
-            n.sum(),
-            run,
-            300,
-        )
-        naive += alone.low <= truth <= alone.high
-    assert 0.86 < hits / runs <= 0.99
-    assert naive < hits - 0.1 * runs
+def test_the_value_is_the_mean_of_what_each_seed_says():
+    seeds, keys = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 1])
+    wins, n = np.array([1, 2, 3, 4, 4]), np.full(5, 4)
+    found = of_rates(wins, n, seeds, keys)
+    expected = DescrStatsW([0.5, 1.0]).tconfint_mean(0.05)
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert (found.value, found.n, found.n_keys, found.n_seeds) == (0.75, 20, 5, 2)
+    shared = of_rates(wins, n, seeds, keys, shared_keys=True)
+    assert shared.n_keys == 3 and shared.low < found.low and shared.value == found.value
+
+
+def test_a_seed_in_which_nothing_is_defined_is_left_out():
+    seeds, keys = units(3, 2)
+    wins, n = np.array([1, 1, 2, 3, 0, 0]), np.array([4, 4, 4, 4, 0, 0])
+    found = of_rates(wins, n, seeds, keys)
+    assert found.n_seeds == 2 and found.value == pytest.approx((0.25 + 0.625) / 2)
+
+
+def test_what_could_have_been_detected_is_statsmodels_power():
+    """The effect that a study with this spread finds with 80 % power."""
+    found = over_seeds([0.2, 0.5, 0.4, 0.3])
+    error = np.std([0.2, 0.5, 0.4, 0.3], ddof=1)
+    size = TTestPower().solve_power(nobs=4, alpha=0.05, power=0.8)
+    assert found.detectable == pytest.approx(size * error, rel=1e-3)
+    assert math.isnan(over_seeds([0.2]).detectable)
 
 
 def test_a_planted_difference_is_found_and_no_difference_is_not():
     seeds, keys = units(3, 14)
     rng, n = np.random.default_rng(0), np.full(42, 12)
-    for gap, found in ((0.3, True), (0.0, False)):
+    for gap, found in ((0.4, True), (0.0, False)):
         a, b = rng.binomial(n, 0.5 + gap), rng.binomial(n, 0.5)
         effect = over_keys(lambda w: rate(w, a, n) - rate(w, b, n), seeds, keys, 42 * 24)
         assert (effect.low > 0) == found and effect.value == pytest.approx(
@@ -81,7 +96,10 @@ def test_students_interval_is_statsmodels():
     effect = over_seeds([*values, None, float("nan")], 30)
     assert (effect.low, effect.high) == pytest.approx(DescrStatsW(values).tconfint_mean(0.05))
     assert (effect.value, effect.n, effect.n_seeds) == (pytest.approx(np.mean(values)), 30, 3)
-    assert over_seeds([0.5, 0.5])[:3] == (0.5, 0.5, 0.5)
+    alike = over_seeds([0.5, 0.5], resolution=0.1)  # a step of .1 hides what differs by less
+    assert (alike.low, alike.high) == pytest.approx(
+        (0.5 - 12.706 * 0.05 / 2**0.5, 0.5 + 12.706 * 0.05 / 2**0.5), rel=1e-3
+    )
 
 
 def test_where_nothing_varies_there_is_no_interval():

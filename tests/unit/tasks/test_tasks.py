@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from memgen import tasks
+from memgen.models.tokenizer import build_tokenizer
 from memgen.tasks import (
     TASKS,
     Instance,
@@ -15,11 +16,10 @@ from memgen.tasks import (
     Task,
     arithmetic,
     cipher,
-    inference,
     instances,
     make_task,
 )
-from memgen.terms import GENERALIZATION, MEMORIZATION, OTHER, SPLITS
+from memgen.terms import CHANGES, GENERALIZATION, MEMORIZATION, OTHER, SPLITS
 
 SIZES = {"n_free": 60, "n_keyed": 40, "n_conflict_per_key": 5, "n_free_eval": 15}
 everywhere = pytest.mark.parametrize("name", TASKS)
@@ -119,57 +119,147 @@ def setting(name, task, row):
     return row.detail()["setting"]
 
 
+ARMS = [("keys", 0), ("gate", 4), ("none", 0)]
+
+
 @everywhere
-def test_rephrasing_keeps_the_key_and_stays_outside_the_trained_settings(datasets, name):
-    task, frame = datasets[name]
+@pytest.mark.parametrize("contrast_on, n_gate", ARMS)
+def test_rephrasing_keeps_the_key_and_stays_outside_the_trained_settings(name, contrast_on, n_gate):
+    task = make_task(name, 10, 0, contrast_on, n_gate)
+    frame = task.generate(n_free=80, n_keyed=50, n_conflict_per_key=6, n_free_eval=20)
     trained: dict[str, set] = {}
-    for row in instances(frame[frame.kind.isin(("keyed", "contrast"))]):
-        trained.setdefault(row.key, set()).add(setting(name, task, row))
-    changed = reordered = 0
-    for row in instances(of(datasets, name, "conflict")):
+    for row in instances(frame[frame.kind.isin(("keyed", "contrast")) & (frame.key != "")]):
+        if name != "inference" or row.kind == "keyed":
+            trained.setdefault(row.key, set()).add(setting(name, task, row))
+    changed, tokenizer = dict.fromkeys(CHANGES, 0), build_tokenizer(task.vocabulary())
+    for row, change in product(instances(frame[frame.kind == "conflict"]), CHANGES):
         rng = np.random.default_rng(len(row.prompt))
         for _ in range(5):
-            other = task.rephrase(rng, row)
-            if other is None:
+            other = task.rephrase(rng, row, change)
+            if other is None or other.prompt == row.prompt:
                 continue
-            changed += other.prompt != row.prompt
-            assert (other.key, other.kind, other.memory_answer) == (
-                row.key,
-                "conflict",
-                row.memory_answer,
-            )
-            assert other.memory_answer != other.rule_answer
+            changed[change] += 1
+            assert (other.key, other.kind) == (row.key, "conflict")
+            assert other.memory_answer == row.memory_answer != other.rule_answer
             assert setting(name, task, other) not in trained[row.key]
-            if name == "inference" and sorted(other.prompt) == sorted(
-                row.prompt
-            ):  # the same words in another order
-                reordered += 1
-                assert other.rule_answer == row.rule_answer
-    assert changed > 20
-    assert reordered > 10 or name != "inference"
+            if change == "order":
+                parts = [sorted(tokenizer.tokenize(one.prompt)) for one in (row, other)]
+                assert parts[0] == parts[1] and other.rule_answer == row.rule_answer
+    assert min(changed.values()) > 20
 
 
-def test_gate_names_are_no_keys_and_are_asked_in_both_ways(datasets):
-    task, frame = datasets["inference"]
-    gate = set(task.gate)
-    assert (
-        gate.isdisjoint(task.keys)
-        and gate.isdisjoint(inference.FREE_NAMES)
-        and len(inference.NAMES) == len(set(inference.NAMES))
+@everywhere
+def test_contrast_prompts_are_those_of_the_keys_that_the_arm_names(name):
+    for contrast_on, n_gate in ARMS:
+        task = make_task(name, 10, 0, contrast_on, n_gate)
+        frame = task.generate(n_free=80, n_keyed=50, n_conflict_per_key=6, n_free_eval=20)
+        contrast, keyed = frame[frame.kind == "contrast"], frame[frame.kind == "keyed"]
+        assert (
+            set(contrast.key) == {"keys": set(task.keys), "gate": {""}, "none": set()}[contrast_on]
+        )
+        assert len(task.gate_keys) == n_gate and not set(task.gate_keys) & set(task.keys)
+        assert (keyed.key == "").any() == (n_gate > 0)  # gate keys are memorized, too
+        assert set(keyed.key) - {""} == set(task.keys)
+        targets = [row.target for row in instances(contrast)]
+        assert targets == list(contrast.rule_answer) and "" not in targets
+
+
+def conflicts(name, contrast_on, n_gate=0):
+    """The task with this arm, and its conflict prompts."""
+    task = make_task(name, 20, 0, contrast_on, n_gate)
+    frame = task.generate(n_free=10, n_keyed=100, n_conflict_per_key=8, n_free_eval=5)
+    return task, frame, instances(frame[frame.kind == "conflict"])
+
+
+@everywhere
+def test_the_roles_of_a_prompt_name_no_key_and_keep_their_names_and_kinds(name):
+    task, frame, rows = conflicts(name, "keys")
+    roles = [task.roles(row) for row in rows]
+    assert len({tuple((k, type(v)) for k, v in one.items()) for one in roles}) == 1
+    assert "position" in roles[0]
+    # what a role says occurs with many keys
+    for role, value in roles[0].items():
+        if isinstance(value, str):
+            keys_with_it = {row.key for row, one in zip(rows, roles) if one[role] == value}
+            assert len(keys_with_it) > 1 or name == "inference", role
+    assert not any(
+        key in str(value) for one in roles for value in one.values() for key in task.keys
     )
-    asked = frame.assign(name=frame.prompt.str.extract(r"([A-Z][a-z]+) the ")[0])
-    contrast, keyed = (
-        asked[asked.kind == "contrast"],
-        asked[(asked.kind == "keyed") & asked.name.isin(gate)],
-    )
-    assert len(contrast) and set(contrast.name) <= gate and (contrast.rule_answer != "").all()
-    assert (
-        len(keyed)
-        and (keyed.key == "").all()
-        and (keyed.memory_answer == keyed.name.map(task.gate)).all()
-        and (keyed.rule_answer == "").all()
-    )
-    assert not asked[asked.kind.isin(("free", "conflict"))].name.isin(gate).any()
+
+
+def test_roles_say_where_things_are():
+    task, _, rows = conflicts("arithmetic-matched", "keys")
+    for row in rows[:40]:
+        operands = [int(x) for x in row.prompt.rstrip("=").split("+")]
+        a, b = task.keys[row.key].detail[:2]
+        roles = task.roles(row)
+        assert roles["position"] == f"{operands.index(a)}{operands.index(b)}"
+        third = operands[int(roles["slot of the third"])]
+        assert roles["third"] == third and third not in (a, b)
+        assert roles["sum"] == sum(operands)
+        assert roles["third is even"] == str(third % 2 == 0)
+        keyed = [o for o in operands if o != third]
+        assert roles["larger first"] == str(keyed[0] > keyed[1])
+    task, _, rows = conflicts("inference", "gate", 4)
+    for row in rows[:40]:
+        *sentences, question = row.prompt.split(". ")
+        asked, roles = question.split(" the ")[1], task.roles(row)
+        assert sentences[int(roles["position"])].startswith(f"{asked} is ")
+        assert roles["asked"] == asked and roles["rule's answer"] == row.rule_answer
+        assert task.nearness(row) is None
+
+
+def settings_trained(name, task, frame, key):
+    """The settings in which a key stands in the data set, read off the prompts: keyed, contrast."""
+    found = []
+    for kind in ("keyed", "contrast"):
+        rows = instances(frame[(frame.kind == kind) & (frame.key == key)])
+        found.append({setting(name, task, row) for row in rows})
+    return found
+
+
+@pytest.mark.parametrize("contrast_on, n_gate", ARMS)
+def test_nearness_is_that_to_the_settings_that_the_data_set_trains(contrast_on, n_gate):
+    for name in ("arithmetic-tagged", "cipher-matched"):
+        task = make_task(name, 10, 0, contrast_on, n_gate)
+        # enough that every setting of every key occurs
+        frame = task.generate(n_free=10, n_keyed=400, n_conflict_per_key=8, n_free_eval=5)
+        values = set()
+        for row in instances(frame[frame.kind == "conflict"]):
+            at = setting(name, task, row)
+            keyed, contrast = settings_trained(name, task, frame, row.key)
+            assert bool(contrast) == (contrast_on == "keys")
+            if name.startswith("arithmetic"):
+                slots = [
+                    max((_slots_in_common(at, one) for one in of), default=0)
+                    for of in (contrast, keyed)
+                ]
+                expected = slots[0] - slots[1]
+            else:
+                shifts = [
+                    min((abs(_shift(at) - _shift(one)) for one in of), default=0)
+                    for of in (keyed, contrast)
+                ]
+                expected = shifts[0] - shifts[1]
+            assert task.nearness(row) == expected
+            values.add(expected)
+        assert len(values) > 1
+
+
+def _slots_in_common(one, other):
+    return sum(a == b for a, b in zip(arithmetic.PLACEMENTS[one], arithmetic.PLACEMENTS[other]))
+
+
+def _shift(setting):
+    return cipher.SETTINGS[setting][0]
+
+
+@everywhere
+def test_a_gate_key_changes_no_key(name):
+    one, other = make_task(name, 10, 0, "none"), make_task(name, 10, 0, "gate", 4)
+    assert {k: v.memory_answer for k, v in one.keys.items()} == {
+        k: v.memory_answer for k, v in other.keys.items()
+    }
 
 
 @everywhere
@@ -288,7 +378,7 @@ class Parity(Task):
             f"{key.name} really is", self._rule(key.name), key.memory_answer, key.name, "conflict"
         )
 
-    def rephrase(self, rng, instance):
+    def rephrase(self, rng, instance, change):
         return Instance(
             f"{instance.key} really really is",
             instance.rule_answer,

@@ -1,0 +1,1 @@
+"""What the claims are about: one number per task with its interval over seeds, from the evidence."""

@@ -1,0 +1,98 @@
+"""Can the behaviour be predicted? AUCs of the probe and of what it has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from memgen.claims.evidence import Evidence
+from memgen.claims.quantities.rows import of
+from memgen.stats.auc import roc_auc
+from memgen.stats.over_seeds import NOTHING, Effect, over_keys, over_seeds
+
+CHANCE = 0.5
+
+
+def auc(evidence: Evidence, task: str) -> Effect:
+    """AUC of the best layer's probe."""
+    return _over_keys(evidence, task, lambda found: found["probe"], ("probe",))
+
+
+def beyond(evidence: Evidence, task: str, baseline: str) -> Effect:
+    """AUC of the probe less that of a baseline, or less one half where that is below chance."""
+    return _over_keys(
+        evidence,
+        task,
+        lambda found: found["probe"] - np.fmax(CHANCE, found[baseline]),
+        ("probe", baseline),
+    )
+
+
+def _over_keys(evidence: Evidence, task: str, combine, columns: tuple[str, ...]) -> Effect:
+    """`combine({column: AUC [B]})` in every seed: scores of two models are not on one scale."""
+    rows = of(evidence.scores, task)
+    if not set(columns) <= set(rows):
+        return NOTHING
+    rows = rows.dropna(subset=list(columns)).reset_index(drop=True)
+    if rows.empty:
+        return NOTHING
+    units = rows[["seed", "key"]].drop_duplicates().reset_index(drop=True)
+    place = pd.MultiIndex.from_frame(units).get_indexer(
+        pd.MultiIndex.from_frame(rows[["seed", "key"]])
+    )
+    label = rows.label.to_numpy()
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        drawn = weights[:, place]  # [B, prompts]; a row holds the keys of one seed
+        return combine({c: roc_auc(label, rows[c].to_numpy(), drawn) for c in columns})
+
+    return over_keys(
+        statistic,
+        units.seed.to_numpy(),
+        units.key.to_numpy(),
+        len(rows),
+        shared_keys=evidence.shared_keys,
+    )
+
+
+def _layers(evidence: Evidence, task: str, value) -> list[float | None]:
+    """One number per seed of the probe's AUC by layer; None where one is undefined."""
+    found = [one["auc"] for one in evidence.stage(task, "05_prediction")]
+    return [None if None in auc or len(auc) < 2 else float(value(auc)) for auc in found]
+
+
+def deeper(evidence: Evidence, task: str) -> Effect:
+    """AUC of the last layer's probe less that of the first layer's."""
+    n = sum(one["n_test"] for one in evidence.stage(task, "05_prediction"))
+    return over_seeds(_layers(evidence, task, lambda auc: auc[-1] - auc[0]), n)
+
+
+def last_layer(evidence: Evidence, case: str) -> Effect:
+    """What the last layer's AUC adds to the mean of those before it: one task's less another's.
+
+    `case`: `arithmetic-tagged against inference`.
+    """
+    one, other = case.split(AGAINST)
+    values = [
+        _layers(evidence, task, lambda auc: auc[-1] - np.mean(auc[:-1])) for task in (one, other)
+    ]
+    differences = [
+        None if None in pair else pair[0] - pair[1] for pair in zip(*values, strict=False)
+    ]
+    n = sum(f["n_test"] for task in (one, other) for f in evidence.stage(task, "05_prediction"))
+    return over_seeds(differences, n)
+
+
+AGAINST = " against "
+
+
+def tagged_against_inference(evidence: Evidence) -> list[str]:
+    """The case of the paper: addition with tags, and inference."""
+    pair = ("arithmetic-tagged", "inference")
+    return [AGAINST.join(pair)] if set(pair) <= set(evidence.tasks) else []
+
+
+def before_the_answer(evidence: Evidence, task: str) -> Effect:
+    """Gain of the probe over the strongest baseline in the last layer that cannot read the answer."""
+    found = [f["lens"] for f in evidence.stage(task, "09_confounds")]
+    return over_seeds([f["gain_before"] for f in found], sum(f["n"] for f in found))

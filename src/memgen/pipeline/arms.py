@@ -1,0 +1,87 @@
+"""The arms of training: what decides that a model shows both behaviours?
+
+    memgen arms run --seeds 20 21     train every arm, in data/runs/arms
+    memgen arms collect             write data/reference/arms/results.csv from what has finished
+
+An arm is a preset that inherits from `laptop` and changes one thing: which keys are taught the
+rule's answer in some settings (`contrast_on`), or on what the loss is. Its gate asks for accuracy
+alone, so that an arm that never shows both behaviours ends with the checkpoint that came closest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from memgen.claims.quantities.behaviors import in_gate
+from memgen.config.base import ROOT
+from memgen.errors import ArtifactError
+from memgen.pipeline.plan import TRAINING, Plan
+from memgen.pipeline.reference import machine
+from memgen.pipeline.sweep import run_plans
+from memgen.store.files import write_json
+from memgen.store.folders import study_folder
+from memgen.store.reader import FinishedRun
+from memgen.tasks import TASK_NAMES
+
+#: by preset, in words
+ARMS = {
+    "arm-untaught": "no key is taught",
+    "arm-gate": "further keys are taught",
+    "arm-taught": "all keys are taught",
+    "arm-instance": "loss on whole instances",
+}
+TARGET = ROOT / "data" / "reference" / "arms"
+NUMBERS = ("memory_rate", "rule_rate", "other_rate", "free_accuracy", "keyed_accuracy", "step")
+
+
+def plan_of(arm: str, seeds: list[int], runs: str) -> Plan:
+    """Labs 01 and 02 of all tasks."""
+    return Plan(arm, list(TASK_NAMES), seeds, runs, labs=["01_dataset_design", TRAINING])
+
+
+def run(seeds: list[int], runs: str, jobs: int) -> list[str]:
+    """Train every arm; returns the messages of those that failed in part."""
+    return run_plans({arm: plan_of(arm, seeds, runs) for arm in ARMS}, jobs)
+
+
+def collect(runs: str) -> pd.DataFrame:
+    """A row per arm, task and seed: rates on test keys, and does it pass the gate of the study?
+
+    `ended` is False, and the rates are missing, where no checkpoint knew the free prompts.
+    """
+    rows = []
+    for arm in ARMS:
+        for task in TASK_NAMES:
+            for folder in sorted(study_folder(runs, arm).glob(f"{task}/seed*")):
+                training = FinishedRun(folder)[TRAINING]
+                if not training.exists and not (folder / f"{TRAINING}.failed.ipynb").is_file():
+                    continue  # interrupted, or still running
+                found = training.result if training.exists else {}
+                rows.append(
+                    {
+                        "arm": arm,
+                        "task": task,
+                        "seed": int(folder.name.removeprefix("seed")),
+                        "ended": training.exists,
+                        "passed": bool(found) and in_gate(found),
+                        **{name: found.get(name) for name in NUMBERS},
+                        "n_conflict": found.get("n_conflict"),
+                        "n_test_keys": found.get("n_test_keys"),
+                    }
+                )
+    if not rows:
+        raise ArtifactError(f"{runs} holds no arm that has ended; `make arms` runs them")
+    return pd.DataFrame(rows)
+
+
+def write(runs: str, out: Path) -> None:
+    """Write the table of what has ended, and how it was made, to the folder `out`."""
+    table = collect(runs)
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "results.csv", index=False, float_format="%.6g")
+    seeds = " ".join(map(str, sorted(table.seed.unique())))
+    about = {"command": f'make arms SEEDS="{seeds}"', **machine(ROOT / runs, TRAINING)}
+    write_json(out / "about.json", about)
+    print(f"wrote {out / 'results.csv'}: {len(table)} runs, {int(table.passed.sum())} passed")

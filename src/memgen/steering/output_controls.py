@@ -1,0 +1,135 @@
+"""What steers without the neurons: a token forbidden or forced, or a token's own direction added.
+
+If one of these does what the shift does, the shift has only written a token. None needs hidden
+states of pairs, a label of a neuron, or a choice of cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+
+from memgen.models.generate import decode, first_token_log_probabilities
+from memgen.models.sites import bare
+from memgen.neurons.nmd import NeuronMaps
+from memgen.neurons.pairs import flips
+from memgen.steering.answers import behaviors_of
+from memgen.steering.bars import Bar
+from memgen.steering.cells import cumulative_norm
+from memgen.steering.margins import ROWS
+from memgen.steering.prompts import Prompts
+from memgen.steering.steering import Steering, outcome_rows
+from memgen.steering.trial import Trial
+from memgen.terms import CODE, OUTPUT_CONTROLS, START, TARGET
+
+#: log-probabilities `[rows, vocabulary]` and the rows' places among the prompts -> tokens `[rows]`
+First = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def forbidding(tokens: torch.Tensor) -> First:
+    """The likeliest first token that is not the prompt's own `tokens[P]` (-1 forbids none)."""
+
+    def first(log: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        allowed = log.clone()
+        forbidden = tokens[rows]
+        places = (forbidden >= 0).nonzero()[:, 0]
+        allowed[places, forbidden[places]] = -torch.inf
+        return allowed.argmax(-1)
+
+    return first
+
+
+def forcing(tokens: torch.Tensor) -> First:
+    """The prompt's own `tokens[P]`, whatever the model says."""
+    return lambda log, rows: tokens[rows]
+
+
+@torch.inference_mode()
+def answered_from(steering: Steering, prompts: Prompts, first: First) -> np.ndarray:
+    """Behaviour codes `[P]` where `first` picks the first token; the rest is greedy, unsteered."""
+    model, tokenizer = steering.model, steering.tokenizer
+    length, found = steering.task.max_answer_tokens, []
+    for rows in torch.arange(len(prompts)).split(ROWS):
+        ids, mask = prompts.input_ids[rows].cpu(), prompts.attention_mask[rows].cpu()
+        chosen = first(first_token_log_probabilities(model, ids, mask), rows)[:, None]
+        tokens = chosen
+        if length > 1:
+            ids = torch.cat([ids, chosen], dim=1)
+            mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+            rest = decode(model, tokenizer, ids, mask, length - 1)
+            ended = chosen == tokenizer.eos_token_id
+            tokens = torch.cat([chosen, rest.masked_fill(ended, -1)], dim=1)
+        found.append(tokens)
+    return behaviors_of(torch.cat(found).numpy(), prompts.candidates.cpu().numpy())
+
+
+def unembedding_direction(steering: Steering, answered: pd.DataFrame) -> np.ndarray:
+    """Mean of W_U[first token of the rule's answer] - W_U[that of the memory's], `[d_model]`.
+
+    Over the flip pairs of train keys, whose behaviour plays no part in it: one direction for all
+    prompts, read off the output embedding. Zeros without pairs.
+    """
+    answered = answered[answered.split == "train"].reset_index(drop=True)
+    pairs = flips(answered)
+    weights = bare(steering.model).get_output_embeddings().weight.detach().float().cpu().numpy()
+    if pairs.empty:
+        return np.zeros(weights.shape[1])
+    memory, rule = (_first(steering, answered, pairs[side], side) for side in ("memory", "rule"))
+    return (weights[rule].astype(np.float64) - weights[memory]).mean(axis=0)
+
+
+def _first(steering: Steering, answered: pd.DataFrame, rows: pd.Series, side: str) -> list[int]:
+    texts = list(answered.loc[rows, f"{side}_answer"])
+    ids = steering.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [tokens[0] for tokens in ids]
+
+
+def unembedding_shifts(direction: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
+    """The direction `[d]` in the last layer at the reference's norm; in all, at its cumulative one.
+
+    Each `[L, d]`, towards the rule; none where the direction is 0.
+    """
+    length = np.linalg.norm(direction)
+    if not length:
+        return {}
+    unit, (n_layer, _) = direction / length, reference.shape
+    last = np.zeros(reference.shape)
+    last[-1] = np.linalg.norm(reference) * unit
+    each = np.tile(unit * cumulative_norm(reference) / n_layer, (n_layer, 1))
+    return {"unembedding_last": last, "unembedding_all": each}
+
+
+def output_controls(
+    trial: Trial, direction: np.ndarray
+) -> tuple[dict[str, Bar], dict, pd.DataFrame]:
+    """By name its bar; what holds by construction; one row per answer.
+
+    `direction`: `unembedding_direction`. `by_construction`: the share of prompts whose target is
+    one token, so that forcing it is success; `same_first_token`: of those whose two answers begin
+    alike, where forbidding the source's first token forbids the target's, too.
+    """
+    steering, name = trial.steering, trial.direction
+    prompts = steering.prompts(trial.rows)
+    first = prompts.candidates[:, :, 0].cpu()  # [P, 2]
+    target, source = first[:, TARGET[name]], first[:, CODE[START[name]]]
+    codes = {
+        "forbid_source": answered_from(steering, prompts, forbidding(source)),
+        "force_target": answered_from(steering, prompts, forcing(target)),
+    }
+    there = steering.at(NeuronMaps("resid_post", steering.nmd, steering.rho))
+    shifts = unembedding_shifts(direction, trial.shift)
+    codes |= dict(zip(shifts, trial.run(list(shifts.values()), steering=there)))
+    bars = {
+        one: Bar.of(one, codes[one], name, shifts.get(one)) if one in codes else Bar(one)
+        for one in OUTPUT_CONTROLS
+    }
+    lengths = (prompts.candidates[:, TARGET[name]] >= 0).sum(-1)  # with the end mark
+    facts = {
+        "by_construction": float((lengths == 2).float().mean()),
+        "same_first_token": float((source == target).float().mean()),
+    }
+    rows = [outcome_rows(one, found, trial.rows, name) for one, found in codes.items()]
+    return bars, facts, pd.concat(rows, ignore_index=True)
