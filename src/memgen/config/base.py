@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from memgen.tasks import TASKS
 from memgen.terms import Numerics, Track
 
-#: no recipe was ever tried on these, and no earlier edition used them (book, chapter 2)
+#: no earlier edition used these, and no recipe was tried on their test keys (book, chapter 2)
 SEEDS = (20, 21, 22)
 ROOT = Path(os.environ.get("MEMGEN_ROOT", Path(__file__).resolve().parents[3]))
 Finite = Annotated[float, Field(allow_inf_nan=False)]
