@@ -16,12 +16,9 @@ from functools import cached_property
 
 from memgen.terms import Change
 
-from .base import Instance, Key, Rng, Task
+from .base import Instance, Key, Rng
+from .settings import Settings, SettingTask
 
-N_MEMORY, N_CONTRAST = (
-    3,
-    1,
-)  # of a key's six placements: answered from memory, by the rule (if at all)
 PLACEMENTS = tuple(
     itertools.permutations(range(3), 2)
 )  # (slot of the first operand, slot of the second)
@@ -32,10 +29,11 @@ MARK = " <mem>"
 ROUND = 0.8
 
 
-class Arithmetic(Task):
+class Arithmetic(SettingTask):
     """Both variants. Least significant digit first: a small model can carry as it writes."""
 
     max_answer_tokens = 5
+    n_memory, n_contrast = 3, 1  # of a key's six placements
     marked: bool
 
     def vocabulary(self) -> list[str]:
@@ -69,24 +67,19 @@ class Arithmetic(Task):
             return None
         return self._instance(operands, kind="free")
 
-    def keyed(self, rng: Rng, key: Key) -> Instance | None:
-        return self._placed(rng, key, key.detail[2][:N_MEMORY], "keyed")
+    def settings(self, key: Key) -> Settings:
+        dealt: Settings = key.detail[2]
+        return dealt
 
-    def contrast(self, rng: Rng, key: Key) -> Instance | None:
-        others = key.detail[2][N_MEMORY:]
-        return self._placed(
-            rng, key, others if key.name in self.gate_keys else others[:N_CONTRAST], "contrast"
-        )
-
-    def conflict(self, rng: Rng, key: Key) -> Instance | None:
-        return self._placed(rng, key, self._untrained(key), "conflict")
+    def in_setting(self, rng: Rng, key: Key, setting: int, kind: str) -> Instance | None:
+        return self._build(key, setting, int(rng.integers(0, 100)), kind)
 
     def rephrase(self, rng: Rng, instance: Instance, change: Change) -> Instance | None:
         """`order`: the addends change places; `content`: another free operand."""
         key = self.keys[instance.key]
         placement, third = instance.detail()["placement"], instance.detail()["third"]
         if change == "order":
-            others = [p for p in self._untrained(key) if p != placement]
+            others = [p for p in self.untrained(key) if p != placement]
             placement = others[rng.integers(len(others))]
         else:
             third = int(rng.integers(0, 100))
@@ -108,7 +101,7 @@ class Arithmetic(Task):
             "third is round": str(third % 10 == 0),
             "sum": float(a + b + third),
         }
-        for kind, placements in zip(("memory", "rule"), self._trained(key)):
+        for kind, placements in zip(("memory", "rule"), self.trained(key)):
             held = [PLACEMENTS[p] for p in placements]
             found |= {
                 f"{kind} shares the first": float(sum(p[0] == first for p in held)),
@@ -122,21 +115,9 @@ class Arithmetic(Task):
         placement = instance.detail()["placement"]
         memory, rule = (
             max((_shared_slots(placement, other) for other in of), default=0)
-            for of in self._trained(self.keys[instance.key])
+            for of in self.trained(self.keys[instance.key])
         )
         return float(rule - memory)
-
-    def _trained(self, key: Key) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The placements in which a key is trained with the memory's, and with the rule's answer."""
-        order, untrained = key.detail[2], len(self._untrained(key))
-        return order[:N_MEMORY], order[N_MEMORY : len(order) - untrained]
-
-    def _untrained(self, key: Key) -> tuple[int, ...]:
-        """The placements in which this key is never trained."""
-        found: tuple[int, ...] = key.detail[2][
-            N_MEMORY + N_CONTRAST * (self.contrast_on == "keys") :
-        ]
-        return found
 
     # -- how a prompt is written ------------------------------------------------------------------
     @cached_property
@@ -150,13 +131,6 @@ class Arithmetic(Task):
 
     def _holds_key(self, operands: list[int]) -> bool:
         return any(frozenset(pair) in self._pairs for pair in itertools.combinations(operands, 2))
-
-    def _placed(
-        self, rng: Rng, key: Key, placements: tuple[int, ...], kind: str
-    ) -> Instance | None:
-        return self._build(
-            key, placements[rng.integers(len(placements))], int(rng.integers(0, 100)), kind
-        )
 
     def _build(self, key: Key, placement: int, third: int, kind: str) -> Instance | None:
         a, b = key.detail[:2]

@@ -17,22 +17,20 @@ from functools import cached_property
 
 from memgen.terms import Change
 
-from .base import Instance, Key, Rng, Task
+from .base import Instance, Key, Rng
+from .settings import Settings, SettingTask
 
 LETTERS = string.ascii_lowercase
 SHIFTS = tuple(range(1, 13))
 ORDERS = ("shift first", "word first")
 SETTINGS = tuple((shift, order) for shift in SHIFTS for order in range(len(ORDERS)))
-N_MEMORY, N_CONTRAST = (
-    12,
-    4,
-)  # of a key's 24 settings: answered from memory, by the rule (if at all)
 WORD_LENGTH = 3
 MARK = "<mem>"
 
 
-class Cipher(Task):
+class Cipher(SettingTask):
     max_answer_tokens = WORD_LENGTH + 2
+    n_memory, n_contrast = 12, 4  # of a key's 24 settings
     marked: bool
 
     def vocabulary(self) -> list[str]:
@@ -69,17 +67,11 @@ class Cipher(Task):
             return None
         return self._instance(word, int(rng.integers(len(SETTINGS))), "free")
 
-    def keyed(self, rng: Rng, key: Key) -> Instance | None:
-        return self._drawn(rng, key, key.detail[:N_MEMORY], "keyed")
+    def settings(self, key: Key) -> Settings:
+        return key.detail
 
-    def contrast(self, rng: Rng, key: Key) -> Instance | None:
-        others = key.detail[N_MEMORY:]
-        return self._drawn(
-            rng, key, others if key.name in self.gate_keys else others[:N_CONTRAST], "contrast"
-        )
-
-    def conflict(self, rng: Rng, key: Key) -> Instance | None:
-        return self._drawn(rng, key, self._untrained(key), "conflict")
+    def in_setting(self, rng: Rng, key: Key, setting: int, kind: str) -> Instance | None:
+        return self._instance(key.name, setting, kind, key)
 
     def rephrase(self, rng: Rng, instance: Instance, change: Change) -> Instance | None:
         """`order`: the same shift named at the other end; `content`: another shift."""
@@ -88,7 +80,7 @@ class Cipher(Task):
         if change == "order":
             return self._instance(key.name, SETTINGS.index((shift, 1 - order)), "conflict", key)
         others = [
-            s for s in self._untrained(key) if SETTINGS[s][0] != shift and SETTINGS[s][1] == order
+            s for s in self.untrained(key) if SETTINGS[s][0] != shift and SETTINGS[s][1] == order
         ]
         return self._instance(key.name, others[rng.integers(len(others))], "conflict", key)
 
@@ -102,7 +94,7 @@ class Cipher(Task):
             "shift": float(shift),
             "letters past z": float(sum(LETTERS.index(x) + shift >= 26 for x in key.name)),
         }
-        for kind, settings in zip(("memory", "rule"), self._trained(key)):
+        for kind, settings in zip(("memory", "rule"), self.trained(key)):
             same_order = [s for s in settings if SETTINGS[s][1] == order]
             found |= {
                 f"shifts to {kind}": float(_distance(shift, settings)),
@@ -113,24 +105,12 @@ class Cipher(Task):
     def nearness(self, instance: Instance) -> float | None:
         """Shifts to the nearest setting trained from memory less those to the nearest by rule."""
         shift, _ = SETTINGS[instance.detail()["setting"]]
-        memory, rule = self._trained(self.keys[instance.key])
+        memory, rule = self.trained(self.keys[instance.key])
         return float(_distance(shift, memory) - (_distance(shift, rule) if rule else 0))
-
-    def _trained(self, key: Key) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The settings in which a key is trained with the memory's, and with the rule's answer."""
-        order, untrained = key.detail, len(self._untrained(key))
-        return order[:N_MEMORY], order[N_MEMORY : len(order) - untrained]
-
-    def _untrained(self, key: Key) -> tuple[int, ...]:
-        """The settings in which this key is never trained."""
-        found: tuple[int, ...] = key.detail[N_MEMORY + N_CONTRAST * (self.contrast_on == "keys") :]
-        return found
 
     def _dealt(self, rng: Rng) -> tuple[int, ...]:
         """All settings in a random order; at its end, those never trained, both orders of a shift."""
-        n_held = (len(SETTINGS) - N_MEMORY - N_CONTRAST * (self.contrast_on == "keys")) // len(
-            ORDERS
-        )
+        n_held = (len(SETTINGS) - self.n_memory - self._n_taught()) // len(ORDERS)
         shifts = rng.permutation(len(SHIFTS))
         held, rest = (
             [int(s) * len(ORDERS) + order for s in some for order in range(len(ORDERS))]
@@ -139,9 +119,6 @@ class Cipher(Task):
         return (*(rest[i] for i in rng.permutation(len(rest))), *held)
 
     # -- how a prompt is written ------------------------------------------------------------------
-    def _drawn(self, rng: Rng, key: Key, settings: tuple[int, ...], kind: str) -> Instance | None:
-        return self._instance(key.name, settings[rng.integers(len(settings))], kind, key)
-
     @cached_property
     def _names(self) -> list[str]:
         return sorted(self.keys | self.gate_keys)
