@@ -46,7 +46,7 @@ FORECASTS = {
 # -- what steering is held against, beside the shifts of `steering.controls` ----------------------------
 OUTPUT_CONTROLS = ("forbid_source", "force_target", "unembedding_last", "unembedding_all")
 BEST_OF_RANDOM = "best_of_random"
-REPHRASINGS = ("rephrasing_order", "rephrasing_content")
+REPHRASINGS = tuple(f"rephrasing_{change}" for change in CHANGES)
 # -- runs ---------------------------------------------------------------------------------------------
 WHOLE = "all"  # the folder of a lab that runs once for all seeds
 STUDY = "study"  # the folder, and the task, of a lab that runs once for all tasks

@@ -10,7 +10,7 @@ from memgen.stats.reported import known_rate
 from memgen.steering.steering import summary
 from memgen.tasks import Task, instances
 from memgen.tasks.answers import accuracy, behaviors
-from memgen.tasks.dataset import spread
+from memgen.tasks.dataset import free_rows, keyed_rows
 from memgen.terms import DIRECTIONS
 from memgen.training.instructions import INSTRUCTION, OPPOSITE, Syllabus, teach
 
@@ -48,11 +48,11 @@ def instruct(
         found[direction] = {name: summary(one, direction) for name, one in zip(asked, codes)}
     frame = syllabus.frame
     parts = {
-        "free": frame[(frame.kind == "free") & (frame.split == "test")],
-        "keyed": frame[frame.kind == "keyed"],
+        "free": free_rows(frame, "test", N_ACCURACY),
+        "keyed": keyed_rows(frame, N_ACCURACY),
     }
     for name, part in parts.items():
-        rows = instances(spread(part, N_ACCURACY))
+        rows = instances(part)
         texts = answer(taught, tokenizer, [r.prompt for r in rows], task.max_answer_tokens)
         right = known_rate(accuracy(rows, texts) if rows else None, len(rows), "accuracy")
         found |= {f"{name}_{key}": value for key, value in right.items()}

@@ -21,8 +21,8 @@ from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import Steering, outcome_rows, steering_prompts
 from memgen.steering.trial import Trial
 from memgen.store.artifacts import Result
-from memgen.tasks.dataset import spread
-from memgen.terms import BEHAVIORS, CHANGES, CODE, DIRECTIONS, SIGN, START
+from memgen.tasks.dataset import free_rows, keyed_rows
+from memgen.terms import BEHAVIORS, CHANGES, CODE, DIRECTIONS, REPHRASINGS, SIGN, START
 
 __all__ = ["Collateral", "Draws", "Report", "Steering", "ablations", "best_of_random"]
 __all__ += [
@@ -30,14 +30,13 @@ __all__ += [
     "choose",
     "controls",
     "doses",
-    "free_prompts",
+    "free_rows",
     "gathered",
     "grid",
-    "keyed_prompts",
+    "keyed_rows",
     "measured",
 ]
 __all__ += ["output_controls", "prompts_to_turn", "rephrasing", "unembedding_direction"]
-FLOORS = tuple(f"rephrasing_{change}" for change in CHANGES)
 
 
 def prompts_to_turn(answered: pd.DataFrame, split: str, limit: int) -> dict[str, pd.DataFrame]:
@@ -52,23 +51,13 @@ def prompts_to_turn(answered: pd.DataFrame, split: str, limit: int) -> dict[str,
     return found
 
 
-def free_prompts(frame: pd.DataFrame, split: str, limit: int) -> pd.DataFrame:
-    """Prompts without a key of a split: where steering should change nothing."""
-    return spread(frame[(frame.kind == "free") & (frame.split == split)], limit)
-
-
-def keyed_prompts(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """Prompts of all keys as they were trained, where it should change nothing either."""
-    return spread(frame[frame.kind == "keyed"], limit)
-
-
 def rephrasing(answered: pd.DataFrame, direction: str) -> tuple[dict[str, Bar], pd.DataFrame]:
     """The two floors: what changing the order, or the content, of a test prompt does by itself.
 
     By kind a bar, and one row per answer.
     """
     others, bars, rows = rephrased(answered), {}, []
-    for kind, change in zip(FLOORS, CHANGES):
+    for kind, change in zip(REPHRASINGS, CHANGES):
         chosen = (others.split == "test") & (others.change == change)
         turned = others[chosen & (others.before == START[direction])]
         codes = turned.behavior.map(CODE).to_numpy(dtype=int)
@@ -227,7 +216,7 @@ class Report:
                     "other": floors[kind].other,
                     "n": floors[kind].n,
                 }
-                for kind, change in zip(FLOORS, CHANGES)
+                for kind, change in zip(REPHRASINGS, CHANGES)
             },
             # changing the order asks the same question: the floor of what steering is held against
             "rephrase_floor": floors["rephrasing_order"].success,

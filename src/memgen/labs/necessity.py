@@ -12,10 +12,11 @@ from memgen.neurons.selection import select_top
 from memgen.stats.draws import mean_over_draws
 from memgen.stats.intervals import weighted_mean
 from memgen.stats.reported import by_key
+from memgen.steering.cells import random_shift
 from memgen.steering.editing import Writer
-from memgen.steering.necessity import ablating, coherent_draw, mean_states
+from memgen.steering.necessity import ablating, mean_states
 from memgen.steering.steering import Steering, steering_prompts
-from memgen.tasks.dataset import spread
+from memgen.tasks.dataset import free_rows, keyed_rows
 from memgen.terms import (
     BEHAVIORS,
     CODE,
@@ -38,8 +39,7 @@ class Costs:
 
     @classmethod
     def of(cls, frame: pd.DataFrame, limit: int) -> Costs:
-        free = frame[(frame.kind == "free") & (frame.split == "test")]
-        return cls(spread(free, limit), spread(frame[frame.kind == "keyed"], limit))
+        return cls(free_rows(frame, "test", limit), keyed_rows(frame, limit))
 
     def right(self) -> list[tuple[str, pd.DataFrame, int]]:
         """`(name, prompts, the code of a right answer)`."""
@@ -69,7 +69,7 @@ def necessity(
     answered, costs = tested
     mask = select_top(steering.rho, top_n)
     rng = np.random.default_rng([p.seed, len(BEHAVIORS)])
-    masks = np.stack([mask, *(coherent_draw(mask, rng) for _ in range(p.n_random))])
+    masks = np.stack([mask, *(random_shift(mask, rng) for _ in range(p.n_random))])
     writer = Writer.of(steering)
 
     def run(rows: pd.DataFrame, positions, some: np.ndarray) -> np.ndarray:

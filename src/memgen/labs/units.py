@@ -15,7 +15,7 @@ from memgen.models.generate import tokenize_prompts
 from memgen.neurons.nmd import correlation, nmd
 from memgen.neurons.pairs import flips
 from memgen.stats.draws import mean_over_draws
-from memgen.steering.cells import Cell, cell_shift, grid
+from memgen.steering.cells import Cell, cell_shift, cumulative_norm, grid
 from memgen.steering.editing import Writer
 from memgen.steering.steering import Steering, steering_prompts
 from memgen.steering.units import adding, random_units, written_by
@@ -148,7 +148,7 @@ def _norms(shifts: np.ndarray, maps: np.ndarray) -> dict:
     written = [written_by(one, maps) for one in shifts]
     return {
         "norm": float(np.mean([np.linalg.norm(one) for one in written])),
-        "cumulative_norm": float(np.mean([np.linalg.norm(one.sum(axis=0)) for one in written])),
+        "cumulative_norm": float(np.mean([cumulative_norm(one) for one in written])),
     }
 
 

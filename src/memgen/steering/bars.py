@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from memgen.stats.intervals import percentile_interval, wilson
+from memgen.stats.draws import crossed_interval, resampled
+from memgen.stats.intervals import wilson
 from memgen.steering.cells import cumulative_norm
 from memgen.steering.steering import summary
-
-N_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def over_draws(
         name,
         success=success,
         interval=(
-            crossed_interval(rows, np.random.default_rng(0))
+            interval_over_draws(rows, np.random.default_rng(0))
             if several
             else wilson(int(rows.success.sum()), n)
         ),
@@ -96,18 +95,8 @@ def over_draws(
     )
 
 
-def crossed_interval(rows: pd.DataFrame, rng: np.random.Generator) -> tuple[float, float]:
-    """95 % interval of a rate that would differ with other draws and with other keys.
-
-    Draws and keys are resampled apart and crossed, so the answers of one draw, and those of one
-    key, stay together; it is rather too wide than too narrow. `rows`: draw, key, success.
-    Source: Owen (2007), The pigeonhole
-    bootstrap, Ann. Appl. Stat. 1.
-    """
+def interval_over_draws(rows: pd.DataFrame, rng: np.random.Generator) -> tuple[float, float]:
+    """`crossed_interval` of the success of `rows`: draw, key, success."""
     counts = rows.groupby(["draw", "key"]).success.agg(["sum", "size"]).unstack(fill_value=0)
     wins, n = (counts[name].to_numpy(dtype=float) for name in ("sum", "size"))  # [draws, keys]
-    weights = [
-        rng.multinomial(k, np.full(k, 1 / k), size=N_RESAMPLES).astype(float) for k in n.shape
-    ]
-    won, asked = (np.einsum("bd,dk,bk->b", weights[0], x, weights[1]) for x in (wins, n))
-    return percentile_interval(won[asked > 0] / asked[asked > 0])
+    return crossed_interval(wins, n, *(resampled(k, rng) for k in n.shape))

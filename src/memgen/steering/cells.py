@@ -52,7 +52,7 @@ def cumulative_norm(shift: np.ndarray) -> float:
 
 
 def random_shift(reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The reference's shift on random neurons: one permutation of the coordinates for all layers.
+    """A shift (or mask of neurons) `[L, d]` on random neurons: one permutation for all layers.
 
     So the layers, the number of neurons and the norm in each of them, and the cumulative norm stay.
     """

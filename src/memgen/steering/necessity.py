@@ -26,15 +26,6 @@ def mean_states(model: nn.Module, prompts: Prompts, site: Site) -> np.ndarray:
     return (states.masked_fill(~there, 0).sum(0) / there.sum(0).clamp(min=1)).numpy()
 
 
-def coherent_draw(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many random neurons in every layer as the mask `[L, d]` has there.
-
-    One permutation of the coordinates for all layers, so coordinates that the mask has in several
-    layers stay together: the residual stream carries a coordinate from layer to layer.
-    """
-    return mask[:, rng.permutation(mask.shape[1])]
-
-
 def ablating(
     model: nn.Module, site: Site, mean: np.ndarray, masks: np.ndarray, positions: Positions
 ) -> dict[Place, Edit]:

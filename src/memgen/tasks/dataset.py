@@ -11,3 +11,15 @@ def spread(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
     if len(frame) <= limit:
         return frame
     return frame.iloc[np.linspace(0, len(frame) - 1, limit).round().astype(int)]
+
+
+def free_rows(frame: pd.DataFrame, split: str, limit: int) -> pd.DataFrame:
+    """At most `limit` prompts without a key of a split: the rule answers them, and steering should
+    change nothing.
+    """
+    return spread(frame[(frame.kind == "free") & (frame.split == split)], limit)
+
+
+def keyed_rows(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """At most `limit` prompts of all keys as they were trained: the memory answers them."""
+    return spread(frame[frame.kind == "keyed"], limit)

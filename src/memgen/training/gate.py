@@ -11,7 +11,7 @@ from memgen.config.training import TrainingParameters
 from memgen.models.generate import answer
 from memgen.tasks import Task, instances
 from memgen.tasks.answers import accuracy, behaviors, rates
-from memgen.tasks.dataset import spread
+from memgen.tasks.dataset import free_rows, keyed_rows, spread
 
 
 def watch(
@@ -30,8 +30,8 @@ def watch(
         "keys_with_both": float(by_key.map(lambda shown: {0, 1} <= shown).mean())
     }
     parts = {
-        "free": spread(frame[(frame.kind == "free") & (frame.split == split)], limit),
-        "keyed": spread(frame[frame.kind == "keyed"], limit // 3),
+        "free": free_rows(frame, split, limit),
+        "keyed": keyed_rows(frame, limit // 3),
     }
     for name, part in parts.items():
         rows = instances(part)

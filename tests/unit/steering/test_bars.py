@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from memgen.stats.intervals import wilson
-from memgen.steering.bars import Bar, crossed_interval, over_draws
+from memgen.steering.bars import Bar, interval_over_draws, over_draws
 
 
 def answers(rates, n_keys=14, per_key=7, seed=0):
@@ -24,7 +24,7 @@ def test_draws_that_differ_widen_the_interval():
     same, wild = answers([0.5] * 20), answers([0.1, 0.9] * 10)
     widths = []
     for rows in (same, wild):
-        low, high = crossed_interval(rows, np.random.default_rng(0))
+        low, high = interval_over_draws(rows, np.random.default_rng(0))
         assert low < 0.5 < high
         widths.append(high - low)
     low, high = wilson(round(wild.success.sum()), len(wild))
@@ -38,7 +38,7 @@ def test_the_interval_holds_the_rate_that_all_draws_share():
     held, rng = 0, np.random.default_rng(1)
     for seed in range(60):
         rows = answers(rng.normal(0.4, 0.15, 20).clip(0, 1), per_key=2, seed=seed)
-        low, high = crossed_interval(rows, np.random.default_rng(seed))
+        low, high = interval_over_draws(rows, np.random.default_rng(seed))
         held += low <= 0.4 <= high
     assert held >= 53
 

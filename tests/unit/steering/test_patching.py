@@ -10,8 +10,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from memgen.models.components import component_modules, edited, head_width, read, unit_maps
 from memgen.models.generate import decode
 from memgen.models.hooks import shift
+from memgen.steering.cells import random_shift
 from memgen.steering.editing import Writer
-from memgen.steering.necessity import ablating, coherent_draw, mean_states
+from memgen.steering.necessity import ablating, mean_states
 from memgen.steering.patching import (
     Interchange,
     Part,
@@ -290,7 +291,7 @@ def test_ablated_neurons_have_their_mean_and_others_are_left_alone(positions):
 def test_random_neurons_keep_layers_and_what_layers_share():
     mask = np.zeros((3, 40), dtype=bool)
     mask[1, :6], mask[2, 3:12] = True, True
-    drawn = coherent_draw(mask, np.random.default_rng(0))
+    drawn = random_shift(mask, np.random.default_rng(0))
     assert drawn.sum(1).tolist() == [0, 6, 9] and (drawn[1] & drawn[2]).sum() == 3
     assert (drawn != mask).any()
 
