@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from memgen.figures.arms import by_arm
 from memgen.pipeline.arms import ARMS
-from memgen.store.files import read_json
+from press.committed import Committed, staged
 from press.sentences import Share
 
 MEANS = ("memory_rate", "rule_rate", "other_rate", "free_accuracy", "keyed_accuracy")
 
 
 @dataclass(frozen=True)
-class Arms:
+class Arms(Committed):
     """`rows`: by task and arm, means over the seeds that ended; empty before the arms have run."""
-
-    rows: list[dict] = field(default_factory=list)
-    alt: str = ""
-    caption: str = ""
-    command: str = ""
-    machine: str = ""
 
     def passed(self, task: str, arm: str) -> Share:
         """How many seeds of a task pass the gate of the study in an arm."""
@@ -38,19 +32,17 @@ class Arms:
 
 def arms(root: Path, source: Path) -> Arms:
     """The arms in `data/reference/arms`, their figure staged in `source`."""
-    path = root / "data" / "reference" / "arms" / "results.csv"
-    if not path.is_file():
-        return Arms()
-    table, about = pd.read_csv(path), read_json(path.with_name("about.json"))
-    drawing = by_arm(table, ARMS)
-    drawing.figure.savefig(source / "figures" / "arms.png")
+    return staged(Arms, "arms", (root, source), lambda table: by_arm(table, ARMS), _rows)
+
+
+def _rows(table: pd.DataFrame) -> list[dict]:
+    """By task, and within a task by arm, both in the order of the table."""
     rows = [
         {"task": task, "arm": arm, "name": ARMS[arm], **_row(runs)}
         for (task, arm), runs in table.groupby(["task", "arm"], sort=False)
     ]
-    rows.sort(key=lambda row: list(dict.fromkeys(table.task)).index(row["task"]))
-    machine = f"{about['machine']['cores']} cores of {about['machine']['processor']}"
-    return Arms(rows, drawing.alt, drawing.caption, about["command"], machine)
+    tasks = list(dict.fromkeys(table.task))
+    return sorted(rows, key=lambda row: tasks.index(row["task"]))
 
 
 def _row(runs: pd.DataFrame) -> dict:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from memgen.figures.scale import against_size
 from memgen.pipeline.scale import SIZES
-from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS
+from press.committed import Committed, staged
 from press.sentences import Share
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Committed):
     """`rows`: by task and size, means over seeds that passed, or None; empty before the sweep."""
-
-    rows: list[dict] = field(default_factory=list)
-    alt: str = ""
-    caption: str = ""
-    command: str = ""
-    machine: str = ""
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -69,18 +63,14 @@ class Sweep:
 
 def sweep(root: Path, source: Path) -> Sweep:
     """The sweep in `data/reference/scale`, its figure staged in `source`."""
-    path = root / "data" / "reference" / "scale" / "results.csv"
-    if not path.is_file():
-        return Sweep()
-    table, about = pd.read_csv(path), read_json(path.with_name("about.json"))
-    drawing = against_size(table)
-    drawing.figure.savefig(source / "figures" / "scale.png")
-    rows = [
+    return staged(Sweep, "scale", (root, source), against_size, _rows)
+
+
+def _rows(table: pd.DataFrame) -> list[dict]:
+    return [
         _row(runs) | {"task": task, "width": width, "depth": depth}
         for (task, width, depth), runs in table.groupby(["task", "width", "depth"], sort=False)
     ]
-    machine = f"{about['machine']['cores']} cores of {about['machine']['processor']}"
-    return Sweep(rows, drawing.alt, drawing.caption, about["command"], machine)
 
 
 def _row(runs: pd.DataFrame) -> dict:

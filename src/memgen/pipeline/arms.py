@@ -18,11 +18,8 @@ from memgen.claims.quantities.behaviors import in_gate
 from memgen.config.base import ROOT
 from memgen.errors import ArtifactError
 from memgen.pipeline.plan import TRAINING, Plan
-from memgen.pipeline.reference import machine
-from memgen.pipeline.sweep import run_plans
-from memgen.store.files import write_json
+from memgen.pipeline.sweep import ended_runs, run_plans, write_table
 from memgen.store.folders import study_folder
-from memgen.store.reader import FinishedRun
 from memgen.tasks import TASK_NAMES
 
 #: by preset, in words
@@ -54,16 +51,14 @@ def collect(runs: str) -> pd.DataFrame:
     rows = []
     for arm in ARMS:
         for task in TASK_NAMES:
-            for folder in sorted(study_folder(runs, arm).glob(f"{task}/seed*")):
-                training = FinishedRun(folder)[TRAINING]
-                if not training.exists and not (folder / f"{TRAINING}.failed.ipynb").is_file():
-                    continue  # interrupted, or still running
+            for seed, finished in ended_runs(study_folder(runs, arm), task, TRAINING):
+                training = finished[TRAINING]
                 found = training.result if training.exists else {}
                 rows.append(
                     {
                         "arm": arm,
                         "task": task,
-                        "seed": int(folder.name.removeprefix("seed")),
+                        "seed": seed,
                         "ended": training.exists,
                         "passed": bool(found) and in_gate(found),
                         **{name: found.get(name) for name in NUMBERS},
@@ -78,10 +73,4 @@ def collect(runs: str) -> pd.DataFrame:
 
 def write(runs: str, out: Path) -> None:
     """Write the table of what has ended, and how it was made, to the folder `out`."""
-    table = collect(runs)
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "results.csv", index=False, float_format="%.6g")
-    seeds = " ".join(map(str, sorted(table.seed.unique())))
-    about = {"command": f'make arms SEEDS="{seeds}"', **machine(ROOT / runs, TRAINING)}
-    write_json(out / "about.json", about)
-    print(f"wrote {out / 'results.csv'}: {len(table)} runs, {int(table.passed.sum())} passed")
+    write_table(collect(runs), "arms", runs, out)

@@ -15,11 +15,9 @@ import pandas as pd
 
 from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, StudyError
-from memgen.pipeline.plan import TRAINING, Plan
-from memgen.pipeline.reference import machine
-from memgen.pipeline.sweep import run_plans
+from memgen.pipeline.plan import Plan
+from memgen.pipeline.sweep import ended_runs, run_plans, write_table
 from memgen.stages import LABS
-from memgen.store.files import write_json
 from memgen.store.folders import study_folder
 from memgen.store.reader import FinishedRun
 
@@ -77,19 +75,15 @@ def collect(runs: str, preset: str = "scale") -> pd.DataFrame:
     rows = []
     for width, depth in SIZES:
         for task in TASKS:
-            for folder in sorted(
-                study_folder(f"{runs}/{width}x{depth}", preset).glob(f"{task}/seed*")
-            ):
-                ended = FinishedRun(folder)["06_intervention"].exists
-                if not ended and not (folder / "02_training.failed.ipynb").is_file():
-                    continue  # interrupted, or still running
+            home = study_folder(f"{runs}/{width}x{depth}", preset)
+            for seed, finished in ended_runs(home, task, "06_intervention"):
                 rows.append(
                     {
                         "width": width,
                         "depth": depth,
                         "task": task,
-                        "seed": int(folder.name.removeprefix("seed")),
-                        **_numbers(folder),
+                        "seed": seed,
+                        **_numbers(finished),
                     }
                 )
     if not rows:
@@ -97,9 +91,7 @@ def collect(runs: str, preset: str = "scale") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _numbers(folder: Path) -> dict:
-    run = FinishedRun(folder)
-
+def _numbers(run: FinishedRun) -> dict:
     def of(stage: str) -> dict:
         return run[stage].result if run[stage].exists else {}
 
@@ -134,12 +126,4 @@ def _numbers(folder: Path) -> dict:
 
 def write(runs: str, preset: str, out: Path) -> None:
     """Write the table of what has ended, and how it was made, to the folder `out`."""
-    table = collect(runs, preset)
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "results.csv", index=False, float_format="%.6g")
-    seeds = " ".join(map(str, sorted(table.seed.unique())))
-    about = {"command": f'make scale SEEDS="{seeds}"', **machine(ROOT / runs, TRAINING)}
-    write_json(out / "about.json", about)
-    print(
-        f"wrote {out / 'results.csv'}: {len(table)} runs, {int(table.passed.sum())} passed the gate"
-    )
+    write_table(collect(runs, preset), "scale", runs, out)

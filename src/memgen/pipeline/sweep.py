@@ -1,14 +1,22 @@
-"""Several studies one after the other: what the scale sweep and the arms have in common."""
+"""Several studies one after the other, and their committed table: the scale sweep's and the arms'."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import pandas as pd
+
+from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, StudyError
-from memgen.pipeline.plan import Plan
+from memgen.pipeline.plan import TRAINING, Plan
+from memgen.pipeline.reference import machine
 from memgen.pipeline.runner import run_labs
 from memgen.progress import duration
+from memgen.store.files import write_json
+from memgen.store.reader import FinishedRun
 
 
 def run_plans(plans: dict[str, Plan], jobs: int) -> list[str]:
@@ -25,3 +33,23 @@ def run_plans(plans: dict[str, Plan], jobs: int) -> list[str]:
             failed.append(f"{name}: {error}")
             print(error, file=sys.stderr, flush=True)
     return failed
+
+
+def ended_runs(home: Path, task: str, last: str) -> Iterator[tuple[int, FinishedRun]]:
+    """`(seed, run)` of a task's runs that ended: with stage `last`, or since training failed."""
+    for folder in sorted(home.glob(f"{task}/seed*")):
+        run = FinishedRun(folder)
+        if run[last].exists or (folder / f"{TRAINING}.failed.ipynb").is_file():
+            yield int(folder.name.removeprefix("seed")), run
+
+
+def write_table(table: pd.DataFrame, target: str, runs: str, out: Path) -> None:
+    """Write a table of runs (`seed`, `passed`), and how `make <target>` made it, to the folder `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "results.csv", index=False, float_format="%.6g")
+    seeds = " ".join(map(str, sorted(table.seed.unique())))
+    about = {"command": f'make {target} SEEDS="{seeds}"', **machine(ROOT / runs, TRAINING)}
+    write_json(out / "about.json", about)
+    print(
+        f"wrote {out / 'results.csv'}: {len(table)} runs, {int(table.passed.sum())} passed the gate"
+    )

@@ -1,0 +1,52 @@
+"""Tables of runs that are committed with the code, since they take hours, as their pages show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from memgen.figures.style import Drawing
+from memgen.store.files import read_json
+
+
+@dataclass(frozen=True)
+class Committed:
+    """`rows` of means, the figure's `alt` and `caption`, `command` and `machine` that made them.
+
+    All empty before the runs were made.
+    """
+
+    rows: list[dict] = field(default_factory=list)
+    alt: str = ""
+    caption: str = ""
+    command: str = ""
+    machine: str = ""
+
+
+Kind = TypeVar("Kind", bound=Committed)  # Python 3.11 has no other way to say it
+
+
+def staged(
+    kind: type[Kind],
+    name: str,
+    folders: tuple[Path, Path],
+    draw: Callable[[pd.DataFrame], Drawing],
+    rows_of: Callable[[pd.DataFrame], list[dict[str, Any]]],
+) -> Kind:
+    """The table in `data/reference/<name>` of the repository, its figure staged in the sources.
+
+    `folders`: the repository, and the book's sources.
+    """
+    root, source = folders
+    path = root / "data" / "reference" / name / "results.csv"
+    if not path.is_file():
+        return kind()
+    table, about = pd.read_csv(path), read_json(path.with_name("about.json"))
+    drawing = draw(table)
+    drawing.figure.savefig(source / "figures" / f"{name}.png")
+    machine = f"{about['machine']['cores']} cores of {about['machine']['processor']}"
+    return kind(rows_of(table), drawing.alt, drawing.caption, about["command"], machine)
