@@ -64,7 +64,7 @@ class Claim:
             return SUPPORTED
         if high < 0 and sign * (effect.value - self.threshold) <= -self.margin < 0:
             return REVERSED
-        return CONTRADICTED if high < self.margin or (high < 0 and not self.margin) else OPEN
+        return CONTRADICTED if high < self.margin else OPEN
 
 
 def judge(claim: Claim, evidence: Evidence) -> dict:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logit
+from scipy.stats import norm
 
 from memgen.stats.over_seeds import over_keys, rate
 
@@ -68,8 +69,6 @@ def covered(design: Design, spread: Spread, middle: float, n_studies: int, seed:
 
 def _true_mean(spread: Spread, middle: float) -> float:
     """Of expit(normal), by a fine grid of quantiles of the normal sum of both deviations."""
-    from scipy.stats import norm
-
     width = float(np.hypot(spread.seeds, spread.keys))
     quantiles = norm.ppf((np.arange(20000) + 0.5) / 20000)
     return float(expit(logit(middle) + width * quantiles).mean())

@@ -48,9 +48,7 @@ class Effect(NamedTuple):
 NOTHING = Effect(NAN, NAN, NAN, 0, 0, 0)
 
 
-def over_seeds(
-    values: list[float | None], n: int = 0, resolution: float = 0.0, n_keys: int = 0
-) -> Effect:
+def over_seeds(values: list[float | None], n: int = 0, resolution: float = 0.0) -> Effect:
     """Mean of one number per seed (None, nan: left out), Student's interval; none for one seed.
 
     `resolution`: the step in which such a number can change (1 / the units that it counts). Seeds
@@ -60,7 +58,7 @@ def over_seeds(
     known = np.array([v for v in values if v is not None and not math.isnan(v)], dtype=float)
     if not len(known):
         return NOTHING
-    about, freedom = (n, n_keys, len(known)), len(known) - 1
+    about, freedom = (n, 0, len(known)), len(known) - 1
     parts = [(_variance(known, resolution), freedom)] if freedom else []
     return _effect(float(known.mean()), about, *parts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from memgen.claims.catalogue.sources import OURS, PAPER, POINTS, REVIEWERS
 from memgen.claims.ledger import Claim
 from memgen.claims.quantities import prediction
+from memgen.stats.auc import CHANCE
 
 
 def _beyond(baseline: str, name: str, text: str, source: str, test: str) -> Claim:
@@ -29,7 +30,7 @@ PREDICTION = (
         "AUC of the best layer's probe on test keys: interval above 0.5",
         "05_prediction",
         prediction.auc,
-        threshold=prediction.CHANCE,
+        threshold=CHANCE,
         margin=POINTS,
     ),
     Claim(

@@ -7,10 +7,8 @@ import pandas as pd
 
 from memgen.claims.evidence import Evidence
 from memgen.claims.quantities.rows import of
-from memgen.stats.auc import roc_auc
+from memgen.stats.auc import CHANCE, roc_auc
 from memgen.stats.over_seeds import NOTHING, Effect, over_keys, over_seeds
-
-CHANCE = 0.5
 
 
 def auc(evidence: Evidence, task: str) -> Effect:
