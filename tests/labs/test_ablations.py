@@ -37,7 +37,7 @@ def planted_stage(planted, planted_direction):
     """
     model, tokenizer, task, _, answered = planted(PlantedAlike)
     nmd = planted_direction["nmd.resid_post"]
-    n = len(flips(answered[answered.split == "train"].reset_index(drop=True)))
+    n = len(flips(answered[answered.split == "train"].reset_index(drop=True), "order"))
     rng = np.random.default_rng(3)
     memory = rng.normal(0, 0.05, (n, 2, 8))
     p = np.full((2, 8), 0.5)

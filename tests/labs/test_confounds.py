@@ -186,10 +186,10 @@ def test_prompts_that_flip_and_prompts_that_stay_are_told_apart():
         **{"key": "c", "split": "test", "group": 2, "rephrasing": 3},
         **{"change": "content", "behavior": M, "prompt": "2/3"},
     }  # of a group that stays; not the same question
-    found = flipping_and_stable(pd.DataFrame([*rows, twice, another_question]), 100)
+    found = flipping_and_stable(pd.DataFrame([*rows, twice, another_question]), 100, "order")
     assert set(found["flip"].prompt) == {"0/0", "0/1"}  # the second R has no partner
     assert set(found["stable"].prompt) == {"1/0", "1/1", "2/0", "2/1", "2/2"}
-    assert len(flipping_and_stable(pd.DataFrame(rows), 2)["stable"]) == 2
+    assert len(flipping_and_stable(pd.DataFrame(rows), 2, "order")["stable"]) == 2
 
 
 # -- the whole stage -------------------------------------------------------------------------------

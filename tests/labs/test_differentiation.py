@@ -178,7 +178,7 @@ def test_too_few_pairs_end_the_lab_with_a_sentence(planted):
 
 def test_only_train_keys_are_read(planted):
     answered = planted()[-1]
-    assert len(flips(answered)) > len(science.TrainPairs.of(answered, P).flips)
+    assert len(flips(answered, "order")) > len(science.TrainPairs.of(answered, P).flips)
     assert set(science.TrainPairs.of(answered, P).answered.split) == {"train"}
 
 

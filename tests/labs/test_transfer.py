@@ -128,14 +128,14 @@ def test_nothing_to_steer_is_an_empty_table_with_its_columns(target, planted_dir
 def test_a_retrains_own_direction_comes_from_its_train_keys(planted, planted_direction):
     model, tokenizer, _, _, answered = planted(Planted)
     parent = source(planted_direction)
-    found = retrain_source(model, tokenizer, answered, parent)
+    found = retrain_source(model, tokenizer, answered, parent, "order")
     assert found.maps.nmd.shape == found.maps.rho.shape == (2, 8) and found.cells == parent.cells
     assert found.chosen_on == set(answered.key[answered.split != "test"])
     # train keys are `near`: 0 where memory answers, 1 where the rule does; the test keys' -3 and 2
     # would give 5
     np.testing.assert_allclose(found.maps.nmd, np.array([[1.0] + [0.0] * 7] * 2), atol=1e-6)
     with pytest.raises(StudyError, match="no flip pair on train keys"):
-        retrain_source(model, tokenizer, answered[answered.split != "train"], parent)
+        retrain_source(model, tokenizer, answered[answered.split != "train"], parent, "order")
 
 
 CELLS = pd.DataFrame(

@@ -199,7 +199,7 @@ def _auc_lead(labels, first, second, weights):
 
 
 def flipping_and_stable(
-    answered: pd.DataFrame, limit: int, change: Change = "order"
+    answered: pd.DataFrame, limit: int, change: Change
 ) -> dict[str, pd.DataFrame]:
     """Test prompts, at most `limit` each: `flip`, of a flip pair; `stable`, rephrasings all agree.
 

@@ -68,7 +68,7 @@ def chosen_on(answered: pd.DataFrame) -> frozenset[str]:
 
 
 def retrain_source(
-    model, tokenizer, answered: pd.DataFrame, parent: Source, change: Change = "order"
+    model, tokenizer, answered: pd.DataFrame, parent: Source, change: Change
 ) -> Source:
     """A retrain's NMD and rho from its train keys' flips; N and alpha its parent's: no tuning.
 

@@ -67,7 +67,7 @@ def rephrasings(
             yield other
 
 
-def flips(answered: pd.DataFrame, change: Change = "order") -> pd.DataFrame:
+def flips(answered: pd.DataFrame, change: Change) -> pd.DataFrame:
     """Pairs of one original that flip: `memory`, `rule` (row positions), `key`, `split`.
 
     The two prompts of a pair differ by this `change` alone, and no prompt (text) is in two pairs.
@@ -75,7 +75,7 @@ def flips(answered: pd.DataFrame, change: Change = "order") -> pd.DataFrame:
     return _couple(answered, (MEMORIZATION, GENERALIZATION), change)
 
 
-def same_behavior(answered: pd.DataFrame, behavior: str, change: Change = "order") -> pd.DataFrame:
+def same_behavior(answered: pd.DataFrame, behavior: str, change: Change) -> pd.DataFrame:
     """Pairs of one original that both show `behavior`: the null where only the prompt changes."""
     return _couple(answered, (behavior, behavior), change)
 

@@ -82,7 +82,7 @@ def pair_states(
     answered: pd.DataFrame,
     arrays: dict[str, np.ndarray],
     site: str,
-    change: Change = "order",
+    change: Change,
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
     """The train pairs' states `(memory, rule)` `[n, L, d]` at every site, and their keys `[n]`.
 

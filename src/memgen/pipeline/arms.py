@@ -1,6 +1,6 @@
 """The arms of training: what decides that a model shows both behaviours?
 
-    memgen arms run --seeds 20 21     train every arm, in data/runs/arms
+    memgen arms run --seeds 23 24     train every arm, in data/runs/arms
     memgen arms collect             write data/reference/arms/results.csv from what has finished
 
 An arm is a preset that inherits from `laptop` and changes one thing: which keys are taught the

@@ -3,8 +3,8 @@
 memgen labs --preset laptop --tasks inference --seeds 0 1 --set n_embd=64
 memgen check ...                      the same arguments: check them, run nothing
 memgen verify check --preset laptop   does the finished study say what the committed one said?
-memgen scale run --seeds 20 21          the scale sweep; `memgen scale collect` writes its table
-memgen arms run --seeds 20 21           the arms of training; `memgen arms collect` writes their table
+memgen scale run --seeds 23 24          the scale sweep; `memgen scale collect` writes its table
+memgen arms run --seeds 23 24           the arms of training; `memgen arms collect` writes their table
 memgen lab 02_training '{"task": "inference", "seed": 0}'    one job (`base`: one base)
 """
 

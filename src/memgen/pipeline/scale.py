@@ -1,6 +1,6 @@
 """The scale sweep: differentiation, prediction and steering against the size of the model.
 
-    memgen scale run --seeds 20 21    train and question every size, in data/runs/scale/<width>x<depth>
+    memgen scale run --seeds 23 24    train and question every size, in data/runs/scale/<width>x<depth>
     memgen scale collect            write data/reference/scale/results.csv from what has finished
 
 A size without a checkpoint that passes the gate is a result: its row says so, the sweep goes on.

@@ -15,7 +15,6 @@ import torch
 from memgen.models.generate import decode, first_token_log_probabilities
 from memgen.models.sites import bare
 from memgen.neurons.nmd import NeuronMaps
-from memgen.neurons.pairs import flips
 from memgen.steering.answers import behaviors_of
 from memgen.steering.bars import Bar
 from memgen.steering.cells import cumulative_norm
@@ -69,21 +68,20 @@ def answered_from(steering: Steering, prompts: Prompts, first: First) -> np.ndar
 def unembedding_direction(steering: Steering, answered: pd.DataFrame) -> np.ndarray:
     """Mean of W_U[first token of the rule's answer] - W_U[that of the memory's], `[d_model]`.
 
-    Over the flip pairs of train keys, whose behaviour plays no part in it: one direction for all
-    prompts, read off the output embedding. Zeros without pairs.
+    Over the prompts of train keys, each with its own two answers; what the model said plays no part
+    in it, and neither do pairs: one direction for all prompts, read off the output embedding. Zeros
+    without prompts of train keys.
     """
-    answered = answered[answered.split == "train"].reset_index(drop=True)
-    pairs = flips(answered)
+    train = answered[answered.split == "train"]
     weights = bare(steering.model).get_output_embeddings().weight.detach().float().cpu().numpy()
-    if pairs.empty:
+    if train.empty:
         return np.zeros(weights.shape[1])
-    memory, rule = (_first(steering, answered, pairs[side], side) for side in ("memory", "rule"))
+    memory, rule = (_first_tokens(steering, train[f"{side}_answer"]) for side in ("memory", "rule"))
     return (weights[rule].astype(np.float64) - weights[memory]).mean(axis=0)
 
 
-def _first(steering: Steering, answered: pd.DataFrame, rows: pd.Series, side: str) -> list[int]:
-    texts = list(answered.loc[rows, f"{side}_answer"])
-    ids = steering.tokenizer(texts, add_special_tokens=False)["input_ids"]
+def _first_tokens(steering: Steering, answers: pd.Series) -> list[int]:
+    ids = steering.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
     return [tokens[0] for tokens in ids]
 
 

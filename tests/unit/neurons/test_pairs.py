@@ -53,7 +53,7 @@ ANSWERED = table(
 
 
 def test_flips_have_one_key_and_opposite_behaviours_and_use_each_row_once():
-    found = flips(ANSWERED)
+    found = flips(ANSWERED, "order")
     rows = ANSWERED.reset_index(drop=True)
     assert len(found) == 5
     assert found.groupby("key").size().to_dict() == {"a": 3, "c": 1, "d": 1}
@@ -70,7 +70,7 @@ def test_flips_have_one_key_and_opposite_behaviours_and_use_each_row_once():
     "behavior, keys", [(M, {"a": 1, "b": 1}), (R, {"a": 2, "c": 1}), (X, {"e": 1})]
 )
 def test_null_pairs_show_the_same_behaviour(behavior, keys):
-    found = same_behavior(ANSWERED, behavior)
+    found = same_behavior(ANSWERED, behavior, "order")
     rows = ANSWERED.reset_index(drop=True)
     assert found.groupby("key").size().to_dict() == keys
     assert (rows.behavior[[*found.memory, *found.rule]] == behavior).all()
@@ -96,16 +96,16 @@ def test_a_pair_differs_by_one_kind_of_change():
         assert set(rows.change[[*found.memory, *found.rule]]) <= {"", change}
     stays = same_behavior(MIXED, M, "content")
     assert rows.prompt[[*stays.memory, *stays.rule]].tolist() == ["0/0", "0/4"]
-    assert same_behavior(MIXED, M).empty  # by order, group a has one prompt from memory
+    assert same_behavior(MIXED, M, "order").empty  # by order, group a has one prompt from memory
 
 
 def test_no_text_is_in_two_pairs():
     """Group 1 repeats both prompts of group 0's pair, and has a pair of its own beside them."""
     answered = table([("a", "train", [M, R]), ("a", "train", [R, M, M, R, R])])
     answered["prompt"] = ["same", "other", "other", "same", "new m", "new r", "newest r"]
-    found, rows = flips(answered), answered.reset_index(drop=True)
+    found, rows = flips(answered, "order"), answered.reset_index(drop=True)
     assert rows.prompt[[*found.memory, *found.rule]].tolist() == ["same", "new m", "other", "new r"]
-    assert flips(answered.iloc[:4]).shape[0] == 1
+    assert flips(answered.iloc[:4], "order").shape[0] == 1
 
 
 def test_flip_rates_by_kind_of_change():
@@ -149,7 +149,7 @@ def test_flip_rates_by_hand():
 
 
 def test_no_flips_is_an_empty_table():
-    found = flips(table([("a", "train", [M, M])]))
+    found = flips(table([("a", "train", [M, M])]), "order")
     assert found.empty and list(found.columns) == ["memory", "rule", "key", "split"]
 
 
