@@ -177,6 +177,30 @@ class Numbers:
             return " · ".join(decimal(x, digits) for x in means)
         return " · ".join(NOTHING if x is None else per_cent(x) for x in means) + f"{SPACE}%"
 
+    def by_setting(self, task: str, direction: str) -> dict[str, str] | None:
+        """Success among prompts of equal nearness to the settings of training, lowest first.
+
+        `nearness`, `n` and by name the success, each as a list in a cell; the seeds' answers are
+        pooled. None: the task has no settings.
+        """
+        lists = self._defined(task, "06_intervention", f"{direction}.by_setting")
+        rows = [row for rows in lists for row in rows]
+        if not rows:
+            return None
+        names = [name for name, value in rows[0].items() if isinstance(value, dict)]
+        values = sorted({row["nearness"] for row in rows})
+        written: dict[str, list[str]] = {name: [] for name in ("nearness", "n", *names)}
+        for value in values:
+            same = [row for row in rows if row["nearness"] == value]
+            for name in names:
+                asked = [row[name] for row in same if row[name]["n"]]
+                n = sum(one["n"] for one in asked)
+                rate = sum(one["n"] * one["success"] for one in asked) / n if n else None
+                written[name].append(NOTHING if rate is None else per_cent(rate))
+            written["n"].append(str(sum(row[names[0]]["n"] for row in same)))
+            written["nearness"].append(decimal(value, 0))
+        return {name: " · ".join(of) for name, of in written.items()}
+
     def controls(self, task: str, direction: str) -> dict[str, dict]:
         """The same for every control, and for rephrasing alone. `n` counts prompts times draws."""
         rows = self.steering[

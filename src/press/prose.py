@@ -44,6 +44,7 @@ ASKED = [
     "score",
     "cell",
     "by_layer",
+    "by_setting",
     "success",
     "controls",
     "successes",

@@ -24,7 +24,7 @@ from memgen.stats.permutation import discoveries
 from memgen.store.artifacts import Result
 from memgen.store.folders import base_folder
 from memgen.terms import CHANGES, SITES
-from planted import ManyKeys
+from planted import ManyKeys, Planted
 
 P = DifferentiationParameters(task="inference", n_permutations=200)
 
@@ -88,7 +88,7 @@ def test_the_other_kind_of_pair_is_reported_apart(left, planted):
     assert kinds["content"]["n_pairs"] == min(40, n)
     assert kinds["content"]["same_token_share"] == 0 and kinds["content"]["same_token"] is None
     table = left["lab"].table("layers")
-    assert set(zip(table.change, table.model, table.tokens)) == {
+    assert set(zip(table.change, table.model, table.among)) == {
         (change, model, "all") for change in CHANGES for model in ("trained", "base")
     }
 
@@ -136,10 +136,17 @@ ASKED = pd.DataFrame(
         ("b", 1, 1, "content", "generalization", "four near-memory"),
     ],
     columns=["key", "group", "rephrasing", "change", "behavior", "prompt"],
-).assign(split="train")
+).assign(split="train", setting="", kind="conflict", memory_answer="M", rule_answer="R")
 
 
-def test_pairs_with_the_same_token_are_those_whose_prompts_end_alike(planted):
+class Settled(Planted):
+    """Its prompts have a setting: whether their last word is near."""
+
+    def nearness(self, instance):
+        return float("near" in instance.prompt.split()[-1])
+
+
+def test_prompts_of_a_pair_are_alike_in_last_token_and_in_setting(planted):
     tokenizer = planted()[1]
     said = ASKED.prompt.replace(
         {"one": "word1", "two": "word22", "three": "word3", "four": "word4"}, regex=True
@@ -147,10 +154,18 @@ def test_pairs_with_the_same_token_are_those_whose_prompts_end_alike(planted):
     asked = ASKED.assign(prompt="key1 " + said)
     for change, same in (("order", [True]), ("content", [False, True])):
         pairs = science.TrainPairs.differing_by(change, asked, 10)
-        assert pairs.same_token(tokenizer).tolist() == same and pairs.change == change
+        alike = pairs.alike(planted()[2], tokenizer)
+        assert alike["same_token"].tolist() == same and pairs.change == change
+        assert set(alike) == {"same_token"}  # the task has no settings
+        alike = pairs.alike(Settled(10, 0), tokenizer)
+        assert alike["same_setting"].all()  # a near prompt stays near
+    far = asked.assign(prompt=asked.prompt.replace({"word22 near-rule": "word22 far-rule"}, regex=True))
+    alike = science.TrainPairs.differing_by("content", far, 10).alike(Settled(10, 0), tokenizer)
+    assert alike["same_setting"].tolist() == [False, True]
     none = science.TrainPairs.differing_by("order", asked[asked.key == "b"], 10)
     assert none.read(*planted()[:2], "resid_post").memory.shape == (0, 2, 8)
-    assert science.layers({"trained": none}, none, tokenizer, np.zeros((2, 8)), None) == []
+    empty = {"same_token": np.zeros(0, dtype=bool)}
+    assert science.layers({"trained": none}, none, empty, np.zeros((2, 8)), None) == []
 
 
 def test_states_belong_to_the_prompts_of_the_pairs(planted):

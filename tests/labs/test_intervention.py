@@ -7,13 +7,14 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
 from computing import planted_lab, run_cell
 from memgen.errors import StudyError
 from memgen.figures import intervention as figures
-from memgen.labs.intervention import ablations, answer, doses, rephrasing, side_by_side
+from memgen.labs.intervention import ablations, answer, by_setting, doses, rephrasing, side_by_side
 from memgen.models.generate import first_token_log_probabilities, tokenize_prompts
 from memgen.neurons.nmd import NeuronMaps
 from memgen.steering.cells import Cell, cell_shift, cumulative_norm, grid, random_shift
@@ -23,7 +24,7 @@ from memgen.steering.steering import Steering, steering_prompts, summary
 from memgen.steering.trial import Trial
 from memgen.store.artifacts import Result
 from memgen.terms import CODE, DIRECTIONS, OUTPUT_CONTROLS, SIGN, SITES
-from planted import PlantedAlike
+from planted import Planted, PlantedAlike
 
 M, R, X = 0, 1, 2
 ONE = 1 / 16  # share that is one neuron of 2 layers x 8
@@ -53,6 +54,30 @@ def setup(made, arrays, site="resid_post", positions="all"):
     model, tokenizer, task, frame, answered = made
     maps = NeuronMaps.of(arrays, site)
     return Steering(model, tokenizer, task, maps, positions), frame, answered
+
+
+class Settled(Planted):
+    """Its prompts have a setting: how far the model's answer is from turning."""
+
+    def nearness(self, instance):
+        return -1.0 if "far" in instance.prompt.split()[-1] else 1.0
+
+
+def test_success_among_prompts_of_one_setting(far):
+    """A shift of one turns every near prompt, and no far one."""
+    steering, _, answered = far
+    assert by_setting(Trial(steering, "m2g", Cell(ONE, 1.0), answered.iloc[:4]), {}) is None
+    steering.task = Settled(10, 0)
+    rows = pd.concat(steering_prompts(answered, split, "m2g", 20) for split in ("train", "test"))
+    trial = Trial(steering, "m2g", Cell(ONE, 1.0), rows.reset_index(drop=True))
+    won = trial.succeeds(trial.run([trial.shift])[0])
+    found = by_setting(trial, {"steered": won, "none": np.zeros(len(won), dtype=bool)})
+    assert [row["nearness"] for row in found] == [-1, 1]
+    assert [row["steered"]["success"] for row in found] == [0, 1]
+    assert [row["steered"]["n"] for row in found] == rows.split.value_counts()[
+        ["test", "train"]
+    ].tolist()
+    assert all(row["none"]["success"] == 0 for row in found)
 
 
 @pytest.fixture

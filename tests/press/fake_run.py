@@ -154,6 +154,7 @@ class MadeUp:
             "kept": cell,
             "output_controls": output,
             "by_construction": 0.0,
+            "by_setting": None if self.task == "inference" else self.by_setting(n),
             "best_of_random": {"n_directions": 50},
             "controls": controls,
             "control_n": dict.fromkeys(names, 5 * n),
@@ -162,6 +163,16 @@ class MadeUp:
             "rephrase_floor": self.near(0.1),
             "rephrase_n": 4 * n,
         }
+
+    def by_setting(self, n: int) -> list[dict]:
+        def rate(size: float) -> dict:
+            return {"success": self.near(size), "interval": [0.0, 1.0], "n": n // 2}
+
+        return [
+            {"nearness": value, "steered": rate(0.4 + value / 4)}
+            | {name: rate(0.3) for name in OUTPUT_CONTROLS}
+            for value in (-1.0, 0.0)
+        ]
 
     def dataset_design(self) -> dict:
         sizes = {
@@ -218,8 +229,11 @@ class MadeUp:
 
         def kind(size: float, same: float) -> dict:
             alike = lists(size) | {"base": lists(size / 3)} if same else None
+            settled = None if self.task == "inference" else lists(size / 2)
             return lists(size) | {
                 "same_token_share": same,
+                "same_setting_share": settled and 0.6,
+                "same_setting": settled and settled | {"base": lists(size / 4)},
                 "base": lists(size / 3),
                 "same_token": alike,
             }

@@ -167,3 +167,32 @@ def test_what_the_run_does_not_hold_is_an_error(changed):
         numbers.mean("cipher-tagged", "06_intervention", "m2g.sucess")
     with pytest.raises(BookError, match="is not part of this run"):
         numbers.mean("inference", "06_intervention", "m2g.success")
+
+
+def test_success_at_equal_nearness_pools_the_seeds_answers(changed):
+    def rate(success, n):
+        return {"success": success, "interval": [0, 1], "n": n}
+
+    planted = (
+        [
+            {"nearness": -1.0, "steered": rate(0.5, 10), "forbid": rate(1.0, 10)},
+            {"nearness": 1.0, "steered": rate(1.0, 2), "forbid": rate(0.5, 2)},
+        ],
+        [
+            {"nearness": -1.0, "steered": rate(0.0, 30), "forbid": rate(0.0, 30)},
+            {"nearness": 0.0, "steered": rate(None, 0), "forbid": rate(None, 0)},
+        ],
+    )
+
+    def plant(seed, result):
+        result["m2g"]["by_setting"] = planted[seed]
+        result["g2m"]["by_setting"] = None
+
+    numbers = changed("06_intervention", plant)
+    assert numbers.by_setting("cipher-tagged", "m2g") == {
+        "nearness": "−1 · 0 · 1",
+        "n": "40 · 0 · 2",
+        "steered": "13 · n/a · 100",
+        "forbid": "25 · n/a · 50",
+    }
+    assert numbers.by_setting("cipher-tagged", "g2m") is None

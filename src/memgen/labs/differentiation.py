@@ -20,6 +20,7 @@ from memgen.neurons.nmd import NeuronMaps, effect_size, top_neurons_table
 from memgen.neurons.nulls import SignFlips, by_layer, oriented, same_behavior_nulls
 from memgen.neurons.orientation import rule_likeness
 from memgen.neurons.pairs import flips, same_behavior
+from memgen.neurons.prompt_features import nearness
 from memgen.neurons.states import hidden_states, is_rule, labelled
 from memgen.stats.columns import numbers
 from memgen.stats.intervals import number, weighted_mean
@@ -27,6 +28,7 @@ from memgen.stats.over_seeds import neuron_intervals
 from memgen.stats.permutation import discoveries, sign_flip_test
 from memgen.stats.reported import by_key, shown
 from memgen.store.reader import FinishedStage
+from memgen.tasks import Task
 from memgen.tasks.dataset import spread
 from memgen.terms import CHANGES, GENERALIZATION, MEMORIZATION, SITES, Change, Site
 
@@ -35,12 +37,15 @@ TOP_COLUMNS = [
     *("layer", "neuron", "nmd", "nmd_low", "nmd_high", "rho"),
     *("effect_size", "effect_low", "effect_high", "p", "significant"),
 ]
+ALIKE = ("same_token", "same_setting")  # what both prompts of a pair can have in common
+SHARES = [f"{name}_share" for name in ALIKE]
 BY_LAYER = [
     *("significant_share", "mean_abs_nmd", "nmd_split_half", "nmd_relative", "max_abs_rho"),
     "correlation",
 ]
 LAYER_COLUMNS = [
-    *("change", "model", "tokens", "layer", "n_pairs", "n_keys", "same_token_share"),
+    *("change", "model", "among", "layer", "n_pairs", "n_keys"),
+    *SHARES,
     *BY_LAYER,
 ]
 
@@ -89,10 +94,17 @@ class TrainPairs:
         """Ids of all answered prompts, `[prompts, T]`; the last is that of the decision position."""
         return tokenize_prompts(tokenizer, list(self.answered.prompt))[0].numpy()
 
-    def same_token(self, tokenizer) -> np.ndarray:
-        """`[n]`: do both prompts of a flip pair have the same token at the decision position?"""
-        last = self.tokens(tokenizer)[:, -1]
-        return last[self.flips.memory.astype(int)] == last[self.flips.rule.astype(int)]
+    def alike(self, task: Task, tokenizer) -> dict[str, np.ndarray]:
+        """What both prompts of a flip pair can have in common, each `[n]`, bool.
+
+        `same_token`: the token at the decision position. `same_setting`: how near they are to the
+        settings that their key was trained in (`Task.nearness`); only where the task has any.
+        """
+        near = nearness(task, self.answered)
+        of = {"same_token": self.tokens(tokenizer)[:, -1]}
+        of |= {} if near is None else {"same_setting": near}
+        memory, rule = (self.flips[side].astype(int) for side in ("memory", "rule"))
+        return {name: value[memory] == value[rule] for name, value in of.items()}
 
     def read(self, model, tokenizer, site: Site) -> PairStates:
         """Hidden states of all these prompts at the decision position, each prompt read once."""
@@ -198,27 +210,35 @@ def in_the_base(
 def layers(
     states: dict[str, PairStates | None],
     pairs: TrainPairs,
-    tokenizer,
+    alike: dict[str, np.ndarray],
     reference: np.ndarray,
     test: SignFlips,
 ) -> list[pd.DataFrame]:
     """One kind of flip pairs by layer, in each model that `states` names: `nulls.by_layer`.
 
-    Of all pairs and of those with the same token at the decision position (`tokens`: all, same).
+    Of all pairs and of those whose prompts are `alike` in some way (`among`: all, or its names).
     `reference`: NMD [L, d] that theirs is correlated with. No table of fewer than two pairs.
     """
-    same, parts = pairs.same_token(tokenizer), []
-    about = {"change": pairs.change, "same_token_share": same.mean() if len(same) else np.nan}
+    about: dict = {"change": pairs.change}
+    about |= {f"{name}_share": _share_of(alike.get(name)) for name in ALIKE}
+    parts = []
     for name, of in states.items():
-        found = None
-        for tokens, chosen in (("all", np.full(len(same), True)), ("same", same)):
+        whole = None
+        for among, chosen in {"all": np.full(len(pairs.flips), True), **alike}.items():
             if of is None or chosen.sum() < 2:
                 continue
-            if found is None or not chosen.all():  # mostly these are the same pairs
+            if whole is None or not chosen.all():  # mostly these are the same pairs
                 both = of.memory[chosen], of.rule[chosen]
                 found = by_layer(*both, pairs.keys[chosen], test, reference)
-            parts.append(found.assign(**about, model=name, tokens=tokens)[LAYER_COLUMNS])
+                whole = found if whole is None else whole
+            else:
+                found = whole
+            parts.append(found.assign(**about, model=name, among=among)[LAYER_COLUMNS])
     return parts
+
+
+def _share_of(chosen: np.ndarray | None) -> float:
+    return np.nan if chosen is None or not len(chosen) else float(chosen.mean())
 
 
 def inherit(on: PairStates, off: PairStates, pairs: TrainPairs, seed: int) -> dict:
@@ -253,7 +273,7 @@ def summary(
     main = kinds[p.pairs] or {}  # there are two pairs at least: `TrainPairs.of`
     shares = {name: _share(null) for name, null in nulls.items()}
     smallest = max(1 / (p.n_permutations + 1), 2.0 ** (1 - main["n_keys"]))
-    top = ("n_pairs", "n_keys", "same_token_share", *BY_LAYER[:-1])
+    top = ("n_pairs", "n_keys", *SHARES, *BY_LAYER[:-1])
     return {
         "site": p.site,
         "pairs": p.pairs,
@@ -272,25 +292,25 @@ def summary(
 
 
 def of_change(table: pd.DataFrame, change: Change) -> dict | None:
-    """One kind of pairs in the trained model; `base`: in its base, `same_token`: those pairs alone."""
+    """One kind of pairs in the trained model; `base`: in its base; those alike alone (`ALIKE`)."""
 
-    def lists(model: str, tokens: str) -> dict | None:
+    def lists(model: str, among: str) -> dict | None:
         rows = table[
-            (table.change == change) & (table.model == model) & (table.tokens == tokens)
+            (table.change == change) & (table.model == model) & (table.among == among)
         ].sort_values("layer")
         if rows.empty:
             return None
         counts = {name: int(rows[name].iloc[0]) for name in ("n_pairs", "n_keys")}
-        share = {"same_token_share": number(rows.same_token_share.iloc[0])}
+        share = {name: number(rows[name].iloc[0]) for name in SHARES}
         return counts | share | {name: numbers(rows[name]) for name in BY_LAYER}
 
     found = lists("trained", "all")
     if found is None:
         return None
-    same = lists("trained", "same")
+    alone = {name: lists("trained", name) for name in ALIKE}
     return found | {
         "base": lists("base", "all"),
-        "same_token": same and same | {"base": lists("base", "same")},
+        **{name: of and of | {"base": lists("base", name)} for name, of in alone.items()},
     }
 
 

@@ -11,6 +11,8 @@ from memgen.config.analyses import InterventionParameters
 from memgen.errors import StudyError
 from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.pairs import rephrased
+from memgen.neurons.prompt_features import nearness
+from memgen.stats.reported import rate
 from memgen.steering.bars import Bar, size
 from memgen.steering.cells import Cell, grid, random_shift
 from memgen.steering.choice import Choice, Collateral, choose
@@ -116,6 +118,22 @@ def ablations(
     return pd.DataFrame(rows)[["ablation", "direction", "success", "low", "high", "other", "n"]]
 
 
+def by_setting(trial: Trial, successes: dict[str, np.ndarray]) -> list[dict] | None:
+    """Success among prompts of equal nearness to the settings of training, lowest nearness first.
+
+    `successes`: by name `[prompts]`, bool; each gets its rate, interval and n. None: the task has no
+    settings that could be near (`Task.nearness`).
+    """
+    near = nearness(trial.steering.task, trial.rows)
+    if near is None:
+        return None
+    return [
+        {"nearness": float(value)}
+        | {name: rate(of[near == value], "success") for name, of in successes.items()}
+        for value in np.unique(near)
+    ]
+
+
 @dataclass(frozen=True)
 class Measured:
     """One cell on test keys: what it turns, and what it costs."""
@@ -177,6 +195,13 @@ class Report:
         return self.cells[self.choice.name].trial
 
     @property
+    def successes(self) -> dict[str, np.ndarray]:
+        """By name `[prompts]`, bool: of the steered model, and of every control of the output."""
+        steered = self.trial.succeeds(self.cells[self.choice.name].codes[1])
+        outputs = self.outputs[2].groupby("kind", sort=False).success
+        return {"steered": steered} | {kind: of.to_numpy() for kind, of in outputs}
+
+    @property
     def identity_holds(self) -> bool:
         """Does a shift of zero leave every answer as it was?"""
         return all(one.trial.unchanged(one.codes[0]) for one in self.cells.values())
@@ -199,6 +224,7 @@ class Report:
             "kept": cells.get("kept"),
             "output_controls": {name: bar.numbers() for name, bar in outputs.items()},
             **by_construction,
+            "by_setting": by_setting(self.trial, self.successes),
             "controls": {bar.name: bar.success for bar in self.shifts},
             "control_interval": {bar.name: bar.interval for bar in self.shifts},
             "control_n": {bar.name: bar.n for bar in self.shifts},

@@ -44,17 +44,21 @@ def prompt_features(task: Task, tokenizer, *parts: pd.DataFrame) -> list[PromptF
     for rows in parts:
         asked = instances(rows)
         roles = pd.DataFrame([task.roles(one) for one in asked], index=range(len(asked)))
-        near = [task.nearness(one) for one in asked]
-        known = bool(near) and None not in near
         found.append(
             PromptFeatures(
                 ids[start : start + len(asked)],
                 roles,
-                np.array(near, dtype=np.float64) if known else None,
+                nearness(task, rows),
             )
         )
         start += len(asked)
     return found
+
+
+def nearness(task: Task, rows: pd.DataFrame) -> np.ndarray | None:
+    """`Task.nearness` of a table's conflict prompts, `[n]`; None where the task has no settings."""
+    near = [task.nearness(one) for one in instances(rows)]
+    return np.array(near, dtype=np.float64) if near and None not in near else None
 
 
 def one_hot(train_tokens: np.ndarray, test_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
