@@ -159,7 +159,9 @@ def test_prompts_of_a_pair_are_alike_in_last_token_and_in_setting(planted):
         assert set(alike) == {"same_token"}  # the task has no settings
         alike = pairs.alike(Settled(10, 0), tokenizer)
         assert alike["same_setting"].all()  # a near prompt stays near
-    far = asked.assign(prompt=asked.prompt.replace({"word22 near-rule": "word22 far-rule"}, regex=True))
+    far = asked.assign(
+        prompt=asked.prompt.replace({"word22 near-rule": "word22 far-rule"}, regex=True)
+    )
     alike = science.TrainPairs.differing_by("content", far, 10).alike(Settled(10, 0), tokenizer)
     assert alike["same_setting"].tolist() == [False, True]
     none = science.TrainPairs.differing_by("order", asked[asked.key == "b"], 10)

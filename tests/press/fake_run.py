@@ -484,6 +484,7 @@ class Writer:
             "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},
             "machine": {"platform": "Linux", "processor": "a laptop", "cores": 2},
             "wall_seconds": 12.3,
+            "cpu_seconds": 11.2,
             "peak_memory_bytes": 6e8,
             "inputs": {},
             "outputs": {"result.json": "0" * 64},

@@ -81,7 +81,7 @@ class Stage:
         self.compute: Callable[..., Any] | None = None
         self.input_folders = [Path(path) for path in inputs]
         self._lock: TextIO | None = None
-        self._started = time.monotonic()
+        self._started, self._worked = time.monotonic(), _cpu_seconds()
 
     # -- reading ----------------------------------------------------------------------------------
     def check_inputs(self) -> dict[str, str]:
@@ -138,7 +138,7 @@ class Stage:
         if not resumable:
             write_json(started, identity)
         self._identity_at_start = identity
-        self._started = time.monotonic()
+        self._started, self._worked = time.monotonic(), _cpu_seconds()
         return self.partial
 
     def lock(self, wait: bool = False) -> None:
@@ -169,6 +169,7 @@ class Stage:
                 "cores": os.cpu_count(),
             },
             "wall_seconds": round(time.monotonic() - self._started, 2),
+            "cpu_seconds": round(_cpu_seconds() - self._worked, 2),
             "peak_memory_bytes": _peak_memory(),
             "track": self.parameters.get("track", "scratch"),
         }
@@ -223,6 +224,12 @@ def result_digest(folder: Path) -> str:
     result.pop("timings", None)
     outputs[RESULT] = hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
+
+
+def _cpu_seconds() -> float:
+    """That this process, all its threads and the processes that it has waited for have used."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def _peak_memory() -> int | None:

@@ -54,9 +54,36 @@ def test_a_finished_stage_says_so_and_lists_its_outputs(tmp_path):
     manifest = verify(stage.folder)
     assert set(manifest["outputs"]) == {"data.txt", RESULT}
     assert manifest["parameters"] == {"task": "inference", "n": 1}
-    assert {"versions", "wall_seconds", "peak_memory_bytes", "machine", "code"} <= set(manifest)
+    assert {
+        "versions",
+        "wall_seconds",
+        "cpu_seconds",
+        "peak_memory_bytes",
+        "machine",
+        "code",
+    } <= set(manifest)
     assert manifest["peak_memory_bytes"] > 1e6
+    assert 0 <= manifest["cpu_seconds"] < 60
     assert json.loads((stage.folder / RESULT).read_text())["list"] == [0, 1]
+
+
+def test_processor_seconds_are_those_of_the_stage_alone(tmp_path):
+    """Work before it does not count, work in it does, and so does that of a process it waited for."""
+
+    def work(seconds):
+        began = time.process_time()
+        while time.process_time() - began < seconds:
+            pass
+
+    work(0.3)
+    stage = Stage(tmp_path / "01_a", {"n": 1})
+    stage.begin()
+    work(0.2)
+    subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
+    stage.finish({})
+    seconds = verify(stage.folder)["cpu_seconds"]
+    assert seconds >= 0.2
+    assert seconds > 0.22, "the process that was waited for is missing"
 
 
 def test_a_half_written_stage_is_never_finished(tmp_path):
