@@ -83,17 +83,23 @@ def same_behavior(answered: pd.DataFrame, behavior: str, change: Change) -> pd.D
 def _couple(answered: pd.DataFrame, wanted: tuple[str, str], change: Change) -> pd.DataFrame:
     answered = answered.reset_index(drop=True)
     chosen = answered[answered.change.isin(("", change)) & answered.behavior.isin(wanted)]
-    found, used = [], set()
-    for (_, key, split), rows in chosen.groupby(["group", "key", "split"], sort=False):
-        fresh = rows[~rows.prompt.isin(used)]
-        first = fresh.index[fresh.behavior == wanted[0]].tolist()
-        second = fresh.index[fresh.behavior == wanted[1]].tolist()
+    group_of = chosen.groupby(["group", "key", "split"], sort=False).ngroup()
+    # plain lists: a data frame per group would take a hundred times as long
+    members: list[list[tuple[int, str]]] = [[] for _ in range(group_of.nunique())]
+    for row, group, behavior in zip(chosen.index, group_of, chosen.behavior):
+        members[group].append((row, behavior))
+    prompts, used, found = answered.prompt.tolist(), set(), []
+    for rows in members:
+        fresh = [(row, behavior) for row, behavior in rows if prompts[row] not in used]
+        first, second = ([row for row, b in fresh if b == one] for one in wanted)
         if wanted[0] == wanted[1]:
             first, second = first[0::2], first[1::2]
         pairs = list(zip(first, second))
-        used |= {answered.prompt[row] for pair in pairs for row in pair}
-        found += [(a, b, key, split) for a, b in pairs]
-    return pd.DataFrame(found, columns=["memory", "rule", "key", "split"])
+        used |= {prompts[row] for pair in pairs for row in pair}
+        found += pairs
+    pairs = pd.DataFrame(found, columns=["memory", "rule"], dtype=int)
+    of = answered.loc[pairs.memory, ["key", "split"]].reset_index(drop=True)
+    return pd.concat([pairs, of], axis=1)
 
 
 def rephrased(answered: pd.DataFrame) -> pd.DataFrame:
