@@ -1,0 +1,67 @@
+"""What steering costs elsewhere, against a plain forward pass under the same shift."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from memgen.models.generate import tokenize_prompts
+from memgen.models.hooks import position_ids, shift
+from memgen.steering.cells import Cell
+from memgen.steering.side_effects import Elsewhere
+from memgen.steering.steering import steering_prompts
+from memgen.steering.trial import Trial
+from memgen.tasks.dataset import free_rows, keyed_rows
+from steered import ONE
+
+
+@pytest.fixture
+def elsewhere(alike):
+    steering, frame, answered = alike
+    free, keyed = free_rows(frame, "test", 10), keyed_rows(frame, 12)
+    return Elsewhere(steering, free, keyed), steering_prompts(answered, "test", "m2g", 6)
+
+
+def first_log(steering, rows, delta=None) -> np.ndarray:
+    """Log-probabilities of the first answer token, without anything of the module under test."""
+    ids, mask = tokenize_prompts(steering.tokenizer, list(rows.prompt))
+    given = {"input_ids": ids, "attention_mask": mask, "position_ids": position_ids(mask)}
+    with torch.inference_mode():
+        if delta is None:
+            logits = steering.model(**given).logits[:, -1]
+        else:
+            with shift(steering.model, steering.site, torch.as_tensor(delta).float(), "all"):
+                logits = steering.model(**given).logits[:, -1]
+    return logits.double().log_softmax(-1).numpy()
+
+
+def test_without_a_shift_nothing_is_lost(elsewhere):
+    where, conflict = elsewhere
+    found = where.side_effects(np.zeros_like(where.steering.nmd), conflict)
+    assert (found["n_free"], found["n_keyed"]) == (10, 12)
+    for name in ("free", "keyed"):
+        assert found[f"{name}_accuracy_before"] == found[f"{name}_accuracy_after"] == 1
+        assert found[f"kl_{name}"] == pytest.approx(0, abs=1e-6)
+    assert found["kl_conflict"] == pytest.approx(0, abs=1e-6)
+
+
+def test_accuracies_and_divergences_of_a_shift(elsewhere):
+    """Towards the rule by 1: free prompts overshoot past it, keyed ones leave memory for the rule."""
+    where, conflict = elsewhere
+    steering = where.steering
+    delta = Trial(steering, "m2g", Cell(ONE, 1.0), conflict).shift
+    found = where.side_effects(delta, conflict)
+    assert found["free_accuracy_before"] == 1 and found["keyed_accuracy_before"] == 1
+    assert found["free_accuracy_after"] == 1 and found["keyed_accuracy_after"] == 0
+    for name, rows in (("free", where.free), ("keyed", where.keyed), ("conflict", conflict)):
+        own, other = first_log(steering, rows), first_log(steering, rows, delta)
+        expected = (np.exp(own) * (own - other)).sum(-1).mean()
+        assert expected > 0.01
+        assert found[f"kl_{name}"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_shift_that_breaks_free_prompts_is_seen(elsewhere):
+    where, conflict = elsewhere
+    delta = Trial(where.steering, "m2g", Cell(ONE, 4.0), conflict).shift
+    assert where.side_effects(delta, conflict)["free_accuracy_after"] == 0
