@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memgen.neurons.clusters import cluster, coactivation, top_neurons
+from memgen.neurons.clusters import by_cluster, cluster, coactivation, top_neurons
 
 
 def test_top_neurons_come_best_first_and_never_hold_one_that_does_not_differ():
@@ -45,3 +45,14 @@ def test_planted_clusters_are_recovered():
     assert (
         cluster(np.ones((1, 1)), 3).tolist() == [0] and cluster(np.ones((0, 0)), 3).tolist() == []
     )
+
+
+def test_correlations_within_clusters_and_between_them():
+    correlations = np.array([[1.0, -0.8, 0.1], [-0.8, 1.0, -0.3], [0.1, -0.3, 1.0]])
+    found = by_cluster(correlations, np.array([0, 0, 1]))
+    assert np.isclose(found["within"], 0.8) and np.isclose(found["between"], 0.2)
+    alone = by_cluster(correlations, np.array([0, 1, 2]))
+    assert alone["within"] is None and np.isclose(alone["between"], 0.4)
+    together = by_cluster(correlations, np.array([0, 0, 0]))
+    assert together["between"] is None and np.isclose(together["within"], 0.4)
+    assert by_cluster(np.ones((1, 1)), np.array([0])) == {"within": None, "between": None}

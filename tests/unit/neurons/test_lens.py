@@ -9,7 +9,13 @@ import torch
 from memgen.errors import ArchitectureError
 from memgen.models.build import build_model
 from memgen.models.generate import tokenize_prompts
-from memgen.neurons.lens import first_token_margins, lens_logits
+from memgen.neurons.lens import (
+    answer_scores,
+    first_token_margins,
+    first_tokens,
+    lens_error,
+    lens_logits,
+)
 from memgen.neurons.states import hidden_states
 
 
@@ -72,3 +78,32 @@ def test_margins_are_those_of_the_model_and_missing_where_both_answers_begin_ali
             m, r = (logits[tokenizer.convert_tokens_to_ids(answer)].item() for answer in "MR")
             assert margin == pytest.approx(abs(r - m), abs=1e-4)
     assert np.isnan(margins[3])
+
+
+def test_first_tokens_and_their_scores_are_the_models_own(planted):
+    model, tokenizer, _, _, answered = planted()
+    rows = answered[:6].reset_index(drop=True)
+    tokens = first_tokens(tokenizer, rows)
+    assert tokens.tolist() == [tokenizer.convert_tokens_to_ids(["M", "R"])] * 6
+    assert first_tokens(tokenizer, rows[:0]).shape == (0, 2)
+    found = answer_scores(model, tokenizer, rows, tokens)
+    for row, text in enumerate(rows.prompt):
+        with torch.inference_mode():
+            logits = model(torch.tensor([tokenizer(text)["input_ids"]])).logits[0, -1]
+        expected = logits.log_softmax(-1)[torch.as_tensor(tokens[row])]
+        np.testing.assert_allclose(found[row], expected, atol=1e-4)
+
+
+def test_the_lens_error_is_the_largest_gap_in_units_of_the_largest_margin(planted):
+    model, tokenizer, _, _, answered = planted()
+    rows = answered[:6].reset_index(drop=True)
+    tokens = first_tokens(tokenizer, rows)
+    pair = answer_scores(model, tokenizer, rows, tokens)
+    own = pair[:, 1] - pair[:, 0]
+    assert lens_error(model, tokenizer, rows, tokens, own) == 0
+    off = own.copy()
+    off[2] -= 0.5
+    off[4] += 0.25
+    expected = 0.5 / max(1.0, np.abs(own).max())
+    assert lens_error(model, tokenizer, rows, tokens, off) == pytest.approx(expected, rel=1e-5)
+    assert np.isnan(lens_error(model, tokenizer, rows[:0], tokens[:0], own[:0]))

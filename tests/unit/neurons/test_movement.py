@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memgen.neurons.movement import movement
+from memgen.config.analyses import ConfoundsParameters
+from memgen.neurons.movement import context, movement
+from planted import PlantedAlike
 
 N_KEYS, PER_KEY, WIDTH = 24, 10, 6
 
@@ -81,3 +83,26 @@ def test_no_train_pair_gives_no_direction():
         10,
     )
     assert table["mean"].isna().all() and (table[table.kind == "flip"].n == 3).all()
+
+
+def test_flip_pairs_of_test_keys_move_as_those_of_train_keys_do(planted):
+    """Where all keys are alike a flip is one unit; the other word of a pair that stays is not seen."""
+    model, tokenizer, _, _, answered = planted(PlantedAlike)
+    p = ConfoundsParameters(task="inference", pairs="content", n_prompts=24, n_resamples=50)
+    found, table = context(model, tokenizer, answered, p)
+    assert found["n_train_pairs"] == 12 and found["n_flip"] == 12
+    assert found["flip"] == pytest.approx([1, 1]) and found["flip_size"] == pytest.approx([1, 1])
+    assert found["flip_interval"] == [pytest.approx([1, 1])] * 2
+    assert found["n_flip_keys"] == answered[answered.split == "test"].key.nunique()
+    assert set(table.kind) == {"flip", "memory", "rule", "same"} and len(table) == 8
+    assert {
+        f"{kind}{what}" for kind in ("memory", "rule", "same") for what in ("", "_size")
+    } <= set(found)
+
+
+def test_a_test_key_that_moves_further_is_seen(planted):
+    """Test keys are `far`: -3 from memory and 2 by the rule, five times as far as train keys."""
+    model, tokenizer, _, _, answered = planted()
+    p = ConfoundsParameters(task="inference", pairs="content", n_prompts=20, n_resamples=50)
+    found, _ = context(model, tokenizer, answered, p)
+    assert found["flip"] == pytest.approx([5, 5], rel=1e-4)
