@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from computing import planted_lab, run_cell
 from memgen.errors import StudyError
 from memgen.figures import intervention as figures
-from memgen.labs.intervention import ablations, answer, by_setting, doses, rephrasing, side_by_side
+from memgen.labs.intervention import answer, by_setting, doses, rephrasing, side_by_side
 from memgen.models.generate import first_token_log_probabilities, tokenize_prompts
 from memgen.neurons.nmd import NeuronMaps
 from memgen.steering.cells import Cell, cell_shift, cumulative_norm, grid, random_shift
@@ -93,7 +93,7 @@ def lab(tmp_path, planted_direction):
         run_cell(lab)
         result = {name: value for name, value in lab.result.items() if name != "timings"}
         assert lab.result["timings"]["seconds"] >= 0
-        names = ("races", "controls", "doses", "ablations", "outcomes")
+        names = ("races", "controls", "doses", "outcomes")
         return result, {name: lab.table(name) for name in names}
 
     return run
@@ -382,30 +382,6 @@ def test_doses_start_at_the_identity(alike):
     np.testing.assert_allclose(table[["memorization", "generalization", "other"]].sum(axis=1), 1.0)
 
 
-def test_ablations_find_the_planted_layer(alike, planted_direction):
-    steering, _, answered = alike
-    rows, tuning = (
-        steering_prompts(answered, split, "m2g", 20) for split in ("test", "validation")
-    )
-    sites = [NeuronMaps.of(planted_direction, site) for site in SITES if site != "resid_post"]
-    trial = Trial(steering, "m2g", Cell(ONE, 1.0), rows)
-    table = ablations(trial, sites, GIVEN["alphas"], tuning).set_index("ablation")
-    expected = {
-        "as chosen": 1,
-        "layer 1 only": 0,
-        "layer 2 only": 1,
-        "all but layer 1": 1,
-        "all but layer 2": 0,
-        "decision position only": 1,
-        "site mlp_out": 1,
-        "site ln_2": 0,
-    }
-    assert (
-        table.success.to_dict() == expected
-    )  # the blocks compute nothing, so what ln_2 feeds them is lost
-    assert ((table.low <= table.success) & (table.success <= table.high)).all()
-
-
 def test_side_effects(alike):
     steering, frame, answered = alike
     free, keyed = (
@@ -479,7 +455,6 @@ def test_figures_say_every_rate_and_the_answer_names_the_strongest_control(plant
         "controls": figures.control_bars(tables["controls"]),
         "cells": figures.two_cells(result),
         "dose": figures.dose_response(tables["doses"]),
-        "ablations": figures.ablation_bars(tables["ablations"]),
     }
     assert all(drawing.name == name and drawing.caption for name, drawing in drawn.items())
     said = "; ".join(
@@ -497,8 +472,6 @@ def test_figures_say_every_rate_and_the_answer_names_the_strongest_control(plant
         assert told in drawn["controls"].alt
     assert "g2m max: change sides 100%, other 0%, free right 0%" in drawn["cells"].alt
     assert "g2m kept: none" in drawn["cells"].alt
-    for row in tables["ablations"].itertuples():
-        assert f"{row.ablation} {row.direction} {row.success:.0%}" in drawn["ablations"].alt
     assert "one panel per direction" in drawn["dose"].alt
     x = result["m2g"] | {"controls": {"low_rho": 0.25, "random_sign": 0.5}}
     x["control_other"] = {"random_sign": 0.4}

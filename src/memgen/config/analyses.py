@@ -72,9 +72,7 @@ class InterventionParameters(StageParameters):
     n_control_prompts: Count = Field(
         50, description="prompts, at most, of each of these draws; together they are on all prompts"
     )
-    n_dose_prompts: Count = Field(
-        100, description="prompts, at most, of each dose and each ablation"
-    )
+    n_dose_prompts: Count = Field(100, description="prompts, at most, of each dose")
     n_random_directions: Count = Field(
         50, description="random directions, the best of which on validation keys is a control"
     )

@@ -11,7 +11,6 @@ from memgen.figures.style import (
     COLOR,
     CONTROL_NAME,
     DIRECTION_COLOR,
-    DIRECTION_NAME,
     PANEL_NAME,
     WIDTH,
     Drawing,
@@ -243,39 +242,4 @@ def dose_response(table: pd.DataFrame) -> Drawing:
             f" {table.n.max()} prompts a point."
         ),
         name="dose",
-    )
-
-
-def ablation_bars(table: pd.DataFrame) -> Drawing:
-    """Success of each ablation by direction. Columns: ablation, direction, success, low, high."""
-    names = list(dict.fromkeys(table.ablation))
-    fig, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.5 * len(names)))
-    y = np.arange(len(names))[::-1]
-    for offset, direction in zip((0.2, -0.2), DIRECTIONS):
-        rows = table[table.direction == direction].set_index("ablation").reindex(names)
-        error = np.clip([rows.success - rows.low, rows.high - rows.success], 0, None)
-        ax.barh(
-            y + offset,
-            rows.success.fillna(0),
-            0.38,
-            xerr=np.nan_to_num(error),
-            color=DIRECTION_COLOR[direction],
-            label=DIRECTION_NAME[direction],
-            error_kw={"lw": 1},
-        )
-    ax.set_yticks(y, names)
-    ax.set_xlabel("prompts that change sides")
-    share_axis(ax, "x")
-    fig.legend(loc="outside upper center", ncols=2)
-    listed = "; ".join(
-        f"{row.ablation} {row.direction} {row.success:.0%}" for row in table.itertuples(index=False)
-    )
-    return Drawing(
-        fig,
-        alt=f"Bars: success of the intervention when reduced: {listed}",
-        caption=(
-            "What is needed: one layer alone, all layers but one, the decision position only, or"
-            " another site (tuned anew on validation keys)."
-        ),
-        name="ablations",
     )

@@ -9,7 +9,6 @@ import pandas as pd
 
 from memgen.config.analyses import InterventionParameters
 from memgen.errors import StudyError
-from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.pairs import rephrased
 from memgen.neurons.prompt_features import nearness
 from memgen.stats.reported import rate
@@ -26,7 +25,7 @@ from memgen.store.artifacts import Result
 from memgen.tasks.dataset import free_rows, keyed_rows
 from memgen.terms import BEHAVIORS, CHANGES, CODE, DIRECTIONS, REPHRASINGS, SIGN, START
 
-__all__ = ["Collateral", "Draws", "Report", "Steering", "ablations", "best_of_random"]
+__all__ = ["Collateral", "Draws", "Report", "Steering", "best_of_random"]
 __all__ += [
     "Elsewhere",
     "choose",
@@ -88,34 +87,6 @@ def doses(trial: Trial, alphas: list[float], rng: np.random.Generator) -> pd.Dat
         for (kind, alpha), row in zip(named, codes)
     ]
     return pd.DataFrame(rows)
-
-
-def ablations(
-    trial: Trial, sites: list[NeuronMaps], alphas: list[float], tuning: pd.DataFrame
-) -> pd.DataFrame:
-    """The shift of one layer, or all but it; other positions; `sites`, tuned on validation keys."""
-    steering, whole = trial.steering, trial.shift
-    layer, numbers = np.arange(1, len(whole) + 1)[:, None], range(1, len(whole) + 1)
-    shifts = {"as chosen": whole}
-    shifts |= {f"layer {k} only": np.where(layer == k, whole, 0) for k in numbers}
-    shifts |= {f"all but layer {k}": np.where(layer == k, 0, whole) for k in numbers}
-    codes = dict(zip(shifts, trial.run(list(shifts.values()))))
-    other, name = (
-        ("decision", "decision position only")
-        if steering.positions == "all"
-        else ("all", "all positions")
-    )
-    codes[name] = trial.run([whole], positions=other)[0]
-    for maps in sites:
-        there = steering.at(maps)
-        cells = grid(alphas, [trial.cell.top_n], maps.nmd, maps.rho)
-        best, _ = there.choose(cells, tuning, trial.direction)
-        codes[f"site {maps.site}"] = trial.run([there.shift(best)], steering=there)[0]
-    found = {name: trial.summary(row) for name, row in codes.items()}
-    rows = [
-        {"ablation": name, "direction": trial.direction} | _flat(x) for name, x in found.items()
-    ]
-    return pd.DataFrame(rows)[["ablation", "direction", "success", "low", "high", "other", "n"]]
 
 
 def by_setting(trial: Trial, successes: dict[str, np.ndarray]) -> list[dict] | None:
@@ -188,7 +159,6 @@ class Report:
     best: tuple[Bar, dict, pd.DataFrame]
     floors: tuple[dict[str, Bar], pd.DataFrame]
     doses: pd.DataFrame
-    ablations: pd.DataFrame
 
     @property
     def trial(self) -> Trial:
@@ -272,15 +242,8 @@ class Report:
             "races": self.choice.race.assign(direction=direction),
             "controls": pd.DataFrame(rows),
             "doses": self.doses,
-            "ablations": self.ablations,
             "outcomes": pd.concat(answers, ignore_index=True),
         }
-
-
-def _flat(found: dict) -> dict:
-    """A summary as columns of a table."""
-    low, high = found["interval"]
-    return {**found, "low": low, "high": high, "n": int(found["n"])}
 
 
 def gathered(p: InterventionParameters, reports: dict[str, Report]) -> Result:
