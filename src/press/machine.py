@@ -10,7 +10,7 @@ from press.run import ExecutedLab, Run
 
 
 class Spent(NamedTuple):
-    """Wall seconds and peak memory (bytes) of some labs."""
+    """Seconds of processors (`total`, `mean`) and of the clock (`longest`), peak memory in bytes."""
 
     runs: int
     total: float
@@ -21,9 +21,12 @@ class Spent(NamedTuple):
 
 def spent(labs: list[ExecutedLab]) -> Spent:
     """What these labs took, one or more."""
-    times = [lab.manifest.get("wall_seconds") or 0 for lab in labs]
-    peak = max(lab.manifest.get("peak_memory_bytes") or 0 for lab in labs)
-    return Spent(len(labs), sum(times), sum(times) / len(times), max(times), peak)
+    worked, waited, memory = (
+        [lab.manifest.get(name) or 0 for lab in labs]
+        for name in ("cpu_seconds", "wall_seconds", "peak_memory_bytes")
+    )
+    total = sum(worked)
+    return Spent(len(labs), total, total / len(labs), max(waited), max(memory))
 
 
 def of_seed(run: Run, task: str, seed: int) -> Spent:

@@ -217,16 +217,22 @@ def test_home_and_chapter_8_count_the_claims_that_could_be_tested(tmp_path, note
 def test_time_and_memory_are_added_up_by_lab(tmp_path, notebook):
     folder = make_run(tmp_path, ["inference"], [0, 1], notebook)
     path = folder / "inference" / "seed1" / "02_training" / "manifest.json"
-    manifest = json.loads(path.read_text()) | {"wall_seconds": 20.3, "peak_memory_bytes": 9e8}
+    manifest = json.loads(path.read_text()) | {
+        "cpu_seconds": 19.2,
+        "wall_seconds": 20.3,
+        "peak_memory_bytes": 9e8,
+    }
     path.write_text(json.dumps(manifest))
     run = Run(folder)
     made = Made(run)
     training = made.by_lab["02_training"]
     assert (training.runs, training.longest, training.peak) == (2, 20.3, 9e8)
-    assert training.mean == pytest.approx(16.3) and made.spent.peak == 9e8
+    assert (
+        training.mean == pytest.approx(15.2) and training.longest == 20.3 and made.spent.peak == 9e8
+    )
     assert made.spent.runs == len(run.labs) == sum(one.runs for one in made.by_lab.values())
     others = len(labs_of("run")) - 1
-    assert of_seed(run, "inference", 1).total == pytest.approx(others * 12.3 + 20.3)
+    assert of_seed(run, "inference", 1).total == pytest.approx(others * 11.2 + 19.2)
     assert made.machine["cores"] == 2 and made.versions["python"] == "3.11.7"
 
 
