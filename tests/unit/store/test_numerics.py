@@ -116,7 +116,7 @@ def test_this_process_is_asked_and_not_only_its_processor():
         "from memgen.config.training import TrainingParameters as T;"
         "from memgen.store.numerics import settled; print(settled(T(task='inference')).precision)"
     )
-    limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
         [sys.executable, "-c", code], env=limited, capture_output=True, text=True, check=True
     )
