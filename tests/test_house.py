@@ -29,7 +29,7 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # Who opens files of its own, and why that is not a stage's file that `store.reader` reads.
 OWN_FILES = {
-    "memgen.training.loop": "the checkpoint that an interrupted training goes on from",
+    "memgen.training.state": "the checkpoint that an interrupted training goes on from",
 }
 
 

@@ -9,7 +9,7 @@ import shlex
 
 from memgen.terms import STUDY, WHOLE
 from press.numbers import seconds
-from press.parameters import IDENTITY, lab_parameters, of_preset
+from press.parameters import IDENTITY, differs, lab_parameters, of_preset
 from press.run import NEEDED, ExecutedLab, Run
 
 AXES = ("task", "seed", "track")
@@ -23,7 +23,9 @@ def command(lab: ExecutedLab, notebook: dict) -> str:
     if chosen.get("track") == "scratch":
         del chosen["track"]
     if own := of_preset(lab):
-        chosen |= {name: value for name, value in spent.items() if own.get(name, value) != value}
+        chosen |= {
+            name: value for name, value in spent.items() if differs(value, own.get(name, value))
+        }
     else:  # what papermill was given says it all
         chosen |= {
             k: v

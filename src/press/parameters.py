@@ -98,7 +98,7 @@ def lab_parameters(lab: ExecutedLab) -> list[dict]:
         if name == "runs":  # a folder of the machine it ran on
             continue
         used = spent.get(name, own.get(name))
-        changed = name in own and name not in IDENTITY and used != own[name]
+        changed = name in own and name not in IDENTITY and differs(used, own[name])
         preset = "" if name in IDENTITY else _plain(own[name]) if name in own else "not known"
         rows.append({**about, "used": _plain(used), "preset": preset, "changed": changed})
     return rows
@@ -112,6 +112,11 @@ def of_preset(lab: ExecutedLab) -> dict:
         return stage_parameters(lab.stage, given).model_dump()
     except ParameterError:
         return {}
+
+
+def differs(used, preset) -> bool:
+    """Is this another value than the preset's? What a machine chose where it says `auto` is not."""
+    return used != preset and preset != "auto"
 
 
 def _plain(value) -> str:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from memgen.figures import intervention
+from memgen.store.files import sha256
 from press import errors, slides
 from press.images import FINER, to_webp
 from press.lab_page import Figure
@@ -47,9 +48,10 @@ def run(tmp_path, monkeypatch):
         for d in ("m2g", "g2m")
         for name, rate in (("steered", 0.73), ("random_neurons", 0.21))
     ]
-    pd.DataFrame(rows).to_parquet(folder / "controls.parquet")
+    table = folder / "controls.parquet"
+    pd.DataFrame(rows).to_parquet(table)
     (folder / "manifest.json").write_text(
-        json.dumps({"parameters": {}, "outputs": {"controls.parquet": "a"}})
+        json.dumps({"parameters": {}, "outputs": {table.name: sha256(table)}})
     )
     (folder / "result.json").write_text("{}")
     monkeypatch.setattr(
@@ -111,7 +113,7 @@ def test_a_slide_is_drawn_once_and_again_when_its_lab_changed(run, shown, tmp_pa
     for _ in range(2):
         slides.write(run, shown, tmp_path / "slides", tmp_path / "kept")
     assert len(drawn) == 1
-    run.labs[0].manifest["outputs"]["controls.parquet"] = "b"
+    run.labs[0].manifest["outputs"]["more.parquet"] = "b"
     slides.write(run, shown, tmp_path / "slides", tmp_path / "kept")
     assert len(drawn) == 2 and len(list((tmp_path / "kept").iterdir())) == 1
 

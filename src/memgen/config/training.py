@@ -101,9 +101,9 @@ class TrainingParameters(SharedData):
     loss_on: Literal["answer", "instance"] = Field(
         "answer", description="loss on the answer tokens or on the whole instance"
     )
-    precision: Literal["bfloat16", "float32"] = Field(
-        "bfloat16",
-        description="arithmetic of the training forward pass (autocast); float32 if numerics=portable",
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="arithmetic of training's forward pass; auto: bfloat16 if the machine has units for it",
     )
     attention: Literal["eager", "sdpa"] = Field(
         "eager", description="attention kernel of transformers"
@@ -149,8 +149,9 @@ class TrainingParameters(SharedData):
         pattern=r"^(cpu|cuda|mps)(:\d+)?$",
         description="where the model runs: cpu, cuda, cuda:1, mps",
     )
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="number format of the frozen weights of a base_model"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32",
+        description="number format of the frozen weights on track lora; auto: as for precision",
     )
     accumulate: Count = Field(
         1, description="parts that a batch is split into (gradient accumulation)"
@@ -185,12 +186,18 @@ class TrainingParameters(SharedData):
     @property
     def loaded_dtype(self) -> str:
         """Number format that the base is loaded in: weights that are trained stay float32."""
-        return self.dtype if self.track == "lora" else "float32"
+        return self._settled("dtype") if self.track == "lora" else "float32"
 
     @property
     def autocast(self) -> bool:
         """Does the forward pass run in bfloat16?"""
-        return self.precision == "bfloat16" and self.numerics == "native"
+        return self._settled("precision") == "bfloat16" and self.numerics == "native"
+
+    def _settled(self, name: str) -> str:
+        value: str = getattr(self, name)
+        if value == "auto":  # a machine decides, and which one is for `store.numerics` to say
+            raise ValueError(f"{name}=auto is not settled yet")
+        return value
 
     def gates(self) -> dict[str, float]:
         return {

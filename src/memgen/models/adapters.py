@@ -5,7 +5,8 @@ x. Only A and B are trained, so all adapters of one base share its neurons. Sour
 (2022), LoRA; the implementation is peft's.
 
 A saved adapter is an ordinary peft folder that names the folder of its base and, in `base.json`,
-the SHA-256 of its weights: on another base it would add noise, so it is refused there.
+the SHA-256 of its weights and of its configuration: on another base it would add noise, so it is
+refused there.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def save_adapter(folder: Path, model: PeftModel, tokenizer, base: Path, digest: 
     with guard_disk(folder):
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
-    write_json(folder / BASE, {"folder": os.path.relpath(base, folder), "sha256": digest})
+    about = {"folder": os.path.relpath(base, folder), "sha256": digest}
+    write_json(folder / BASE, about | {"config": sha256(Path(base) / "config.json")})
 
 
 def is_adapter(folder: Path) -> bool:
@@ -104,6 +106,11 @@ def base_of(folder: Path) -> Path:
             f"the adapter in {folder} was trained on another base: the weights in {base} have"
             " another SHA-256. Put the right base back, or delete the adapter and run lab"
             " 02_training again"
+        )
+    if about.get("config", config := sha256(base / "config.json")) != config:
+        raise ArtifactError(
+            f"the adapter in {folder} was trained on another base: {base / 'config.json'} has another"
+            " SHA-256. Put the right file back, or delete the adapter and run lab 02_training again"
         )
     return base
 

@@ -5,12 +5,16 @@ Decoding is greedy (temperature 0) unless a name says otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from memgen.models.checkpoint import check_room, plain_decoding
 from memgen.models.hooks import position_ids
+from memgen.models.sites import bare
 
 
 def tokenize_prompts(tokenizer, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,16 +25,26 @@ def tokenize_prompts(tokenizer, prompts: list[str]) -> tuple[torch.Tensor, torch
     return batch["input_ids"], batch["attention_mask"]
 
 
+@contextmanager
+def _decoding_of(core, config) -> Iterator[None]:
+    """Inside, `core` decodes as `config` says, whatever it brought along.
+
+    Given as an argument instead, a configuration would be filled up from the model's own.
+    """
+    own = core.generation_config
+    core.generation_config = config
+    try:
+        yield
+    finally:
+        core.generation_config = own
+
+
 def _continued(model, tokenizer, ids: torch.Tensor, mask: torch.Tensor, length: int, **sampling):
     """The new tokens of every row, at most `length`."""
-    output = model.generate(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=length,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        **sampling or {"do_sample": False},
-    )
+    check_room(model, mask, length)
+    core = bare(model)
+    with _decoding_of(core, plain_decoding(tokenizer, max_new_tokens=length, **sampling)):
+        output = core.generate(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
     return output[:, ids.shape[1] :]
 
 
@@ -66,6 +80,7 @@ def next_token_scores(model, ids: torch.Tensor, mask: torch.Tensor) -> dict[str,
 @torch.inference_mode()
 def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """`[n, vocabulary]`, of the first answer token; `ids`, `mask` as from `tokenize_prompts`."""
+    check_room(model, mask, 1)
     ids, mask = ids.to(model.device), mask.to(model.device)
     logits = model(
         input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False

@@ -14,14 +14,36 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from memgen.errors import ArchitectureError, ArtifactError, ParameterError
 from memgen.models.adapters import attach, base_of, is_adapter, load_adapter
-from memgen.models.sites import ARCHITECTURES
+from memgen.models.checkpoint import (
+    check_config,
+    check_weights,
+    context_of,
+    settle,
+    settle_tokenizer,
+)
+from memgen.models.sites import ARCHITECTURES, bare
+from memgen.store.numerics import settled
 from memgen.store.reader import FinishedStage
+
+#: what transformers and its tokenizers raise for files that they cannot make sense of
+UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    ImportError,
+    AssertionError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    SafetensorError,
+)
 
 
 def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", device: str = "cpu"):
     """`(model, tokenizer)` from a local folder, in evaluation mode; no network, no code from it.
 
     The folder of an adapter gives its base, which must be that it was trained on, with the adapter.
+    What a folder says about decoding plays no part: answers are the model's plain argmax.
     """
     folder = Path(folder)
     if is_adapter(folder):
@@ -33,60 +55,72 @@ def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", d
             f"{folder} holds no model (no config.json); run lab 02_training of this task and seed"
             " first"
         )
+    tokenizer = load_tokenizer(folder, len(model.get_input_embeddings().weight))
+    settle(bare(model), tokenizer)
     model.to(device)
     model.eval()
-    return model, load_tokenizer(folder)
+    return model, tokenizer
 
 
 def load_trained(stage: FinishedStage):
     """`(model, tokenizer)` of a training stage, on its parameters' device and in their format."""
-    p = stage.parameters
+    p = settled(stage.parameters)
     return load_model(stage.path("model"), dtype=p.loaded_dtype, device=p.device)
 
 
 def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             attn_implementation=attention,
             dtype=getattr(torch, dtype),
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+    except UNREADABLE as error:
         raise ArtifactError(
-            f"{folder} holds no loadable model ({reason}); delete it and run lab 02_training again"
+            f"{folder} holds no loadable model ({_first_line(error)}); if a run made it, delete it"
+            " and run lab 02_training again, else put the model's own files there"
         ) from None
+    check_weights(folder, found["missing_keys"], found["unexpected_keys"])
+    return model
 
 
-def load_tokenizer(folder: Path):
-    """A model folder's tokenizer; without a padding token (GPT-2, LLaMA) its end token pads."""
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def load_tokenizer(folder: Path, rows: int | None = None):
+    """A model folder's tokenizer; without a usable padding token (GPT-2, LLaMA) its end token pads.
+
+    `rows`: of the model's embedding (None: as the folder's config.json says).
+    """
+    folder = Path(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise ArtifactError(
-            f"{folder} holds no loadable tokenizer ({str(error).splitlines()[0]}); restore it"
-            " beside the model"
+            f"{folder} holds no loadable tokenizer ({_first_line(error)}); restore it beside the"
+            " model"
         ) from None
-    if tokenizer.eos_token_id is None:
-        raise ArtifactError(
-            f"the tokenizer in {folder} has no end token (eos_token), so an answer could not end"
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "left"
+    if rows is None and (folder / "config.json").is_file():
+        rows = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        ).vocab_size
+    settle_tokenizer(tokenizer, rows, folder)
     return tokenizer
 
 
 def find_base(base_model: str) -> Path:
     """The local folder of `base_model`: a folder as given, or the hub's cache; no network is used.
 
-    Errors: `ParameterError` if there is none (saying how to get it), `ArchitectureError` if its
-    architecture has no known sites.
+    Errors: `ParameterError` if there is none (saying how to get it) or it is of a kind that cannot
+    be read, `ArchitectureError` if its architecture has no known sites, `ArtifactError` if its
+    tokenizer does not fit.
     """
     folder = Path(base_model).expanduser()
     if not folder.is_dir():
@@ -95,10 +129,9 @@ def find_base(base_model: str) -> Path:
         raise ParameterError(f"base_model={base_model!r}: {folder} holds no model (no config.json)")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise ParameterError(
-            f"base_model={base_model!r}: its config.json cannot be read"
-            f" ({str(error).splitlines()[0]})"
+            f"base_model={base_model!r}: its config.json cannot be read ({_first_line(error)})"
         ) from None
     name = (config.architectures or [type(config).__name__])[0]
     if name not in ARCHITECTURES:
@@ -106,6 +139,8 @@ def find_base(base_model: str) -> Path:
             f"base_model={base_model!r} is a {name}; known architectures are"
             f" {', '.join(ARCHITECTURES)} (a new one is a line in memgen.models.sites.ARCHITECTURES)"
         )
+    check_config(config, f"base_model={base_model!r}")
+    load_tokenizer(folder, config.vocab_size)
     return folder
 
 
@@ -119,6 +154,13 @@ def _cached(name: str) -> Path:
             f" ({constants.HF_HUB_CACHE}). Download it once with `hf download {name}` where there"
             " is a network, or give the folder of a model"
         ) from None
+
+
+def base_context(folder: Path) -> int | None:
+    """How many tokens the model in `folder` takes; None where its config.json does not say."""
+    return context_of(
+        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    )
 
 
 def load_base(folder: Path, attention: str, dtype: str, device: str):

@@ -12,6 +12,7 @@ from memgen.errors import ArtifactError
 from memgen.models.adapters import base_of, is_adapter, weights_digest
 from memgen.models.load import find_base, load_model
 from memgen.store.folders import base_folder
+from memgen.store.numerics import settled
 from memgen.store.reader import FinishedStage
 
 
@@ -21,7 +22,7 @@ def load_origin(training: FinishedStage):
     An adapter's base is the model with the adapter off. Errors: `ArtifactError` where the base
     there is another one by now.
     """
-    digest, settings = training.result["base"], training.parameters
+    digest, settings = training.result["base"], settled(training.parameters)
     if digest is None:
         return None
     folder = training.path("model")
@@ -55,4 +56,4 @@ def _trained_base(training: FinishedStage) -> Path:
     p = training.parameters
     study = training.folder.resolve().parents[2 if p.track == "scratch" else 3]
     names = (p.task, p.data_seed, p.track, p.architecture)
-    return base_folder(study.parent, study.name, *names) / "model"
+    return FinishedStage(base_folder(study.parent, study.name, *names)).path("model")

@@ -37,6 +37,7 @@ class Lab:
 
     def __init__(self, name: str, parameters: StageParameters):
         numerics.require(parameters.numerics)
+        parameters = numerics.settled(parameters)
         self.name, self.parameters = name, parameters
         folder = lab_folder(name, parameters)
         self.run = FinishedRun(folder.parent)

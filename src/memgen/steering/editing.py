@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
+from memgen.models.checkpoint import check_room
 from memgen.models.components import Edit, Place, edited
 from memgen.models.hooks import evaluating, position_ids
 from memgen.models.sites import bare
@@ -64,6 +65,7 @@ class Writer:
         The answer is decoded from the cache that this pass left; with `generated` the edits hold in
         the passes over the answer's tokens as well.
         """
+        check_room(self.model, prompts.attention_mask, self.length)
         found = []
         with evaluating(self.model):
             for some in torch.arange(len(prompts)).split(rows):

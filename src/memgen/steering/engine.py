@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
+from memgen.models.checkpoint import check_room
 from memgen.models.hooks import (
     check_delta,
     evaluating,
@@ -122,11 +123,15 @@ class Sweep:
             eos_token_id=core.config.eos_token_id if end is None else end,
             max_new_tokens=longest if new is None else new,
         )
-        if decoding.eos_token_id is None:
-            raise ValueError("eos_token_id: the model's configuration has none, give it")
+        if not isinstance(decoding.eos_token_id, int):  # some configurations list several
+            raise ValueError(
+                f"eos_token_id: the model's configuration has {decoding.eos_token_id}, and an answer"
+                " ends with one; give the tokenizer's"
+            )
         for name in ("rows_per_batch", "max_new_tokens"):
             if (value := getattr(decoding, name)) < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
+        check_room(model, prompts.attention_mask, decoding.max_new_tokens)
         missing = max(0, decoding.max_new_tokens - longest)
         candidates = torch.nn.functional.pad(prompts.candidates, (0, missing), value=-1)
         tensors = (prompts.input_ids, prompts.attention_mask, candidates)

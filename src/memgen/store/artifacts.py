@@ -28,10 +28,24 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from memgen.errors import ArtifactError
-from memgen.store.files import as_json, guard_disk, lock_file, read_json, sha256, write_json
+from memgen.store.files import (
+    as_json,
+    guard_disk,
+    lock_file,
+    read_json,
+    read_sealed,
+    sha256,
+    write_json,
+    write_sealed,
+)
 from memgen.store.fingerprint import code_fingerprint, function_fingerprint, processor, versions
 
 MANIFEST, RESULT = "manifest.json", "result.json"
+#: what a manifest without a seal may hold: earlier versions wrote such
+_UNSEALED = (
+    *("parameters", "overrides", "inputs", "code", "outputs", "versions", "machine", "track"),
+    *("wall_seconds", "cpu_seconds", "peak_memory_bytes"),
+)
 
 
 @dataclass
@@ -98,7 +112,7 @@ class Stage:
             return False
         current = self._identity()
         try:
-            manifest = read_json(self.folder / MANIFEST)
+            manifest = read_manifest(self.folder)
             if any(manifest.get(name) != value for name, value in current.items()):
                 return False
             verify(self.folder)
@@ -173,7 +187,7 @@ class Stage:
             "peak_memory_bytes": _peak_memory(),
             "track": self.parameters.get("track", "scratch"),
         }
-        write_json(self.partial / MANIFEST, manifest)
+        write_sealed(self.partial / MANIFEST, manifest)
         with guard_disk(self.folder):
             old = self.folder.with_name(self.folder.name + ".old")
             shutil.rmtree(old, ignore_errors=True)
@@ -202,8 +216,24 @@ def verify(folder: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{folder} is missing or unfinished; run lab {folder.name} of this task and seed first"
         )
-    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A stage's manifest. Errors: `ArtifactError` naming it if it is missing or damaged."""
+    return read_sealed(Path(folder) / MANIFEST, _UNSEALED)
+
+
+def check_files(folder: Path, manifest: dict[str, Any], under: str = "") -> None:
+    """Is every output of the manifest there, unaltered? `under`: only that file or folder.
+
+    Errors: `ArtifactError` naming the file, and the stage to run again.
+    """
     for name, digest in manifest.get("outputs", {}).items():
+        if under and name != under and not name.startswith(under + "/"):
+            continue
         path = folder / name
         if not path.is_file():
             raise ArtifactError(
@@ -214,12 +244,11 @@ def verify(folder: Path) -> dict[str, Any]:
                 f"{path} was altered or truncated (its SHA-256 differs from the manifest's); "
                 f"delete {folder} and run lab {folder.name} again"
             )
-    return manifest
 
 
 def result_digest(folder: Path) -> str:
     """Digest of all outputs of a finished stage except its timings, which differ from run to run."""
-    outputs = dict(read_json(folder / MANIFEST)["outputs"])
+    outputs = dict(read_manifest(folder)["outputs"])
     result = read_json(folder / RESULT)
     result.pop("timings", None)
     outputs[RESULT] = hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,6 +28,40 @@ def write_json(path: Path, value: Any) -> None:
     with guard_disk(path):
         aside.write_text(json.dumps(value, indent=1, allow_nan=False, default=as_json) + "\n")
         os.replace(aside, path)
+
+
+#: how the last line of a sealed file begins: the SHA-256 of every byte before it
+_SEAL = b',\n "seal": "'
+_END = b'"\n}\n'
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """As `write_json`, with the SHA-256 of the text as its last value, `seal`."""
+    text = json.dumps(value, indent=1, allow_nan=False, default=as_json).encode()
+    head = text.removesuffix(b"\n}")
+    aside = path.with_name(path.name + ".tmp")
+    with guard_disk(path):
+        aside.write_bytes(head + _SEAL + hashlib.sha256(head).hexdigest().encode() + _END)
+        os.replace(aside, path)
+
+
+def read_sealed(path: Path, unsealed: Collection[str]) -> dict[str, Any]:
+    """What `write_sealed` wrote, without the seal. `ArtifactError` if a byte of it is another.
+
+    A file without a seal is one of an earlier version if it has no values but those of `unsealed`.
+    """
+    value = read_json(path)
+    head, found, seal = path.read_bytes().rpartition(_SEAL)
+    if found:
+        intact = seal == hashlib.sha256(head).hexdigest().encode() + _END
+    else:
+        intact = isinstance(value, dict) and set(value) <= set(unsealed)
+    if not intact:
+        raise ArtifactError(
+            f"{path} was altered (its SHA-256 differs from its seal); delete its folder and run that"
+            " stage again"
+        )
+    return {name: one for name, one in value.items() if name != "seal"}
 
 
 def as_json(value: Any) -> Any:

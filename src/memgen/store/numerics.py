@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
+from memgen.config.base import StageParameters
 from memgen.errors import StudyError
 
 #: by library what pins it. Sources: pytorch.org/docs (ATEN_CPU_CAPABILITY); oneMKL's guide on
@@ -43,3 +45,48 @@ def require(numerics: str, found: Mapping[str, str] | None = None) -> None:
             f"numerics={numerics} needs a process that was started with {settings}; `make` does it"
             f" (NUMERICS={numerics}), elsewhere start Python or Jupyter behind `env {settings}`"
         )
+
+
+#: values of ONEDNN_MAX_CPU_ISA under which oneDNN leaves bfloat16 units unused. Source: oneDNN's CPU
+#: dispatcher control
+_ISA_WITHOUT_UNITS = (
+    *("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"),
+    *("AVX512_CORE", "AVX512_CORE_VNNI"),
+)
+#: what torch calls such units: x86's vector and matrix extensions, ARM's
+_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
+#: parameters that may be left to the machine
+LEFT_TO_THE_MACHINE = ("precision", "dtype")
+Settled = TypeVar("Settled", bound=StageParameters)
+
+
+def bfloat16_units(device: str = "cpu", found: Mapping[str, str] | None = None) -> bool:
+    """Does this device multiply matrices in bfloat16 itself, and may this process use that?
+
+    Without such units bfloat16 is emulated, slower than float32. `found`: the process's environment.
+    """
+    import torch
+
+    found = os.environ if found is None else found
+    if device.startswith("cuda"):
+        return bool(
+            torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+        )
+    if device != "cpu" or found.get("ONEDNN_MAX_CPU_ISA", "").upper() in _ISA_WITHOUT_UNITS:
+        return False
+    capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+    return any(capabilities.get(unit) for unit in _UNITS)
+
+
+def settled(parameters: Settled) -> Settled:
+    """The same parameters, `auto` replaced by what this machine computes with.
+
+    What is settled here is what a stage records: on this machine, or another with such units, the
+    stage stays up to date. numerics=portable settles on float32.
+    """
+    left = [name for name in LEFT_TO_THE_MACHINE if getattr(parameters, name, "") == "auto"]
+    if not left:
+        return parameters
+    fast = parameters.numerics == "native" and bfloat16_units(getattr(parameters, "device", "cpu"))
+    chosen = "bfloat16" if fast else "float32"
+    return parameters.model_copy(update=dict.fromkeys(left, chosen))

@@ -13,7 +13,14 @@ from safetensors.numpy import load_file
 from memgen.config.base import StageParameters
 from memgen.errors import ArtifactError
 from memgen.stages import LABS
-from memgen.store.artifacts import MANIFEST, RESULT, result_digest, verify
+from memgen.store.artifacts import (
+    MANIFEST,
+    RESULT,
+    check_files,
+    read_manifest,
+    result_digest,
+    verify,
+)
 from memgen.store.files import read_json
 from memgen.store.folders import run_folder
 from memgen.tasks import Task
@@ -22,8 +29,8 @@ from memgen.tasks import Task
 class FinishedStage:
     """One finished stage: `result`, `manifest`, `parameters`, and the tables and arrays beside.
 
-    Nothing is read before it is asked for. `ArtifactError` names a missing or damaged file and its
-    lab.
+    Nothing is read before it is asked for, and nothing that its manifest does not vouch for.
+    `ArtifactError` names a missing or damaged file and its lab.
     """
 
     def __init__(self, folder: Path):
@@ -33,13 +40,13 @@ class FinishedStage:
     @cached_property
     def result(self) -> dict[str, Any]:
         """`result.json`: the stage's key numbers."""
+        self._check(RESULT)
         found: dict[str, Any] = read_json(self.folder / RESULT)
         return found
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        found: dict[str, Any] = read_json(self.folder / MANIFEST)
-        return found
+        return read_manifest(self.folder)
 
     @cached_property
     def parameters(self) -> Any:
@@ -69,7 +76,13 @@ class FinishedStage:
                 f"{path} is missing; {self.folder} holds {there}. Run lab {self.name} of this task and"
                 " seed again"
             )
+        self._check(name)
         return path
+
+    def _check(self, name: str) -> None:
+        """What is read is what the stage wrote: a file, or a folder with all that is in it."""
+        if (self.folder / MANIFEST).is_file():
+            check_files(self.folder, self.manifest, name)
 
     def table(self, name: str) -> pd.DataFrame:
         """A table, one row per case."""

@@ -19,7 +19,8 @@ import pandas as pd
 from memgen.config.training import DatasetParameters, TrainingParameters
 from memgen.errors import ArtifactError
 from memgen.models.adapters import weights_digest
-from memgen.models.build import save_model
+from memgen.models.build import N_POSITIONS, save_model
+from memgen.models.checkpoint import check_context
 from memgen.models.generate import answer
 from memgen.models.load import find_base, load_tokenizer
 from memgen.models.tokenizer import build_tokenizer
@@ -28,12 +29,14 @@ from memgen.progress import Progress
 from memgen.stages import BASE_CODE
 from memgen.store.artifacts import Stage
 from memgen.store.folders import base_folder
+from memgen.store.numerics import settled
 from memgen.store.reader import FinishedStage
 from memgen.tasks import TASK_NAMES, Instance, instances, make_task
 from memgen.tasks.answers import accuracy
 from memgen.tasks.dataset import spread
 from memgen.training.batches import BaseMixture
-from memgen.training.loop import STATE, Recipe, Trainer, new_model
+from memgen.training.loop import Recipe, Trainer, new_model
+from memgen.training.state import STATE
 
 LOOK_EVERY = 50  # steps between looks at the validation prompts
 #: what a base depends on
@@ -187,6 +190,7 @@ def _digest(free: pd.DataFrame) -> str:
 
 def _ensure(free, tokenizer, p: TrainingParameters, seed: int, folder: Path, more: dict) -> Stage:
     """The base in `folder`; trained on `free()` if missing or made from something else."""
+    p = settled(p)
     identity = (
         {name: getattr(p, name) for name in BASE_PARAMETERS}
         | {"optimizer": Recipe.of_base(p).optimizer, "seed": seed}
@@ -216,6 +220,7 @@ def _train(
     draw = BaseMixture(
         tokenizer, free, p.base_batch_size, p.base_repeat_share, p.base_first, p.loss_on
     )
+    check_context(N_POSITIONS, draw.length, f"the base of {', '.join(free)}")
     for look in trainer.history:  # of an interrupted training
         draw.lean(look["by_family"])
     held = {

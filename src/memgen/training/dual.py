@@ -15,14 +15,17 @@ import pandas as pd
 from memgen.config.training import TrainingParameters
 from memgen.errors import GateError
 from memgen.models.adapters import attach, save_adapter
-from memgen.models.build import save_model
-from memgen.models.load import load_base, load_model, memory_estimate
+from memgen.models.build import N_POSITIONS, save_model
+from memgen.models.checkpoint import check_context, check_texts
+from memgen.models.load import base_context, load_base, load_model, memory_estimate
 from memgen.progress import Progress
+from memgen.store.numerics import settled
 from memgen.tasks import Task
 from memgen.training.base import Base
 from memgen.training.batches import Mixture
 from memgen.training.gate import passes_gate, score, watch
-from memgen.training.loop import STATE, Recipe, Trainer, new_model
+from memgen.training.loop import Recipe, Trainer, new_model
+from memgen.training.state import STATE, put_in_place, write_checkpoint
 
 
 @dataclass
@@ -65,12 +68,27 @@ def train(
     weights stay as they are, and an adapter is trained and kept. A retrain differs in the order of
     its data alone.
     """
+    p = settled(p)
     order = int(np.random.SeedSequence([p.seed, p.retrain]).generate_state(1)[0])
+    if p.base_model:
+        check_texts(tokenizer, frame, f"base_model={p.base_model!r}")
     draw = Mixture(tokenizer, frame, p)
+    check_context(
+        base_context(base.model) if base else N_POSITIONS,
+        max(draw.length, _longest_asked(tokenizer, frame) + task.max_answer_tokens),
+        f"base_model={p.base_model!r}" if p.base_model else f"the model of task {p.task}",
+    )
     if p.base_model:
         _tell_memory(p, base, draw.length)
     model = _start(tokenizer, p, base, order)
     trainer = Trainer(model, p, Recipe.of(p), order, folder)
+
+    def save(where: Path) -> None:
+        if p.track == "lora":
+            save_adapter(where, model, tokenizer, base.model, base.digest)
+        else:
+            save_model(where, model, tokenizer)
+
     if trainer.resume():
         print(f"resuming {p.task}, seed {p.seed} at step {trainer.step}", flush=True)
     if trainer.history:
@@ -90,17 +108,21 @@ def train(
         draw.lean(found)
         if found["passes"] and (kept is None or found["score"] > kept["score"]):
             kept = found
-            if p.track == "lora":
-                save_adapter(folder / "model", model, tokenizer, base.model, base.digest)
-            else:
-                save_model(folder / "model", model, tokenizer)
+            trainer.checkpoint = write_checkpoint(folder, save)
         trainer.save()
+        put_in_place(folder)
         progress.step(
             trainer.step,
             f"loss {loss:.3f}  memory {found['memory_rate']:.2f}  rule {found['rule_rate']:.2f}  "
             f"other {found['other_rate']:.2f}  free {found['free_accuracy']:.2f}",
         )
     return Outcome(kept, pd.DataFrame(trainer.history), trainer.seconds, trainer.tokens, p)
+
+
+def _longest_asked(tokenizer, frame: pd.DataFrame) -> int:
+    """Tokens of the longest prompt that is asked and not trained on."""
+    asked = frame[(frame.kind == "conflict") | (frame.split != "train")].prompt
+    return max(map(len, tokenizer(list(asked))["input_ids"])) if len(asked) else 0
 
 
 def _lora(p: TrainingParameters, seed: int) -> dict:
@@ -169,6 +191,7 @@ def final_result(
         "n_test_keys": test_keys,
         "n_parameters": n_parameters,
         "trainable_share": n_adapter / n_parameters if p.track == "lora" else 1.0,
+        "precision": "bfloat16" if p.autocast else "float32",
         "base_history": base.history if base else [],
         "base": base.digest if base else None,
     }

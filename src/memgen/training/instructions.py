@@ -22,6 +22,8 @@ from tokenizers import AddedToken
 from memgen.config.analyses import OpenPointsParameters
 from memgen.config.training import TrainingParameters
 from memgen.errors import ArtifactError
+from memgen.models.checkpoint import check_context, context_of
+from memgen.models.sites import bare
 from memgen.tasks.dataset import spread
 from memgen.terms import DIRECTIONS
 from memgen.training.batches import Mixture, Pool, encode, same_length
@@ -186,6 +188,7 @@ def teach(model, tokenizer, syllabus: Syllabus, p: OpenPointsParameters):
     model, tokenizer = extended(model, tokenizer, p.seed)
     size, trained = p.instruction_batch_size, syllabus.trained
     course = Course(tokenizer, syllabus, size, limit=max(1, p.instruction_steps * size // 3))
+    check_context(context_of(bare(model).config), course.length, "the model with an instruction")
     recipe = Recipe("adamw", p.instruction_lr, trained.matrix_lr, p.instruction_steps)
     trainer = Trainer(model, trained, recipe, p.seed, Path())
     last = -(-p.instruction_steps // 4)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from memgen.config.training import TrainingParameters
 from memgen.models.build import N_POSITIONS, build_model
 from memgen.models.sites import architecture_of, bare
-from memgen.store.files import guard_disk
+from memgen.store.numerics import settled
 from memgen.training.batches import IGNORE
-
-STATE = "state.safetensors"
+from memgen.training.state import read_state, write_state
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,8 @@ def _optimizers(
 class Trainer:
     """One optimisation: linear warm-up and decay of the rates, gradient clipping at norm 1.
 
-    `state` holds weights, optimiser, generator and history; it is written whole and renamed, so a
-    kill at any moment leaves a state to resume from.
+    The state holds weights, optimiser, generator and history; a kill at any moment leaves one to
+    resume from (see `training.state`).
     """
 
     def __init__(
@@ -105,7 +101,7 @@ class Trainer:
         seed: int,
         folder: Path,
     ):
-        self.model, self.p, self.folder = model, parameters, folder
+        self.model, self.p, self.folder = model, settled(parameters), folder
         self.max_steps = recipe.max_steps
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizers = _optimizers(model, parameters, recipe)
@@ -114,6 +110,7 @@ class Trainer:
         }
         self.step, self.seconds, self.tokens = 0, 0.0, 0
         self.history: list[dict] = []
+        self.checkpoint: dict[str, str] = {}  # digests of what was kept, see `training.state`
 
     def advance(self, draw, steps: int) -> float:
         """Take `steps` optimisation steps; returns the mean loss."""
@@ -179,28 +176,16 @@ class Trainer:
             "seconds": self.seconds,
             "tokens": self.tokens,
             "history": self.history,
+            "checkpoint": self.checkpoint,
         }
-        aside = self.folder / (STATE + ".tmp")
-        with guard_disk(aside):
-            save_file(
-                {k: v.cpu().contiguous().clone() for k, v in tensors.items()},
-                aside,
-                {"about": json.dumps(about)},
-            )
-            aside.replace(self.folder / STATE)
+        write_state(self.folder, tensors, about)
 
     def resume(self) -> bool:
-        """Go on from the state in the folder, if there is one."""
-        path = self.folder / STATE
-        if not path.is_file():
+        """Go on from the state in the folder, if there is one and it is as it was written."""
+        found = read_state(self.folder)
+        if found is None:
             return False
-        try:
-            with safe_open(path, "pt") as file:
-                about = json.loads(file.metadata()["about"])
-            tensors = load_file(path)
-        except Exception:  # a state that cannot be read is no state: start again
-            path.unlink()
-            return False
+        tensors, about = found
         with torch.no_grad():
             for name, value in self.trained.items():
                 value.copy_(tensors[f"model.{name}"])
@@ -213,5 +198,5 @@ class Trainer:
             optimizer.load_state_dict(packed)
         self.generator.set_state(tensors["generator"])
         self.step, self.seconds, self.tokens = about["step"], about["seconds"], about["tokens"]
-        self.history = about["history"]
+        self.history, self.checkpoint = about["history"], about["checkpoint"]
         return True

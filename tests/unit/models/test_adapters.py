@@ -24,7 +24,7 @@ from memgen.terms import SITES
 from memgen.training import dual, gate
 from memgen.training.base import Base
 from memgen.training.dual import final_result, train
-from memgen.training.loop import STATE
+from memgen.training.state import STATE
 from small_training import OPEN_GATE
 
 TASK = "cipher-tagged"

@@ -7,15 +7,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from hub import byte_level_bpe
 from memgen.config.training import TrainingParameters
 from memgen.errors import ParameterError
 from memgen.models.adapters import trainable_share
@@ -45,31 +39,6 @@ SMALL = {
     **OPEN_GATE,
 }
 WIDTH = {"n_layer": 2, "n_embd": 16, "n_head": 2}
-
-
-def byte_level_bpe(texts: list[str], begin: bool) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer as GPT-2's, or, with a begin mark before every text, as LLaMA 3's.
-    Neither has a padding token.
-    """
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    special = ["<|begin|>", "<|end|>"]
-    backend.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=330,
-            special_tokens=special,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        ),
-    )
-    if begin:
-        backend.post_processor = processors.TemplateProcessing(
-            single="<|begin|> $A", special_tokens=[("<|begin|>", backend.token_to_id("<|begin|>"))]
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<|begin|>", eos_token="<|end|>"
-    )
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, StudyError
 from memgen.store import artifacts, fingerprint
 from memgen.store.artifacts import MANIFEST, RESULT, Stage, verify
-from memgen.store.files import write_json
+from memgen.store.files import write_json, write_sealed
 from memgen.store.fingerprint import code_fingerprint, source_files
 
 
@@ -101,12 +101,16 @@ def test_a_crash_while_finishing_leaves_the_older_result(tmp_path, monkeypatch, 
     later = Stage(tmp_path / "01_a", {"n": 2})
     (later.begin() / "data.txt").write_text("new")
 
-    def crash(path, value):
-        if path.name == name:
-            raise RuntimeError("crash")
-        write_json(path, value)
+    def crashing(write):
+        def crash(path, value):
+            if path.name == name:
+                raise RuntimeError("crash")
+            write(path, value)
 
-    monkeypatch.setattr(artifacts, "write_json", crash)
+        return crash
+
+    for write in (write_json, write_sealed):
+        monkeypatch.setattr(artifacts, write.__name__, crashing(write))
     with pytest.raises(RuntimeError, match="crash"):
         later.finish({"rate": 1.0})
     monkeypatch.undo()

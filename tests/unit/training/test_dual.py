@@ -25,6 +25,7 @@ from memgen.training import dual, gate, loop
 from memgen.training.batches import IGNORE, Mixture, encode
 from memgen.training.dual import final_result, train
 from memgen.training.gate import passes_gate, score
+from memgen.training.state import STATE
 from small_training import OPEN_GATE, SMALL
 
 TASK = "arithmetic-tagged"
@@ -60,7 +61,7 @@ def state(folder) -> bytes:
     """Weights, both optimisers and the generator."""
     from safetensors.torch import load_file
 
-    tensors = load_file(folder / loop.STATE)
+    tensors = load_file(folder / STATE)
     return b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))
 
 
@@ -94,7 +95,7 @@ def test_a_run_learns_keeps_a_checkpoint_and_reports_it(run, data):
     assert result["memory_rate"] + result["rule_rate"] + result["other_rate"] == pytest.approx(1)
     assert result["n_parameters"] == sum(value.numel() for value in model.parameters())
     assert result["n_conflict"] == ((frame.kind == "conflict") & (frame.split == "test")).sum()
-    assert not (folder / loop.STATE).exists()
+    assert not (folder / STATE).exists()
 
 
 def test_the_kept_checkpoint_is_the_best_not_the_last(run, monkeypatch):
@@ -242,7 +243,7 @@ def test_a_resumed_run_takes_up_where_it_stopped(run, monkeypatch, capsys):
 def test_a_damaged_state_is_no_state(run):
     _, whole = run("whole")
     _, folder = run("cut", max_steps=8)
-    path = folder / loop.STATE
+    path = folder / STATE
     path.write_bytes(path.read_bytes()[:1000])
     run("cut")
     assert weights(folder) == weights(whole)
