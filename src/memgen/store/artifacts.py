@@ -28,7 +28,15 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from memgen.errors import ArtifactError
-from memgen.store.files import as_json, guard_disk, lock_file, read_json, sha256, write_json
+from memgen.store.files import (
+    as_json,
+    guard_disk,
+    lock_file,
+    lock_holder,
+    read_json,
+    sha256,
+    write_json,
+)
 from memgen.store.fingerprint import code_fingerprint, function_fingerprint, processor, versions
 
 MANIFEST, RESULT = "manifest.json", "result.json"
@@ -143,11 +151,12 @@ class Stage:
 
     def lock(self, wait: bool = False) -> None:
         """Hold this folder alone; the lock goes with the process, however it ends."""
-        self._lock = lock_file(self.folder.with_name(self.folder.name + ".lock"), wait)
+        path = self.folder.with_name(self.folder.name + ".lock")
+        self._lock = lock_file(path, wait)
         if not self._lock:
             raise ArtifactError(
-                f"another run is working in {self.folder}; wait for it, stop it, or give this run"
-                " another folder with `runs`"
+                f"another run is working in {self.folder}{lock_holder(path)}; wait for it, stop"
+                " it, or give this run another folder with `runs`"
             )
 
     def finish(self, result: dict[str, Any], timings: dict[str, Any] | None = None) -> None:
