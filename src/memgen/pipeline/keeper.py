@@ -22,9 +22,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 #: set in the environment of every process that a keeper keeps
 KEPT = "MEMGEN_KEPT"
@@ -55,6 +58,49 @@ class Spec:
     def keeper(self) -> list[str]:
         """The command that starts a keeper of it."""
         return [sys.executable, "-I", "-S", __file__, json.dumps(asdict(self))]
+
+
+def keep(spec: Spec, log: TextIO, environment: dict[str, str]) -> int:
+    """Run what is named under a keeper; returns its exit status, `KILLED` if anything was killed.
+
+    Whatever is raised meanwhile, nothing of it runs any more when this function is left.
+    """
+    keeper = subprocess.Popen(
+        spec.keeper(),
+        stdin=subprocess.PIPE,  # closed when this process ends, however it does
+        stderr=log,
+        env=environment,
+        pass_fds=(spec.lock,),  # the lock lasts until nothing of the run is left
+        start_new_session=True,
+    )
+    try:
+        code = keeper.wait()
+        return KILLED if code < 0 else code
+    finally:
+        keeper.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            keeper.wait(_PATIENCE + 1)
+        with contextlib.suppress(OSError):  # where the keeper itself was killed
+            os.killpg(keeper.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def told_to_end() -> Iterator[None]:
+    """Inside, every signal that asks this process to end is a `KeyboardInterrupt` with its number."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        # what is ignored (SIGHUP under nohup, Ctrl-C in the background) stays so
+        heard = [n for n in ENDING if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, end) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def end_with_signals() -> None:

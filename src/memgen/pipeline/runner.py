@@ -6,20 +6,16 @@ import contextlib
 import json
 import os
 import secrets
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, EndedError, StudyError
 from memgen.pipeline import warm
-from memgen.pipeline.keeper import ENDING, KILLED, Spec, remove
+from memgen.pipeline.keeper import Spec, keep, remove, told_to_end
 from memgen.pipeline.plan import Plan
 from memgen.pipeline.report import FAILURES, relative_to_root
 from memgen.stages import LABS
@@ -35,7 +31,7 @@ from memgen.store.files import (
 GOES_ON = "finished labs are kept, and the same command goes on"
 #: how the name of a run's temporary folder begins, and the file in it that names the study's folder
 _PREFIX, _OF = "memgen-", "study"
-#: seconds that what is left of a killed run has to end, in the next one and in this one
+#: seconds that the next run waits for what is left of a killed one
 _PATIENCE = 10.0
 
 
@@ -46,7 +42,7 @@ def run_labs(plan: Plan, jobs: int) -> None:
     was ended from outside. `KeyboardInterrupt`: this one is asked to end, by the signal that it names.
     """
     home = plan.home
-    with guard_disk(home), _told_to_end():
+    with guard_disk(home), told_to_end():
         home.mkdir(parents=True, exist_ok=True)
         with _take(home / ".study.lock") as lock:
             (home / "study.json").write_text(plan.to_json())
@@ -120,48 +116,9 @@ def _wait(command: list[str], home: Path, lock: TextIO) -> int:
         server, environment = warm_server(folder)
         spec = Spec(command, server, str(home / "warm.log"), lock.fileno(), kept)
         with open(home / "snakemake.log", "w") as log:
-            return _kept(spec, log, {**os.environ, **environment})
+            return keep(spec, log, {**os.environ, **environment})
     finally:
         remove(kept)
-
-
-def _kept(spec: Spec, log: TextIO, environment: dict[str, str]) -> int:
-    keeper = subprocess.Popen(
-        spec.keeper(),
-        stdin=subprocess.PIPE,  # closed when this process ends, however it does
-        stderr=log,
-        env=environment,
-        pass_fds=(spec.lock,),  # the lock lasts until nothing of the run is left
-        start_new_session=True,
-    )
-    try:
-        code = keeper.wait()
-        return KILLED if code < 0 else code
-    finally:
-        keeper.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            keeper.wait(_PATIENCE)
-        with contextlib.suppress(OSError):  # where the keeper itself was killed
-            os.killpg(keeper.pid, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def _told_to_end() -> Iterator[None]:
-    """Inside, every signal that asks this process to end is a `KeyboardInterrupt` with its number."""
-
-    def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        # what is ignored (SIGHUP under nohup, Ctrl-C in the background) stays so
-        heard = [n for n in ENDING if signal.getsignal(n) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, end) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def warm_server(folder: Path) -> tuple[list[str], dict[str, str]]:
