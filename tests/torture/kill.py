@@ -53,8 +53,8 @@ class Study:
                 *("--runs", str(self.runs), *self.arguments),
             ],
             env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=sys.stdout,
+            stderr=sys.stdout,
             start_new_session=True,
             # a shell's background job ignores it
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
