@@ -80,8 +80,11 @@ def keep(spec: Spec, log: TextIO, environment: dict[str, str]) -> int:
         keeper.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             keeper.wait(_PATIENCE + 1)
-        with contextlib.suppress(OSError):  # where the keeper itself was killed
-            os.killpg(keeper.pid, signal.SIGKILL)
+        until = time.monotonic() + _PATIENCE
+        with contextlib.suppress(OSError):  # nobody is left, at once unless the keeper was killed
+            while time.monotonic() < until:
+                os.killpg(keeper.pid, signal.SIGKILL)
+                time.sleep(0.02)
 
 
 @contextlib.contextmanager

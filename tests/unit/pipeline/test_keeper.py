@@ -6,6 +6,7 @@ kernel; only what lab and kernel compute is left out. `make torture` does the sa
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -162,6 +163,40 @@ def test_processes_are_found_on_systems_without_proc():
     finally:
         child.kill()
         child.wait()
+
+
+@pytest.mark.slow
+def test_a_lab_alone_and_its_kernel_end_together(tmp_path):
+    """`make lab`: papermill without a study around it."""
+    source = "import os, time; open('pid.new', 'w').write(str(os.getpid()))\n"
+    source += "os.rename('pid.new', 'pid'); time.sleep(60)"
+    about = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": source}
+    cell |= {"execution_count": None, "outputs": []}
+    notebook = {"cells": [cell], "metadata": about, "nbformat": 4, "nbformat_minor": 5}
+    started = {}
+    for victim in ("papermill", "kernel"):
+        folder = tmp_path / victim
+        folder.mkdir()
+        (folder / "a.ipynb").write_text(json.dumps(notebook))
+        started[victim] = subprocess.Popen(
+            [sys.executable, "-m", "papermill", "a.ipynb", "b.ipynb", "--no-progress-bar"],
+            cwd=folder,
+            env={**os.environ, MARK: str(folder)},
+            stderr=subprocess.DEVNULL,
+        )
+    for victim, process in started.items():
+        while not (tmp_path / victim / "pid").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        kernel = int((tmp_path / victim / "pid").read_text())
+        os.kill(kernel if victim == "kernel" else process.pid, signal.SIGKILL)
+    for victim, process in started.items():
+        assert process.wait(PATIENCE) != 0
+        until = time.monotonic() + PATIENCE
+        while marked(str(tmp_path / victim)) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not marked(str(tmp_path / victim))
 
 
 SNAKEFILE = """
