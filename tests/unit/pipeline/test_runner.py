@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from memgen.errors import ArtifactError
-from memgen.pipeline import runner
+from memgen.errors import ArtifactError, EndedError, StudyError
+from memgen.pipeline import cli, runner, sweep
 from memgen.store.files import lock_file, read_lock
 
 
@@ -88,3 +89,30 @@ def test_a_run_that_fails_at_once_leaves_nothing(tmp_path, monkeypatch):
     with lock_file(tmp_path / ".study.lock") as held:
         code = runner._wait([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, held)
     assert code == 3 and not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("ends", [EndedError("killed"), KeyboardInterrupt(signal.SIGTERM)])
+def test_several_studies_end_with_the_one_that_is_ended(monkeypatch, ends):
+    """A study that fails is a result, and the next one runs; one that is killed is not."""
+    ran = []
+
+    def run(plan, jobs):
+        ran.append(plan)
+        raise StudyError("failed") if plan == "first" else ends
+
+    monkeypatch.setattr(sweep, "run_labs", run)
+    with pytest.raises(type(ends)):
+        sweep.run_plans({name: name for name in ("first", "second", "third")}, 1)
+    assert ran == ["first", "second"]
+
+
+@pytest.mark.parametrize("number, given", [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_the_exit_status_says_which_signal_it_was(monkeypatch, capsys, number, given):
+    def run(plan, jobs):
+        raise KeyboardInterrupt(number) if given else KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_labs", run)
+    monkeypatch.setattr(cli, "environment", lambda numerics: {})  # this process goes on
+    arguments = ["labs", "--preset", "smoke", "--tasks", "inference", "--seeds", "0"]
+    assert cli.main(arguments) == 128 + number
+    assert f"interrupted; {runner.GOES_ON}" in capsys.readouterr().err
