@@ -155,11 +155,13 @@ def kind_of(pid: int, said: list[str]) -> str:
     return "lab" if below(pid) else "kernel or base"
 
 
-def gone(study: Study) -> tuple[float, list[int]]:
+def gone(study: Study, top: subprocess.Popen) -> tuple[float, list[int]]:
     """Seconds until no process was left, and those that were after ten."""
     began = time.monotonic()
-    while (left := study.processes()) and time.monotonic() - began < PATIENCE:
+    # who has ended is a process until it is waited for
+    while (top.poll() is None or study.processes()) and time.monotonic() - began < PATIENCE:
         time.sleep(0.1)
+    left = study.processes()
     return round(time.monotonic() - began, 1), left
 
 
@@ -179,15 +181,12 @@ def kill(study: Study, draw: random.Random, within: float) -> dict | None:
         os.kill(victim, getattr(signal, name))
     except ProcessLookupError:
         name = "none: it had just ended"
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(PATIENCE)
-    status = process.poll()
-    seconds, orphans = gone(study) if status is not None else (PATIENCE, study.processes())
+    seconds, orphans = gone(study, process)
     row = {
         "after_seconds": round(moment, 2),
         "process": kind,
         "signal": name,
-        "status": status,
+        "status": process.poll(),
         "gone_after_seconds": seconds,
         "orphans": len(orphans),
         "left": study.left() if not orphans else [],
