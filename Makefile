@@ -32,8 +32,8 @@ STUDY   := --preset $(PRESET) --tasks $(TASKS) --seeds $(SEEDS) --tracks $(TRACK
            --jobs $(JOBS) --set numerics=$(NUMERICS) $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf labs lab check test quick mutation verify scale arms bench rulegraph lock browser exercises \
-        clean clean-runs
+.PHONY: help setup book pdf labs lab check test quick mutation torture verify scale arms bench rulegraph lock browser \
+        exercises clean clean-runs
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ quick: $(READY) ## the tests of a minute: no study, no book, nothing slow
 
 mutation: $(READY) ## break stats, neurons and steering on purpose: do the tests notice? An hour or more
 	@$(BIN)/python -m mutmut run --max-children $(JOBS); $(BIN)/python tests/mutation/survivors.py
+
+torture: $(READY) ## kill a small study at 50 random moments: is anything lost, does anything stay? An hour or more
+	@$(BIN)/python tests/torture/kill.py
 
 verify: labs ## run the study and compare its key numbers and verdicts with data/reference/
 	@$(MEMGEN) verify check --preset $(PRESET) --runs $(RUNS)

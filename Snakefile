@@ -46,7 +46,7 @@ rule base:
         given=plan.base_given,
     priority: urgency(TRAINING)
     shell:
-        "{RUN} base {params.given:q} --runs {plan.runs:q} > {log:q} 2>&1"
+        "exec {RUN} base {params.given:q} --runs {plan.runs:q} > {log:q} 2>&1"
 
 
 use rule base as shared_base with:
@@ -67,4 +67,4 @@ for row in plan.rows:
                 stage=row.name,
                 given=plan.given(row.name),
             priority: urgency(row.name)
-            shell: "{RUN} lab {params.stage} {params.given:q} --runs {plan.runs:q} > {log:q} 2>&1"
+            shell: "exec {RUN} lab {params.stage} {params.given:q} --runs {plan.runs:q} > {log:q} 2>&1"

@@ -20,6 +20,10 @@ class ArtifactError(StudyError):
     """An input is missing, damaged or another run's; or the disk is full, or the folder in use."""
 
 
+class EndedError(ArtifactError):
+    """The work was ended from outside: by a signal, or by the system as memory ran out."""
+
+
 class GateError(StudyError):
     """Training ended without a checkpoint that shows both behaviours."""
 

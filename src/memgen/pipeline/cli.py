@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -21,17 +22,16 @@ from pathlib import Path
 import yaml
 
 from memgen.config.base import SEEDS
-from memgen.errors import ParameterError, StudyError
+from memgen.errors import EndedError, ParameterError, StudyError
 from memgen.pipeline import arms, reference, scale
+from memgen.pipeline.keeper import KILLED, end_with_signals
 from memgen.pipeline.plan import Plan, read_value
 from memgen.pipeline.report import FAILED
-from memgen.pipeline.runner import run_labs
+from memgen.pipeline.runner import GOES_ON, run_labs
 from memgen.progress import duration
 from memgen.stages import LABS
 from memgen.store.numerics import environment
 from memgen.tasks import TASK_NAMES
-
-INTERRUPTED = "interrupted; finished labs are kept, and the same command goes on"
 
 
 def setting(text: str) -> tuple[str, object]:
@@ -125,8 +125,8 @@ def main(argv: list[str] | None = None) -> int:
         named = error.filename or "a file"
         said = f"{named}: {error.strerror}; choose another folder with RUNS=... or mend its permissions"
         status = 1
-    except KeyboardInterrupt:
-        said, status = INTERRUPTED, 130
+    except KeyboardInterrupt as end:  # of another signal, with its number
+        said, status = f"interrupted; {GOES_ON}", 128 + (end.args or (signal.SIGINT,))[0]
     print(f"\n{said}", file=sys.stderr, flush=True)
     return status
 
@@ -181,7 +181,7 @@ def _scale(arguments) -> None:
 
 
 def _job(arguments) -> int:
-    """The message of what fails goes after `FAILED`, where the report finds it."""
+    """The message of what fails goes after `FAILED`, where the report finds it; not of what is ended."""
     try:
         given = json.loads(arguments.parameters)
         given["runs"] = arguments.runs
@@ -192,12 +192,16 @@ def _job(arguments) -> int:
         ) from None
     from memgen.pipeline.job import run_base, run_lab  # it loads torch, no other command does
 
+    end_with_signals()
     try:
         if arguments.command == "lab":
             run_lab(arguments.stage, given)
         else:
             run_base(given)
         return 0
+    except EndedError as error:
+        print(error, file=sys.stderr, flush=True)
+        return KILLED
     except Exception as error:
         if not isinstance(error, StudyError):
             traceback.print_exc()

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from memgen.config.base import StageParameters
-from memgen.errors import ArtifactError, ParameterError
+from memgen.errors import ArtifactError, EndedError, ParameterError
 from memgen.presets import stage_parameters
 from memgen.stages import LABS
 from memgen.store import numerics
@@ -81,7 +81,7 @@ class Lab:
         try:
             yield folder
         except KeyboardInterrupt:
-            raise ArtifactError(
+            raise EndedError(
                 f"{self.name} was interrupted; finished stages are kept, and the same command"
                 " goes on"
             ) from None

@@ -6,12 +6,14 @@ The Snakefile adds the handler to Snakemake's logger: `snakemake` and `memgen la
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from pathlib import Path, PurePath
 from typing import Any
 
 from memgen.config.base import ROOT
+from memgen.pipeline.keeper import KEPT, KILLED
 from memgen.progress import duration
 from memgen.stages import BASE_SECONDS, LABS
 from memgen.terms import TRACKS
@@ -24,6 +26,8 @@ EXPECTED_SECONDS["retraining"] = EXPECTED_SECONDS["training"]
 FAILED = "\nfailed: "
 #: the file in the study's folder that holds these sentences
 FAILURES = "failures.txt"
+#: what Snakemake says when a signal has told it to end; it then waits for the labs that run
+ENDING = ("Will exit after finishing currently running jobs", "Terminating processes on user")
 
 
 class Report(logging.Handler):
@@ -57,6 +61,8 @@ class Report(logging.Handler):
             self._failed(record.output[0])
         elif str(record.msg).startswith("Nothing to be done"):
             print("labs: nothing to run, all are up to date", flush=True)
+        elif str(record.msg).startswith(ENDING):
+            _end()
 
     def _ended(self, job: int, state: str) -> None:
         if job not in self.running:
@@ -76,11 +82,22 @@ class Report(logging.Handler):
     def _failed(self, stamp: str) -> None:
         log = (self.home / stamp).with_suffix(".log")
         text = log.read_text() if log.is_file() else ""
+        killed = FAILED not in text
         message = (
-            text.rpartition(FAILED)[2].strip() if FAILED in text else "ended without a message"
+            "ended from outside, by a signal or as memory ran out"
+            if killed
+            else text.rpartition(FAILED)[2].strip()
         )
         with open(self.home / FAILURES, "a") as file:
             file.write(f"{', '.join(named(stamp))}: {message} (log: {relative_to_root(log)})\n")
+        if killed:
+            _end()
+
+
+def _end() -> None:
+    """End Snakemake at once where a keeper ends what it leaves; it would wait for labs of minutes."""
+    if KEPT in os.environ:
+        os._exit(KILLED)
 
 
 def named(stamp: str) -> list[str]:

@@ -5,46 +5,81 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import subprocess
+import secrets
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import TextIO
 
 from memgen.config.base import ROOT
-from memgen.errors import ArtifactError, StudyError
+from memgen.errors import ArtifactError, EndedError, StudyError
 from memgen.pipeline import warm
+from memgen.pipeline.keeper import Spec, keep, remove, told_to_end
 from memgen.pipeline.plan import Plan
 from memgen.pipeline.report import FAILURES, relative_to_root
 from memgen.stages import LABS
-from memgen.store.files import guard_disk, lock_file
+from memgen.store.files import (
+    guard_disk,
+    lock_file,
+    lock_holder,
+    lock_is_orphaned,
+    read_lock,
+    sign_lock,
+)
+
+GOES_ON = "finished labs are kept, and the same command goes on"
+#: how the name of a run's temporary folder begins, and the file in it that names the study's folder
+_PREFIX, _OF = "memgen-", "study"
+#: seconds that the next run waits for what is left of a killed one
+_PATIENCE = 10.0
 
 
 def run_labs(plan: Plan, jobs: int) -> None:
-    """Run the labs, `jobs` at once; `StudyError`: some failed, `ArtifactError`: in use, cut off."""
+    """Run the labs, `jobs` at once, and no process of it longer than this one.
+
+    `StudyError`: some failed. `ArtifactError`: the folder is in use. `EndedError`: one of its processes
+    was ended from outside. `KeyboardInterrupt`: this one is asked to end, by the signal that it names.
+    """
     home = plan.home
-    with guard_disk(home):
+    with guard_disk(home), told_to_end():
         home.mkdir(parents=True, exist_ok=True)
-        lock = lock_file(home / ".study.lock")
-        if not lock:
-            raise ArtifactError(
-                f"another run is working in {home}; wait for it, stop it, or choose another folder"
-                " with RUNS=..."
-            )
-        (home / "study.json").write_text(plan.to_json())
-    with lock:
-        command = _snakemake(home, jobs)
-        if any((home / ".snakemake" / "locks").glob("*")):
-            # ours is the only run, so a lock that Snakemake left behind is stale
-            subprocess.run([*command, "--unlock"], capture_output=True)
-        code = _wait(command, home, lock.fileno())
+        with _take(home / ".study.lock") as lock:
+            (home / "study.json").write_text(plan.to_json())
+            code = _wait(_snakemake(home, jobs), home, lock)
+    said = home / FAILURES
+    failures = said.read_text().strip() if said.is_file() else ""
+    if code >= 128:
+        failures = failures or "Snakemake or the server of the labs was ended from outside"
+        raise EndedError(f"{failures}; {GOES_ON}")
     if code:
-        said = home / FAILURES
         raise StudyError(
-            said.read_text().strip()
-            if said.is_file()
-            else f"Snakemake failed; see {relative_to_root(home / 'snakemake.log')}"
+            failures or f"Snakemake failed; see {relative_to_root(home / 'snakemake.log')}"
         )
+
+
+def _take(path: Path) -> TextIO:
+    """The study's lock; what a killed run left behind is gone. `ArtifactError`: another run has it."""
+    left, until = read_lock(path), time.monotonic() + _PATIENCE
+    while not (lock := lock_file(path)):
+        if not lock_is_orphaned(path) or time.monotonic() > until:
+            raise ArtifactError(
+                f"another run is working in {path.parent}{lock_holder(path)}; wait for it, stop it,"
+                " or choose another folder with RUNS=..."
+            )
+        time.sleep(0.1)
+    _remove_left(left.get("folder"), path.parent)
+    return lock
+
+
+def _remove_left(folder: object, home: Path) -> None:
+    """Remove the temporary folder of an earlier run of this study, and nothing that is not one."""
+    if not isinstance(folder, str) or not Path(folder).name.startswith(_PREFIX):
+        return
+    of = Path(folder) / _OF
+    with contextlib.suppress(OSError):
+        if of.read_text() == str(home) and not Path(folder).is_symlink():
+            remove([folder])
 
 
 def _snakemake(home: Path, jobs: int) -> list[str]:
@@ -54,6 +89,8 @@ def _snakemake(home: Path, jobs: int) -> list[str]:
         *("--configfile", str(home / "study.json")),
         *("--directory", str(home)),
         *("--cores", str(jobs)),
+        # not in the user's cache: what is killed cannot remove it
+        *("--runtime-source-cache-path", str(home / ".snakemake" / "sources")),
         *("--rerun-incomplete", "--keep-going", "--nocolor"),
         # every finished job leaves a timer that asks again what can run, once in this time span
         # (default 1 s): 200 jobs would keep a sixth of a core busy
@@ -61,59 +98,50 @@ def _snakemake(home: Path, jobs: int) -> list[str]:
     ]
 
 
-def _wait(command: list[str], home: Path, lock: int) -> int:
-    """Snakemake's exit status. Its report goes to standard output, its own log to the study's folder."""
+def _wait(command: list[str], home: Path, lock: TextIO) -> int:
+    """Snakemake's exit status. Its report goes to standard output, its own log to the study's folder.
+
+    A keeper starts it and ends it with all its processes, also if this process is killed. A signal
+    that asks this process to end is a `KeyboardInterrupt`, when all the others have ended.
+    """
     (home / FAILURES).unlink(missing_ok=True)
-    with open(home / "snakemake.log", "w") as log, warm_server(home / "warm.log") as server:
-        process = subprocess.Popen(
-            command,
-            stderr=log,
-            env={**os.environ, **server},
-            pass_fds=(lock,),  # if this process is killed, the lock lives on with Snakemake
-        )
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # a terminal has told it already; another sender has not
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(timeout=30)
-            except (KeyboardInterrupt, subprocess.TimeoutExpired):
-                process.kill()
-            raise ArtifactError(
-                "interrupted; finished labs are kept, and the same command goes on"
-            ) from None
+    locks = home / ".snakemake" / "locks"  # ours is the only run: what it left behind is stale
+    folder = Path(tempfile.gettempdir()) / (_PREFIX + secrets.token_hex(4))
+    kept = [str(folder), str(locks)]
+    remove([str(locks)])
+    sign_lock(lock, folder=str(folder))  # the next run removes it, should nobody else
+    try:
+        folder.mkdir(mode=0o700)
+        (folder / _OF).write_text(str(home))
+        server, environment = warm_server(folder)
+        spec = Spec(command, server, str(home / "warm.log"), lock.fileno(), kept)
+        with open(home / "snakemake.log", "w") as log:
+            return keep(spec, log, {**os.environ, **environment})
+    finally:
+        remove(kept)
 
 
-@contextlib.contextmanager
-def warm_server(log: Path):
-    """The server that labs and kernels are forked from; yields the environment that leads to it.
+def warm_server(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The server that labs and kernels are forked from: its command, the environment that leads to it.
 
     Only on Linux, where forking after loading numerical libraries is safe; elsewhere, and if it
-    does not start, every process imports for itself.
+    does not start, every process imports for itself. What a process leaves in its temporary folder
+    or Jupyter's goes with `folder`.
     """
+    runtime = folder / "runtime"
+    runtime.mkdir()
+    environment = {"TMPDIR": str(folder), "JUPYTER_RUNTIME_DIR": str(runtime)}
     if sys.platform != "linux":
-        yield {}
-        return
+        return [], environment
     modules = [
         f"memgen.{room}.{row.short}" for row in LABS.values() for room in ("labs", "figures")
     ]
-    with tempfile.TemporaryDirectory(prefix="memgen-") as folder, open(log, "w") as text:
-        path = Path(folder) / "socket"
-        kernel = Path(folder) / "kernels" / "python3" / "kernel.json"
-        kernel.parent.mkdir(parents=True)
-        argv = [*warm.FORK, "ipykernel_launcher", "-f", "{connection_file}"]
-        about = {"argv": argv, "display_name": "Python 3", "language": "python"}
-        kernel.write_text(json.dumps(about))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "memgen.pipeline.warm", "serve", str(path), *modules],
-            stdin=subprocess.PIPE,
-            stdout=text,
-            stderr=text,
-        )
-        try:
-            found = [folder, os.environ.get("JUPYTER_PATH", "")]
-            yield {warm.SOCKET: str(path), "JUPYTER_PATH": os.pathsep.join(filter(None, found))}
-        finally:
-            process.stdin.close()
-            process.wait()
+    path = folder / "socket"
+    kernel = folder / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    argv = [*warm.FORK, "ipykernel_launcher", "-f", "{connection_file}"]
+    kernel.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
+    found = os.pathsep.join(filter(None, [str(folder), os.environ.get("JUPYTER_PATH", "")]))
+    environment |= {warm.SOCKET: str(path), "JUPYTER_PATH": found}
+    server = [sys.executable, "-m", "memgen.pipeline.warm", "serve", str(path), *modules]
+    return server, environment

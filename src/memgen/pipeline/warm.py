@@ -10,8 +10,8 @@ fork of it:
 
 Without a server the second form *is* `python -m`. It is run by path and uses the standard library
 alone, to start in milliseconds. A forked process has the caller's arguments, folder, environment
-and streams; signals are passed on; it ends with its caller, and its caller with it, with the same
-exit status.
+and streams; signals are passed on; it ends with its caller and with the server, and its caller with
+it, with the same exit status. A caller ends when its own parent has gone.
 """
 
 from __future__ import annotations
@@ -49,12 +49,15 @@ PRELOADED = (
     "memgen.pipeline.job",
     "memgen.pipeline.notebook",
 )
+#: seconds between two looks at whether a caller's parent is still there
+LOOK = 0.5
 #: signals that are passed on, as far as the system knows them
 FORWARDED = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
 
 def run(argv: list[str]) -> int:
     """Run `python -m argv...` as a fork of the server; returns its exit status."""
+    parent = os.getppid()
     try:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(os.environ[SOCKET])
@@ -63,26 +66,33 @@ def run(argv: list[str]) -> int:
     # what comes before there is somebody to pass it on to waits
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     wanted = json.dumps({"argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}).encode()
-    socket.send_fds(connection, [struct.pack("!I", len(wanted))], [0, 1, 2])
-    connection.sendall(wanted)
-    pid = int(_line(connection) or 0)
+    with contextlib.suppress(OSError):  # the server has gone: nothing will be read either
+        socket.send_fds(connection, [struct.pack("!I", len(wanted))], [0, 1, 2])
+        connection.sendall(wanted)
+    connection.settimeout(LOOK)
+    pid = int(_line(connection, parent) or 0)
     if not pid:
         return 1
     for number in FORWARDED:
         signal.signal(number, lambda number, frame: _signal(pid, number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    status = _line(connection)
+    status = _line(connection, parent)
     return int(status) if status else 1
 
 
-def _line(connection: socket.socket) -> bytes:
-    """The bytes up to the next line end, or none if the other side has gone."""
+def _line(connection: socket.socket, parent: int) -> bytes:
+    """The bytes up to the next line end, or none if the other side or the parent has gone."""
     found = b""
     while not found.endswith(b"\n"):
-        part = connection.recv(1)
-        if not part:
+        try:
+            part = connection.recv(1)
+        except TimeoutError:
+            part = None
+        except OSError:  # the server was killed before it had read all
+            part = b""
+        if part == b"" or os.getppid() != parent:
             return b""
-        found += part
+        found += part or b""
     return found
 
 
@@ -95,8 +105,7 @@ def serve(path: str, preloaded: Sequence[str] = PRELOADED) -> None:
     """Import, listen, fork. Ends, and with it all that it forked, when standard input is closed."""
     import importlib
 
-    # a terminal's Ctrl-C reaches the callers, and they pass it on
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends the server, as other signals do
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)
     server.listen(64)  # callers that come while the imports go on wait for them
@@ -123,9 +132,13 @@ def serve(path: str, preloaded: Sequence[str] = PRELOADED) -> None:
                 elif key.fileobj is server:
                     caller = server.accept()[0]
                     pid = _fork(caller, [server, waker, woken, selector, *running.values()])
+                    if not pid:
+                        caller.close()
+                        continue
                     running[pid] = caller
-                    caller.sendall(b"%d\n" % pid)
                     selector.register(caller, selectors.EVENT_READ)
+                    with contextlib.suppress(OSError):  # it has gone, as the next look shows
+                        caller.sendall(b"%d\n" % pid)
                 elif key.fileobj is woken:
                     woken.recv(1024)
                     for pid, status in _ended():
@@ -155,19 +168,30 @@ def _ended():
         yield pid, code if code >= 0 else 128 - code
 
 
+def _wanted(caller: socket.socket) -> tuple[bytes, list[int]]:
+    """What a caller asks for, and its streams; nothing if it was killed before it had said all."""
+    body, length, streams = b"", 0, []
+    with contextlib.suppress(OSError):
+        head, streams, _, _ = socket.recv_fds(caller, 4, 3)
+        length = struct.unpack("!I", head)[0] if len(head) == 4 else 0
+        while len(body) < length and (part := caller.recv(length - len(body))):
+            body += part
+    return (body if len(body) == length else b""), streams
+
+
 def _fork(caller: socket.socket, inherited: list) -> int:
-    """Receive what is wanted and become it; the server gets the process number back."""
-    head, streams, _, _ = socket.recv_fds(caller, 4, 3)
-    length, body = struct.unpack("!I", head)[0], b""
-    while len(body) < length:
-        body += caller.recv(length - len(body))
-    pid = os.fork()
-    if pid:
+    """Receive what is wanted and become it; the server gets the process number back, or 0."""
+    from memgen.pipeline.keeper import end_with  # a caller, which runs by path, could not import it
+
+    (body, streams), parent = _wanted(caller), os.getpid()
+    pid = os.fork() if body else 0
+    if pid or not body:
         for stream in streams:
             os.close(stream)
         return pid
     status = 1
     try:
+        end_with(parent)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -32,6 +32,7 @@ from memgen.store.files import (
     as_json,
     guard_disk,
     lock_file,
+    lock_holder,
     read_json,
     read_sealed,
     sha256,
@@ -157,11 +158,12 @@ class Stage:
 
     def lock(self, wait: bool = False) -> None:
         """Hold this folder alone; the lock goes with the process, however it ends."""
-        self._lock = lock_file(self.folder.with_name(self.folder.name + ".lock"), wait)
+        path = self.folder.with_name(self.folder.name + ".lock")
+        self._lock = lock_file(path, wait)
         if not self._lock:
             raise ArtifactError(
-                f"another run is working in {self.folder}; wait for it, stop it, or give this run"
-                " another folder with `runs`"
+                f"another run is working in {self.folder}{lock_holder(path)}; wait for it, stop"
+                " it, or give this run another folder with `runs`"
             )
 
     def finish(self, result: dict[str, Any], timings: dict[str, Any] | None = None) -> None:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -89,13 +90,54 @@ def lock_file(path: Path, wait: bool = False) -> TextIO | None:
     """Hold `path` alone; None if another process holds it (`wait`: wait for that one instead).
 
     The lock lasts while the file returned, or a child's copy of its descriptor, is open: it goes
-    with the process, however that ends.
+    with the process, however that ends. The file says who holds it, or was the last to do so.
     """
-    file = open(path, "w")  # noqa: SIM115 (the caller closes it)
+    file = open(path, "a+")  # noqa: SIM115 (the caller closes it)
     if lock_descriptor(file.fileno(), blocking=wait):
+        sign_lock(file)
         return file
     file.close()
     return None
+
+
+def sign_lock(file: TextIO, **more: str) -> None:
+    """Write into a lock that is held which process holds it, and what else is named."""
+    file.seek(0)
+    file.truncate()
+    json.dump({"pid": os.getpid(), "host": socket.gethostname(), **more}, file)
+    file.flush()
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """What was written into a lock: `pid`, `host` and what else; empty if it cannot be read."""
+    try:
+        said = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def lock_holder(path: Path) -> str:
+    """': process 123' (and on which other machine) for the one that holds a lock, '' if unknown."""
+    said = read_lock(path)
+    if "pid" not in said:
+        return ""
+    elsewhere = said.get("host") != socket.gethostname()
+    return f": process {said['pid']}" + (f" on {said.get('host')}" if elsewhere else "")
+
+
+def lock_is_orphaned(path: Path) -> bool:
+    """Has the process that took a lock ended, on this machine? Then what is left of it soon has, too."""
+    said = read_lock(path)
+    if said.get("host") != socket.gethostname() or not isinstance(said.get("pid"), int):
+        return False
+    try:
+        os.kill(said["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        pass
+    return False
 
 
 @contextlib.contextmanager

@@ -1,0 +1,118 @@
+"""What a killed run left behind stops no other: its lock, its temporary folder."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from memgen.errors import ArtifactError, EndedError, StudyError
+from memgen.pipeline import cli, runner, sweep
+from memgen.store.files import lock_file, read_lock
+
+
+@pytest.fixture
+def dead() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-I", "-S", "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def signed(file, **changed) -> None:
+    """Write into a lock that is held that another process took it."""
+    said = read_lock(Path(file.name))
+    file.seek(0)
+    file.truncate()
+    file.write(json.dumps({**said, **changed}))
+    file.flush()
+
+
+def test_a_lock_that_outlives_its_process_for_a_moment_is_waited_for(tmp_path, dead):
+    """The keeper of a killed run still ends what is left of it."""
+    held = lock_file(tmp_path / ".study.lock")
+    signed(held, pid=dead)
+    threading.Timer(0.5, held.close).start()
+    with runner._take(tmp_path / ".study.lock"):
+        assert held.closed
+
+
+def test_who_holds_a_lock_on_another_machine_is_named_and_not_waited_for(tmp_path, dead):
+    with lock_file(tmp_path / ".study.lock") as held:
+        signed(held, pid=dead, host="elsewhere")
+        with pytest.raises(ArtifactError, match=f": process {dead} on elsewhere; wait"):
+            runner._take(tmp_path / ".study.lock")
+
+
+def test_a_lock_of_which_nobody_says_who_holds_it_is_refused_all_the_same(tmp_path):
+    with lock_file(tmp_path / ".study.lock") as held:
+        held.truncate(0)
+        with pytest.raises(ArtifactError, match=f"working in {tmp_path}; wait"):
+            runner._take(tmp_path / ".study.lock")
+
+
+def left_behind(tmp_path, name: str, of: str | None) -> bool:
+    """Does a run of the study in `home` remove the folder that its lock names, said to be of `of`?"""
+    home, folder = tmp_path / "home", tmp_path / name
+    for made in (home, folder):
+        made.mkdir()
+    (folder / "file").write_text("text")
+    if of is not None:
+        (folder / "study").write_text(of.format(home))
+    with lock_file(home / ".study.lock") as held:
+        signed(held, folder=str(folder))
+    runner._take(home / ".study.lock").close()
+    return not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "name, of, removed",
+    [
+        ("memgen-1", "{}", True),
+        ("memgen-1", None, False),
+        ("memgen-1", "/another/study", False),
+        ("results", "{}", False),
+    ],
+)
+def test_the_next_run_removes_the_temporary_folder_of_a_killed_one(tmp_path, name, of, removed):
+    assert left_behind(tmp_path, name, of) == removed
+
+
+def test_a_run_that_fails_at_once_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner.tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    with lock_file(tmp_path / ".study.lock") as held:
+        code = runner._wait([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, held)
+    assert code == 3 and not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("ends", [EndedError("killed"), KeyboardInterrupt(signal.SIGTERM)])
+def test_several_studies_end_with_the_one_that_is_ended(monkeypatch, ends):
+    """A study that fails is a result, and the next one runs; one that is killed is not."""
+    ran = []
+
+    def run(plan, jobs):
+        ran.append(plan)
+        raise StudyError("failed") if plan == "first" else ends
+
+    monkeypatch.setattr(sweep, "run_labs", run)
+    with pytest.raises(type(ends)):
+        sweep.run_plans({name: name for name in ("first", "second", "third")}, 1)
+    assert ran == ["first", "second"]
+
+
+@pytest.mark.parametrize("number, given", [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_the_exit_status_says_which_signal_it_was(monkeypatch, capsys, number, given):
+    def run(plan, jobs):
+        raise KeyboardInterrupt(number) if given else KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_labs", run)
+    monkeypatch.setattr(cli, "environment", lambda numerics: {})  # this process goes on
+    arguments = ["labs", "--preset", "smoke", "--tasks", "inference", "--seeds", "0"]
+    assert cli.main(arguments) == 128 + number
+    assert f"interrupted; {runner.GOES_ON}" in capsys.readouterr().err
