@@ -18,13 +18,14 @@ from memgen.pipeline.plan import Plan
 from memgen.pipeline.report import FAILURES, relative_to_root
 from memgen.stages import LABS
 from memgen.store.files import guard_disk, lock_file
+from memgen.store.ours import claim_runs
 
 
 def run_labs(plan: Plan, jobs: int) -> None:
     """Run the labs, `jobs` at once; `StudyError`: some failed, `ArtifactError`: in use, cut off."""
     home = plan.home
     with guard_disk(home):
-        home.mkdir(parents=True, exist_ok=True)
+        claim_runs(home)
         lock = lock_file(home / ".study.lock")
         if not lock:
             raise ArtifactError(
