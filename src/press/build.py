@@ -17,6 +17,7 @@ from pathlib import Path
 import nbformat
 
 from memgen.config.base import ROOT
+from memgen.config.sources import strays
 from memgen.store.ours import STAMP, claim_book
 from press.contents import contents, settings
 from press.errors import BookError
@@ -84,7 +85,7 @@ def stage(run: Run, root: Path, source: Path) -> None:
         if not needed.exists():
             raise BookError(f"{needed} is missing: run this from the root of the repository")
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    shutil.copytree(root / "book", source, ignore=strays)
     pages = stage_labs(run, source)
     stage_figure(run, source)
     stage_live(run, source)

@@ -14,7 +14,7 @@ from pathlib import Path
 from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, StudyError
 from memgen.pipeline import warm
-from memgen.pipeline.plan import Plan
+from memgen.pipeline.plan import PLANNED, Plan
 from memgen.pipeline.report import FAILURES, relative_to_root
 from memgen.stages import LABS
 from memgen.store.files import guard_disk, lock_file
@@ -32,7 +32,7 @@ def run_labs(plan: Plan, jobs: int) -> None:
                 f"another run is working in {home}; wait for it, stop it, or choose another folder"
                 " with RUNS=..."
             )
-        (home / "study.json").write_text(plan.to_json())
+        (home / PLANNED).write_text(plan.to_json())
     with lock:
         command = _snakemake(home, jobs)
         if any((home / ".snakemake" / "locks").glob("*")):
@@ -52,7 +52,7 @@ def _snakemake(home: Path, jobs: int) -> list[str]:
     return [
         *(sys.executable, "-m", "snakemake"),
         *("--snakefile", str(ROOT / "Snakefile")),
-        *("--configfile", str(home / "study.json")),
+        *("--configfile", str(home / PLANNED)),
         *("--directory", str(home)),
         *("--cores", str(jobs)),
         *("--rerun-incomplete", "--keep-going", "--nocolor"),
