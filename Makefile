@@ -6,56 +6,91 @@
 #   make book SET="n_embd=64 site=ln_2"              other parameters (src/memgen/config/ lists them)
 #   make book NUMERICS=portable                      the same numbers on every x86-64 processor with AVX2
 
-PYTHON  ?= python3
-VENV    ?= .venv
-PRESET  ?= laptop
-TASKS   ?= arithmetic-tagged arithmetic-matched inference cipher-tagged cipher-matched
-SEEDS   ?= 23 24 25
-TRACKS  ?= scratch lora
-RUNS    ?= data/runs
-SET     ?=
-NUMERICS ?= native
-JOBS    ?= 2
-OUT     ?= _build
-LABS    ?= all
-LAB     ?= 01_dataset_design
-TASK    ?= arithmetic-tagged
-SEED    ?= $(firstword $(SEEDS))
-TRACK   ?= $(firstword $(TRACKS))
+# Settings count where they are written after `make`, nowhere else: `=` wins over an exported variable of the
+# same name. Their text reaches a command quoted: $(call q,...) as one word, $(call each,...) word by word.
+PYTHON  = python3
+VENV    = .venv
+PRESET  = laptop
+TASKS   = arithmetic-tagged arithmetic-matched inference cipher-tagged cipher-matched
+SEEDS   = 23 24 25
+TRACKS  = scratch lora
+RUNS    = data/runs
+SET     =
+NUMERICS = native
+JOBS    = 2
+OUT     = _build
+LABS    = all
+LAB     = 01_dataset_design
+TASK    = arithmetic-tagged
+SEED    = $(firstword $(SEEDS))
+TRACK   = $(firstword $(TRACKS))
+
+q       = '$(subst ','\'',$1)'
+each    = $(foreach one,$1,$(call q,$(one)))
+SETTINGS := PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS JOBS OUT LABS LAB TASK SEED TRACK
+hash    := \#
+open    := (
+close   := )
+define newline
+
+
+endef
+# what make itself, or the shell that a rule's file name passes through, would read as something else
+UNFIT   := ' " ` * ? : % ; | & < > { } [ ] ~ ! = \ $(open) $(close) $(hash)
+$(if $(wildcard src/memgen/__init__.py),,$(error run make in the repository's folder: $(CURDIR) is not it))
+$(foreach name,$(SETTINGS),\
+  $(if $(findstring environment,$(origin $(name))),$(error $(name) comes from the environment (make -e), which is not read; write it after make: make ... $(name)=...))\
+  $(if $(findstring command,$(origin $(name))),\
+    $(if $(findstring $$,$(value $(name))),$(error $(name) contains a dollar sign, which make reads itself; choose a value without))\
+    $(if $(findstring $(newline),$(value $(name))),$(error $(name) contains a line break; choose a value without))\
+    $(if $(filter-out SET,$(name)),$(if $(strip $(value $(name))),,$(error $(name) is empty; give it a value or leave it away)))))
+$(foreach mark,$(UNFIT),$(if $(findstring $(mark),$(VENV)),$(error VENV=$(VENV) contains $(mark): choose a folder of letters and digits for the environment)))
+$(if $(word 2,$(VENV)),$(error VENV=$(VENV) contains a space: choose a folder without for the environment))
+$(if $(findstring :,$(CURDIR)),$(error the repository lies in $(CURDIR), and Python cannot search a path with a colon: move it to a folder without))
+
+# the package is this folder's, whatever the environment remembers or a shell exports
+export PYTHONPATH := $(CURDIR)/src
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
-PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+PIP     := PYTHONPATH= $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+OURS    := PYTHONPATH=src $(call q,$(PYTHON)) -m memgen.store.ours
 MEMGEN  := $(BIN)/python -m memgen.pipeline.cli
 PRESS   := $(BIN)/python -m press.cli
 PICTURE := book/_static/figures/rulegraph.svg
-STUDY   := --preset $(PRESET) --tasks $(TASKS) --seeds $(SEEDS) --tracks $(TRACKS) --runs $(RUNS) \
-           --jobs $(JOBS) --set numerics=$(NUMERICS) $(SET)
+CHOSEN  = --tasks $(call each,$(TASKS)) --seeds $(call each,$(SEEDS)) --tracks $(call each,$(TRACKS))
+STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \
+          --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book pdf labs lab check test quick mutation torture verify scale arms bench rulegraph lock browser \
         exercises clean clean-runs
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "  settings: PRESET=$(PRESET) TASKS=\"...\" SEEDS=\"$(SEEDS)\" TRACKS=\"$(TRACKS)\" SET=\"name=value ...\" RUNS=$(RUNS) JOBS=$(JOBS)"
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@echo $(call q,  settings: PRESET=$(PRESET) TASKS="..." SEEDS="$(SEEDS)" TRACKS="$(TRACKS)" SET="name=value ..." RUNS=$(RUNS) JOBS=$(JOBS))
+
+# A copied or moved folder brings along an environment whose scripts and package are the other folder's
+OTHER   := $(if $(wildcard $(READY)),$(shell $(OURS) environment $(VENV)))
+$(if $(OTHER),$(eval .PHONY: $(READY)))
 
 # torch: PyTorch's build for processors alone if pip finds it, else the one with CUDA's libraries
 $(READY): requirements.txt requirements-cpu.txt requirements-cuda.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@$(call q,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@$(OURS) renew $(VENV)
 	@echo "set-up: virtual environment in $(VENV) and pinned requirements, about 2 min once"
-	@$(PYTHON) -m venv $(VENV)
+	@$(call q,$(PYTHON)) -m venv $(VENV)
 	@$(PIP) --require-hashes -r requirements-cpu.txt 2>/dev/null || $(PIP) --require-hashes -r requirements-cuda.txt
 	@$(PIP) --require-hashes -r requirements.txt && $(PIP) --no-build-isolation -e .
-	@$(BIN)/python -m pip check
+	@PYTHONPATH= $(BIN)/python -m pip check
 	@touch $@
 
 setup: $(READY) ## virtual environment and requirements
 
 book: labs ## run the study and build the book: _build/html/index.html
-	@$(PRESS) book --runs $(RUNS)/$(PRESET) --out $(OUT) --tasks $(TASKS) --seeds $(SEEDS) --tracks $(TRACKS)
+	@$(PRESS) book --runs $(call q,$(RUNS)/$(PRESET)) --out $(call q,$(OUT)) $(CHOSEN)
 
 pdf: $(READY) browser ## print the built book to _build/think-or-remember.pdf; LABS=first or none: without most labs
-	@$(PRESS) pdf --html $(OUT)/html --labs $(LABS)
+	@$(PRESS) pdf --html $(call q,$(OUT)/html) --labs $(call q,$(LABS))
 
 labs: $(READY) ## run the study without the book
 	@$(MEMGEN) labs $(STUDY)
@@ -70,32 +105,32 @@ lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inferen
 	@echo "executed: $(OUT)/$(LAB).ipynb"
 
 test: $(READY) browser ## every test, all labs in preset smoke and that book included
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov
+	@$(BIN)/python -m pytest --numprocesses $(call q,$(JOBS)) --dist worksteal --cov
 
 quick: $(READY) ## the tests of a minute: no study, no book, nothing slow
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not slow" tests/unit tests/test_house.py
+	@$(BIN)/python -m pytest --numprocesses $(call q,$(JOBS)) --dist worksteal -m "not slow" tests/unit tests/test_house.py
 
 mutation: $(READY) ## break stats, neurons and steering on purpose: do the tests notice? An hour or more
-	@$(BIN)/python -m mutmut run --max-children $(JOBS); $(BIN)/python tests/mutation/survivors.py
+	@PYTHONPATH= $(BIN)/python -m mutmut run --max-children $(call q,$(JOBS)); $(BIN)/python tests/mutation/survivors.py
 
 torture: $(READY) ## kill a small study at 50 random moments: is anything lost, does anything stay? An hour or more
 	@$(BIN)/python tests/torture/kill.py
 
 verify: labs ## run the study and compare its key numbers and verdicts with data/reference/
-	@$(MEMGEN) verify check --preset $(PRESET) --runs $(RUNS)
+	@$(MEMGEN) verify check --preset $(call q,$(PRESET)) --runs $(call q,$(RUNS))
 
 scale: $(READY) ## the scale sweep, hours: SEEDS="23 24"; ends with data/reference/scale/results.csv
-	@$(MEMGEN) scale run --seeds $(SEEDS) --jobs $(JOBS)
+	@$(MEMGEN) scale run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
 	@$(MEMGEN) scale collect
 
 rulegraph: $(READY) ## draw the study as Snakemake plans it: the picture on the page Re-execute (needs graphviz)
-	@$(BIN)/snakemake --quiet all --rulegraph --directory $(OUT) --config tracks='[scratch, lora]' | tred | dot -Tsvg -o $(PICTURE)
+	@$(BIN)/python -m snakemake --quiet all --rulegraph --directory $(call q,$(OUT)) --config tracks='[scratch, lora]' | tred | dot -Tsvg -o $(PICTURE)
 
 lock: $(READY) ## compile requirements.txt and its two companions from pyproject.toml
 	@$(BIN)/python .ci/lock
 
 arms: $(READY) ## who is taught the rule, and on what the loss is: half an hour; ends with data/reference/arms/results.csv
-	@$(MEMGEN) arms run --seeds $(SEEDS) --jobs $(JOBS)
+	@$(MEMGEN) arms run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
 	@$(MEMGEN) arms collect
 
 bench: $(READY) ## time capture and sweep against plain forward passes
@@ -109,10 +144,10 @@ browser: # a headless Chromium, for the tests of the book and to print it
 	  echo "no Chromium: the browser tests will be skipped, and the book cannot be printed; install it"
 
 exercises: $(READY) ## the students' notebooks, with gaps: _build/exercises/
-	@$(PRESS) students $(OUT)/exercises
+	@$(PRESS) students $(call q,$(OUT)/exercises)
 
 clean: ## remove the built book
-	@rm -rf $(OUT)
+	@$(OURS) clean-book $(call q,$(OUT))
 
 clean-runs: ## remove all results of all runs
-	@rm -rf $(RUNS)
+	@$(OURS) clean-runs $(call q,$(RUNS))

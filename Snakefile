@@ -13,7 +13,7 @@ from memgen.pipeline.report import Report
 from memgen.pipeline.warm import RUN
 from memgen.store.folders import stamp_pattern
 
-plan = Plan.of(config)
+plan = Plan.of(config, workflow.overwrite_configfiles)
 logger.addHandler(Report(plan.home))
 
 

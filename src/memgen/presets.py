@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from memgen.config.base import ROOT, StageParameters
+from memgen.config.sources import own_files
 from memgen.errors import ParameterError
 from memgen.stages import PARAMETER_CLASSES
 from memgen.tasks import TASKS
@@ -29,7 +30,7 @@ def preset_path(preset: str) -> Path:
     folder = ROOT / "notebooks" / "presets"
     path = folder / f"{preset}.yaml"
     if not isinstance(preset, str) or not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        known = ", ".join(p.stem for p in own_files(folder, "*.yaml"))
         raise ParameterError(f"preset={preset!r} is unknown; choose one of {known}")
     return path
 

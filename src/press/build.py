@@ -17,6 +17,8 @@ from pathlib import Path
 import nbformat
 
 from memgen.config.base import ROOT
+from memgen.config.sources import strays
+from memgen.store.ours import STAMP, claim_book
 from press.contents import contents, settings
 from press.errors import BookError
 from press.exercises import PARAMETERS, page, read_notebook, sources, student
@@ -31,8 +33,6 @@ from press.run import NEEDED, SYNTHESIS, ExecutedLab, Run
 from press.sphinx_build import digest, sphinx
 from press.trim import trim
 
-STAMP = ".inputs.sha256"
-
 
 def build_book(
     runs: Path,
@@ -44,7 +44,8 @@ def build_book(
 ) -> Path:
     """Build the book of the run in `runs` into `out/html`; returns its first page.
 
-    Raises :class:`BookError` for a missing artifact, an unknown number or a warning of Sphinx,
+    Raises `ArtifactError` for an `out` with files that a book would overwrite and no book of ours,
+    :class:`BookError` for a missing artifact, an unknown number or a warning of Sphinx,
     other `StudyError`s for a model, an exercise or a slide that cannot be made.
     """
     started = time.monotonic()
@@ -52,9 +53,10 @@ def build_book(
     n_labs = sum(len(one.labs) for one in run.every)
     say(f"staging {n_labs} labs ({len(run.tasks)} tasks, preset {run.preset})")
     source, html = out / "source", out / "html"
+    claim_book(out)
     stage(run, root, source)
     inputs = digest(source)
-    stamp = html / STAMP
+    stamp = out / STAMP
     if stamp.is_file() and stamp.read_text() == inputs:
         say(f"nothing changed: {html / 'index.html'} is up to date")
         return html / "index.html"
@@ -64,7 +66,7 @@ def build_book(
         shutil.rmtree(leftover, ignore_errors=True)
     sphinx(source, fresh, doctrees=out / ".doctrees")
     trim(fresh)
-    (fresh / STAMP).write_text(inputs)
+    (fresh / stamp.name).write_text(inputs)
     shutil.rmtree(html, ignore_errors=True)
     fresh.rename(html)
     for leftover in (out / "jupyter_execute", out / ".doctrees"):
@@ -83,7 +85,7 @@ def stage(run: Run, root: Path, source: Path) -> None:
         if not needed.exists():
             raise BookError(f"{needed} is missing: run this from the root of the repository")
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    shutil.copytree(root / "book", source, ignore=strays)
     pages = stage_labs(run, source)
     stage_figure(run, source)
     stage_live(run, source)

@@ -28,6 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     except StudyError as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        said = f"{error.filename or 'a file'}: {error.strerror}; choose another folder with OUT=..."
+        print(f"{options.command}: {said} or mend its permissions", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(
             f"{options.command}: interrupted; what was there before is untouched", file=sys.stderr
@@ -41,9 +45,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, dest="command")
 
     book = commands.add_parser("book", help="build the book of a finished run")
-    book.add_argument("--runs", type=Path, required=True, help="run folder: data/runs/laptop")
-    book.add_argument("--out", type=Path, default=Path("_build"), help="default: _build")
-    book.add_argument("--root", type=Path, default=ROOT, help="of the repository, if another one")
+    book.add_argument("--runs", type=_path, required=True, help="run folder: data/runs/laptop")
+    book.add_argument("--out", type=_path, default=Path("_build"), help="default: _build")
+    book.add_argument("--root", type=_path, default=ROOT, help="of the repository, if another one")
     book.add_argument("--tracks", nargs="+", default=["scratch"], help="the main one first")
     book.add_argument("--tasks", nargs="+", help="only these (default: all of the run)")
     book.add_argument("--seeds", nargs="+", type=int, help="only these (default: all of the run)")
@@ -51,17 +55,22 @@ def parser() -> argparse.ArgumentParser:
 
     pdf = commands.add_parser("pdf", help="print the built book to one PDF")
     pdf.add_argument(
-        "--html", type=Path, default=Path("_build/html"), help="folder of the built book"
+        "--html", type=_path, default=Path("_build/html"), help="folder of the built book"
     )
-    pdf.add_argument("--out", type=Path, help="default: think-or-remember.pdf beside that folder")
+    pdf.add_argument("--out", type=_path, help="default: think-or-remember.pdf beside that folder")
     labs = "which executed labs: all, that of each task's first seed, none (default: all)"
     pdf.add_argument("--labs", choices=PRINTED_LABS, default="all", help=labs)
     pdf.set_defaults(do=_pdf)
 
     students = commands.add_parser("students", help="write the exercise notebooks with gaps")
-    students.add_argument("folder", type=Path)
+    students.add_argument("folder", type=_path)
     students.set_defaults(do=_students)
     return top
+
+
+def _path(text: str) -> Path:
+    """A folder or file; `~` is the home, also where no shell has read it so."""
+    return Path(text).expanduser()
 
 
 def _book(o) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 
 from memgen.config.base import ROOT, SEEDS
+from memgen.config.sources import own_files
 from press.errors import TeachingError
 
 NOTEBOOKS = Path("notebooks/exercises")
@@ -216,7 +217,7 @@ def read_notebook(path: Path):
 
 def sources(root: Path = ROOT) -> list[Path]:
     """Every solution notebook of the repository, in the order of the chapters."""
-    return sorted((root / NOTEBOOKS).glob("*.ipynb"))
+    return own_files(root / NOTEBOOKS, "*.ipynb")
 
 
 def find(name: str, root: Path = ROOT) -> Path:

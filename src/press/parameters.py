@@ -10,6 +10,7 @@ import json
 import yaml
 
 from memgen.config.base import ROOT, StageParameters
+from memgen.config.sources import own_files
 from memgen.errors import ParameterError
 from memgen.presets import stage_parameters
 from memgen.stages import LABS
@@ -70,7 +71,7 @@ def choices_reference() -> dict[str, list[dict]]:
         for words in StageParameters.model_fields["track"].description.split("; ")
     ]
     presets = []
-    for path in sorted((ROOT / "notebooks" / "presets").glob("*.yaml")):
+    for path in own_files(ROOT / "notebooks" / "presets", "*.yaml"):
         text = path.read_text(encoding="utf8")
         blocks = yaml.safe_load(text)
         head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())

@@ -15,6 +15,7 @@ import jinja2
 import yaml
 
 from memgen.config.base import ROOT
+from memgen.config.sources import own_files
 from memgen.errors import StudyError
 from memgen.stages import TITLES
 from press import slides
@@ -61,7 +62,7 @@ def render(run: Run, pages: dict[ExecutedLab, list[Figure]], root: Path, source:
     environment = templates(source)
     environment.globals.update(helpers(run, root, source))
     drawn = cache(lambda: slides.write(run, pages, source / "slides", source.parent / ".slides"))
-    for path in sorted(source.rglob("*.md")):
+    for path in own_files(source, "**/*.md"):
         page = path.relative_to(source).as_posix()
         up = "../" * page.count("/")
         environment.globals.update(links(run, pages, root, source, up))

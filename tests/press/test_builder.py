@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -14,10 +15,12 @@ from fake_run import bar_of, make_run, stage
 from memgen.config.base import ROOT
 from memgen.errors import StudyError
 from memgen.stages import LABS
+from memgen.store.ours import STAMP
 from press import build, cli, parameters
 from press.contents import contents, settings
 from press.errors import BookError
 from press.run import Run
+from strays import plant_strays
 
 
 def test_unchanged_book_is_not_built_again(run, root, tmp_path, monkeypatch):
@@ -42,6 +45,7 @@ def test_a_failed_build_leaves_the_former_book(run, root, tmp_path, monkeypatch)
     html = tmp_path / "out" / "html"
     html.mkdir(parents=True)
     (html / "index.html").write_text("the former book")
+    (tmp_path / "out" / STAMP).touch()
     monkeypatch.setattr(build, "sphinx", lambda *_, **__: (_ for _ in ()).throw(BookError("no")))
     with pytest.raises(BookError):
         build.build_book(run, tmp_path / "out", root)
@@ -238,3 +242,28 @@ def test_a_missing_track_is_named(run, root, tmp_path, capsys):
         == 1
     )
     assert "lora" in capsys.readouterr().err
+
+
+def test_stray_files_beside_the_sources_change_no_book(run, root, tmp_path):
+    for folder in ("book", "book/chapters", "book/_static", "book/quizzes", "notebooks/exercises"):
+        for suffix in ("md", "ipynb", "yaml", "css"):
+            plant_strays(root / folder, f"06_intervention.{suffix}")
+    stage(run, root, tmp_path / "out")
+    staged = [
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")
+    ]
+    assert "chapters/06_intervention.md" in staged and "exercises/06_intervention.md" in staged
+    assert [name for name in staged if re.search(r"[~#]|/\.|checkpoint|dangling", f"/{name}")] == []
+
+
+def test_a_book_over_files_of_somebody_else_is_one_sentence(run, root, tmp_path, capsys):
+    (tmp_path / "out" / "source").mkdir(parents=True)
+    (tmp_path / "out" / "source" / "thesis.tex").write_text("years of work")
+    asked = ["book", "--runs", str(run), "--out", str(tmp_path / "out"), "--root", str(root)]
+    assert cli.main(asked) == 1
+    assert "did not make and a book would overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out" / "source" / "thesis.tex").read_text() == "years of work"
+    (tmp_path / "file").touch()
+    assert cli.main([*asked[:4], str(tmp_path / "file"), *asked[5:]]) == 1
+    said = capsys.readouterr().err.strip()
+    assert str(tmp_path / "file") in said and len(said.splitlines()) == 1

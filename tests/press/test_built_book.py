@@ -65,6 +65,19 @@ def test_every_kind_of_page_at_every_size_light_and_dark(built_book, served):
     assert checks.in_browser(built_book, names, served, turns) == []
 
 
+@needs_chromium
+def test_a_search_from_a_file_asks_for_nothing_that_files_do_not_give(built_book):
+    """Found pages are listed; their excerpts would have to be fetched."""
+    address = f"{(built_book / 'search.html').as_uri()}?q=memory"
+    with chromium() as browser, reading(browser, address) as reader:
+        reader.page.wait_for_selector("ul.search li")
+        assert reader.visit.complaints() == []
+        asked = reader.evaluate(
+            "performance.getEntriesByType('resource').map(e => e.initiatorType)"
+        )
+        assert not {"fetch", "xmlhttprequest"} & set(asked)
+
+
 # -- the checks themselves notice what they are there for ------------------------------------------
 BAD = """<!doctype html><meta name="viewport" content="width=device-width"><title>bad</title>
 <link rel="icon" href="data:,"><a href="nowhere.html">x</a><a href="#nothing">y</a>

@@ -25,7 +25,9 @@ from memgen.errors import ArtifactError, ParameterError
 from memgen.models.sites import architecture_of
 from memgen.store.files import guard_disk, read_json, sha256, write_json
 
-BASE = "base.json"
+BASE, CONFIG = "base.json", "adapter_config.json"
+#: a study's folder above a model's: <study>/<track>/<task>/<run>/<stage>/model
+_DEPTH = 5
 
 
 def attach(
@@ -78,24 +80,35 @@ def weights_digest(folder: Path) -> str:
 
 
 def save_adapter(folder: Path, model: PeftModel, tokenizer, base: Path, digest: str) -> None:
-    """Write adapter, tokenizer, and its base: the path from `folder`, the weights' `digest`."""
+    """Write adapter, tokenizer, and its base: where it lies, and the weights' `digest`.
+
+    A base of the same study is named by the path from `folder`, so that a copy of the runs has its
+    own; one from elsewhere by its whole path.
+    """
     folder = Path(folder)
     with guard_disk(folder):
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
-    about = {"folder": os.path.relpath(base, folder), "sha256": digest}
-    write_json(folder / BASE, about | {"config": sha256(Path(base) / "config.json")})
+    # both with links followed: `..` leaves the folder that a link leads to, not that of the link
+    here, there = Path(folder).resolve(), Path(base).resolve()
+    near = there.is_relative_to([*here.parents][:_DEPTH][-1])
+    where = os.path.relpath(there, here) if near else str(there)
+    origin = {"folder": where, "sha256": digest, "config": sha256(there / "config.json")}
+    write_json(folder / BASE, origin)
+    about = read_json(folder / CONFIG)
+    write_json(folder / CONFIG, about | {"base_model_name_or_path": where})
+    (folder / "README.md").unlink(missing_ok=True)  # peft's card names the folder of this machine
 
 
 def is_adapter(folder: Path) -> bool:
-    return (Path(folder) / "adapter_config.json").is_file()
+    return (Path(folder) / CONFIG).is_file()
 
 
 def base_of(folder: Path) -> Path:
     """The base of the adapter in `folder`; `ArtifactError` if it is gone or its weights changed."""
     folder = Path(folder)
     about = read_json(folder / BASE)
-    base = (folder / about["folder"]).resolve()
+    base = (folder.resolve() / about["folder"]).resolve()
     if not (base / "config.json").is_file():
         raise ArtifactError(
             f"the adapter in {folder} belongs to the base in {base}, which is not there; train that"

@@ -54,6 +54,7 @@ def base_alone(model, training: FinishedStage) -> Iterator:
 def _trained_base(training: FinishedStage) -> Path:
     """Where the study keeps the base that this training started from, whatever folder it lies in."""
     p = training.parameters
-    study = training.folder.resolve().parents[2 if p.track == "scratch" else 3]
+    # by the names in the path: a link in it may lead to a folder that lies elsewhere
+    study = training.folder.absolute().parents[2 if p.track == "scratch" else 3]
     names = (p.task, p.data_seed, p.track, p.architecture)
     return FinishedStage(base_folder(study.parent, study.name, *names)).path("model")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,8 @@ from memgen.tasks import TASK_NAMES, TASKS
 from memgen.terms import STUDY, TRACKS
 
 TRAINING = "02_training"
+#: the file in a study's folder that says what was asked for
+PLANNED = "study.json"
 #: parameters that say which run a lab belongs to: the plan gives them
 RESERVED = {"preset", "runs", "task", "tasks", "seed", "seeds", "retrain", "track"}
 
@@ -104,13 +106,20 @@ class Plan:
                 find_base(p.base_model)
 
     @classmethod
-    def of(cls, config: dict[str, Any]) -> Plan:
-        """The plan of Snakemake's `--configfile` or `--config`, which takes every value for a text."""
+    def of(cls, config: dict[str, Any], files: Sequence[Path] = ()) -> Plan:
+        """The plan of Snakemake's `--configfile` or `--config`, which takes every value for a text.
+
+        `files`: the configuration's; a `study.json` in its study's folder means the study there, also
+        where the folder is a copy of another.
+        """
         known = [one.name for one in fields(cls)]
         for name in config:
             if name not in known:
                 raise ParameterError(f"{name!r} is not part of a plan; it has {', '.join(known)}")
         words = dict(config)
+        for file in files:
+            if (file.name, file.parent.name) == (PLANNED, words.get("preset", "laptop")):
+                words["runs"] = str(file.absolute().parents[1])
         if "seeds" in words:
             words["seeds"] = [int(seed) for seed in words["seeds"]]
         if "settings" in words:

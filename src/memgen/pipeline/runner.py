@@ -16,7 +16,7 @@ from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, EndedError, StudyError
 from memgen.pipeline import warm
 from memgen.pipeline.keeper import Spec, keep, remove, told_to_end
-from memgen.pipeline.plan import Plan
+from memgen.pipeline.plan import PLANNED, Plan
 from memgen.pipeline.report import FAILURES, relative_to_root
 from memgen.stages import LABS
 from memgen.store.files import (
@@ -27,6 +27,7 @@ from memgen.store.files import (
     read_lock,
     sign_lock,
 )
+from memgen.store.ours import claim_runs
 
 GOES_ON = "finished labs are kept, and the same command goes on"
 #: how the name of a run's temporary folder begins, and the file in it that names the study's folder
@@ -43,9 +44,9 @@ def run_labs(plan: Plan, jobs: int) -> None:
     """
     home = plan.home
     with guard_disk(home), told_to_end():
-        home.mkdir(parents=True, exist_ok=True)
+        claim_runs(home)
         with _take(home / ".study.lock") as lock:
-            (home / "study.json").write_text(plan.to_json())
+            (home / PLANNED).write_text(plan.to_json())
             code = _wait(_snakemake(home, jobs), home, lock)
     said = home / FAILURES
     failures = said.read_text().strip() if said.is_file() else ""
@@ -86,7 +87,7 @@ def _snakemake(home: Path, jobs: int) -> list[str]:
     return [
         *(sys.executable, "-m", "snakemake"),
         *("--snakefile", str(ROOT / "Snakefile")),
-        *("--configfile", str(home / "study.json")),
+        *("--configfile", str(home / PLANNED)),
         *("--directory", str(home)),
         *("--cores", str(jobs)),
         # not in the user's cache: what is killed cannot remove it

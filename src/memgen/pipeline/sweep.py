@@ -38,6 +38,8 @@ def run_plans(plans: dict[str, Plan], jobs: int) -> list[str]:
 def ended_runs(home: Path, task: str, last: str) -> Iterator[tuple[int, FinishedRun]]:
     """`(seed, run)` of a task's runs that ended: with stage `last`, or since training failed."""
     for folder in sorted(home.glob(f"{task}/seed*")):
+        if not folder.name.removeprefix("seed").isdigit():
+            continue  # a copy that somebody made, a retrain
         run = FinishedRun(folder)
         if run[last].exists or (folder / f"{TRAINING}.failed.ipynb").is_file():
             yield int(folder.name.removeprefix("seed")), run

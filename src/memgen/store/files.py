@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import socket
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,6 +16,9 @@ from typing import Any, TextIO
 from filelock import lock_descriptor
 
 from memgen.errors import ArtifactError
+
+#: what a system says whose file system has no locks, or whose server of locks does not answer
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def sha256(path: Path) -> str:
@@ -90,12 +94,25 @@ def lock_file(path: Path, wait: bool = False) -> TextIO | None:
     """Hold `path` alone; None if another process holds it (`wait`: wait for that one instead).
 
     The lock lasts while the file returned, or a child's copy of its descriptor, is open: it goes
-    with the process, however that ends. The file says who holds it, or was the last to do so.
+    with the process, however that ends. The file says who holds it, or was the last to do so. On a
+    file system without locks everybody gets it, and a line on stderr says so.
     """
     file = open(path, "a+")  # noqa: SIM115 (the caller closes it)
-    if lock_descriptor(file.fileno(), blocking=wait):
-        sign_lock(file)
-        return file
+    try:
+        if lock_descriptor(file.fileno(), blocking=wait):
+            sign_lock(file)
+            return file
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            print(
+                f"{path.parent} lies on a file system without locks ({error.strerror}): nothing"
+                " keeps a second run out of this folder, so start only one at a time",
+                file=sys.stderr,
+                flush=True,
+            )
+            return file
+        file.close()
+        raise
     file.close()
     return None
 

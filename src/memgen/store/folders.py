@@ -12,7 +12,7 @@ from memgen.terms import STUDY, WHOLE
 
 def study_folder(runs: str | Path, preset: str, track: str = "scratch") -> Path:
     """`<runs>/<preset>` from scratch; another track has a folder inside: `<runs>/<preset>/lora`."""
-    runs = Path(runs)
+    runs = Path(runs).expanduser()
     folder = (runs if runs.is_absolute() else ROOT / runs) / preset
     return folder if track == "scratch" else folder / track
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memgen.config.training import TrainingParameters
 from memgen.errors import ArtifactError, ParameterError
-from memgen.models.adapters import attach, base_of, trainable_share
+from memgen.models.adapters import attach, base_of, save_adapter, trainable_share
 from memgen.models.build import build_model, save_model
 from memgen.models.generate import answer, tokenize_prompts
 from memgen.models.hooks import capture
@@ -204,6 +204,55 @@ def test_the_trainable_share_is_counted(base):
 def test_an_unknown_target_is_named(base):
     with pytest.raises(ParameterError, match="lora_targets='w_q'.*it has"):
         attach(load_model(base.model)[0], rank=2, alpha=4.0, dropout=0.0, targets=["w_q"], seed=0)
+
+
+# -- copied, linked ------------------------------------------------------------------------------------
+def study_with(base, home):
+    """A study's folder with this base and an adapter saved on it, as labs leave them."""
+    folder, own = (
+        home / "lora/task/seed0/02_training/model",
+        home / "shared-base/seed0/00_base/model",
+    )
+    shutil.copytree(base.model, own)
+    model = attach(load_model(own)[0], rank=2, alpha=4.0, dropout=0.0, targets=[], seed=0)
+    save_adapter(folder, model, load_model(own)[1], own, base.digest)
+    return folder, own
+
+
+def test_a_copied_study_has_its_own_base(base, tmp_path):
+    folder, own = study_with(base, tmp_path / "original")
+    assert base_of(folder) == own.resolve()
+    for path in folder.iterdir():
+        assert str(tmp_path) not in path.read_text("utf8", errors="ignore"), path.name
+    shutil.copytree(tmp_path / "original", tmp_path / "some" / "copy")
+    copied = tmp_path / "some" / "copy" / folder.relative_to(tmp_path / "original")
+    assert base_of(copied).is_relative_to(tmp_path / "some" / "copy")
+    shutil.move(tmp_path / "original", tmp_path / "gone")
+    load_model(copied)
+
+
+def test_a_base_from_elsewhere_is_found_from_a_copy(base, tmp_path):
+    home = tmp_path / "a/b/c/study"
+    folder = home / "lora/task/seed0/02_training/model"
+    model, tokenizer = load_model(base.model)
+    adapter = attach(model, rank=2, alpha=4.0, dropout=0.0, targets=[], seed=0)
+    (tmp_path / "link").symlink_to(base.model)
+    save_adapter(folder, adapter, tokenizer, tmp_path / "link", base.digest)
+    shutil.copytree(home, tmp_path / "copy")
+    copied = tmp_path / "copy" / folder.relative_to(home)
+    assert base_of(copied) == base_of(folder) == base.model.resolve()
+
+
+def test_links_in_the_path_of_runs_and_base_are_followed(base, tmp_path):
+    (tmp_path / "disk/deep/deeper").mkdir(parents=True)
+    (tmp_path / "runs").symlink_to(tmp_path / "disk/deep/deeper")
+    (tmp_path / "runs/laptop/lora").mkdir(parents=True)
+    shutil.rmtree(tmp_path / "runs/laptop/lora")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs/laptop/lora").symlink_to(tmp_path / "elsewhere")
+    folder, own = study_with(base, tmp_path / "runs/laptop")
+    assert base_of(folder) == own.resolve()
+    load_model(folder)
 
 
 # -- the wrong base, the damaged folder ------------------------------------------------------------

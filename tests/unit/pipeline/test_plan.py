@@ -301,3 +301,16 @@ def test_the_time_left_goes_by_what_was_timed():
     expected = EXPECTED_SECONDS
     left = time_left({"pairs": 3}, {"training": [2 * expected["training"]]}, cores=2)
     assert left == pytest.approx(3 * 2 * expected["pairs"] / 2)
+
+
+def test_the_plan_in_a_copied_study_means_the_copy(tmp_path):
+    """By its file, so that Snakemake, told to take it, never works in the folder of the original."""
+    plan = Plan(preset="smoke", tasks=["inference"], seeds=[0], runs=str(tmp_path / "original"))
+    config = json.loads(plan.to_json())
+    copy = tmp_path / "copy" / "smoke" / "study.json"
+    assert Plan.of(config, [copy]).home == tmp_path / "copy" / "smoke"
+    assert Plan.of(config, [tmp_path / "settings.json"]).home == plan.home
+    copy.parent.mkdir(parents=True)
+    copy.write_text(plan.to_json())
+    said = snakemake("--configfile", str(copy), "--dry-run", "--printshellcmds")
+    assert str(copy.parents[1]) in said and str(tmp_path / "original") not in said
