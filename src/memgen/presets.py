@@ -16,9 +16,11 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from memgen.config.base import ROOT, StageParameters
+from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
 from memgen.stages import PARAMETER_CLASSES
 from memgen.tasks import TASKS
@@ -52,12 +54,13 @@ def _blocks(preset: str, path: Path, changed: int) -> tuple[dict[str, dict[str, 
     """The blocks of a preset's file, checked, and what it inherits; read anew when it has changed."""
 
     try:
-        blocks = yaml.safe_load(path.read_text()) or {}
+        blocks = read_yaml(path.read_text(encoding="utf8")) or {}
         parent = blocks.pop("inherits", None)
         blocks = {block: dict(values or {}) for block, values in blocks.items()}
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError):
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        why = f" ({error.problem})" if getattr(error, "problem", None) else ""
         raise ParameterError(
-            f"preset {preset!r}: {path} is not a file of blocks with name: value lines"
+            f"preset {preset!r}: {path} is not a file of blocks with name: value lines{why}"
         ) from None
     known = set().union(*(stage.model_fields for stage in PARAMETER_CLASSES.values()))
     named = {*TASKS, *(name.split("-")[0] for name in TASKS)}
@@ -120,12 +123,23 @@ def stage_parameters(stage: str, given: dict[str, Any]) -> StageParameters:
         str(given.get("track", "scratch")),
     )
     values = {k: v for k, v in defaults.items() if k in cls.model_fields} | given
+    values = {name: _read(value, cls.model_fields[name]) for name, value in values.items()}
     try:
         return cls(**values)
     except ValidationError as error:
         raise ParameterError(
             "; ".join(_sentence(stage, problem) for problem in error.errors())
         ) from None
+
+
+def _read(value: Any, field: FieldInfo) -> Any:
+    """A text for a parameter that is no text, as papermill's `-p` leaves `1e-3`, `true` or `[1, 2]`."""
+    if not isinstance(value, str) or field.is_required() or isinstance(field.default, str):
+        return value
+    try:
+        return read_yaml(value)
+    except (yaml.YAMLError, ValueError):
+        return value  # and it is refused as it was written
 
 
 def _sentence(stage: str, problem: ErrorDetails) -> str:

@@ -7,9 +7,8 @@ import inspect
 import itertools
 import json
 
-import yaml
-
 from memgen.config.base import ROOT, StageParameters
+from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
 from memgen.presets import stage_parameters
 from memgen.stages import LABS
@@ -72,7 +71,7 @@ def choices_reference() -> dict[str, list[dict]]:
     presets = []
     for path in sorted((ROOT / "notebooks" / "presets").glob("*.yaml")):
         text = path.read_text(encoding="utf8")
-        blocks = yaml.safe_load(text)
+        blocks = read_yaml(text)
         head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
         presets.append(
             {

@@ -6,7 +6,6 @@ the plan what it waits for, and what its lab is given.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -14,10 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
-
 from memgen.config.base import ROOT, SEEDS, StageParameters
 from memgen.config.training import TrainingParameters
+from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
 from memgen.presets import preset_files, split_overrides, stage_parameters
 from memgen.stages import BASE, BASE_CODE, LABS, LabRow
@@ -31,15 +29,6 @@ TRAINING = "02_training"
 RESERVED = {"preset", "runs", "task", "tasks", "seed", "seeds", "retrain", "track"}
 
 
-def read_value(text: str) -> Any:
-    """A number, a word or a list, as it is written on the command line."""
-    value = yaml.safe_load(text)
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            value = float(value)  # YAML reads 1e-3 as text
-    return value
-
-
 def _fixed(stage: str, name: str) -> bool:
     """Does the stage know one value only (confounds read the residual stream, whatever `site`)?"""
     annotation = LABS[stage].parameters.model_fields[name].annotation
@@ -51,6 +40,14 @@ def base_of(p: TrainingParameters) -> Path | None:
     if p.base_model or not p.base_steps:
         return None
     return base_folder(p.runs, p.preset, p.task, p.data_seed, p.track, p.architecture)
+
+
+def refuse_unusable(p: StageParameters) -> None:
+    """Raise `ParameterError` if what a lab would load or run on is not there."""
+    if getattr(p, "base_model", ""):
+        from memgen.models.load import find_base  # it loads torch, which few plans need
+
+        find_base(p.base_model)
 
 
 def urgency(stage: str) -> float:
@@ -98,10 +95,7 @@ class Plan:
         preset_files(self.preset)
         split_overrides(self.settings)
         for p in self.studied.values():
-            if getattr(p, "base_model", ""):
-                from memgen.models.load import find_base  # it loads torch, which few plans need
-
-                find_base(p.base_model)
+            refuse_unusable(p)
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Plan:
@@ -115,7 +109,7 @@ class Plan:
             words["seeds"] = [int(seed) for seed in words["seeds"]]
         if "settings" in words:
             words["settings"] = {
-                name: read_value(value) if isinstance(value, str) else value
+                name: read_yaml(value) if isinstance(value, str) else value
                 for name, value in words["settings"].items()
             }
         return cls(**words)
@@ -225,8 +219,9 @@ class Plan:
         """Files whose change makes a lab stale: its notebook, its preset, and the modules behind it."""
         if stage not in self._sources:
             code = BASE_CODE if stage == BASE else LABS[stage].code
-            # notebook.py itself, but not all that it imports, or much would wake every lab
-            files = [*preset_files(self.preset), Path(__file__).with_name("notebook.py")]
+            # how a notebook opens its run, but not all that this imports, or much would wake every lab
+            own = [Path(__file__).with_name(name) for name in ("notebook.py", "parameters_cell.py")]
+            files = [*preset_files(self.preset), *own]
             files += source_files(*code, "store.reader", "presets")
             if stage != BASE:
                 files.append(ROOT / "notebooks" / f"{stage}.ipynb")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +14,7 @@ from memgen.errors import ArtifactError, StudyError
 from memgen.pipeline import warm
 from memgen.pipeline.plan import Plan
 from memgen.pipeline.report import FAILURES, relative_to_root
+from memgen.pipeline.surroundings import KERNEL, surroundings, write_kernel
 from memgen.stages import LABS
 from memgen.store.files import guard_disk, lock_file
 
@@ -34,10 +33,11 @@ def run_labs(plan: Plan, jobs: int) -> None:
         (home / "study.json").write_text(plan.to_json())
     with lock:
         command = _snakemake(home, jobs)
+        numerics = plan.settings.get("numerics") or "native"
         if any((home / ".snakemake" / "locks").glob("*")):
             # ours is the only run, so a lock that Snakemake left behind is stale
-            subprocess.run([*command, "--unlock"], capture_output=True)
-        code = _wait(command, home, lock.fileno())
+            subprocess.run([*command, "--unlock"], capture_output=True, env=surroundings(home))
+        code = _wait(command, home, lock.fileno(), numerics)
     if code:
         said = home / FAILURES
         raise StudyError(
@@ -54,6 +54,8 @@ def _snakemake(home: Path, jobs: int) -> list[str]:
         *("--configfile", str(home / "study.json")),
         *("--directory", str(home)),
         *("--cores", str(jobs)),
+        # nobody's profile: neither one that the user set up nor one that lies in a folder
+        *("--profile", "none", "--workflow-profile", "none"),
         *("--rerun-incomplete", "--keep-going", "--nocolor"),
         # every finished job leaves a timer that asks again what can run, once in this time span
         # (default 1 s): 200 jobs would keep a sixth of a core busy
@@ -61,14 +63,15 @@ def _snakemake(home: Path, jobs: int) -> list[str]:
     ]
 
 
-def _wait(command: list[str], home: Path, lock: int) -> int:
+def _wait(command: list[str], home: Path, lock: int, numerics: str) -> int:
     """Snakemake's exit status. Its report goes to standard output, its own log to the study's folder."""
     (home / FAILURES).unlink(missing_ok=True)
-    with open(home / "snakemake.log", "w") as log, warm_server(home / "warm.log") as server:
+    own = surroundings(home, numerics)
+    with open(home / "snakemake.log", "w") as log, warm_server(home / "warm.log", own) as server:
         process = subprocess.Popen(
             command,
             stderr=log,
-            env={**os.environ, **server},
+            env=surroundings(home, numerics, {**own, **server}),
             pass_fds=(lock,),  # if this process is killed, the lock lives on with Snakemake
         )
         try:
@@ -86,8 +89,8 @@ def _wait(command: list[str], home: Path, lock: int) -> int:
 
 
 @contextlib.contextmanager
-def warm_server(log: Path):
-    """The server that labs and kernels are forked from; yields the environment that leads to it.
+def warm_server(log: Path, own: dict[str, str]):
+    """The server that labs and kernels are forked from; yields the variable that leads to it.
 
     Only on Linux, where forking after loading numerical libraries is safe; elsewhere, and if it
     does not start, every process imports for itself.
@@ -100,20 +103,16 @@ def warm_server(log: Path):
     ]
     with tempfile.TemporaryDirectory(prefix="memgen-") as folder, open(log, "w") as text:
         path = Path(folder) / "socket"
-        kernel = Path(folder) / "kernels" / "python3" / "kernel.json"
-        kernel.parent.mkdir(parents=True)
-        argv = [*warm.FORK, "ipykernel_launcher", "-f", "{connection_file}"]
-        about = {"argv": argv, "display_name": "Python 3", "language": "python"}
-        kernel.write_text(json.dumps(about))
+        write_kernel(Path(folder), [*warm.FORK, *KERNEL[1:]])
         process = subprocess.Popen(
             [sys.executable, "-m", "memgen.pipeline.warm", "serve", str(path), *modules],
             stdin=subprocess.PIPE,
             stdout=text,
             stderr=text,
+            env=own,
         )
         try:
-            found = [folder, os.environ.get("JUPYTER_PATH", "")]
-            yield {warm.SOCKET: str(path), "JUPYTER_PATH": os.pathsep.join(filter(None, found))}
+            yield {warm.SOCKET: str(path)}
         finally:
             process.stdin.close()
             process.wait()
