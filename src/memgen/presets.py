@@ -30,9 +30,9 @@ from memgen.terms import TRACKS
 def preset_path(preset: str) -> Path:
     folder = ROOT / "notebooks" / "presets"
     path = folder / f"{preset}.yaml"
-    if not isinstance(preset, str) or not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise ParameterError(f"preset={preset!r} is unknown; choose one of {known}")
+    known = sorted(p.stem for p in folder.glob("*.yaml"))
+    if preset not in known:  # a path is no preset: results would lie where it leads
+        raise ParameterError(f"preset={preset!r} is unknown; choose one of {', '.join(known)}")
     return path
 
 

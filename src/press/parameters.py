@@ -55,7 +55,9 @@ def _values(field: dict) -> str:
         ("maximum", "at most"),
         ("exclusiveMaximum", "below"),
     )
-    return ", ".join([kind, *(f"{word} {field[key]:g}" for key, word in limits if key in field)])
+    return ", ".join(
+        [kind, *(f"{word} {field[key]:,.12g}" for key, word in limits if key in field)]
+    )
 
 
 def choices_reference() -> dict[str, list[dict]]:

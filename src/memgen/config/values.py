@@ -61,7 +61,7 @@ def read_yaml(text: str) -> Any:
 
     Errors: `yaml.YAMLError` if the text cannot be read.
     """
-    return yaml.load(text, _Reader)  # noqa: S506 (a safe reader)
+    return yaml.load(text, _Reader)
 
 
 def settings(words: list[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from memgen.config.values import settings
 from memgen.errors import ParameterError, StudyError
 from memgen.pipeline import arms, reference, scale
 from memgen.pipeline.job import run_lab
-from memgen.pipeline.plan import TRAINING, Plan, refuse_unusable
+from memgen.pipeline.plan import TRAINING, Plan, refuse_device, refuse_unusable
 from memgen.pipeline.report import FAILED
 from memgen.pipeline.runner import run_labs
 from memgen.pipeline.surroundings import is_clean, surroundings
@@ -143,7 +143,7 @@ def _check(arguments) -> None:
 
 
 def _planned(arguments) -> Plan:
-    return Plan(
+    plan = Plan(
         arguments.preset,
         arguments.tasks,
         arguments.seeds,
@@ -151,6 +151,9 @@ def _planned(arguments) -> Plan:
         settings(arguments.settings),
         arguments.tracks,
     )
+    for p in plan.studied.values():
+        refuse_device(p)
+    return plan
 
 
 def _labs(arguments) -> None:
@@ -214,6 +217,7 @@ def _job(arguments) -> int:
     p = stage_parameters(getattr(arguments, "stage", TRAINING), given)
     if not is_clean():
         refuse_unusable(p)
+        refuse_device(p)
         _start_again(arguments, surroundings(study_folder(p.runs, p.preset), p.numerics))
     out = getattr(arguments, "out", None)
     try:

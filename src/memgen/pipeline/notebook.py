@@ -23,6 +23,7 @@ from memgen.store.artifacts import Result, Stage, verify
 from memgen.store.folders import input_folders, lab_folder
 from memgen.store.reader import FinishedRun, FinishedStage
 
+
 class Lab:
     """One lab run: its `parameters`, the `run` with what earlier stages left, and its own `stage`."""
 

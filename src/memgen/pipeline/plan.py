@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from memgen.config.base import ROOT, SEEDS, StageParameters
+from memgen.config.base import LARGEST_SEED, ROOT, SEEDS, StageParameters
 from memgen.config.training import TrainingParameters
 from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
@@ -43,11 +43,47 @@ def base_of(p: TrainingParameters) -> Path | None:
 
 
 def refuse_unusable(p: StageParameters) -> None:
-    """Raise `ParameterError` if what a lab would load or run on is not there."""
-    if getattr(p, "base_model", ""):
+    """Raise `ParameterError` if what a lab would load or write to is not there."""
+    runs = study_folder(p.runs, p.preset)
+    there = next(path for path in [runs, *runs.parents] if path.exists())
+    if not there.is_dir():
+        raise ParameterError(f"runs={p.runs!r}: {there} is a file; choose a folder with RUNS=...")
+    if not isinstance(p, TrainingParameters):
+        return
+    if p.base_model:
         from memgen.models.load import find_base  # it loads torch, which few plans need
 
         find_base(p.base_model)
+    elif p.track == "lora" and p.lora_targets:
+        from memgen.models.sites import linear_maps  # it loads torch, which few plans need
+
+        known = linear_maps(p.architecture)
+        for name in p.lora_targets:
+            if name not in known:
+                raise ParameterError(
+                    f"lora_targets={name!r} is no linear map of architecture={p.architecture};"
+                    f" choose from {', '.join(known)}"
+                )
+
+
+def refuse_device(p: StageParameters) -> None:
+    """Raise `ParameterError` unless this machine has the device that a training asks for."""
+    device = getattr(p, "device", "cpu")
+    if device == "cpu":
+        return
+    import torch  # few plans need it
+
+    kind, _, index = device.partition(":")
+    count = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }[kind]
+    if int(index or 0) >= count:
+        raise ParameterError(
+            f"device={device!r} cannot be used here: this machine has {count} of kind {kind};"
+            " device=cpu is there always"
+        )
 
 
 def urgency(stage: str) -> float:
@@ -85,8 +121,11 @@ class Plan:
                 raise ParameterError(f"{name} must name at least one")
             if len(set(named)) < len(named):
                 raise ParameterError(f"{name} must not repeat")
-        if min(self.seeds) < 0:
-            raise ParameterError(f"seeds={self.seeds}: a seed is 0 or larger")
+        for seed in self.seeds:
+            if not 0 <= seed <= LARGEST_SEED:
+                raise ParameterError(
+                    f"seeds={self.seeds}: a seed is a whole number from 0 to {LARGEST_SEED}"
+                )
         for name in RESERVED & set(self.settings):
             raise ParameterError(
                 f"{name!r} cannot be a setting of the whole study; use the options --preset,"
@@ -106,7 +145,12 @@ class Plan:
                 raise ParameterError(f"{name!r} is not part of a plan; it has {', '.join(known)}")
         words = dict(config)
         if "seeds" in words:
-            words["seeds"] = [int(seed) for seed in words["seeds"]]
+            try:
+                words["seeds"] = [int(str(seed)) for seed in words["seeds"]]
+            except (TypeError, ValueError):
+                raise ParameterError(
+                    f"seeds={words['seeds']!r} is not a list of whole numbers"
+                ) from None
         if "settings" in words:
             words["settings"] = {
                 name: read_yaml(value) if isinstance(value, str) else value
