@@ -58,7 +58,8 @@ def _blocks(preset: str, path: Path, changed: int) -> tuple[dict[str, dict[str, 
         parent = blocks.pop("inherits", None)
         blocks = {block: dict(values or {}) for block, values in blocks.items()}
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        why = f" ({error.problem})" if getattr(error, "problem", None) else ""
+        problem = getattr(error, "problem", None)  # YAML's own words
+        why = f" ({problem})" if problem else ""
         raise ParameterError(
             f"preset {preset!r}: {path} is not a file of blocks with name: value lines{why}"
         ) from None
