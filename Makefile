@@ -99,10 +99,8 @@ check: $(READY) ## check the parameters, run nothing
 	@$(MEMGEN) check $(STUDY) && echo "parameters are fine"
 
 lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inference SEED=23 SET="site=ln_2"
-	@env $$($(MEMGEN) numerics $(NUMERICS)) $(BIN)/papermill notebooks/$(LAB).ipynb $(OUT)/$(LAB).ipynb --cwd . --no-progress-bar \
-	  -p task $(TASK) -p seed $(SEED) -p preset $(PRESET) -p runs $(RUNS) -p track $(TRACK) \
-	  -p numerics $(NUMERICS) $(foreach s,$(SET),-p $(subst =, ,$(s)))
-	@echo "executed: $(OUT)/$(LAB).ipynb"
+	@$(MEMGEN) lab $(LAB) --task $(TASK) --seed $(SEED) --preset $(PRESET) --track $(TRACK) --runs $(RUNS) \
+	  --out $(OUT)/$(LAB).ipynb --set numerics=$(NUMERICS) '$(subst ','\'',$(SET))'
 
 test: $(READY) browser ## every test, all labs in preset smoke and that book included
 	@$(BIN)/python -m pytest --numprocesses $(call q,$(JOBS)) --dist worksteal --cov

@@ -16,10 +16,12 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from memgen.config.base import ROOT, StageParameters
 from memgen.config.sources import own_files
+from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
 from memgen.stages import PARAMETER_CLASSES
 from memgen.tasks import TASKS
@@ -29,9 +31,9 @@ from memgen.terms import TRACKS
 def preset_path(preset: str) -> Path:
     folder = ROOT / "notebooks" / "presets"
     path = folder / f"{preset}.yaml"
-    if not isinstance(preset, str) or not path.is_file():
-        known = ", ".join(p.stem for p in own_files(folder, "*.yaml"))
-        raise ParameterError(f"preset={preset!r} is unknown; choose one of {known}")
+    known = [p.stem for p in own_files(folder, "*.yaml")]
+    if preset not in known:  # a path is no preset: results would lie where it leads
+        raise ParameterError(f"preset={preset!r} is unknown; choose one of {', '.join(known)}")
     return path
 
 
@@ -53,12 +55,14 @@ def _blocks(preset: str, path: Path, changed: int) -> tuple[dict[str, dict[str, 
     """The blocks of a preset's file, checked, and what it inherits; read anew when it has changed."""
 
     try:
-        blocks = yaml.safe_load(path.read_text()) or {}
+        blocks = read_yaml(path.read_text(encoding="utf8")) or {}
         parent = blocks.pop("inherits", None)
         blocks = {block: dict(values or {}) for block, values in blocks.items()}
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError):
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        problem = getattr(error, "problem", None)  # YAML's own words
+        why = f" ({problem})" if problem else ""
         raise ParameterError(
-            f"preset {preset!r}: {path} is not a file of blocks with name: value lines"
+            f"preset {preset!r}: {path} is not a file of blocks with name: value lines{why}"
         ) from None
     known = set().union(*(stage.model_fields for stage in PARAMETER_CLASSES.values()))
     named = {*TASKS, *(name.split("-")[0] for name in TASKS)}
@@ -121,12 +125,23 @@ def stage_parameters(stage: str, given: dict[str, Any]) -> StageParameters:
         str(given.get("track", "scratch")),
     )
     values = {k: v for k, v in defaults.items() if k in cls.model_fields} | given
+    values = {name: _read(value, cls.model_fields[name]) for name, value in values.items()}
     try:
         return cls(**values)
     except ValidationError as error:
         raise ParameterError(
             "; ".join(_sentence(stage, problem) for problem in error.errors())
         ) from None
+
+
+def _read(value: Any, field: FieldInfo) -> Any:
+    """A text for a parameter that is no text, as papermill's `-p` leaves `1e-3`, `true` or `[1, 2]`."""
+    if not isinstance(value, str) or field.is_required() or isinstance(field.default, str):
+        return value
+    try:
+        return read_yaml(value)
+    except (yaml.YAMLError, ValueError):
+        return value  # and it is refused as it was written
 
 
 def _sentence(stage: str, problem: ErrorDetails) -> str:

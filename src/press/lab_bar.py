@@ -7,16 +7,18 @@ import json
 import re
 import shlex
 
+from memgen.config.values import read_yaml
 from memgen.terms import STUDY, WHOLE
 from press.numbers import seconds
 from press.parameters import IDENTITY, differs, lab_parameters, of_preset
 from press.run import NEEDED, ExecutedLab, Run
 
 AXES = ("task", "seed", "track")
+AXES_AND_PRESET = ("task", "seed", "preset", "track")
 
 
 def command(lab: ExecutedLab, notebook: dict) -> str:
-    """The papermill line that runs this lab again, with every parameter not its preset's own."""
+    """The line that runs this lab again, with every parameter not its preset's own."""
     spent = {k: v for k, v in lab.manifest.get("parameters", {}).items() if k != "runs"}
     once = ("seed",) if lab.seed == WHOLE else ()
     chosen = {name: spent[name] for name in IDENTITY if name in spent and name not in once}
@@ -37,22 +39,19 @@ def command(lab: ExecutedLab, notebook: dict) -> str:
     chosen |= lab.manifest.get("overrides", {})
     if lab.task == STUDY:
         chosen.pop("task", None)
-    words = ["papermill", f"notebooks/{lab.stage}.ipynb", "OUT.ipynb"]
-    for name, value in chosen.items():
-        words += parameter(name, value)
-    return " ".join(words + ["--cwd", "."])
+    words = ["memgen", "lab", lab.stage]
+    words += [f"--{name} {chosen.pop(name)}" for name in AXES_AND_PRESET if name in chosen]
+    changed = [setting(name, value) for name, value in chosen.items() if value not in (None, "")]
+    words += ["--set", *changed] if changed else []
+    return " ".join([*words, "--out", "OUT.ipynb"])
 
 
-def parameter(name: str, value) -> list[str]:
-    """`-p name value`, or the form papermill needs so that the value keeps its type."""
-    if value is None or value == "":
-        return []
-    if isinstance(value, (list, dict)):
-        return ["-y", shlex.quote(json.dumps({name: value}))]
-    looks_like_a_number = isinstance(value, str) and re.fullmatch(
-        r"[-+.\deE]+|True|False|None", value
+def setting(name: str, value) -> str:
+    """`name=value`, written so that the command line reads the same value with the same type."""
+    plain = (
+        isinstance(value, str) and re.fullmatch(r"[\w./-]+", value) and read_yaml(value) == value
     )
-    return ["-r" if looks_like_a_number else "-p", name, shlex.quote(str(value))]
+    return shlex.quote(f"{name}={value if plain else json.dumps(value)}")
 
 
 def downloads(lab: ExecutedLab) -> dict[str, str]:

@@ -7,10 +7,9 @@ import inspect
 import itertools
 import json
 
-import yaml
-
 from memgen.config.base import ROOT, StageParameters
 from memgen.config.sources import own_files
+from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
 from memgen.presets import stage_parameters
 from memgen.stages import LABS
@@ -57,7 +56,9 @@ def _values(field: dict) -> str:
         ("maximum", "at most"),
         ("exclusiveMaximum", "below"),
     )
-    return ", ".join([kind, *(f"{word} {field[key]:g}" for key, word in limits if key in field)])
+    return ", ".join(
+        [kind, *(f"{word} {field[key]:,.12g}" for key, word in limits if key in field)]
+    )
 
 
 def choices_reference() -> dict[str, list[dict]]:
@@ -73,7 +74,7 @@ def choices_reference() -> dict[str, list[dict]]:
     presets = []
     for path in own_files(ROOT / "notebooks" / "presets", "*.yaml"):
         text = path.read_text(encoding="utf8")
-        blocks = yaml.safe_load(text)
+        blocks = read_yaml(text)
         head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
         presets.append(
             {

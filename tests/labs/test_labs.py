@@ -472,7 +472,7 @@ def test_gate_that_is_not_reached_ends_the_study_with_its_numbers(tmp_path):
         "--runs",
         str(tmp_path),
         "--set",
-        "gate_memory=1.0",
+        "gate_memory=0.9",
         "max_steps=20",
         "base_steps=20",
         check=False,

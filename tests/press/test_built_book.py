@@ -48,7 +48,7 @@ def test_lab_pages_say_where_they_belong_and_how_to_run_them(built_book):
     for path in labs:
         bar = checks.page(path).select_one(".lab-bar")
         stage = path.parent.name
-        assert f"papermill notebooks/{stage}.ipynb OUT.ipynb" in bar.pre.get_text(), path
+        assert f"memgen lab {stage} --" in bar.pre.get_text(), path
         assert bar.find("a", href=lambda href: href.endswith(f"chapters/{stage}.html")), path
         assert len(bar.find_all("a", class_="download")) == 3, path
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
+import pytest
 from fake_run import bar_of, stage
 
+from memgen.config.values import settings
 from memgen.stages import LABS
 from press import images, lab_bar, parameters
 from press.run import Run
@@ -18,22 +21,18 @@ def test_command_names_what_differs_from_the_preset(run):
     lab.manifest["parameters"] |= {"alphas": [1.0, 2.0], "runs": "elsewhere"}
     line = lab_bar.command(lab, notebook)
     assert line.startswith(
-        "papermill notebooks/06_intervention.ipynb OUT.ipynb -p task inference -p seed 0 -p preset"
-        " laptop"
+        "memgen lab 06_intervention --task inference --seed 0 --preset laptop --set "
     )
-    assert (
-        """-y '{"alphas": [1.0, 2.0]}'""" in line
-        and "-p n_embd 64" in line
-        and "elsewhere" not in line
-    )
-    assert line.endswith("--cwd .")
+    assert "'alphas=[1.0, 2.0]'" in line and " n_embd=64" in line and "elsewhere" not in line
+    assert line.endswith(" --out OUT.ipynb")
 
 
-def test_papermill_keeps_the_type_of_a_parameter():
-    assert lab_bar.parameter("n", 3) == ["-p", "n", "3"]
-    assert lab_bar.parameter("name", "3") == ["-r", "name", "3"]
-    assert lab_bar.parameter("sites", ["ln_2"]) == ["-y", """'{"sites": ["ln_2"]}'"""]
-    assert lab_bar.parameter("retrain", None) == []
+@pytest.mark.parametrize(
+    "value", [3, 0.001, True, "ln_2", "3", "true", "1e-3", "a b", "it's", ["ln_2", "1"], [0.1, 0.3]]
+)
+def test_the_command_line_reads_a_setting_with_its_type(value):
+    (word,) = shlex.split(lab_bar.setting("name", value))
+    assert settings([word, "other=1"]) == {"name": value, "other": 1}
 
 
 def test_the_bar_says_what_every_parameter_is_and_was(run, root, tmp_path):

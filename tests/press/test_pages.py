@@ -189,8 +189,8 @@ def test_the_parameter_reference_is_what_the_classes_check():
         and of["site"]["default"] == '"resid_post"'
     )
     assert (
-        of["top_ns"]["values"] == "list; each: number, above 0, at most 1"
-        and of["seed"]["values"] == "whole number, at least 0"
+        of["top_ns"]["values"] == "list, not empty; each: number, above 0, at most 1"
+        and of["seed"]["values"] == "whole number, at least 0, at most 4,294,967,295"
     )
     assert of["task"]["default"] == "" and all(
         p["meaning"] for rows in found.values() for p in rows

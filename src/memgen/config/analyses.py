@@ -6,7 +6,20 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from memgen.config.base import SEEDS, Count, PositiveShare, Rate, Seeds, StageParameters
+from memgen.config.base import (
+    MOST,
+    SEEDS,
+    Count,
+    CountFrom0,
+    Distinct,
+    Multiple,
+    PositiveShare,
+    Rate,
+    Rising,
+    Seeds,
+    StageParameters,
+    Tasks,
+)
 from memgen.tasks import TASK_NAMES
 from memgen.terms import Change, Positions, Site
 
@@ -29,16 +42,18 @@ class DifferentiationParameters(StageParameters):
     fdr: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.05, description="false-discovery rate of Benjamini-Hochberg"
     )
-    max_pairs: Count = Field(600, description="pairs used at most (drawn evenly over the keys)")
+    max_pairs: Annotated[int, Field(ge=2, le=MOST)] = Field(
+        600, description="pairs used at most (drawn evenly over the keys)"
+    )
 
 
 class PredictionParameters(StageParameters):
     """05: probes before the answer."""
 
-    sites: Annotated[list[Site], Field(min_length=1)] = Field(
+    sites: Annotated[list[Site], Field(min_length=1), Distinct] = Field(
         ["resid_post", "mlp_out", "ln_2"], description="sites to probe"
     )
-    max_prompts: Count = Field(
+    max_prompts: Annotated[int, Field(ge=2, le=MOST)] = Field(
         800,
         description="prompts at most, to train the probes and to test them (evenly over the keys)",
     )
@@ -53,10 +68,10 @@ class InterventionParameters(StageParameters):
     positions: Positions = Field(
         "all", description="positions that are shifted: all, or from the last prompt token on"
     )
-    alphas: list[Annotated[float, Field(gt=0), Field(allow_inf_nan=False)]] = Field(
+    alphas: Annotated[list[Multiple], Field(min_length=1), Rising] = Field(
         [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0], description="grid of multiples of NMD"
     )
-    top_ns: list[PositiveShare] = Field(
+    top_ns: Annotated[list[PositiveShare], Field(min_length=1), Rising] = Field(
         [0.02, 0.05, 0.1, 0.2, 0.3], description="grid of shares of all layer x neuron coordinates"
     )
     n_prompts: Count = Field(
@@ -78,27 +93,15 @@ class InterventionParameters(StageParameters):
     )
     n_side_effect_prompts: Count = Field(200, description="free and keyed prompts for side effects")
 
-    @model_validator(mode="after")
-    def _grids(self) -> Self:
-        for name in ("alphas", "top_ns"):
-            values = getattr(self, name)
-            if not values:
-                raise ValueError(f"{name} is empty")
-            if sorted(set(values)) != values:
-                raise ValueError(f"{name}={values} must be in increasing order without repeats")
-        return self
-
 
 class TransferParameters(StageParameters):
     """07: which retrains and which other tasks the chosen neurons are applied to."""
 
     seeds: Seeds = Field(list(SEEDS), description="from-scratch runs of this task")
-    n_retrains: Annotated[int, Field(ge=0)] = Field(
+    n_retrains: CountFrom0 = Field(
         1, description="retrains of the first seed (same base, another order of the data)"
     )
-    tasks: list[str] = Field(
-        list(TASK_NAMES), description="tasks whose neurons are tried on this one"
-    )
+    tasks: Tasks = Field(list(TASK_NAMES), description="tasks whose neurons are tried on this one")
     n_prompts: Count = Field(200, description="prompts a direction and target, at most")
     n_control_draws: Count = Field(3, description="draws of the random control")
 
@@ -110,7 +113,7 @@ class SynthesisParameters(StageParameters):
 
     task: Literal["study"] = Field("study", description="always 'study'")
     seeds: Seeds = Field(list(SEEDS), description="seeds of the study")
-    tasks: list[str] = Field(list(TASK_NAMES), description="tasks of the study")
+    tasks: Tasks = Field(list(TASK_NAMES), description="tasks of the study")
     n_studies: Count = Field(
         2000, description="simulated studies that the coverage of the intervals is measured on"
     )
@@ -127,11 +130,11 @@ class ConfoundsParameters(StageParameters):
         "order",
         description="what the prompts of a pair differ by: order (the same question) or content",
     )
-    n_prompts: Count = Field(
+    n_prompts: Annotated[int, Field(ge=2, le=MOST)] = Field(
         400, description="prompts at most, of train keys and of test keys (evenly over the keys)"
     )
     n_samples: Count = Field(16, description="answers sampled per prompt")
-    temperature: Annotated[float, Field(gt=0), Field(allow_inf_nan=False)] = Field(
+    temperature: Annotated[float, Field(ge=0.01, le=100), Field(allow_inf_nan=False)] = Field(
         1.0, description="temperature of these samples"
     )
     n_resamples: Count = Field(1000, description="bootstrap resamples over keys")
@@ -145,7 +148,7 @@ class AblationsParameters(StageParameters):
     """10: which part of the intervention matters, everything at the same norm of the shift."""
 
     n_prompts: Count = Field(150, description="test prompts a direction, at most")
-    counts: Annotated[list[Count], Field(min_length=1)] = Field(
+    counts: Annotated[list[Count], Field(min_length=1), Rising] = Field(
         [1, 4, 16, 64, 256], description="numbers of neurons that are tried, beside all of them"
     )
     n_draws: Count = Field(3, description="draws of the random neurons beside them")
@@ -155,24 +158,32 @@ class OpenPointsParameters(StageParameters):
     """11: clusters and synergy, is the flip binary, an instruction in the prompt, hybrid prompts."""
 
     n_prompts: Count = Field(120, description="test prompts a direction, at most")
-    n_top: Annotated[int, Field(ge=4)] = Field(
+    n_top: Annotated[int, Field(ge=4, le=MOST)] = Field(
         64, description="top neurons by |rho| that are clustered"
     )
-    n_clusters: Annotated[int, Field(ge=2)] = Field(
+    n_clusters: Annotated[int, Field(ge=2, le=MOST)] = Field(
         6, description="clusters that they are cut into"
     )
-    n_pairwise: Annotated[int, Field(ge=2)] = Field(
+    n_pairwise: Annotated[int, Field(ge=2, le=MOST)] = Field(
         8, description="top neurons whose pairwise synergy is measured"
     )
-    alphas: Annotated[
-        list[Annotated[float, Field(gt=0), Field(allow_inf_nan=False)]], Field(min_length=1)
-    ] = Field(
+    alphas: Annotated[list[Multiple], Field(min_length=1), Rising] = Field(
         [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0],
         description="strengths along which the margin is followed",
     )
-    instruction_steps: Annotated[int, Field(ge=0)] = Field(
+    instruction_steps: CountFrom0 = Field(
         200, description="steps that teach the model two instruction tokens (0: leave that out)"
     )
     instruction_batch_size: Count = Field(128, description="instances in a batch of that training")
     instruction_lr: Rate = Field(1e-3, description="peak learning rate of that training (AdamW)")
     n_hybrid: Count = Field(200, description="hybrid prompts")
+
+    @model_validator(mode="after")
+    def _of_the_top(self) -> Self:
+        for name in ("n_clusters", "n_pairwise"):
+            if getattr(self, name) > self.n_top:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is more than the n_top={self.n_top} neurons that"
+                    " it is about"
+                )
+        return self

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from memgen.tasks import TASKS
 from memgen.terms import Numerics, Track
@@ -18,8 +18,33 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1), Field(allow_inf_nan=False)]
 PositiveShare = Annotated[float, Field(gt=0, le=1), Field(allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1), Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+#: of anything that is counted; far above what a study needs, far below what overflows a library
+MOST = 10**7
+Count = Annotated[int, Field(ge=1, le=MOST)]
+CountFrom0 = Annotated[int, Field(ge=0, le=MOST)]
+LARGEST_SEED = 2**32 - 1  # that numpy's and scikit-learn's generators take
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+#: a strength; much larger ones overflow float32 in the model
+Multiple = Annotated[float, Field(gt=0, le=1e6), Field(allow_inf_nan=False)]
+
+
+def _rising(values: list[Any]) -> list[Any]:
+    if sorted(set(values)) != values:
+        raise ValueError("must be in increasing order without repeats")
+    return values
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    repeated = [value for value in values if values.count(value) > 1]
+    if repeated:
+        raise ValueError(f"must not repeat {repeated[0]!r}")
+    return values
+
+
+Rising = AfterValidator(_rising)
+Distinct = AfterValidator(_distinct)
+Seeds = Annotated[list[Seed], Field(min_length=1), Distinct]
+Tasks = Annotated[list[str], Field(min_length=1), Distinct]
 
 
 class StageParameters(BaseModel):
@@ -31,9 +56,7 @@ class StageParameters(BaseModel):
     spans_tasks: ClassVar[bool] = False
 
     task: str = Field(description="which task")
-    seed: Annotated[int, Field(ge=0)] = Field(
-        0, description="seed of everything that is random in this run"
-    )
+    seed: Seed = Field(0, description="seed of everything that is random in this run")
     preset: str = Field(
         "laptop", description="which file of notebooks/presets the defaults come from"
     )
@@ -66,7 +89,7 @@ class StageParameters(BaseModel):
 class SharedData(StageParameters):
     """What the stages have in common that draw keys and prompts or train on them."""
 
-    base_seed: Annotated[int, Field(ge=0)] = Field(
+    base_seed: Seed = Field(
         SEEDS[0],
         description="tracks lora and full: seed of the keys, the prompts and the shared base",
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from memgen.config.base import Count, PositiveShare, StageParameters
+from memgen.config.base import Count, Multiple, PositiveShare, Rising, StageParameters
 
 
 class PatchingParameters(StageParameters):
@@ -25,9 +25,9 @@ class PatchingParameters(StageParameters):
     )
     n_random: Count = Field(20, description="draws of random neurons and of random units")
     n_side_effect_prompts: Count = Field(100, description="free and keyed prompts for side effects")
-    unit_alphas: Annotated[
-        list[Annotated[float, Field(gt=0), Field(allow_inf_nan=False)]], Field(min_length=1)
-    ] = Field([1.0, 2.0, 4.0, 8.0], description="grid of multiples of the units' NMD")
-    unit_top_ns: Annotated[list[PositiveShare], Field(min_length=1)] = Field(
+    unit_alphas: Annotated[list[Multiple], Field(min_length=1), Rising] = Field(
+        [1.0, 2.0, 4.0, 8.0], description="grid of multiples of the units' NMD"
+    )
+    unit_top_ns: Annotated[list[PositiveShare], Field(min_length=1), Rising] = Field(
         [0.02, 0.1, 0.3], description="grid of shares of all layer x unit coordinates"
     )

@@ -6,20 +6,31 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from memgen.config.base import Count, Finite, PositiveShare, Rate, Share, SharedData
-from memgen.tasks import Task, make_task
+from memgen.config.base import (
+    MOST,
+    Count,
+    CountFrom0,
+    Distinct,
+    Finite,
+    Multiple,
+    PositiveShare,
+    Rate,
+    Share,
+    SharedData,
+)
+from memgen.tasks import TASKS, Task, make_task
 from memgen.terms import ContrastOn
 
 
 class DatasetParameters(SharedData):
     """01: how large the data set is and how its keys are split."""
 
-    n_keys: Annotated[int, Field(ge=3)] = Field(48, description="memorized associations")
+    n_keys: Annotated[int, Field(ge=3, le=MOST)] = Field(48, description="memorized associations")
     contrast_on: ContrastOn = Field(
         "none",
         description="who is taught the rule's answer in some settings: all keys, gate keys, none",
     )
-    n_gate_keys: Annotated[int, Field(ge=0)] = Field(
+    n_gate_keys: CountFrom0 = Field(
         0, description="further keys for the contrast prompts (contrast_on=gate)"
     )
     n_free: Count = Field(60000, description="free prompts for training")
@@ -47,6 +58,11 @@ class DatasetParameters(SharedData):
                 f"n_gate_keys={self.n_gate_keys} does not fit contrast_on={self.contrast_on}: gate"
                 " keys are there if and only if contrast_on=gate"
             )
+        if self.n_keyed < self.n_keys:
+            raise ValueError(
+                f"n_keyed={self.n_keyed} is below n_keys={self.n_keys}: every key needs a prompt to"
+                " be learned from"
+            )
         self.make_task().split_keys(tuple(self.key_shares))  # raises ValueError naming n_keys
         return self
 
@@ -62,8 +78,10 @@ class TrainingParameters(SharedData):
         "gpt2",
         description="gpt2: learned positions, GELU; llama: rotary positions, RMSNorm, SwiGLU",
     )
-    n_layer: Count = Field(4, description="transformer blocks")
-    n_embd: Count = Field(128, description="width of the hidden state (d_model)")
+    n_layer: Annotated[int, Field(ge=1, le=1000)] = Field(4, description="transformer blocks")
+    n_embd: Annotated[int, Field(ge=4, le=65536)] = Field(
+        128, description="width of the hidden state (d_model)"
+    )
     n_head: Count = Field(4, description="attention heads; must divide n_embd")
     initializer_range: Annotated[float, Field(gt=0, le=1)] = Field(
         0.05, description="standard deviation of the initial weights"
@@ -77,15 +95,13 @@ class TrainingParameters(SharedData):
     final_lr_share: Share = Field(
         0.1, description="share of lr that is left at max_steps (linear decay)"
     )
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(50, description="steps of linear warm-up")
+    warmup_steps: CountFrom0 = Field(50, description="steps of linear warm-up")
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(
         0.01, description="decoupled weight decay"
     )
     batch_size: Count = Field(256, description="instances in a batch")
     max_steps: Count = Field(2000, description="training stops here at the latest")
-    rule_first_steps: Annotated[int, Field(ge=0)] = Field(
-        0, description="first steps with free prompts only"
-    )
+    rule_first_steps: CountFrom0 = Field(0, description="first steps with free prompts only")
     keyed_share: Share = Field(
         0.4, description="share of a batch that holds a key (the rest are free prompts)"
     )
@@ -111,9 +127,7 @@ class TrainingParameters(SharedData):
     evaluate_every: Count = Field(
         25, description="steps between looks at the validation conflict prompts"
     )
-    keep_from: Annotated[int, Field(ge=0)] = Field(
-        0, description="first step whose checkpoint may be kept"
-    )
+    keep_from: CountFrom0 = Field(0, description="first step whose checkpoint may be kept")
     gate_memory: Share = Field(
         0.25, description="least share of conflict prompts answered from memory"
     )
@@ -126,7 +140,7 @@ class TrainingParameters(SharedData):
     enough: Finite = Field(
         0.35, description="stop once min(memory, rule) - other reaches this and the gate holds"
     )
-    retrain: Annotated[int, Field(ge=0)] = Field(
+    retrain: CountFrom0 = Field(
         0, description="0: the run itself; r: its r-th retrain (same base and data, another order)"
     )
     base_model: str = Field(
@@ -134,14 +148,14 @@ class TrainingParameters(SharedData):
         description="tracks lora, full: hub id or folder of a GPT-2 or LLaMA model ('': the study's own)",
     )
     lora_rank: Count = Field(16, description="rank of the adapters")
-    lora_alpha: Annotated[float, Field(gt=0), Field(allow_inf_nan=False)] = Field(
+    lora_alpha: Multiple = Field(
         32.0,
         description="scale of the adapters: their output is multiplied by lora_alpha / lora_rank",
     )
     lora_dropout: Annotated[float, Field(ge=0, lt=1), Field(allow_inf_nan=False)] = Field(
         0.0, description="dropout before the adapters"
     )
-    lora_targets: list[str] = Field(
+    lora_targets: Annotated[list[str], Distinct] = Field(
         [], description="modules that get an adapter ([]: every linear map of the blocks)"
     )
     device: str = Field(
@@ -159,7 +173,7 @@ class TrainingParameters(SharedData):
     checkpointing: bool = Field(
         False, description="recompute activations in the backward pass instead of keeping them"
     )
-    base_steps: Annotated[int, Field(ge=0)] = Field(
+    base_steps: CountFrom0 = Field(
         0,
         description=(
             "most steps of the rule-only base that the variants of a task share (0: no base)"
@@ -171,11 +185,11 @@ class TrainingParameters(SharedData):
     base_lr: Rate = Field(1e-3, description="peak learning rate of AdamW for the base")
     base_matrix_lr: Rate = Field(2e-3, description="peak learning rate of Muon for the base")
     base_batch_size: Count = Field(128, description="instances in a batch of the base")
-    base_repeat_share: Share = Field(
+    base_repeat_share: Annotated[float, Field(ge=0, lt=1), Field(allow_inf_nan=False)] = Field(
         0.0,
         description="share of the base's batches that are random repeats (they form induction)",
     )
-    base_first: list[str] = Field(
+    base_first: Annotated[list[str], Distinct] = Field(
         [],
         description="tracks lora, full: families that the base learns alone at first ([arithmetic])",
     )
@@ -212,6 +226,37 @@ class TrainingParameters(SharedData):
     def _heads_divide_width(self) -> Self:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}")
+        if self.architecture == "llama" and self.n_embd // self.n_head % 2:
+            raise ValueError(
+                f"n_embd={self.n_embd} gives each of n_head={self.n_head} heads an odd width, which"
+                " rotary positions (architecture=llama) cannot have"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _some_checkpoint_can_be_kept(self) -> Self:
+        for name in ("keep_from", "rule_first_steps"):
+            if getattr(self, name) > self.max_steps:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} lies after max_steps={self.max_steps}, so no"
+                    " checkpoint could be kept"
+                )
+        if self.gate_memory + self.gate_rule > 1 + 1e-9:
+            raise ValueError(
+                f"gate_memory={self.gate_memory} and gate_rule={self.gate_rule} are shares of the"
+                " same prompts and cannot be more than 1 together"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _known_families(self) -> Self:
+        families = list(dict.fromkeys(name.split("-")[0] for name in TASKS))
+        for name in self.base_first:
+            if name not in families:
+                raise ValueError(
+                    f"base_first={self.base_first}: {name!r} is no family of tasks; choose from"
+                    f" {', '.join(families)}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -50,6 +50,7 @@ CONTROL_NAME = {
 WIDTH = 6.2  # inches; the figures are read on phones too, so type is large in proportion
 
 
+matplotlib.rcdefaults()  # a user's matplotlibrc or style sheet does not reach the figures
 plt.rcParams.update(
     {
         "figure.dpi": 110,

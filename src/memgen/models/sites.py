@@ -62,6 +62,12 @@ ARCHITECTURES = {
 }
 
 
+def linear_maps(architecture: str) -> tuple[str, ...]:
+    """The linear maps of a block of the study's own models: `gpt2` or `llama`."""
+    names = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM"}
+    return ARCHITECTURES[names[architecture]].linear
+
+
 def bare(model: nn.Module) -> nn.Module:
     """The transformers model itself, without PEFT's wrapper (its adapters stay active)."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -5,7 +5,8 @@ memgen check ...                      the same arguments: check them, run nothin
 memgen verify check --preset laptop   does the finished study say what the committed one said?
 memgen scale run --seeds 23 24          the scale sweep; `memgen scale collect` writes its table
 memgen arms run --seeds 23 24           the arms of training; `memgen arms collect` writes their table
-memgen lab 02_training '{"task": "inference", "seed": 0}'    one job (`base`: one base)
+memgen lab 04_differentiation --task inference --seed 23 --set site=ln_2    one lab alone
+memgen lab 02_training '{"task": "inference", "seed": 0}'    the same as one job (`base`: one base)
 """
 
 from __future__ import annotations
@@ -19,33 +20,23 @@ import time
 import traceback
 from pathlib import Path
 
-import yaml
-
 from memgen.config.base import SEEDS
+from memgen.config.values import settings
 from memgen.errors import EndedError, ParameterError, StudyError
 from memgen.pipeline import arms, reference, scale
+from memgen.pipeline.job import run_lab
 from memgen.pipeline.keeper import KILLED, end_with_signals
-from memgen.pipeline.plan import Plan, read_value
+from memgen.pipeline.plan import TRAINING, Plan, refuse_device, refuse_unusable
 from memgen.pipeline.report import FAILED
 from memgen.pipeline.runner import GOES_ON, run_labs
+from memgen.pipeline.surroundings import is_clean, surroundings
+from memgen.presets import stage_parameters
 from memgen.progress import duration
 from memgen.stages import LABS
+from memgen.store.folders import study_folder
 from memgen.store.numerics import environment
 from memgen.tasks import TASK_NAMES
-
-
-def setting(text: str) -> tuple[str, object]:
-    """`name=value` as a name and a number, a word or a list."""
-    name, _, value = text.partition("=")
-    if not name or not value:
-        raise ParameterError(f"{text!r} is not a setting; write name=value, such as n_embd=64")
-    try:
-        return name, read_value(value)
-    except yaml.YAMLError:
-        raise ParameterError(
-            f"{text!r} is not a setting: the value is not readable; write a number, a word or a"
-            " list such as [0.1, 0.3]"
-        ) from None
+from memgen.terms import STUDY
 
 
 def _count(text: str) -> int:
@@ -77,7 +68,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         sub.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
         sub.add_argument("--tracks", nargs="+", default=["scratch"])
         sub.add_argument("--runs", default="data/runs")
-        sub.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="settings")
+        _takes_settings(sub)
         sub.add_argument(
             "--jobs", type=_count, default=2, help="labs side by side; each uses one thread"
         )
@@ -105,13 +96,29 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     arm.add_argument("--out", type=Path, default=arms.TARGET)
     kernels = command("numerics", _numerics, "what a process needs in its environment, to read")
     kernels.add_argument("which", choices=("native", "portable"))
-    lab = command("lab", _job, "one lab with these parameters, as Snakemake runs it")
+    lab = command("lab", _lab, "one lab alone, with its parameters as options or as JSON")
     lab.add_argument("stage", choices=list(LABS))
+    lab.add_argument("--task", help=f"one of {', '.join(TASK_NAMES)}")
+    lab.add_argument("--seed", type=int)
+    lab.add_argument("--preset")
+    lab.add_argument("--track")
+    _takes_settings(lab)
+    lab.add_argument("--out", type=Path, help="the executed notebook (default: beside the results)")
     base = command("base", _job, "the base that a run with these parameters starts from")
     for sub in (lab, base):
-        sub.add_argument("parameters", help="as JSON; what is not named has the preset's value")
+        sub.add_argument(
+            "parameters",
+            nargs="?" if sub is lab else None,
+            help="as JSON; what is not named has the preset's value",
+        )
         sub.add_argument("--runs", default="data/runs")
     return parser.parse_args(argv)
+
+
+def _takes_settings(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--set", nargs="*", action="extend", default=[], metavar="NAME=VALUE", dest="settings"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,20 +143,21 @@ def _check(arguments) -> None:
 
 
 def _planned(arguments) -> Plan:
-    return Plan(
+    plan = Plan(
         arguments.preset,
         arguments.tasks,
         arguments.seeds,
         arguments.runs,
-        dict(map(setting, arguments.settings)),
+        settings(arguments.settings),
         arguments.tracks,
     )
+    for p in plan.studied.values():
+        refuse_device(p)
+    return plan
 
 
 def _labs(arguments) -> None:
     began, plan = time.monotonic(), _planned(arguments)
-    # every process of the study inherits it; this one has loaded no numerical library
-    os.environ.update(environment(plan.settings.get("numerics", "native")))
     run_labs(plan, arguments.jobs)
     print(f"finished in {duration(time.monotonic() - began)}", flush=True)
 
@@ -180,8 +188,24 @@ def _scale(arguments) -> None:
     print(f"finished; {len(failed)} sizes with a run that did not pass")
 
 
+def _lab(arguments) -> int:
+    """One lab alone: the options become the parameters of a job."""
+    options = {name: getattr(arguments, name) for name in ("task", "seed", "preset", "track")}
+    given = settings(arguments.settings)
+    given |= {name: value for name, value in options.items() if value is not None}
+    if arguments.parameters is None:
+        first = STUDY if LABS[arguments.stage].level == "study" else TASK_NAMES[0]
+        arguments.parameters = json.dumps({"task": first} | given)
+    elif given:
+        raise ParameterError("give the parameters of a lab as JSON or as options, not both")
+    return _job(arguments)
+
+
 def _job(arguments) -> int:
-    """The message of what fails goes after `FAILED`, where the report finds it; not of what is ended."""
+    """Check the parameters, and compute in an environment that holds nothing of the user's.
+
+    The message of what fails goes after `FAILED`, where the report finds it; not of what is ended.
+    """
     try:
         given = json.loads(arguments.parameters)
         given["runs"] = arguments.runs
@@ -190,15 +214,20 @@ def _job(arguments) -> int:
             f"{arguments.parameters!r} is not a JSON object of parameters; one lab alone is easier"
             " with `make lab`"
         ) from None
-    from memgen.pipeline.job import run_base, run_lab  # it loads torch, no other command does
-
+    p = stage_parameters(getattr(arguments, "stage", TRAINING), given)
+    if not is_clean():
+        refuse_unusable(p)
+        refuse_device(p)
+        _start_again(arguments, surroundings(study_folder(p.runs, p.preset), p.numerics))
     end_with_signals()
+    out = getattr(arguments, "out", None)
     try:
         if arguments.command == "lab":
-            run_lab(arguments.stage, given)
+            run_lab(arguments.stage, given, out)
         else:
+            from memgen.pipeline.base_job import run_base  # it loads torch, no other command does
+
             run_base(given)
-        return 0
     except EndedError as error:
         print(error, file=sys.stderr, flush=True)
         return KILLED
@@ -207,6 +236,19 @@ def _job(arguments) -> int:
             traceback.print_exc()
         print(f"{FAILED}{error}", file=sys.stderr, flush=True)
         return 1
+    if out:
+        print(f"executed: {out}", flush=True)
+    return 0
+
+
+def _start_again(arguments, environment: dict[str, str]) -> None:
+    """Become the same job in another environment: what libraries read, they read when they start."""
+    words = [arguments.command, *filter(None, [getattr(arguments, "stage", None)])]
+    words += [arguments.parameters, "--runs", arguments.runs]
+    if getattr(arguments, "out", None):
+        words += ["--out", str(arguments.out.resolve())]
+    program = [sys.executable, "-m", "memgen.pipeline.cli", *words]
+    os.execve(sys.executable, program, environment)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,21 +14,14 @@ from typing import Any
 import pandas as pd
 
 from memgen.config.base import StageParameters
-from memgen.errors import ArtifactError, EndedError, ParameterError
+from memgen.errors import ArtifactError, EndedError
+from memgen.pipeline.parameters_cell import given_parameters
 from memgen.presets import stage_parameters
 from memgen.stages import LABS
 from memgen.store import numerics
 from memgen.store.artifacts import Result, Stage, verify
 from memgen.store.folders import input_folders, lab_folder
 from memgen.store.reader import FinishedRun, FinishedStage
-
-_names_before: set[str] = set()
-
-
-def begin(namespace: dict[str, Any]) -> None:
-    """Remember the names before the parameters cell: all later ones are parameters."""
-    _names_before.clear()
-    _names_before.update(namespace)
 
 
 class Lab:
@@ -153,18 +145,12 @@ class Lab:
 
 
 def open_lab(name: str, namespace: dict[str, Any]) -> Lab:
-    """Collect a lab's parameters from its notebook's names, validate them, open its run folder.
+    """Validate what the parameters cell gave this lab, and open its run folder.
 
-    Call `begin(globals())` before the parameters. `ParameterError`: a name the stage does not take.
+    `namespace`: the notebook's `globals()`; what other cells or a user's startup files put there
+    does not count. `ParameterError`: a name that the stage does not take, a value out of range.
     """
-    if not _names_before:
-        raise ParameterError("call begin(globals()) in the first cell, before the parameters cell")
-    hidden = {"In", "Out", "exit", "quit", "get_ipython", "open"}
-    given = {
-        k: v
-        for k, v in namespace.items()
-        if k not in _names_before and not k.startswith("_") and k not in hidden
-    }
+    given = given_parameters(namespace, LABS[name].parameters.model_fields)
     lab = Lab(name, stage_parameters(name, given))
     for folder in lab.stage.input_folders:
         verify(folder)
@@ -173,8 +159,5 @@ def open_lab(name: str, namespace: dict[str, Any]) -> Lab:
 
 
 def quiet() -> None:
-    """No library chatter on the page, and no question to a hub."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    """No library chatter on the page."""
     warnings.filterwarnings("ignore", message=".*IProgress.*")

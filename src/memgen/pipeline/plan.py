@@ -6,7 +6,6 @@ the plan what it waits for, and what its lab is given.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -14,10 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
-
-from memgen.config.base import ROOT, SEEDS, StageParameters
+from memgen.config.base import LARGEST_SEED, ROOT, SEEDS, StageParameters
 from memgen.config.training import TrainingParameters
+from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
 from memgen.presets import preset_files, split_overrides, stage_parameters
 from memgen.stages import BASE, BASE_CODE, LABS, LabRow
@@ -33,15 +31,6 @@ PLANNED = "study.json"
 RESERVED = {"preset", "runs", "task", "tasks", "seed", "seeds", "retrain", "track"}
 
 
-def read_value(text: str) -> Any:
-    """A number, a word or a list, as it is written on the command line."""
-    value = yaml.safe_load(text)
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            value = float(value)  # YAML reads 1e-3 as text
-    return value
-
-
 def _fixed(stage: str, name: str) -> bool:
     """Does the stage know one value only (confounds read the residual stream, whatever `site`)?"""
     annotation = LABS[stage].parameters.model_fields[name].annotation
@@ -53,6 +42,50 @@ def base_of(p: TrainingParameters) -> Path | None:
     if p.base_model or not p.base_steps:
         return None
     return base_folder(p.runs, p.preset, p.task, p.data_seed, p.track, p.architecture)
+
+
+def refuse_unusable(p: StageParameters) -> None:
+    """Raise `ParameterError` if what a lab would load or write to is not there."""
+    runs = study_folder(p.runs, p.preset)
+    there = next(path for path in [runs, *runs.parents] if path.exists())
+    if not there.is_dir():
+        raise ParameterError(f"runs={p.runs!r}: {there} is a file; choose a folder with RUNS=...")
+    if not isinstance(p, TrainingParameters):
+        return
+    if p.base_model:
+        from memgen.models.load import find_base  # it loads torch, which few plans need
+
+        find_base(p.base_model)
+    elif p.track == "lora" and p.lora_targets:
+        from memgen.models.sites import linear_maps  # it loads torch, which few plans need
+
+        known = linear_maps(p.architecture)
+        for name in p.lora_targets:
+            if name not in known:
+                raise ParameterError(
+                    f"lora_targets={name!r} is no linear map of architecture={p.architecture};"
+                    f" choose from {', '.join(known)}"
+                )
+
+
+def refuse_device(p: StageParameters) -> None:
+    """Raise `ParameterError` unless this machine has the device that a training asks for."""
+    device = getattr(p, "device", "cpu")
+    if device == "cpu":
+        return
+    import torch  # few plans need it
+
+    kind, _, index = device.partition(":")
+    count = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }[kind]
+    if int(index or 0) >= count:
+        raise ParameterError(
+            f"device={device!r} cannot be used here: this machine has {count} of kind {kind};"
+            " device=cpu is there always"
+        )
 
 
 def urgency(stage: str) -> float:
@@ -90,8 +123,11 @@ class Plan:
                 raise ParameterError(f"{name} must name at least one")
             if len(set(named)) < len(named):
                 raise ParameterError(f"{name} must not repeat")
-        if min(self.seeds) < 0:
-            raise ParameterError(f"seeds={self.seeds}: a seed is 0 or larger")
+        for seed in self.seeds:
+            if not 0 <= seed <= LARGEST_SEED:
+                raise ParameterError(
+                    f"seeds={self.seeds}: a seed is a whole number from 0 to {LARGEST_SEED}"
+                )
         for name in RESERVED & set(self.settings):
             raise ParameterError(
                 f"{name!r} cannot be a setting of the whole study; use the options --preset,"
@@ -100,10 +136,7 @@ class Plan:
         preset_files(self.preset)
         split_overrides(self.settings)
         for p in self.studied.values():
-            if getattr(p, "base_model", ""):
-                from memgen.models.load import find_base  # it loads torch, which few plans need
-
-                find_base(p.base_model)
+            refuse_unusable(p)
 
     @classmethod
     def of(cls, config: dict[str, Any], files: Sequence[Path] = ()) -> Plan:
@@ -121,10 +154,15 @@ class Plan:
             if (file.name, file.parent.name) == (PLANNED, words.get("preset", "laptop")):
                 words["runs"] = str(file.absolute().parents[1])
         if "seeds" in words:
-            words["seeds"] = [int(seed) for seed in words["seeds"]]
+            try:
+                words["seeds"] = [int(str(seed)) for seed in words["seeds"]]
+            except (TypeError, ValueError):
+                raise ParameterError(
+                    f"seeds={words['seeds']!r} is not a list of whole numbers"
+                ) from None
         if "settings" in words:
             words["settings"] = {
-                name: read_value(value) if isinstance(value, str) else value
+                name: read_yaml(value) if isinstance(value, str) else value
                 for name, value in words["settings"].items()
             }
         return cls(**words)
@@ -234,8 +272,9 @@ class Plan:
         """Files whose change makes a lab stale: its notebook, its preset, and the modules behind it."""
         if stage not in self._sources:
             code = BASE_CODE if stage == BASE else LABS[stage].code
-            # notebook.py itself, but not all that it imports, or much would wake every lab
-            files = [*preset_files(self.preset), Path(__file__).with_name("notebook.py")]
+            # how a notebook opens its run, but not all that this imports, or much would wake every lab
+            own = [Path(__file__).with_name(name) for name in ("notebook.py", "parameters_cell.py")]
+            files = [*preset_files(self.preset), *own]
             files += source_files(*code, "store.reader", "presets")
             if stage != BASE:
                 files.append(ROOT / "notebooks" / f"{stage}.ipynb")

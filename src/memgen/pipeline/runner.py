@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import sys
@@ -18,6 +17,7 @@ from memgen.pipeline import warm
 from memgen.pipeline.keeper import Spec, keep, remove, told_to_end
 from memgen.pipeline.plan import PLANNED, Plan
 from memgen.pipeline.report import FAILURES, relative_to_root
+from memgen.pipeline.surroundings import KERNEL, surroundings, write_kernel
 from memgen.stages import LABS
 from memgen.store.files import (
     guard_disk,
@@ -47,7 +47,8 @@ def run_labs(plan: Plan, jobs: int) -> None:
         claim_runs(home)
         with _take(home / ".study.lock") as lock:
             (home / PLANNED).write_text(plan.to_json())
-            code = _wait(_snakemake(home, jobs), home, lock)
+            numerics = plan.settings.get("numerics") or "native"
+            code = _wait(_snakemake(home, jobs), home, lock, numerics)
     said = home / FAILURES
     failures = said.read_text().strip() if said.is_file() else ""
     if code >= 128:
@@ -92,6 +93,8 @@ def _snakemake(home: Path, jobs: int) -> list[str]:
         *("--cores", str(jobs)),
         # not in the user's cache: what is killed cannot remove it
         *("--runtime-source-cache-path", str(home / ".snakemake" / "sources")),
+        # nobody's profile: neither one that the user set up nor one that lies in a folder
+        *("--profile", "none", "--workflow-profile", "none"),
         *("--rerun-incomplete", "--keep-going", "--nocolor"),
         # every finished job leaves a timer that asks again what can run, once in this time span
         # (default 1 s): 200 jobs would keep a sixth of a core busy
@@ -99,7 +102,7 @@ def _snakemake(home: Path, jobs: int) -> list[str]:
     ]
 
 
-def _wait(command: list[str], home: Path, lock: TextIO) -> int:
+def _wait(command: list[str], home: Path, lock: TextIO, numerics: str) -> int:
     """Snakemake's exit status. Its report goes to standard output, its own log to the study's folder.
 
     A keeper starts it and ends it with all its processes, also if this process is killed. A signal
@@ -114,10 +117,11 @@ def _wait(command: list[str], home: Path, lock: TextIO) -> int:
     try:
         folder.mkdir(mode=0o700)
         (folder / _OF).write_text(str(home))
-        server, environment = warm_server(folder)
+        server, own = warm_server(folder)
+        environment = surroundings(home, numerics, {**os.environ, **own}) | own
         spec = Spec(command, server, str(home / "warm.log"), lock.fileno(), kept)
         with open(home / "snakemake.log", "w") as log:
-            return keep(spec, log, {**os.environ, **environment})
+            return keep(spec, log, environment)
     finally:
         remove(kept)
 
@@ -138,11 +142,7 @@ def warm_server(folder: Path) -> tuple[list[str], dict[str, str]]:
         f"memgen.{room}.{row.short}" for row in LABS.values() for room in ("labs", "figures")
     ]
     path = folder / "socket"
-    kernel = folder / "kernels" / "python3" / "kernel.json"
-    kernel.parent.mkdir(parents=True)
-    argv = [*warm.FORK, "ipykernel_launcher", "-f", "{connection_file}"]
-    kernel.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
-    found = os.pathsep.join(filter(None, [str(folder), os.environ.get("JUPYTER_PATH", "")]))
-    environment |= {warm.SOCKET: str(path), "JUPYTER_PATH": found}
+    write_kernel(folder, [*warm.FORK, *KERNEL[1:]])
+    environment |= {warm.SOCKET: str(path)}
     server = [sys.executable, "-m", "memgen.pipeline.warm", "serve", str(path), *modules]
     return server, environment

@@ -46,7 +46,7 @@ PRELOADED = (
     "sklearn.feature_extraction.text",
     "transformers.models.auto.modeling_auto",
     "transformers.models.gpt2.modeling_gpt2",
-    "memgen.pipeline.job",
+    "memgen.pipeline.base_job",
     "memgen.pipeline.notebook",
 )
 #: seconds between two looks at whether a caller's parent is still there
@@ -109,8 +109,6 @@ def serve(path: str, preloaded: Sequence[str] = PRELOADED) -> None:
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)
     server.listen(64)  # callers that come while the imports go on wait for them
-    # as a kernel has it, read when matplotlib is imported
-    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     for name in preloaded:
         with contextlib.suppress(Exception):  # a lab whose module is broken says so itself
             importlib.import_module(name)
@@ -214,7 +212,9 @@ def _become(wanted: dict) -> int:
     os.chdir(wanted["cwd"])
     os.environ.clear()
     os.environ.update(wanted["env"])
-    sys.argv, sys.path[0] = wanted["argv"], wanted["cwd"]
+    sys.argv = wanted["argv"]
+    if not sys.flags.safe_path:  # else there is no place for the folder
+        sys.path[0] = wanted["cwd"]
     status = 0
     try:
         runpy.run_module(wanted["argv"][0], run_name="__main__", alter_sys=True)

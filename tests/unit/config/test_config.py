@@ -133,6 +133,24 @@ def test_precedence(preset):
     )
 
 
+def test_numbers_are_numbers_however_they_are_written(preset):
+    preset("all: {lr: 1e-3, matrix_lr: 2E-3, n_layer: 03, top_ns: [1e-1, 3e-1]}")
+    found = stage_parameters(TRAINING, {"task": "inference", "preset": "mine"})
+    assert (found.lr, found.matrix_lr, found.n_layer) == (0.001, 0.002, 3)
+    steering = stage_parameters(STEERING, {"task": "inference", "preset": "mine"})
+    assert steering.top_ns == [0.1, 0.3]
+
+
+def test_a_text_for_a_number_is_read_as_everywhere(preset):
+    """As papermill leaves what it does not read itself."""
+    preset("")
+    given = {"task": "inference", "preset": "mine", "alphas": "[1.0,4.0]", "top_ns": "[0.1, 0.3]"}
+    assert stage_parameters(STEERING, given).alphas == [1.0, 4.0]
+    given = {"task": "inference", "preset": "mine", "balance": "true", "lr": "1e-3"}
+    found = stage_parameters(TRAINING, given)
+    assert found.balance is True and found.lr == 0.001
+
+
 def test_none_means_the_presets_value(preset):
     preset("all: {lr: 0.1}")
     found = stage_parameters(
@@ -148,7 +166,7 @@ def test_none_means_the_presets_value(preset):
         ("inference: {n_layers: 3}", "'n_layers'"),
         ("inferense: {n_layer: 3}", "'inferense'"),
         ("all: {n_layer: 0}", "n_layer=0"),
-        ("all: {lr: 1e-3}", "lr='1e-3'"),  # YAML reads it as text: better refused than guessed
+        ("all: {lr: 1e-3, lr: 0.1}", "'lr' stands there twice"),
         ("all: 3", "'mine'"),
         ("all: [1,", "'mine'"),
         ("just text", "'mine'"),

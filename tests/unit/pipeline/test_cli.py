@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from memgen.config.base import ROOT
-from memgen.pipeline.cli import main, setting
+from memgen.config.values import settings
+from memgen.pipeline.cli import main
 from memgen.store.files import lock_file
 from memgen.tasks import TASK_NAMES
 
@@ -126,7 +127,7 @@ def test_good_input_is_silent():
     ],
 )
 def test_settings_are_read_as_numbers_words_and_lists(text, value):
-    assert setting(text) == ("a", value) and type(setting(text)[1]) is type(value)
+    assert settings([text]) == {"a": value} and type(settings([text])["a"]) is type(value)
 
 
 @pytest.mark.slow

@@ -6,16 +6,21 @@ from __future__ import annotations
 
 import html
 import json
+import re
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
+from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, GateError, ParameterError, StudyError
-from memgen.pipeline import notebook
-from memgen.pipeline.notebook import Lab, begin, open_lab
+from memgen.pipeline.notebook import Lab, open_lab
+from memgen.pipeline.parameters_cell import assigned
 from memgen.presets import stage_parameters
-from memgen.stages import PARAMETER_CLASSES
+from memgen.stages import LABS, PARAMETER_CLASSES
 from memgen.store.artifacts import RESULT, Result
 from memgen.store.folders import base_folder, run_folder
 
@@ -25,18 +30,38 @@ STAGE = "01_dataset_design"
 @pytest.fixture
 def namespace(tmp_path) -> dict:
     """What a notebook's globals hold after its parameters cell."""
-    names = {"__name__": "__main__", "json": json, "open_lab": open_lab}
-    begin(names)
-    return names | {
+    return {
+        "__name__": "__main__",
+        "json": json,
+        "open_lab": open_lab,
         "task": "inference",
         "seed": 0,
         "preset": "smoke",
         "runs": str(tmp_path),
         "n_keys": None,
-        "In": [],
-        "Out": {},
-        "_i1": "x",
     }
+
+
+@pytest.fixture
+def shell() -> Iterator[InteractiveShell]:
+    """IPython's real shell, as a notebook has it."""
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
+
+
+def run_all(shell: InteractiveShell, *cells: str) -> Any:
+    """Run cells one after the other, and then the one that opens lab 01; the lab, or what it raised."""
+    opening = f"from memgen.pipeline.notebook import open_lab\nlab = open_lab({STAGE!r}, globals())"
+    for cell in [*cells, opening]:
+        done = shell.run_cell(cell, store_history=True)
+    return shell.user_ns["lab"] if done.success else done.error_in_exec
+
+
+def own_cell(tmp_path, **given) -> str:
+    """A parameters cell: every parameter of lab 01, most of them None."""
+    values = dict.fromkeys(LABS[STAGE].parameters.model_fields)
+    values |= {"task": "inference", "seed": 0, "preset": "smoke", "runs": str(tmp_path)} | given
+    return "\n".join(f"{name} = {value!r}  # a meaning" for name, value in values.items())
 
 
 def dataset(names: dict) -> Lab:
@@ -79,15 +104,65 @@ def test_a_lab_takes_the_notebooks_names_and_the_presets_values(namespace, tmp_p
 
 
 @pytest.mark.parametrize("name, value", [("n_keyss", 3), ("site", "ln_2"), ("n_layer", 2)])
-def test_a_name_that_the_stage_does_not_take_is_named(namespace, name, value):
-    with pytest.raises(ParameterError, match=f"'{name}' is not a parameter of {STAGE}.*n_keys"):
-        open_lab(STAGE, namespace | {name: value})
+def test_a_name_that_the_stage_does_not_take_is_named(shell, tmp_path, name, value):
+    wrong = f"^{name!r} is not a parameter of {STAGE}.*n_keys"
+    for cells in (
+        [own_cell(tmp_path, **{name: value})],
+        [own_cell(tmp_path), f"# Parameters\n{name} = {value!r}\n"],  # as papermill adds it
+        [f"{name} = 0", own_cell(tmp_path, **{name: value})],  # the name was there before
+    ):
+        refused = run_all(shell, *cells)
+        assert isinstance(refused, ParameterError) and re.match(wrong, str(refused))
+    assert run_all(shell, own_cell(tmp_path)).parameters.n_keys == 16  # mended, and run again
 
 
-def test_begin_must_come_first(namespace, monkeypatch):
-    monkeypatch.setattr(notebook, "_names_before", set())
-    with pytest.raises(ParameterError, match="begin"):
-        open_lab(STAGE, namespace)
+PLANTED = "seed = 42; n_keys = 5; n_kyes = 6; task = 'cipher-tagged'; lab = numerics = 'x'"
+
+
+def test_only_the_cells_with_parameters_count(shell, tmp_path):
+    """Neither what a startup file left, nor other cells; the later of two cells wins."""
+    shell.ex(PLANTED)
+    assert run_all(shell, own_cell(tmp_path, seed=6)).parameters.seed == 6
+    injected = "# Parameters\nseed = 7\nn_keys = 9\n"
+    found = run_all(shell, own_cell(tmp_path), "n_kyes = 3", injected, "other = [1]").parameters
+    assert (found.task, found.seed, found.n_keys) == ("inference", 7, 9)
+
+
+def test_a_planted_name_whose_line_was_removed_is_not_taken(shell, tmp_path):
+    shell.ex(PLANTED)
+    cell = own_cell(tmp_path).replace("n_keys = None", "").replace("seed = 0", "_aside = 3")
+    found = run_all(shell, cell).parameters
+    assert (found.seed, found.n_keys) == (0, 16)
+
+
+def test_run_all_twice_and_an_edited_cell(shell, tmp_path):
+    cells = ["import numpy as np", own_cell(tmp_path, seed=3)]
+    for _ in range(2):
+        assert run_all(shell, *cells).parameters.seed == 3
+    edited = own_cell(tmp_path, seed=4, n_keys=12)
+    assert run_all(shell, cells[0], edited).parameters.n_keys == 12
+    assert run_all(shell).parameters.seed == 4  # only the cell that opens the lab
+    assert run_all(shell, "seed = 2 + 3").parameters.seed == 5  # a cell of the user's
+    assert run_all(shell, edited).parameters.seed == 4
+    assert run_all(shell, "broken = (").parameters.n_keys == 12
+
+
+def test_without_a_cell_with_parameters_the_lab_does_not_open(shell):
+    shell.ex(PLANTED)
+    refused = run_all(shell, "import json")
+    assert isinstance(refused, ParameterError) and "run the cell with the parameters" in str(
+        refused
+    )
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_no_other_cell_of_a_lab_assigns_a_parameter(lab):
+    """It would count as one when the lab is opened again."""
+    cells = json.loads((ROOT / "notebooks" / f"{lab}.ipynb").read_text("utf8"))["cells"]
+    known = LABS[lab].parameters.model_fields
+    for cell in cells:
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
+            assert not assigned(["".join(cell["source"])], known)
 
 
 def test_a_missing_earlier_stage_is_named(namespace):
@@ -196,8 +271,6 @@ def test_errors_print_one_line_in_a_notebook(cls):
 
 def test_a_notebook_shows_the_message_without_a_traceback(capsys):
     """With the real shell of IPython."""
-    from IPython.core.interactiveshell import InteractiveShell
-
     shell = InteractiveShell()
     result = shell.run_cell(
         "from memgen.errors import ParameterError\nraise ParameterError('n_layer=0 is too small')"
