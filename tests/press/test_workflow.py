@@ -40,7 +40,7 @@ def test_what_is_published_is_what_make_book_writes(workflow):
         if step.get("uses", "").startswith("actions/upload-pages-artifact@")
     ]
     out = re.search(
-        r"^OUT\s*\?=\s*(\S+)", (ROOT / "Makefile").read_text(encoding="utf8"), re.MULTILINE
+        r"^OUT\s*=\s*(\S+)", (ROOT / "Makefile").read_text(encoding="utf8"), re.MULTILINE
     )[1]
     assert upload["with"]["path"] == f"{out}/html"
 
