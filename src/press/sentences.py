@@ -91,7 +91,7 @@ class Judged:
 
 
 class Standing(NamedTuple):
-    """How many claims could be tested, and how many of these have each verdict over all tasks."""
+    """How many claims (or claims on one task) could be tested, and how many have each verdict."""
 
     tested: int
     supported: int
@@ -129,6 +129,12 @@ class Ledger:
         found = [claim.verdict for claim in self.tested]
         counts = [found.count(verdict) for verdict in VERDICTS]
         return Standing(len(found), *counts)
+
+    @property
+    def by_case(self) -> Standing:
+        """The same, a claim on one task (or family) counted as one."""
+        found = [case["verdict"] for claim in self.tested for case in claim.cases.values()]
+        return Standing(len(found), *(found.count(verdict) for verdict in VERDICTS))
 
     @property
     def groups(self) -> dict[str, list[Judged]]:

@@ -88,6 +88,9 @@ def test_what_could_not_be_tested_is_not_counted_as_open():
     }
     assert "retrain" not in [claim.id for claim in LEDGER.tested]
     assert LEDGER.single == Share(3, 8)
+    cases = LEDGER.by_case
+    assert (cases.tested, cases.supported, cases.contradicted, cases.reversed) == (8, 3, 1, 2)
+    assert cases.open == 2
     assert LEDGER.named(SUPPORTED) == "m2g against random" and LEDGER["retrain"].cases == {}
     assert LEDGER.named(REVERSED) == "g2m against forbid"
     assert Ledger([judged("retrain")]).named(SUPPORTED) == "none"

@@ -48,6 +48,12 @@ class Effect(NamedTuple):
 NOTHING = Effect(NAN, NAN, NAN, 0, 0, 0)
 
 
+def of_a_share(effect: Effect) -> Effect:
+    """The same, its interval cut at 0 and 1: no share, rate or AUC lies beyond."""
+    low, high = (float(np.clip(end, 0, 1)) for end in (effect.low, effect.high))
+    return effect._replace(low=low, high=high)
+
+
 def over_seeds(values: list[float | None], n: int = 0, resolution: float = 0.0) -> Effect:
     """Mean of one number per seed (None, nan: left out), Student's interval; none for one seed.
 

@@ -12,7 +12,14 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
 from memgen.stats.coverage import Design, Spread, covered
-from memgen.stats.over_seeds import NOTHING, neuron_intervals, over_keys, over_seeds, rate
+from memgen.stats.over_seeds import (
+    NOTHING,
+    neuron_intervals,
+    of_a_share,
+    over_keys,
+    over_seeds,
+    rate,
+)
 
 
 def units(n_seeds: int, n_keys: int):
@@ -161,3 +168,12 @@ def test_intervals_of_neurons_follow_the_data_alone():
     two = neuron_intervals(differences[:8], keys[:8])
     assert list(two) == list(neuron_intervals(differences[:4], keys[:4])) == list(found)
     assert np.isfinite(two["nmd_low"]).all()
+
+
+def test_the_interval_of_a_share_ends_at_0_and_1():
+    wide = over_seeds([0.1, 0.5, 0.9], n=90)
+    assert wide.low < 0 and wide.high > 1
+    assert of_a_share(wide) == wide._replace(low=0.0, high=1.0)
+    narrow = over_seeds([0.5, 0.51, 0.52], n=90)
+    assert of_a_share(narrow) == narrow
+    assert np.isnan(of_a_share(NOTHING).low) and np.isnan(of_a_share(NOTHING).high)

@@ -7,6 +7,7 @@ from memgen.claims.quantities.behaviors import share
 from memgen.claims.quantities.prediction import auc
 from memgen.claims.quantities.steering import success
 from memgen.stats.intervals import number
+from memgen.stats.over_seeds import of_a_share
 from memgen.terms import DIRECTIONS
 
 
@@ -26,6 +27,6 @@ def main_numbers(evidence: Evidence) -> dict[str, dict[str, dict]]:
                 "n_keys": e.n_keys,
                 "n_seeds": e.n_seeds,
             }
-            for name, e in effects.items()
+            for name, e in ((name, of_a_share(effect)) for name, effect in effects.items())
         }
     return found

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from memgen.claims.evidence import Evidence
-from memgen.stats.over_seeds import NOTHING, Effect, over_keys, rate
+from memgen.stats.over_seeds import NOTHING, Effect, of_a_share, over_keys, rate
 
 
 def of(table: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -49,9 +49,10 @@ def level(evidence: Evidence, rows: pd.DataFrame, kinds: tuple[str, ...]) -> Eff
     there = [kind for kind in kinds if kind in n]
     if not there:
         return NOTHING
-    return over_keys(
+    found = over_keys(
         lambda w: np.mean([rate(w, wins[kind].to_numpy(), n[kind]) for kind in there], axis=0),
         *units(wins),
         sum(int(n[kind].sum()) for kind in there),
         shared_keys=evidence.shared_keys,
     )
+    return of_a_share(found)
