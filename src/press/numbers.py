@@ -10,11 +10,13 @@ import math
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from memgen.claims.quantities.steering import STEERED
 from memgen.claims.success import row_of
 from memgen.stages import TITLES
+from memgen.stats.intervals import pooled
 from memgen.store.artifacts import RESULT
 from memgen.tasks.families import families, variants
 from memgen.terms import STUDY
@@ -178,27 +180,24 @@ class Numbers:
         return " · ".join(NOTHING if x is None else per_cent(x) for x in means) + f"{SPACE}%"
 
     def by_setting(self, task: str, direction: str) -> dict[str, str] | None:
-        """Success among prompts of equal nearness to the settings of training, lowest first.
+        """Success where a prompt is nearer to settings answered from memory, to neither, to the rule's.
 
-        `nearness`, `n` and by name the success, each as a list in a cell; the seeds' answers are
-        pooled. None: the task has no settings.
+        `n` and by name the success, each as three entries of a cell; the seeds' answers are pooled.
+        None: the task has no settings.
         """
         lists = self._defined(task, "06_intervention", f"{direction}.by_setting")
         rows = [row for rows in lists for row in rows]
         if not rows:
             return None
         names = [name for name, value in rows[0].items() if isinstance(value, dict)]
-        values = sorted({row["nearness"] for row in rows})
-        written: dict[str, list[str]] = {name: [] for name in ("nearness", "n", *names)}
-        for value in values:
-            same = [row for row in rows if row["nearness"] == value]
+        written: dict[str, list[str]] = {name: [] for name in ("n", *names)}
+        for sign in (-1, 0, 1):
+            same = [row for row in rows if np.sign(row["nearness"]) == sign]
             for name in names:
-                asked = [row[name] for row in same if row[name]["n"]]
-                n = sum(one["n"] for one in asked)
-                rate = sum(one["n"] * one["success"] for one in asked) / n if n else None
-                written[name].append(NOTHING if rate is None else per_cent(rate))
+                rate = pooled([(one["success"] or 0, one["n"]) for one in (r[name] for r in same)])
+                known = rate["n"] > 0
+                written[name].append(per_cent(rate["success"]) if known else NOTHING)
             written["n"].append(str(sum(row[names[0]]["n"] for row in same)))
-            written["nearness"].append(decimal(value, 0))
         return {name: " · ".join(of) for name, of in written.items()}
 
     def controls(self, task: str, direction: str) -> dict[str, dict]:

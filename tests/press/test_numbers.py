@@ -175,7 +175,8 @@ def test_success_at_equal_nearness_pools_the_seeds_answers(changed):
 
     planted = (
         [
-            {"nearness": -1.0, "steered": rate(0.5, 10), "forbid": rate(1.0, 10)},
+            {"nearness": -2.0, "steered": rate(1.0, 4), "forbid": rate(1.0, 4)},
+            {"nearness": -1.0, "steered": rate(0.5, 6), "forbid": rate(1.0, 6)},
             {"nearness": 1.0, "steered": rate(1.0, 2), "forbid": rate(0.5, 2)},
         ],
         [
@@ -190,9 +191,8 @@ def test_success_at_equal_nearness_pools_the_seeds_answers(changed):
 
     numbers = changed("06_intervention", plant)
     assert numbers.by_setting("cipher-tagged", "m2g") == {
-        "nearness": "−1 · 0 · 1",
         "n": "40 · 0 · 2",
-        "steered": "13 · n/a · 100",
+        "steered": "18 · n/a · 100",
         "forbid": "25 · n/a · 50",
     }
     assert numbers.by_setting("cipher-tagged", "g2m") is None
