@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from memgen.claims.ledger import tests
 from memgen.claims.quantities.behaviors import in_gate
-from memgen.terms import DIRECTIONS, FORECASTS, SUPPORTED, VERDICTS
+from memgen.terms import DIRECTIONS, FORECASTS, OPEN, SUPPORTED, VERDICTS
 from press.numbers import Numbers, decimal, plural
 
 
@@ -79,6 +79,13 @@ class Judged:
     def share(self, verdict: str = SUPPORTED) -> Share:
         """On how many of the tasks on which it could be tested it has this verdict."""
         return Share(len(self.where(verdict)), len(self.cases))
+
+    @property
+    def balance(self) -> str:
+        """On how many tasks it is supported, contradicted or reversed, open: `3 · 1 · 1`."""
+        found = [case["verdict"] for case in self.cases.values()]
+        counts = [found.count(verdict) for verdict in (SUPPORTED, OPEN)]
+        return " · ".join(map(str, (counts[0], len(found) - sum(counts), counts[1])))
 
     def on(self, case: str) -> str:
         """Its verdict on one task (or family)."""

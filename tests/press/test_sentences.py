@@ -60,6 +60,7 @@ def test_a_claim_says_where_it_has_which_verdict():
     claim = Judged(**judged(inference=GOOD, cipher_tagged=BAD, cipher_matched=UNCLEAR))
     assert claim.where() == ["inference"] and claim.where(CONTRADICTED) == ["cipher-tagged"]
     assert claim.share() == Share(1, 3) == claim.share(OPEN)
+    assert claim.balance == "1 · 1 · 1" and Judged(**judged(a=WRONG)).balance == "0 · 1 · 0"
     assert claim.on("cipher-tagged") == CONTRADICTED and claim.on("arithmetic") == "not tested"
     assert claim.hardest == "0.30 (0.10 to 0.50)"
     assert Judged(**judged()).hardest == "not tested"
