@@ -61,7 +61,11 @@ def read_yaml(text: str) -> Any:
 
     Errors: `yaml.YAMLError` if the text cannot be read.
     """
-    return yaml.load(text, _Reader)
+    reader = _Reader(text)
+    try:
+        return reader.get_single_data()
+    finally:
+        reader.dispose()
 
 
 def settings(words: list[str]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_a_run_that_fails_at_once_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(runner.tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     with lock_file(tmp_path / ".study.lock") as held:
-        code = runner._wait([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, held)
+        code = runner._wait([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, held, "native")
     assert code == 3 and not list((tmp_path / "tmp").iterdir())
 
 
