@@ -111,7 +111,8 @@ quick: $(READY) ## the tests of a minute: no study, no book, nothing slow
 mutation: $(READY) ## break stats, neurons and steering on purpose: do the tests notice? An hour or more
 	@PYTHONPATH= $(BIN)/python -m mutmut run --max-children $(call q,$(JOBS)); $(BIN)/python tests/mutation/survivors.py
 
-torture: $(READY) ## kill a small study at 50 random moments: is anything lost, does anything stay? An hour or more
+torture: $(READY) ## kill a small study at 50 random moments, flip 100 bytes of results: is anything lost? An hour or more
+	@$(BIN)/python tests/torture/flip.py
 	@$(BIN)/python tests/torture/kill.py
 
 verify: labs ## run the study and compare its key numbers and verdicts with data/reference/
