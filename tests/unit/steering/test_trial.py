@@ -36,6 +36,8 @@ def test_nothing_to_run_gives_no_codes(alike):
     assert trial.run([]).shape == (0, 0)
     nobody = trial.on(rows[:0])
     assert nobody.run([trial.shift, trial.shift]).shape == (2, 0)
+    for none in (trial.run([]), nobody.run([trial.shift])):  # codes of the same kind as others
+        assert none.dtype == trial.run([trial.shift]).dtype == np.int8
     assert nobody.cell == trial.cell and len(trial.on(rows[:3]).rows) == 3
 
 
@@ -48,3 +50,27 @@ def test_other_maps_and_other_positions_are_used_where_they_are_named(alike):
     np.testing.assert_array_equal(trial.run([trial.shift], positions="decision"), whole)
     nowhere = Steering(steering.model, steering.tokenizer, steering.task, steering.maps, "decision")
     np.testing.assert_array_equal(trial.run([trial.shift], steering=nowhere), whole)
+
+
+class Asked:
+    """A steering that only notes how it is asked."""
+
+    def __init__(self):
+        self.calls = []
+
+    def outcomes(self, shifts, rows, positions=None):
+        self.calls.append((shifts.tolist(), len(rows), positions))
+        return np.zeros((len(shifts), len(rows)), dtype=np.int8)
+
+
+def test_the_steering_is_asked_with_the_signed_shift_and_the_positions_named(alike):
+    _, _, answered = alike
+    rows = steering_prompts(answered, "test", "g2m", 8)
+    own, other = Asked(), Asked()
+    trial, one = Trial(own, "g2m", Cell(ONE, 1.0), rows), np.ones((2, 8))
+    trial.run([one])
+    trial.run([one], positions="decision")
+    trial.run([one], steering=other, positions="all")
+    given = [(-one).tolist()]
+    assert own.calls == [(given, len(rows), None), (given, len(rows), "decision")]
+    assert other.calls == [(given, len(rows), "all")]
