@@ -55,12 +55,14 @@ def test_no_row_gives_no_interval():
 
 def test_numbers_in_words():
     assert shown(0.256) == "0.26" and shown(0.5, ".0%") == "50%"
+    assert shown(-np.inf) == "-inf"  # as a threshold may be
     assert shown(None) == "undefined" and shown(None, none="none") == "none"
 
 
 def test_intervals_in_words():
     assert between([0.1, None]) == "[0.10, undefined]" and between(None) == "[undefined, undefined]"
     assert between([0.25, 0.5], ".0%") == "[25%, 50%]"
+    assert between([-np.inf, np.inf]) == "[-inf, inf]"
     assert between((None, 1.0), "+.1f", "?") == "[?, +1.0]"
 
 
