@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from memgen.stats.intervals import bootstrap_by_key, percentile_interval, pooled, wilson
+from memgen.stats.intervals import (
+    Bootstrap,
+    bootstrap_by_key,
+    interval,
+    percentile_interval,
+    pooled,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 5), (5, 5), (1, 3), (37, 100), (299, 600)])
@@ -133,9 +140,39 @@ def test_one_key_has_no_interval():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="no rows"):
+    with pytest.raises(ValueError, match="^bootstrap_by_key: there are no rows$"):
         bootstrap_by_key(mean, np.array([]), np.array([]), seed=0)
     with pytest.raises(ValueError, match="3 keys, but an array of 2 rows"):
         bootstrap_by_key(mean, np.arange(3), np.arange(2), seed=0)
-    with pytest.raises(ValueError, match="confidence"):
-        percentile_interval(np.arange(3), confidence=95)
+    for confidence in (95, 1.5, 1, 0, -0.5):
+        with pytest.raises(ValueError, match="confidence must lie between 0 and 1"):
+            percentile_interval(np.arange(3), confidence)
+
+
+def test_an_interval_is_a_weighted_bootstrap_with_the_resamples_asked_for():
+    keys, values = np.arange(30), np.random.default_rng(0).normal(size=30)
+    for n in (1, 40):
+        found = interval(weighted_mean, keys, values, seed=3, n_resamples=n)
+        assert found == bootstrap_by_key(
+            weighted_mean, keys, values, seed=3, n_resamples=n, weighted=True
+        )
+        assert (found.low == found.high) == (n == 1)  # a single resample has no width
+
+
+def test_an_interval_of_no_row_is_undefined_and_drops_no_resample():
+    nothing = interval(weighted_mean, np.array([]), np.array([]), seed=0, n_resamples=9)
+    assert nothing == pytest.approx(Bootstrap(np.nan, np.nan, np.nan, 0, 0), nan_ok=True)
+
+
+def test_an_interval_is_the_central_share_of_its_draws():
+    draws = np.random.default_rng(0).permutation(1001)
+    assert percentile_interval(draws) == pytest.approx((25, 975))
+    assert percentile_interval(draws, 0.5) == pytest.approx((250, 750))
+    keys, seen = np.arange(12), []
+
+    def kept(values):
+        return seen.append(values.mean()) or seen[-1]
+
+    found = bootstrap_by_key(kept, keys, keys**2, seed=0, confidence=0.5)
+    assert len(seen) == 1 + 1000  # of the data, and of as many resamples as there are unless told
+    assert (found.low, found.high) == pytest.approx(np.quantile(seen[1:], [0.25, 0.75]))

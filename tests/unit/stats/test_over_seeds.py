@@ -12,6 +12,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
 from memgen.stats.coverage import Design, Spread, covered
+from memgen.stats.intervals import bootstrap_by_key
 from memgen.stats.over_seeds import (
     NOTHING,
     neuron_intervals,
@@ -177,3 +178,102 @@ def test_the_interval_of_a_share_ends_at_0_and_1():
     narrow = over_seeds([0.5, 0.51, 0.52], n=90)
     assert of_a_share(narrow) == narrow
     assert np.isnan(of_a_share(NOTHING).low) and np.isnan(of_a_share(NOTHING).high)
+
+
+def test_shared_keys_add_what_differs_between_them():
+    """With as many prompts of every key, the jackknife's variance is that of a mean of the keys."""
+    for n_seeds, n_keys in ((3, 5), (2, 2)):
+        seeds, keys = units(n_seeds, n_keys)
+        n = np.full(len(keys), 10)
+        wins = np.random.default_rng(0).integers(1, 10, len(keys))
+        table = (wins / n).reshape(n_seeds, n_keys)
+        found = of_rates(wins, n, seeds, keys, shared_keys=True)
+        of_seeds, of_keys = table.mean(axis=1), table.mean(axis=0)
+        widths, powers = [], []
+        for values in (of_seeds, of_keys):
+            low, high = DescrStatsW(values).tconfint_mean(0.05)
+            widths.append((high - low) / 2)
+            size = TTestPower().solve_power(nobs=len(values), alpha=0.05, power=0.8)
+            powers.append(size * values.std(ddof=1))
+        assert (found.high - found.low) / 2 == pytest.approx(math.hypot(*widths))
+        assert found.detectable == pytest.approx(math.hypot(*powers), rel=1e-3)
+        assert found.value == pytest.approx(table.mean()) and found.n_keys == n_keys
+
+
+def test_a_single_shared_key_leaves_the_spread_of_the_seeds():
+    seeds, keys = units(3, 1)
+    wins, n = np.array([2, 5, 4]), np.full(3, 10)
+    found = of_rates(wins, n, seeds, keys, shared_keys=True)
+    assert (found.low, found.high) == pytest.approx(DescrStatsW(wins / n).tconfint_mean(0.05))
+    assert (found.n_keys, found.n_seeds) == (1, 3)
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
+def test_keys_that_cannot_be_left_out_add_nothing_to_the_spread_of_the_seeds():
+    """As an AUC of two keys, one of each behaviour: it is defined with both keys only."""
+    seeds, keys = units(3, 2)
+    values = np.array([0.5, 0.5, 0.7, 0.7, 0.9, 0.9])
+
+    def of_both(weights):
+        return np.where(weights.sum(axis=1) == 2, weights @ values / 2, np.nan)
+
+    found = over_keys(of_both, seeds, keys, 60, shared_keys=True)
+    alone = DescrStatsW([0.5, 0.7, 0.9]).tconfint_mean(0.05)
+    assert (found.low, found.high) == pytest.approx(alone)
+
+
+def test_one_seed_with_a_value_is_one_seed():
+    seeds, keys = units(2, 2)
+    found = of_rates(np.array([1, 3, 0, 0]), np.array([4, 4, 0, 0]), seeds, keys)
+    assert (found.value, found.n_seeds, found.n_keys, found.n) == (0.5, 1, 4, 8)
+    assert math.isnan(found.low) and math.isnan(found.high)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_undefined_gives_no_warning():
+    """Neither in a seed without a prompt, nor where a seed's only key with a prompt is left out."""
+    assert np.isnan(rate(np.ones((1, 2)), np.zeros(2), np.zeros(2))).all()
+    seeds, keys = units(3, 2)
+    wins, n = np.array([1, 1, 3, 0, 0, 0]), np.array([4, 4, 4, 0, 0, 0])
+
+    def times_inverse(weights):  # 1 / 0 is infinite, and 0 times that is undefined
+        return (weights @ wins) * (1.0 / (weights @ n))
+
+    found = over_keys(times_inverse, seeds, keys, 12, shared_keys=True)
+    assert found == of_rates(wins, n, seeds, keys, shared_keys=True)
+    assert (found.n_seeds, found.n_keys) == (2, 2) and math.isfinite(found.low)
+
+
+def test_a_rate_of_one_prompt_is_its_answer():
+    assert rate(np.eye(2), np.array([1, 0]), np.array([1, 1])).tolist() == [1.0, 0.0]
+
+
+def test_a_statistic_of_single_precision_has_its_interval_in_double():
+    seeds, keys = units(3, 2)
+    values = np.float32([0.1, 0.2, 0.4])
+    found = over_keys(lambda weights: values, seeds, keys, 10**9)
+    assert found[:3] == pytest.approx(over_seeds([float(v) for v in values])[:3], rel=1e-12)
+
+
+def test_intervals_of_neurons_are_those_of_a_bootstrap_over_keys():
+    rng = np.random.default_rng(3)
+    keys, differences = np.repeat(np.arange(8), [1, 2, 3, 4, 1, 2, 3, 4]), rng.normal(1, 1, (20, 2))
+    found = neuron_intervals(differences, keys, seed=5, n_resamples=300)
+    statistics = {"nmd": np.mean, "effect": lambda x: x.mean() / x.std(ddof=1)}
+    for name, statistic in statistics.items():
+        for k in range(2):
+            one = bootstrap_by_key(statistic, keys, differences[:, k], seed=5, n_resamples=300)
+            ends = found[f"{name}_low"][k], found[f"{name}_high"][k]
+            assert ends == pytest.approx((one.low, one.high))
+
+
+def test_the_size_of_an_effect_in_two_pairs_is_their_mean_by_their_deviation():
+    """1 and 3: a half of all resamples holds both (mean 2, deviation 2 ** .5); the others do not vary."""
+    found = neuron_intervals(np.array([[1.0], [3.0]]), np.array([0, 1]))
+    assert found["effect_low"] == pytest.approx(2**0.5) and found["effect_high"] > 1e6
+
+
+def test_intervals_of_neurons_are_drawn_from_seed_0_unless_told():
+    keys, differences = np.arange(20), np.random.default_rng(1).normal(size=(20, 1))
+    told, other = (neuron_intervals(differences, keys, seed) for seed in (0, 1))
+    assert neuron_intervals(differences, keys) == told != other

@@ -79,13 +79,58 @@ def test_bad_input_is_named(pairs):
     memory, rule, keys = pairs
     broken = memory.copy()
     broken[3, 1, 1] = np.nan
+    shapes = r"^sign_flip_test: differences \[n, L, d\] and keys \[n\] with n > 0 needed, got "
     cases = [
-        ("finite", lambda: sign_flip_test(rule - broken, keys, 9, seed=0)),
-        ("keys", lambda: sign_flip_test(rule - memory, keys[:-1], 9, seed=0)),
+        ("^differences must be finite", lambda: sign_flip_test(rule - broken, keys, 9, seed=0)),
+        (shapes, lambda: sign_flip_test(rule - memory, keys[:-1], 9, seed=0)),
+        (shapes + r"\(60, 16\)", lambda: sign_flip_test(rule[:, 0], keys, 9, seed=0)),
+        (shapes + r"\(0, 3, 16\)", lambda: sign_flip_test(rule[:0], keys[:0], 9, seed=0)),
         ("n_permutations", lambda: sign_flip_test(rule - memory, keys, 0, seed=0)),
-        ("finite", lambda: discoveries(np.array([[np.nan, 0.1]]))),
+        ("^p-values must be finite", lambda: discoveries(np.array([[np.nan, 0.1]]))),
         ("q must", lambda: discoveries(np.array([[0.1]]), q=5)),
+        ("q must", lambda: discoveries(np.array([[0.1]]), q=1)),
+        ("q must", lambda: discoveries(np.array([[0.1]]), q=0)),
     ]
     for message, call in cases:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_one_pair_and_one_permutation_are_enough_to_be_tested():
+    """A single sign, flipped or not, is as extreme as it was."""
+    assert sign_flip_test(np.ones((1, 2, 3)), np.zeros(1), 99, seed=0).tolist() == [[1] * 3] * 2
+    assert sign_flip_test(np.ones((1, 1, 1)), np.zeros(1), 1, seed=0).item() == 1
+    one_of_two = sign_flip_test(np.ones((30, 1, 1)), np.arange(30), 1, seed=0)
+    assert one_of_two.item() == 1 / 2  # not all 30 signs agree, so only the data count
+
+
+def test_every_block_of_permutations_counts():
+    """So many neurons that the permutations are done 16 at a time: each has the p of one alone."""
+    differences = np.random.default_rng(5).normal(0.5, 1, size=(6, 1, 1))
+    alone = sign_flip_test(differences, np.arange(6), 100, seed=0).item()
+    many = sign_flip_test(np.tile(differences, 2**17), np.arange(6), 100, seed=0)
+    assert many.shape == (1, 2**17) and 0.05 < alone < 0.9
+    assert np.unique(many).tolist() == [alone]
+
+
+def test_neither_the_unit_of_a_neuron_nor_its_neighbours_change_its_p():
+    differences = np.random.default_rng(6).normal(0.5, 1, size=(12, 1, 1))
+    keys = np.arange(12)
+    alone = sign_flip_test(differences, keys, 200, seed=0)
+    assert alone.item() < 0.5
+    assert sign_flip_test(differences * 2.0**-40, keys, 200, seed=0) == alone
+    beside_large = np.concatenate([differences, differences * 2.0**60], axis=2)
+    assert (sign_flip_test(beside_large, keys, 200, seed=0) == alone).all()
+
+
+def test_states_of_single_precision_are_summed_in_double():
+    """Each key's sum is 1, and all of 8 keys agree; single precision would make every sum 0."""
+    differences = np.tile(np.float32([1e8, 1, -1e8]), 8).reshape(24, 1, 1)
+    p = sign_flip_test(differences, np.repeat(np.arange(8), 3), 4999, seed=0)
+    assert p.item() == pytest.approx(2 / 2**8, abs=0.005)
+
+
+def test_a_p_at_its_limit_is_a_discovery():
+    assert discoveries(np.array([[0.25]]), q=0.25).all()
+    assert discoveries(np.array([[0.25, 0.5, 1.0, 1.0]]), q=0.5).sum() == 0  # 0.25 > 1/4 * 0.5
+    assert discoveries(np.array([[0.125, 0.25, 1.0, 1.0]]), q=0.5).sum() == 2  # 0.25 = 2/4 * 0.5

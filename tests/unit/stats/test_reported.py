@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from memgen.stats.columns import columns, interval_pairs, numbers
-from memgen.stats.intervals import NAN, Bootstrap, interval, weighted_mean, wilson
+from memgen.stats.intervals import (
+    NAN,
+    Bootstrap,
+    bootstrap_by_key,
+    interval,
+    weighted_mean,
+    wilson,
+)
 from memgen.stats.reported import between, by_key, ends, known_rate, rate, shown
 
 
@@ -46,16 +53,27 @@ def test_no_row_gives_no_interval():
     assert np.isnan(nothing[:3]).all() and nothing.n_keys == 0
 
 
-@pytest.mark.parametrize(
-    "words, expected",
-    [
-        (shown(0.256), "0.26"),
-        (shown(None), "undefined"),
-        (shown(None, none="none"), "none"),
-        (shown(0.5, ".0%"), "50%"),
-        (between([0.1, None]), "[0.10, undefined]"),
-        (between(None), "[undefined, undefined]"),
-    ],
-)
-def test_in_words(words, expected):
-    assert words == expected
+def test_numbers_in_words():
+    assert shown(0.256) == "0.26" and shown(0.5, ".0%") == "50%"
+    assert shown(-np.inf) == "-inf"  # as a threshold may be
+    assert shown(None) == "undefined" and shown(None, none="none") == "none"
+
+
+def test_intervals_in_words():
+    assert between([0.1, None]) == "[0.10, undefined]" and between(None) == "[undefined, undefined]"
+    assert between([0.25, 0.5], ".0%") == "[25%, 50%]"
+    assert between([-np.inf, np.inf]) == "[-inf, inf]"
+    assert between((None, 1.0), "+.1f", "?") == "[?, +1.0]"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_rate_of_nothing_gives_no_warning():
+    assert rate(np.array([]), "success") == {"success": None, "interval": None, "n": 0}
+
+
+def test_an_interval_over_keys_follows_its_seed():
+    keys, values = np.arange(20), np.random.default_rng(0).normal(size=20)
+    first, again, other = (by_key(weighted_mean, keys, values, seed=seed) for seed in (3, 3, 4))
+    assert first == again and first["interval"] != other["interval"]
+    reference = bootstrap_by_key(weighted_mean, keys, values, seed=3, weighted=True)
+    assert first["interval"] == [reference.low, reference.high]
