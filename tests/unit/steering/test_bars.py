@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from memgen.stats.draws import resampled
 from memgen.stats.intervals import wilson
 from memgen.steering.bars import Bar, interval_over_draws, over_draws
+from memgen.terms import CODE, TARGET
 
 
 def answers(rates, n_keys=14, per_key=7, seed=0):
@@ -58,3 +60,58 @@ def test_what_does_not_exist_is_no_rate():
     assert bar.numbers()["success"] is None
     row = bar.row(direction="m2g")
     assert np.isnan(row["success"]) and np.isnan(row["low"]) and row["direction"] == "m2g"
+
+
+def test_the_interval_weighs_every_answer_as_its_draw_and_its_key_are_drawn():
+    """Draws that share the prompts: no draw was run on all keys. The reference goes through the
+    answers one by one, and has no table with gaps in it.
+    """
+    rows = answers([0.2, 0.5, 0.9, 0.4], n_keys=6, per_key=3)
+    rows = rows[(rows.key + rows.draw) % 2 == 0].reset_index(drop=True)
+    rng = np.random.default_rng(0)
+    by_draw, by_key = resampled(4, rng), resampled(6, rng)
+    weight = by_draw[:, rows.draw] * by_key[:, rows.key]  # [resamples, answers]
+    drawn = weight.sum(axis=1) > 0
+    rates = (weight @ rows.success)[drawn] / weight.sum(axis=1)[drawn]
+    expected = np.percentile(rates, [2.5, 97.5])
+    np.testing.assert_allclose(interval_over_draws(rows, np.random.default_rng(0)), expected)
+    shifts = [np.eye(2)] * 4
+    for _ in range(2):  # the bar's interval is the same in every run
+        np.testing.assert_allclose(
+            over_draws("permuted", rows, shifts, np.eye(2)).interval, expected
+        )
+
+
+def test_a_bar_over_draws_has_its_name_and_its_share_of_other_answers():
+    rows = answers([0.0, 0.0], n_keys=2, per_key=2)
+    rows.loc[[0, 1, 4], "other"] = True
+    for stack, chosen in (([np.eye(2)] * 2, rows), ([np.eye(2)], rows[rows.draw == 0])):
+        bar = over_draws("random_sign", chosen, stack, np.eye(2))
+        assert (bar.name, bar.success, bar.n) == ("random_sign", 0.0, 4 * len(stack))
+        assert bar.other == {2: 3 / 8, 1: 2 / 4}[len(stack)]
+
+
+def test_a_row_of_a_table_names_both_ends_of_interval_and_range():
+    codes = np.array([TARGET["m2g"], TARGET["m2g"], CODE["other"], TARGET["g2m"]])
+    bar = Bar.of("steered", codes, "m2g", np.array([[3.0, 0.0], [0.0, -4.0]]))
+    low, high = wilson(2, 4)
+    row = bar.row(site="ln_2")
+    assert {name: row.pop(name) for name in ("lowest", "highest")} == pytest.approx(
+        {"lowest": np.nan, "highest": np.nan}, nan_ok=True
+    )
+    assert row == {
+        "name": "steered",
+        "success": 0.5,
+        "other": 0.25,
+        "n": 4,
+        "draws": 1,
+        "norm": 5.0,
+        "cumulative_norm": 5.0,
+        "neurons": 2,
+        "missing": 0.0,
+        "low": low,
+        "high": high,
+        "site": "ln_2",
+    }
+    ranged = Bar("permuted", draw_range=(0.25, 0.75)).row()
+    assert (ranged["lowest"], ranged["highest"]) == (0.25, 0.75) and np.isnan(ranged["high"])

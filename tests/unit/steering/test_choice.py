@@ -1,11 +1,12 @@
 """Which cell is chosen where the most successful one ruins what should not change."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from memgen.steering.cells import Cell, cell_shift, grid
-from memgen.steering.choice import Collateral, Known, choose
+from memgen.steering.choice import Choice, Collateral, Known, choose
 from memgen.steering.steering import steering_prompts
 from memgen.terms import DIRECTIONS, SIGN, TARGET
 from steered import ONE
@@ -74,6 +75,29 @@ def test_a_cell_that_has_lost_too_many_is_not_run_further():
     choice, _ = choice_of([90, 80, 10], [150, 150, 0], n_free=500)
     assert choice.race.free_seen.tolist() == [500, 64, 500]
     assert choice.race.free_right.tolist() == [350, 0, 500]
+    counts = ["successes", "evaluated", "free_right", "free_seen"]
+    assert {choice.race[name].dtype.kind for name in counts} == {"i"}  # counts, in the table too
+
+
+def test_what_validation_said_of_a_cell_is_read_from_its_own_row():
+    race = pd.DataFrame(
+        {
+            "top_n": [0.1, 0.2, 0.2],
+            "alpha": [1.0, 1.0, 4.0],
+            "successes": [1, 2, 30],
+            "evaluated": [10, 20, 40],
+            "free_right": [50, 60, 90],
+            "free_seen": [64, 64, 120],
+        }
+    )
+    cell = Cell(0.2, 4.0)
+    assert Choice(race, cell, None, before=108, n_free=120).validation(cell) == {
+        "validation_success": 0.75,
+        "validation_n": 40,
+        "validation_free_before": 0.9,
+        "validation_free_after": 0.75,
+        "validation_n_free": 120,
+    }
 
 
 def test_known_outcomes_are_not_asked_again():

@@ -62,3 +62,25 @@ def test_the_best_is_not_chosen_anew_on_test_prompts(planted, planted_direction,
     planted_draws(monkeypatch, [4.0, 1.0])
     bar, facts, _ = best_of_random(trial, tuning, 2, np.random.default_rng(0))
     assert (facts["validation_success"], bar.success) == (1.0, 0.0)
+
+
+def test_a_shift_in_single_precision_is_turned_in_double_precision():
+    reference = np.random.default_rng(0).normal(size=(3, 40)).astype(np.float32)
+    turned = random_direction(reference, np.random.default_rng(1))
+    exact = reference.astype(np.float64)
+    np.testing.assert_allclose(turned @ turned.T, exact @ exact.T, rtol=0, atol=1e-12)
+
+
+def test_the_winner_is_one_of_the_drawn_directions_under_its_own_name(alike):
+    """With a generator of the same seed the directions can be drawn again."""
+    steering, _, answered = alike
+    rows, tuning = (steering_prompts(answered, s, "m2g", 20) for s in ("test", "validation"))
+    trial = Trial(steering, "m2g", Cell(ONE, 2.0), rows)
+    bar, facts, answers = best_of_random(trial, tuning, 6, np.random.default_rng(5))
+    rng = np.random.default_rng(5)
+    drawn = [random_direction(trial.shift, rng) for _ in range(6)]
+    on_validation = [trial.succeeds(code).mean() for code in trial.on(tuning).run(drawn)]
+    assert 0 < max(on_validation) == facts["validation_success"] and 0 in on_validation
+    (codes,) = trial.run([drawn[int(np.argmax(on_validation))]])
+    assert bar.name == "best_of_random" and bar.success == trial.succeeds(codes).mean()
+    np.testing.assert_array_equal(answers.success, trial.succeeds(codes))
