@@ -117,14 +117,18 @@ def _variance(values: np.ndarray, resolution: float) -> float:
 def _jackknife(
     statistic: Callable[[np.ndarray], np.ndarray], of_seed: np.ndarray, keys: np.ndarray
 ) -> float:
-    """Variance over keys of the mean over seeds: each key in turn is left out of all seeds."""
+    """Variance over keys of the mean over seeds: each key in turn is left out of all seeds.
+
+    nan if that is defined for fewer than two keys: then nothing is known of how keys differ.
+    """
     names = np.unique(keys)
     kept = of_seed[:, None, :] * (keys != names[:, None])[None]  # [S, K, units]
     with np.errstate(invalid="ignore", divide="ignore"):
         found = statistic(kept.reshape(-1, len(keys))).reshape(len(of_seed), len(names))
-    without = np.nanmean(found, axis=0)
-    without = without[~np.isnan(without)]
-    return float((len(without) - 1) * without.var()) if len(without) > 1 else 0.0
+    known = ~np.isnan(found)
+    some = known.any(axis=0)
+    without = np.where(known, found, 0).sum(axis=0)[some] / known.sum(axis=0)[some]
+    return float((len(without) - 1) * without.var()) if len(without) > 1 else NAN
 
 
 def _effect(value: float, about: tuple[int, int, int], *parts: tuple[float, int]) -> Effect:
