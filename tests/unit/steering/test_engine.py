@@ -175,6 +175,22 @@ def test_early_ends_and_shared_blocks_do_less_work():
     assert work(1, early_end=True) == 2 * P * T
 
 
+def test_a_row_that_fits_no_candidate_leaves_the_batch_while_another_goes_on():
+    model = build()
+    prompts, deltas = scenario(model, "resid_post", "all")
+    own = (prompts.candidates[:, 0] != -1).sum(-1)
+    longest = int(own.argmax())
+    prompts.candidates[torch.arange(P) != longest] = torch.tensor([VOCABULARY, END, -1, -1])
+    seen = []
+    handle = model.transformer.h[1].mlp.register_forward_hook(
+        lambda module, args, output: seen.append(tuple(output.shape[:2]))
+    )
+    codes = run_cells(model, prompts, 0 * deltas[:1])
+    handle.remove()
+    assert codes[0].tolist() == [0 if row == longest else 2 for row in range(P)]
+    assert own[longest] >= 2 and seen == [(P, T)] + [(1, 1)] * (int(own[longest]) - 1)
+
+
 def test_the_model_is_left_as_it_was_after_an_exception(monkeypatch):
     model = build().train()
     prompts, deltas = scenario(model.eval(), "resid_post", "all")

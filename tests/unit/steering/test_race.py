@@ -127,6 +127,16 @@ def test_no_test_is_made_in_the_second_half(monkeypatch):
     runs(won, Rules(risk=0.05))
     assert {tested for seen, tested in asked if seen <= 16} == {True}
     assert {tested for seen, tested in asked if seen > 16} == {False}
+    asked.clear()
+    runs(won, Rules(risk=0))  # without risk there is none at all
+    assert {tested for _, tested in asked} == {False}
+
+
+def test_only_a_cell_that_is_ahead_is_run_on_all_prompts():
+    won = torch.zeros(2, 16).bool()
+    won[0, ::2] = True  # 8 wins; with 10 prompts lost, 6 are left to the other
+    found = race_rows(lambda cells, prompts: won[cells][:, prompts], 2, 16, Rules(risk=0))
+    assert (found.best, found.successes, found.evaluated) == (0, [8, 0], [16, 10])
 
 
 @pytest.fixture
