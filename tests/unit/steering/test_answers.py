@@ -114,3 +114,37 @@ def test_written_answers_are_those_of_a_plain_loop_without_cache(phase, position
         )
         assert found[c].tolist() == np.where(ended, -1, expected).tolist()
     assert len({str(one.tolist()) for one in found}) > 1  # the shifts do something
+
+
+SHORT_MEMORY = np.array([[[3, 9, END, -1], [8, 0, 2, END]]])
+
+
+@pytest.mark.parametrize(
+    "candidates, answer, kind",
+    [
+        (TAGGED, [50, 8, 5, 5], 2),  # the other answer's first token, one place later
+        (MATCHED, [3, 5, 2], 2),  # its last token
+        (MATCHED, [3, 5, 5, 5], 1),  # the end mark, one place too late, is no token of it
+        (MATCHED, [3, 5, 5, 2], 1),  # a token after its end
+        (np.array([[[3, 7, 1, END], [8, 7, 2, END]]]), [3, 7, 5], 1),  # a token of both answers
+        (SHORT_MEMORY, [3, 0, 5], 1),  # counted from the end, 0 stands at the first place
+        (SHORT_MEMORY, [3, 2, 5], 2),
+    ],
+)
+def test_only_a_token_of_the_other_answer_alone_makes_a_mixture(candidates, answer, kind):
+    tokens = np.full((1, 5), -1)
+    tokens[0, : len(answer) + 1] = [*answer, END]
+    assert beginnings(tokens, candidates).tolist() == [kind]
+
+
+def test_every_prompt_under_every_shift_is_read_by_itself():
+    candidates = np.concatenate([MATCHED, SHORT_MEMORY, MATCHED])
+    tokens = np.array(
+        [
+            [[3, 0, 1, END, -1], [3, 9, END, -1, -1], [5, 0, 2, END, -1]],
+            [[3, 9, 1, END, -1], [3, 2, END, -1, -1], [8, 5, 5, END, -1]],
+        ]
+    )
+    found = beginnings(tokens, candidates)
+    assert found.tolist() == [[2, 1, 0], [1, 2, 1]] and found.dtype.kind == "i"
+    assert behaviors_of(tokens, candidates).tolist() == [[2, 0, 2], [0, 2, 2]]

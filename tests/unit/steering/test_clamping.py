@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from memgen.models.build import build_model
 from memgen.models.generate import answer, tokenize_prompts
 from memgen.models.hooks import add, capture, clamp, shift
+from memgen.neurons.nmd import NeuronMaps
 from memgen.steering.clamping import distance, moved
-from memgen.steering.steering import steering_prompts
+from memgen.steering.steering import Steering, steering_prompts
 
 M, R, X = 0, 1, 2
 
@@ -101,3 +104,49 @@ def test_a_clamp_at_generated_tokens_can_lose_the_rest_of_the_answer(alike):
         for generated in (True, False)
     }
     assert (codes[True] == X).all() and (codes[False] == M).all()
+
+
+def ragged(alike, site: str):
+    """`(steering, rows, states [prompts, 2, 8])` of a random model: prompts of two lengths, each
+    prompt's states read by itself, at the site.
+    """
+    planted, rows, _ = prompts(alike)
+    model = build_model(
+        planted.tokenizer,
+        n_layer=2,
+        n_embd=8,
+        n_head=2,
+        n_positions=16,
+        initializer_range=0.5,
+        seed=1,
+    ).eval()
+    maps = NeuronMaps(site, np.zeros((2, 8)), np.zeros((2, 8)))
+    steering = Steering(model, planted.tokenizer, planted.task, maps)
+    rows = rows.assign(prompt=["key1 " * (i % 2) + text for i, text in enumerate(rows.prompt)])
+    one_by_one = [
+        capture(model, torch.tensor([planted.tokenizer(text)["input_ids"]]), site=site)
+        for text in rows.prompt
+    ]
+    return steering, rows, torch.cat(one_by_one).numpy()
+
+
+@pytest.mark.parametrize("site", ["resid_post", "mlp_out"])
+def test_how_far_a_clamp_moves_is_read_at_each_prompts_own_last_token_and_at_the_site(alike, site):
+    steering, rows, states = ragged(alike, site)
+    mean, mask = np.random.default_rng(0).normal(size=(2, 8)), np.zeros((2, 8), dtype=bool)
+    mask[1, [0, 3, 6]] = True
+    expected = np.sqrt(((mean - states)[:, mask] ** 2).sum(1)).mean()
+    assert distance(steering, rows, mean, mask) == pytest.approx(expected, rel=1e-4)
+    norm = moved(steering, rows, clamp(steering.model, site, mean, mask, 0.5))[1]
+    assert norm == pytest.approx(0.5 * expected, rel=1e-4)
+
+
+def test_the_mean_move_is_over_all_prompts_however_many(alike):
+    steering, rows, states = ragged(alike, "resid_post")
+    many = pd.concat([rows.iloc[:1]] * 512 + [rows.iloc[1:2]] * 8, ignore_index=True)
+    mask = np.zeros((2, 8), dtype=bool)
+    mask[1] = True
+    last = np.linalg.norm(states[1, 1] - states[0, 1])  # the others are at the mean already
+    assert last > 0.1
+    norm = moved(steering, many, clamp(steering.model, "resid_post", states[0], mask, 1.0))[1]
+    assert norm == pytest.approx(8 * last / 520, rel=1e-3)

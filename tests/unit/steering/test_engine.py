@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from memgen.models.hooks import shift
-from memgen.steering.engine import Decoding, run_cells
+from memgen.steering.engine import Decoding, Sweep, _beginning, _Shared, run_cells
 from memgen.steering.prompts import Prompts, make_prompts
 from memgen.steering.race import Rules, race, race_rows
 from memgen.terms import SITES
@@ -173,6 +173,34 @@ def test_early_ends_and_shared_blocks_do_less_work():
     assert work(1, early_end=True) < work(1, early_end=False)
     prompts.candidates[:] = torch.tensor([VOCABULARY, END, -1, -1])  # a token that is never chosen
     assert work(1, early_end=True) == 2 * P * T
+
+
+def test_a_row_that_fits_no_candidate_leaves_the_batch_while_another_goes_on():
+    model = build()
+    prompts, deltas = scenario(model, "resid_post", "all")
+    own = (prompts.candidates[:, 0] != -1).sum(-1)
+    longest = int(own.argmax())
+    prompts.candidates[torch.arange(P) != longest] = torch.tensor([VOCABULARY, END, -1, -1])
+    seen = []
+    handle = model.transformer.h[1].mlp.register_forward_hook(
+        lambda module, args, output: seen.append(tuple(output.shape[:2]))
+    )
+    codes = run_cells(model, prompts, 0 * deltas[:1])
+    handle.remove()
+    assert codes[0].tolist() == [0 if row == longest else 2 for row in range(P)]
+    assert own[longest] >= 2 and seen == [(P, T)] + [(1, 1)] * (int(own[longest]) - 1)
+
+
+def test_what_skipped_blocks_give_is_of_the_kind_that_they_gave():
+    """Bare states, or a tuple that begins with them, as older versions of transformers have it."""
+    model = build()
+    prompts, deltas = scenario(model, "resid_post", "all")
+    sweep, states = Sweep.of(model, prompts, deltas, Decoding()), torch.randn(P, T, WIDTH)
+    rows = torch.tensor([3, 0, 3])
+    bare = _beginning(sweep, _Shared([states], [], []), rows, 1)[-1]
+    assert torch.equal(bare, states[rows])
+    kept = _beginning(sweep, _Shared([(states, "rest")], [], []), rows, 1)[-1]
+    assert torch.equal(kept[0], states[rows]) and kept[1:] == ("rest",)
 
 
 def test_the_model_is_left_as_it_was_after_an_exception(monkeypatch):
