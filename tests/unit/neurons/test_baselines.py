@@ -117,6 +117,17 @@ def test_shuffled_labels_still_teach_which_behaviour_is_frequent():
     assert table.accuracy["shuffled_labels"] == pytest.approx(1 / 3, abs=0.08)
 
 
+def test_log_odds_of_nothing_do_not_count_as_rule():
+    """States without a spread and balanced labels: log odds of 0, which are not above 0."""
+    train, test = (
+        Examples(np.zeros((12, 2)), np.tile(shown, 12 // len(shown)), np.repeat(keys, 3))
+        for shown, keys in (([1, 0], range(4)), ([0, 0, 1], range(4, 8)))
+    )
+    table = baselines(train, test, {}, seed=0, n_shuffles=2, n_resamples=20).set_index("name")
+    assert table.accuracy["shuffled_labels"] == pytest.approx(2 / 3)
+    assert table.auc["shuffled_labels"] == 0.5
+
+
 def test_orientation_and_threshold_come_from_train(data):
     """A score that means the opposite on test keys must score below chance there."""
     straight, turned = {"s": data[0].labels.astype(float)}, {"s": 1.0 - data[1].labels}
