@@ -18,9 +18,10 @@ from memgen.neurons.baselines import (
     prompt_forecasts,
     strongest,
 )
-from memgen.neurons.probes import Examples, fit_probes
-from memgen.neurons.prompt_features import PromptFeatures
+from memgen.neurons.probes import Examples, fit_probe, fit_probes
+from memgen.neurons.prompt_features import PromptFeatures, one_hot, role_matrix
 from memgen.stats.auc import roc_auc
+from memgen.stats.intervals import bootstrap_by_key, weighted_mean
 from planted_states import planted_examples
 
 DRAWN = {"seed": 0, "n_resamples": 200}
@@ -78,8 +79,53 @@ def test_a_forecast_answers_by_its_own_threshold(data):
     assert call_baselines(data, replace(words, threshold=0.0)).accuracy["prompt_only"] < 0.7
 
 
+def test_only_what_is_above_the_threshold_counts_as_rule(data):
+    labels = data[1].labels
+    words = forecast(labels)  # 0, the threshold itself, for memory
+    halves = {"s": np.where(labels == 1, 0.75, 0.5)}  # midway between the train scores, and above
+    zeros_and_ones = {"s": data[0].labels.astype(float)}
+    table = call_baselines(data, words, train={"scores": zeros_and_ones}, test={"scores": halves})
+    assert table.accuracy["prompt_only"] == table.accuracy["s"] == 1
+
+
 def test_the_seed_decides_the_shuffles(data):
     assert call_baselines(data).equals(call_baselines(data))
+
+
+def test_five_shuffles_and_1000_draws_where_no_number_is_given():
+    rng = np.random.default_rng(0)
+    asked, scored = (
+        Examples(rng.normal(size=(n, 1)), rng.integers(0, 2, n), rng.integers(low, low + 20, n))
+        for n, low in ((12, 0), (150, 20))
+    )
+    plain = baselines(asked, scored, {}, seed=3)
+    assert plain.equals(baselines(asked, scored, {}, seed=3, n_shuffles=5, n_resamples=1000))
+    correct = (scored.labels == (asked.labels.mean() >= 0.5)).astype(float)
+    found = bootstrap_by_key(weighted_mean, scored.keys, correct, seed=3, weighted=True)
+    ends = plain.set_index("name").loc["majority", ["accuracy_low", "accuracy_high"]].tolist()
+    assert ends == pytest.approx([found.low, found.high], abs=1e-12)
+
+
+def test_shuffled_labels_still_teach_which_behaviour_is_frequent():
+    """Two in three train prompts follow the rule: log odds near log 2, so rule is the answer."""
+    rng = np.random.default_rng(0)
+    train, test = (
+        Examples(rng.normal(size=(120, 2)), np.tile(shown, 40), np.repeat(keys, 6))
+        for shown, keys in (([1, 1, 0], range(20)), ([0, 0, 1], range(20, 40)))
+    )
+    table = baselines(train, test, {}, seed=0, n_resamples=20).set_index("name")
+    assert table.accuracy["shuffled_labels"] == pytest.approx(1 / 3, abs=0.08)
+
+
+def test_log_odds_of_nothing_do_not_count_as_rule():
+    """States without a spread and balanced labels: log odds of 0, which are not above 0."""
+    train, test = (
+        Examples(np.zeros((12, 2)), np.tile(shown, 12 // len(shown)), np.repeat(keys, 3))
+        for shown, keys in (([1, 0], range(4)), ([0, 0, 1], range(4, 8)))
+    )
+    table = baselines(train, test, {}, seed=0, n_shuffles=2, n_resamples=20).set_index("name")
+    assert table.accuracy["shuffled_labels"] == pytest.approx(2 / 3)
+    assert table.auc["shuffled_labels"] == 0.5
 
 
 def test_orientation_and_threshold_come_from_train(data):
@@ -95,6 +141,15 @@ def test_baselines_with_one_class(data):
     table = call_baselines(data, words, train={"labels": one})
     assert table.auc.drop("majority").isna().all()
     assert table.accuracy.tolist() == pytest.approx([1 - data[1].labels.mean()] * 5)
+    words = forecast(np.full(150, np.inf))
+    table = call_baselines(data, words, train={"labels": one + 1})
+    assert table.auc.drop("majority").isna().all()
+    assert table.accuracy.tolist() == pytest.approx([data[1].labels.mean()] * 5)
+
+
+def test_a_score_that_tells_nothing_in_train_is_not_turned(data):
+    flat, told = {"s": np.zeros(len(data[0].labels))}, {"s": data[1].labels.astype(float)}
+    assert call_baselines(data, train={"scores": flat}, test={"scores": told}).auc["s"] == 1
 
 
 def test_scores_must_match(data):
@@ -240,6 +295,72 @@ def test_a_forecast_worse_than_chance_is_no_easier_to_beat_than_chance():
     np.testing.assert_allclose(
         gain(labels, good, best, weights), roc_auc(labels, good, weights) - 1.0
     )
+
+
+def test_what_a_forecast_has_to_beat_is_weighted_like_the_score():
+    labels, best = np.array([0, 0, 1, 1]), np.array([0.0, 0, 1, 1])
+    other = np.array([0.0, 2, 1, 3])  # three of four pairs in order; all of them without row 2
+    weights = np.array([[1.0, 1, 1, 1], [2, 1, 0, 1]])
+    assert gain(labels, best, other, weights).tolist() == [0.25, 0.0]
+
+
+def test_the_seed_decides_the_folds_of_every_forecast():
+    train, test = Side(1), Side(2)
+    train.labels = (train.labels + (train.nearness > 0) > 1).astype(int)  # each tells a little
+    cv_aucs = [
+        {
+            name: one.cv_auc
+            for name, one in prompt_forecasts(
+                train.features, test.features, train.labels, train.keys, seed
+            ).items()
+        }
+        for seed in (3, 3, 4)
+    ]
+    assert len(cv_aucs[0]) == 4 and cv_aucs[0] == cv_aucs[1]
+    assert all(cv_aucs[0][name] != cv_aucs[2][name] for name in cv_aucs[0])
+
+
+def test_tokens_and_roles_are_fitted_as_they_are():
+    """Not standardised: a rare token must not weigh more than a frequent one."""
+    train, test = Side(1), Side(2)
+    train.decide(train.third - 50.0)
+    found = prompt_forecasts(train.features, test.features, train.labels, train.keys, 3)
+    for name, (old, new) in {
+        "prompt_only": one_hot(train.tokens, test.tokens),
+        "role_features": role_matrix(train.features.roles, test.features.roles),
+    }.items():
+        plain, standardised = (
+            fit_probe(Examples(old, train.labels, train.keys), 3, how).log_odds(new)
+            for how in (False, True)
+        )
+        np.testing.assert_allclose(found[name].scores, plain)
+        assert np.abs(plain - standardised).max() > 1e-3
+
+
+def test_the_nearest_setting_has_its_threshold_from_train():
+    """Rule answers begin at nearness 2 in train, whatever they do in test."""
+    train, test = Side(1), Side(2)
+    train.labels = (train.nearness >= 2).astype(int)
+    known = prompt_forecasts(train.features, test.features, train.labels, train.keys, 0)
+    assert known["nearest_setting"].threshold == 1.5
+    assert known["nearest_setting"].scores.tolist() == test.nearness.tolist()
+    assert known["nearest_setting"].cv_auc == 1
+
+
+@pytest.mark.parametrize("lacks", ["train", "test"])
+def test_without_settings_on_one_side_none_is_nearest(lacks):
+    features = {"train": Side(1).features, "test": Side(2).features}
+    features[lacks] = replace(features[lacks], nearness=None)
+    known = prompt_forecasts(*features.values(), Side(1).labels, Side(1).keys, 0)
+    assert list(known) == ["prompt_only", "role_features", "token_position_table"]
+
+
+def test_a_single_train_prompt_is_answered_like_itself():
+    one = PromptFeatures(np.array([[5]]), pd.DataFrame(index=range(1)))
+    for label, infinite in ((0, -np.inf), (1, np.inf)):
+        known = prompt_forecasts(one, one, np.array([label]), np.array(["a"]), 0)
+        assert known["token_position_table"].scores.tolist() == [infinite]
+        assert np.isnan(known["token_position_table"].cv_auc)
 
 
 def test_tokens_never_seen_in_train_are_no_error():

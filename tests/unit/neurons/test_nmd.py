@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -56,6 +57,17 @@ def test_nmd_is_the_mean_difference_in_float64():
     assert (nmd(rule, memory) == -8).all()
 
 
+def test_the_means_of_float32_states_are_summed_in_float64():
+    """3000 numbers near 1000 that float32 holds exactly: their sum it does not hold."""
+    rng = np.random.default_rng(0)
+    memory, rule = rng.normal(1000, 3, size=(2, 3001, 1, 4)).astype(np.float32)
+    expected = [
+        [sum(map(float, rule[:, 0, i])) / 3001 - sum(map(float, memory[:, 0, i])) / 3001]
+        for i in range(4)
+    ]
+    np.testing.assert_allclose(nmd(memory, rule)[0], np.ravel(expected), rtol=0, atol=1e-9)
+
+
 def test_effect_size_is_the_paired_t_over_root_n(pairs):
     memory, rule, _ = pairs
     t = stats.ttest_rel(rule, memory, axis=0).statistic
@@ -66,9 +78,22 @@ def test_effect_size_at_its_limits():
     memory = np.zeros((4, 1, 3))
     rule = memory + [0, 2, -2]
     assert effect_size(memory, rule).tolist() == [[0, np.inf, -np.inf]]
-    assert np.isnan(effect_size(memory[:1], rule[:1])).all()
+    single = effect_size(memory[:1], rule[:1])
+    assert single.shape == (1, 3) and np.isnan(single).all()
     two = np.array([1.0, 3.0]).reshape(2, 1, 1)
     assert effect_size(np.zeros_like(two), two).item() == pytest.approx(2**0.5)
+
+
+def test_neurons_that_never_differ_have_no_effect_in_any_layer():
+    """Every second neuron of every second layer is the same in both prompts."""
+    rng = np.random.default_rng(1)
+    memory, rule = rng.normal(size=(2, 6, 8, 400)) + 5
+    rule[:, 1::2, ::2] = memory[:, 1::2, ::2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = effect_size(memory, rule)
+    assert (found[1::2, ::2] == 0).all()
+    assert np.count_nonzero(found == 0) == 4 * 200
 
 
 def noisy_differences(size: float, n_keys: int = 12, width: int = 200) -> tuple:
@@ -108,6 +133,17 @@ def test_split_halves_weigh_pairs_and_need_two_keys():
     assert np.isnan(split_half(differences[:5], keys[:5], np.random.default_rng(0))).all()
 
 
+def test_two_keys_are_a_half_each():
+    """One deal is possible: the product of the two keys' means, averaged over neurons."""
+    differences = np.array([[1.0, 2], [3, 2], [4, -1], [7, 8], [1, -1]])[:, None]
+    keys = np.array([5, 5, 9, 9, 9])
+    expected = np.sqrt((2 * 4 + 2 * 2) / 2)  # means 2, 2 of one key and 4, 2 of the other
+    found = split_half(differences, keys, np.random.default_rng(0))
+    assert found.tolist() == pytest.approx([expected])
+    opposite = np.array([[[1.0]], [[-4.0]]])
+    assert split_half(opposite, np.array([0, 1]), np.random.default_rng(0)).tolist() == [-2.0]
+
+
 def test_the_norm_of_a_layer_is_the_mean_length_of_its_states():
     memory, rule = np.zeros((2, 2, 4)), np.zeros((2, 2, 4))
     memory[:, 1, 0], rule[:, 1, :] = 1.0, 1.5  # lengths 1 and 3
@@ -132,6 +168,45 @@ def test_constant_neuron_has_no_rho(pairs):
     assert rho[1, 3] == 0 and np.count_nonzero(rho == 0) == 1
 
 
+def test_rho_does_not_ask_how_loud_a_neuron_is(pairs):
+    states, labels = states_and_labels(*pairs[:2])
+    for scale in (1e-6, 1e6):
+        quiet_or_loud = correlation(states.astype(np.float64) * scale, labels)
+        np.testing.assert_allclose(quiet_or_loud, correlation(states, labels), rtol=1e-9)
+
+
+def test_a_neuron_too_quiet_to_be_squared_has_no_rho():
+    labels = np.array([0, 1, 0, 1])
+    states = (1e-200 * labels)[:, None, None]  # it varies, but 1e-400 is 0
+    assert correlation(states, labels).tolist() == [[0.0]]
+
+
+def test_rounding_takes_no_rho_beyond_one():
+    """Straight lines in the label: rho is 1 or -1, and some are rounded to more."""
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 2, 97)
+    slopes, levels = rng.normal(size=(2, 400))
+    states = (labels[:, None] * slopes + levels)[:, None]
+    x, y = states[:, 0] - states[:, 0].mean(axis=0), labels - labels.mean()
+    plain = (y @ x) / np.sqrt((x * x).sum(axis=0) * (y @ y))
+    assert plain.max() > 1 and plain.min() < -1  # what the limit is for
+    rho = correlation(states, labels)[0]
+    assert rho.max() == 1 and rho.min() == -1
+    np.testing.assert_allclose(rho, np.sign(slopes), rtol=1e-12)
+
+
+def test_top_neurons_of_equal_rho_go_by_layer_and_index():
+    """Of 3 layers of 200 neurons all are alike but one; 20 are shown where no number is asked for."""
+    rho = np.full((3, 200), -0.5)
+    rho[1, ::2] = 0.5  # the size counts
+    rho[2, 7] = 0.6
+    flat = np.zeros_like(rho)
+    table = top_neurons_table(rho, rho, flat, flat, flat > 0)
+    assert list(zip(table.layer, table.neuron)) == [(2, 7)] + [(0, i) for i in range(19)]
+    longer = top_neurons_table(rho, rho, flat, flat, flat > 0, k=301)
+    assert list(zip(longer.layer[201:], longer.neuron[201:])) == [(1, i) for i in range(100)]
+
+
 def test_on_balanced_pairs_rho_and_nmd_agree_in_sign(pairs):
     memory, rule, _ = pairs
     assert (
@@ -152,12 +227,21 @@ def test_bad_input_is_named(pairs):
     memory, rule, _ = pairs
     broken = memory.copy()
     broken[3, 1, 1] = np.nan
+    ones_and_zeros = np.arange(len(memory)) % 2
     cases = [
         ("one shape", lambda: nmd(memory, rule[:-1])),
-        ("no pairs", lambda: nmd(memory[:0], rule[:0])),
-        ("finite", lambda: nmd(broken, rule)),
+        ("^there are no pairs: .* both behaviours show$", lambda: nmd(memory[:0], rule[:0])),
+        ("^hidden states must be finite", lambda: nmd(broken, rule)),
+        ("^hidden states must be finite", lambda: nmd(rule, broken)),
+        ("^hidden states must be finite", lambda: correlation(broken, ones_and_zeros)),
         ("both 0 and 1", lambda: correlation(memory, np.zeros(len(memory)))),
-        ("labels", lambda: correlation(memory, np.zeros(3))),
+        (
+            r"^correlation: labels must hold both 0 and 1, and only them, got \[0 1 2 3 4\]$",
+            lambda: correlation(memory, np.arange(len(memory))),
+        ),
+        (r"labels \[n\] needed, got", lambda: correlation(memory, np.zeros(3))),
+        (r"labels \[n\] needed, got", lambda: correlation(memory, np.array([0, 1, 1]))),
+        (r"states \[n, L, d\] .* needed, got", lambda: correlation(memory[:, 0], ones_and_zeros)),
     ]
     for message, call in cases:
         with pytest.raises(ValueError, match=message):

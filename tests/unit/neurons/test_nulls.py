@@ -1,10 +1,14 @@
 """What each null can see: the base a difference of prompts, pairs whose behaviour stays a drift."""
 
+import warnings
+
 import numpy as np
 import pytest
 
-from memgen.neurons.nulls import SignFlips, by_layer, oriented, same_behavior_nulls
+from memgen.neurons.nmd import split_half
+from memgen.neurons.nulls import SignFlips, by_layer, oriented, pearson, same_behavior_nulls
 from memgen.neurons.orientation import rule_likeness
+from memgen.stats.permutation import discoveries, sign_flip_test
 from planted_states import LAYERS, PLANTED, WIDTH, planted_pairs
 
 TEST = SignFlips(2000, 0.05, 0)
@@ -151,3 +155,98 @@ def test_same_behavior_nulls_are_null_and_expose_a_drift():
         "memorization": 30,
     }
     assert fewer[fewer.behavior == "generalization"].significant_share.isna().all()
+
+
+def slight(n_keys: int = 9, seed: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """float32 states of pairs in which a third of the neurons differ a little, and their keys."""
+    rng = np.random.default_rng(seed)
+    memory, rule = rng.normal(size=(2, 2 * n_keys, LAYERS, 60)).astype(np.float32)
+    rule[:, :, ::3] += np.linspace(0.4, 1.4, 20, dtype=np.float32)
+    return memory, rule, np.repeat(np.arange(n_keys), 2)
+
+
+def test_the_test_of_neurons_uses_its_own_rate_and_seed():
+    memory, rule, keys = slight()
+    differences = rule.astype(float) - memory
+    shares = []
+    for q, seed in ((0.05, 0), (0.3, 0), (0.3, 1), (0.3, 2)):
+        found = SignFlips(60, q, seed).significant_share(differences, keys)
+        p = sign_flip_test(differences, keys, 60, seed)
+        assert found.tolist() == discoveries(p, q).mean(axis=1).tolist()
+        shares.append(tuple(found))
+    assert len(set(shares)) == 4  # the rate and the seed make a difference here
+    again = by_layer(memory, rule, keys, SignFlips(60, 0.3, 2)).significant_share
+    assert tuple(again) == shares[3]
+
+
+def test_the_size_by_split_halves_is_that_of_rule_less_memory():
+    memory, rule, keys = slight()
+    table = by_layer(memory, rule, keys, SignFlips(60, 0.05, 7))
+    differences = rule.astype(float) - memory.astype(float)
+    half = split_half(differences, keys, np.random.default_rng(7))
+    np.testing.assert_allclose(table.nmd_split_half, half, rtol=1e-12)
+    other = split_half(differences, keys, np.random.default_rng(8))
+    assert (np.abs(other / half - 1) > 1e-6).all()  # another deal of the keys shows
+    assert table.equals(by_layer(memory, rule, keys, SignFlips(60, 0.05, 7)))
+
+
+def test_the_relative_size_does_not_ask_how_loud_a_layer_is_and_is_0_for_a_silent_one():
+    """Layer 1 is layer 0 at a thousandth of its size; layer 2 is silent in both prompts."""
+    memory, rule, keys = slight()
+    memory, rule = (np.repeat(side[:, :1], 3, axis=1).astype(float) for side in (memory, rule))
+    for side in (memory, rule):
+        side *= np.array([1, 1e-3, 0])[:, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        relative = by_layer(memory, rule, keys, TEST).nmd_relative
+    length = np.mean([np.linalg.norm(side[:, 0], axis=1).mean() for side in (memory, rule)])
+    half = split_half(rule - memory, keys, np.random.default_rng(0))[0]
+    assert relative[0] == pytest.approx(half * 60**0.5 / length) and relative[0] > 0.1
+    assert relative[1] == pytest.approx(relative[0]) and relative[2] == 0
+
+
+def test_a_flat_map_correlates_with_nothing_and_warns_of_nothing():
+    rng = np.random.default_rng(0)
+    a, flat = rng.normal(size=9), np.full(9, 2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan([pearson(a, flat), pearson(flat, a), pearson(flat, flat)]).all()
+    assert pearson(a, 3 - 2 * a) == pytest.approx(-1)
+
+
+def test_each_pair_is_drawn_once_and_the_seed_decides_which():
+    """Every pair has a key of its own, so the keys count what was drawn."""
+    rng = np.random.default_rng(3)
+    drawn = {name: (rng.normal(size=(40, 2, 5)), np.arange(40)) for name in ("first", "second")}
+    tables = [
+        same_behavior_nulls(drawn, n_permutations=60, seed=seed, q=0.4, max_pairs=30)
+        for seed in (0, 0, 1)
+    ]
+    assert tables[0].equals(tables[1])
+    assert (tables[0].mean_abs_nmd != tables[2].mean_abs_nmd).all()
+    n_keys = tables[0].groupby("behavior").n_keys.first()
+    assert n_keys["first"] == n_keys["second"] == 30  # "both" holds a key twice
+    assert (tables[0].n_pairs == 30).all()
+
+
+def test_nulls_of_all_pairs_are_the_seeded_test_of_their_sizes():
+    memory, rule, keys = slight()
+    differences = rule - memory  # float32, as labs keep them
+    table = same_behavior_nulls({"m": (differences, keys)}, n_permutations=60, seed=2, q=0.3)
+    own = table[table.behavior == "m"]
+    share = SignFlips(60, 0.3, 2).significant_share(differences, keys)
+    assert own.significant_share.tolist() == share.tolist()
+    assert any(
+        (SignFlips(60, 0.3, s).significant_share(differences, keys) != share).any() for s in (0, 1)
+    )
+    exact = np.abs(differences.astype(float).mean(axis=0)).mean(axis=1)
+    np.testing.assert_allclose(own.mean_abs_nmd, exact, rtol=1e-12)
+
+
+def test_a_behaviour_without_pairs_has_a_row_per_layer_of_undefined_numbers():
+    none = np.zeros((0, LAYERS, WIDTH)), np.zeros(0, dtype=int)
+    table = same_behavior_nulls({"m": none, "g": none}, n_permutations=9, seed=0)
+    expected = [(kind, layer) for kind in ("m", "g", "both") for layer in range(LAYERS)]
+    assert list(zip(table.behavior, table.layer)) == expected
+    assert np.isnan(table[["significant_share", "mean_abs_nmd"]].to_numpy()).all()
+    assert (table[["n_pairs", "n_keys"]] == 0).all(axis=None)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from memgen.models.build import build_model
 from memgen.models.tokenizer import build_tokenizer
-from memgen.neurons.pairs import answer_conflicts, flip_rates, flips, same_behavior
-from memgen.stats.intervals import wilson
+from memgen.neurons import pairs as pairs_module
+from memgen.neurons.pairs import (
+    answer_conflicts,
+    flip_rates,
+    flips,
+    rephrased,
+    rephrasings,
+    same_behavior,
+)
+from memgen.stats.intervals import bootstrap_by_key, wilson
+from memgen.tasks import instances
 from memgen.terms import CHANGES
 
 M, R, X = "memorization", "generalization", "other"
@@ -78,6 +89,12 @@ def test_null_pairs_show_the_same_behaviour(behavior, keys):
     assert len(used) == len(set(used))
 
 
+def test_null_pairs_are_neighbours_and_the_last_of_an_odd_number_is_alone():
+    rows = table([("a", "train", [M, M, R, M, M, M]), ("b", "train", [M] * 6)])
+    found = same_behavior(rows, M, "order")
+    assert list(zip(found.memory, found.rule)) == [(0, 1), (3, 4), (6, 7), (8, 9), (10, 11)]
+
+
 C = "content"
 MIXED = table(
     [
@@ -108,6 +125,21 @@ def test_no_text_is_in_two_pairs():
     assert flips(answered.iloc[:4], "order").shape[0] == 1
 
 
+def test_a_text_stays_used_after_later_groups_have_pairs():
+    """Group 2 repeats the prompts of group 0; group 1 between them has a pair of its own."""
+    answered = table([("a", "train", [M, R])] * 3)
+    answered["prompt"] = ["same m", "same r", "m", "r", "same m", "same r"]
+    found = flips(answered, "order")
+    assert list(zip(found.memory, found.rule)) == [(0, 1), (2, 3)]
+
+
+def test_rephrasings_stand_beside_their_originals_and_no_original_among_them():
+    found = rephrased(MIXED)
+    assert found.prompt.tolist() == ["0/1", "0/2", "0/3", "0/4", "1/1", "1/2", "2/1", "2/2"]
+    assert found.before.tolist() == [M] * 6 + [R] * 2
+    assert found.same_answer.tolist() == [c == "order" for c in found.change]
+
+
 def test_flip_rates_by_kind_of_change():
     found = flip_rates(MIXED).set_index(["split", "change", "direction"])
     counts = found[["n", "flipped", "n_keys", "same_answer"]]
@@ -134,6 +166,23 @@ def test_the_interval_over_keys_is_wide_where_keys_decide():
     assert (wide.low, wide.high) == (narrow.low, narrow.high) == wilson(160, 320)
 
 
+def test_the_interval_over_keys_is_the_seeded_bootstrap_of_1000_draws():
+    rng = np.random.default_rng(0)
+    groups = [(f"key{k}", "test", [M, *rng.choice([M, R], 3 + k)]) for k in range(7)]
+    asked = table(groups).query("rephrasing > 0")
+    wins = (asked.behavior == R).to_numpy().astype(float)
+    ends = {}
+    for seed in (0, 5):
+        found = flip_rates(table(groups), seed).query("change == 'order' and direction == 'm2g'")
+        expected = bootstrap_by_key(
+            np.mean, asked.key.to_numpy(), wins, seed=seed, n_resamples=1000
+        )
+        ends[seed] = found.key_low.item(), found.key_high.item()
+        assert ends[seed] == pytest.approx((expected.low, expected.high))
+    assert ends[0] != ends[5]
+    assert flip_rates(table(groups)).equals(flip_rates(table(groups), 0))
+
+
 def test_flip_rates_by_hand():
     found = flip_rates(ANSWERED)
     assert (found[found.change == "content"].n == 0).all()
@@ -151,6 +200,8 @@ def test_flip_rates_by_hand():
 def test_no_flips_is_an_empty_table():
     found = flips(table([("a", "train", [M, M])]), "order")
     assert found.empty and list(found.columns) == ["memory", "rule", "key", "split"]
+    states = np.zeros((2, 3))  # no pairs pick no rows
+    assert states[found.memory.to_numpy()].shape == states[found.rule.to_numpy()].shape == (0, 3)
 
 
 def test_answered_conflicts_of_a_planted_model(planted):
@@ -176,6 +227,44 @@ def test_answered_conflicts_of_a_planted_model(planted):
     for change in CHANGES:  # every rephrasing of this task flips; a text is in one pair alone
         assert len(flips(answered, change)) >= texts * 0.5
     assert answered.equals(answer_conflicts(model, tokenizer, task, frame, 2))
+
+
+def test_rephrasings_are_numbered_from_one_and_a_text_is_asked_once(planted, monkeypatch):
+    model, tokenizer, task, frame, answered = planted()
+    for _, group in answered.groupby("group"):
+        assert group.rephrasing.tolist() == list(range(len(group)))
+    asked, plain = [], pairs_module.answer
+
+    def counted(model, tokenizer, prompts, *rest):
+        asked.extend(prompts)
+        return plain(model, tokenizer, prompts, *rest)
+
+    monkeypatch.setattr(pairs_module, "answer", counted)
+    assert answer_conflicts(model, tokenizer, task, frame, 2).equals(answered)
+    assert answered.prompt.duplicated().any()  # texts that stand in several groups
+    assert len(asked) == answered.prompt.nunique() == len(set(asked))
+
+
+def test_each_kind_of_change_of_each_prompt_draws_on_its_own(planted):
+    """The numbers that a task draws to rephrase: the same again, others for another kind or prompt."""
+    _, _, task, frame, _ = planted()
+    originals = list(instances(frame[frame.kind == "conflict"].drop_duplicates("prompt")))[:4]
+    task, drawn = copy.copy(task), {}
+
+    def rephrase(rng, original, change):
+        drawn.setdefault((original.prompt, change), []).append(int(rng.integers(2**62)))
+        return None
+
+    task.rephrase = rephrase
+    for _ in range(2):
+        for original in originals:
+            for change in CHANGES:
+                assert not list(rephrasings(task, original, change, 1, {original.prompt}))
+    assert len(drawn) == 8
+    for numbers in drawn.values():
+        half = len(numbers) // 2
+        assert numbers[:half] == numbers[half:]
+    assert len({numbers[0] for numbers in drawn.values()}) == 8
 
 
 @pytest.mark.parametrize("name", ["arithmetic-tagged", "inference", "cipher-matched"])

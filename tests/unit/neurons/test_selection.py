@@ -22,6 +22,15 @@ def test_ties_go_to_the_lower_layer_then_index():
     assert mask.tolist() == [[True, True, False], [True, False, False]]
 
 
+def test_ties_of_many_neurons_go_to_the_first():
+    """Three values over 2000 neurons: of those that tie at the border the first are taken."""
+    score = np.random.default_rng(0).integers(0, 3, size=(4, 500)).astype(float)
+    flat = score.ravel()
+    order = sorted(range(2000), key=lambda i: (-flat[i], i))
+    mask = select_top(score, 0.5)
+    assert np.flatnonzero(mask).tolist() == sorted(order[:1000])
+
+
 @pytest.mark.parametrize("share", [0, -0.1, 1.01, float("nan"), float("inf"), None, "many"])
 def test_bad_share_names_top_n(share):
     with pytest.raises(ValueError, match="top_n"):
@@ -29,5 +38,5 @@ def test_bad_share_names_top_n(share):
 
 
 def test_scores_that_are_not_finite_are_refused():
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="^score must be finite"):
         select_top(np.array([[np.nan, 1]]), 0.5)

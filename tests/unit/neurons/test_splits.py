@@ -74,6 +74,29 @@ def test_folds_hold_whole_keys_or_random_prompts_and_never_what_was_fitted():
     assert (scores[random == 1] != again[random == 1]).any()
 
 
+def test_two_keys_make_two_folds_and_one_key_none():
+    keys, labels = np.repeat(["a", "b"], 4), np.tile([0, 1], 4)
+    by_key, random = (fold_numbers(labels, keys, 0, by_key=by_key) for by_key in (True, False))
+    assert set(by_key) == set(random) == {0, 1}
+    assert by_key[0] != by_key[4] and len(set(by_key[:4])) == len(set(by_key[4:])) == 1
+    for by_key in (True, False):
+        assert fold_numbers(labels[:4], keys[:4], 0, by_key=by_key).tolist() == [-1] * 4
+
+
+def test_layers_count_from_one_and_the_best_is_the_one_that_tells():
+    """Of three layers the second holds the behaviour."""
+    rng = np.random.default_rng(5)
+    keys, labels = np.repeat(np.arange(10), 6), rng.integers(0, 2, 60)
+    states = rng.normal(size=(60, 3, 4))
+    states[:, 1, 0] += 6.0 * labels
+    result, table = compare_splits(Examples(states, labels, keys), seed=0, n_resamples=20)
+    assert table.layer.tolist() == [1, 2, 3]
+    assert result["best_layer"] == 2 and result["n_keys"] == 10 and result["n"] == 60
+    assert result["by_key_best"] == result["by_key"][1] > 0.95 > result["by_key"][0]
+    assert result["random_best"] == result["random"][1]
+    assert result["leak_interval"] == [table.leak_low[1], table.leak_high[1]]
+
+
 @pytest.mark.parametrize(
     "labels, keys", [([], []), ([0, 1, 1], ["a"] * 3), ([1] * 6, list("aabbcc"))]
 )
