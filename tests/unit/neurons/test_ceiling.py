@@ -1,7 +1,13 @@
 """The ceiling finds what no straight line finds, and nothing where there is nothing."""
 
-import numpy as np
+import warnings
 
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
+from sklearn.neural_network import MLPClassifier
+
+from memgen.neurons import ceiling
 from memgen.neurons.ceiling import ceiling_forecast
 from memgen.neurons.probes import Examples, fit_probe
 from memgen.stats.auc import roc_auc
@@ -26,6 +32,44 @@ def test_the_network_asks_the_state_about_the_two_answers():
     assert network > 0.9 > straight + 0.03 and found.cv_auc > 0.85
     again = ceiling_forecast(train, test.states, (old, new), seed=0)
     np.testing.assert_array_equal(again.scores, found.scores)
+    assert again.cv_auc == found.cv_auc
+
+
+def test_its_scores_are_the_log_odds_of_the_network_of_the_recipe():
+    """The recipe: 32 units, a penalty of the two, 30 epochs of batches of 128, steps of .003."""
+    train, old, _ = asked(1)
+    test, new, _ = asked(2, 100)
+    x, y = 50 * np.hstack([train.states, old]), 50 * np.hstack([test.states, new])
+    train = Examples(50 * train.states, train.labels, train.keys)
+    found = ceiling_forecast(train, 50 * test.states, (50 * old, 50 * new), seed=7)
+    centre, spread = x.mean(0), x.std(0)
+    expected = []
+    for penalty in (30.0, 3.0):
+        given = {"alpha": penalty, "max_iter": 30, "batch_size": 128, "learning_rate_init": 3e-3}
+        network = MLPClassifier((32,), **given, random_state=7)
+        with pytest.warns(ConvergenceWarning):
+            network.fit((x - centre) / spread, train.labels)
+        memory, rule = network.predict_proba((y - centre) / spread).T
+        expected.append(np.log(rule / memory))
+    gaps = [np.abs(found.scores - one).max() for one in expected]
+    assert min(gaps) < 1e-6 < max(gaps)
+
+
+def test_a_network_that_is_sure_has_finite_scores():
+    train, old, _ = asked(1)
+    test, new, _ = asked(2)
+    found = ceiling_forecast(train, 1e5 * test.states, (old, new), seed=0)
+    assert found.scores.max() == pytest.approx(np.log(1e12), rel=1e-4)
+    assert found.scores.min() == pytest.approx(-np.log(1e12), rel=1e-4)
+
+
+def test_only_the_warning_that_the_epochs_are_over_is_hidden():
+    train, *_ = asked(1, 60)
+    with pytest.warns(DataConversionWarning):
+        ceiling._fitted(ceiling.SIZES[0], train.states, train.labels[:, None], 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ceiling._fitted(ceiling.SIZES[0], train.states, train.labels, 0)
 
 
 def test_shuffled_labels_leave_it_nothing():
@@ -41,7 +85,8 @@ def test_shuffled_labels_leave_it_nothing():
 def test_one_behaviour_one_key_and_no_test_prompts_are_no_error():
     train, old, _ = asked(1, 40)
     one = Examples(train.states, np.ones_like(train.labels), train.keys)
-    assert np.isnan(ceiling_forecast(one, train.states, (old, old), 0).scores).all()
+    constant = ceiling_forecast(one, train.states, (old, old), 0)
+    assert np.isnan(constant.scores).all() and np.isnan(constant.cv_auc)
     lone = Examples(train.states, train.labels, np.zeros(40))
     found = ceiling_forecast(lone, train.states[:0], (old, old[:0]), 0)
     assert found.scores.shape == (0,) and np.isnan(found.cv_auc)

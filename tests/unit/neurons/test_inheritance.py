@@ -68,9 +68,14 @@ def adapted(planted, monkeypatch):
     return model, tokenizer, task, answered
 
 
-def test_behaviour_moves_along_the_scale(adapted):
-    _, _, _, answered = adapted
+def test_behaviour_moves_along_the_scale(adapted, monkeypatch):
+    model, _, _, answered = adapted
+    asked, scaled = [], inheritance.rescale_adapter_scale
+    monkeypatch.setattr(
+        inheritance, "rescale_adapter_scale", lambda *given: asked.append(given) or scaled(*given)
+    )
     curve = inheritance.along_the_scale(*adapted)
+    assert asked == [(model, scale) for scale in inheritance.SCALES]
     assert list(curve.scale) == list(inheritance.SCALES)
     test = answered[(answered.split == "test") & (answered.rephrasing == 0)]
     far = test.prompt.str.split().str[-1].map(Planted.STATE).to_numpy()

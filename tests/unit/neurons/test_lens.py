@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from memgen.errors import ArchitectureError
 from memgen.models.build import build_model
@@ -85,7 +88,14 @@ def test_first_tokens_and_their_scores_are_the_models_own(planted):
     rows = answered[:6].reset_index(drop=True)
     tokens = first_tokens(tokenizer, rows)
     assert tokens.tolist() == [tokenizer.convert_tokens_to_ids(["M", "R"])] * 6
-    assert first_tokens(tokenizer, rows[:0]).shape == (0, 2)
+    none = first_tokens(tokenizer, rows[:0])
+    assert none.shape == (0, 2) and none.dtype == np.int64
+    begins = copy.deepcopy(tokenizer)  # as tokenizers of pretrained models: a mark before any text
+    begins._tokenizer.post_processor = TemplateProcessing(
+        single="<eos> $A", special_tokens=[("<eos>", tokenizer.eos_token_id)]
+    )
+    assert begins("M")["input_ids"][0] == tokenizer.eos_token_id
+    np.testing.assert_array_equal(first_tokens(begins, rows), tokens)
     found = answer_scores(model, tokenizer, rows, tokens)
     for row, text in enumerate(rows.prompt):
         with torch.inference_mode():

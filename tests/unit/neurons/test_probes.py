@@ -1,5 +1,6 @@
 """Planted directions are read, keys never leak, and nothing of the test set is used to fit."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from memgen.neurons.probes import (
     Examples,
     auc_within_folds,
+    checked_sets,
+    fit_probe,
     fit_probes,
     key_folds,
     probe_arrays,
@@ -17,6 +20,7 @@ from memgen.neurons.probes import (
     refuse_shared_keys,
 )
 from memgen.stats.auc import roc_auc
+from memgen.stats.intervals import bootstrap_by_key, weighted_mean
 from planted_states import PROBE_LAYERS, PROBE_WIDTH, planted_examples
 
 
@@ -43,6 +47,36 @@ def test_planted_direction_is_read_in_its_layer_only(data):
     ]  # fmt: skip
     assert (planted.n_train, planted.n_test, planted.n_test_keys) == (180, 150, 25)
     assert planted.positive_share == data[1].labels.mean()
+
+
+def test_accuracy_and_auc_are_those_of_the_probe_with_intervals_over_keys(data):
+    train, test = data
+    table = probe_by_layer(*data, seed=3, n_resamples=301)
+    for layer, probe in enumerate(fit_probes(train, seed=3)):
+        scores, row = probe.log_odds(test.states[:, layer]), table.iloc[layer]
+        right = ((scores > 0) == (test.labels == 1)).astype(float)
+        assert layer or ((scores > 0) & (scores < 1)).any()
+        expected = bootstrap_by_key(
+            weighted_mean, test.keys, right, seed=3, n_resamples=301, weighted=True
+        )
+        found = [row.accuracy, row.accuracy_low, row.accuracy_high]
+        assert found == pytest.approx([expected.estimate, expected.low, expected.high])
+        assert row.auc == pytest.approx(roc_auc(test.labels, scores))
+    assert probe_by_layer(*data, seed=3).equals(probe_by_layer(*data, seed=3, n_resamples=1000))
+
+
+def test_scores_of_an_array_are_those_of_the_probe_of_the_seed():
+    """Weak features and few keys, so that the penalty depends on the folds that the seed draws."""
+    rng = np.random.default_rng(1)
+    words, keys = rng.integers(0, 4, (48, 3)), np.arange(12).repeat(4)
+    drive = (words[:, 0] == 1) + 0.5 * (words[:, 1] > 1) - 0.6
+    labels = (drive + rng.normal(0, 0.8, 48) > 0).astype(int)
+    x = np.eye(4)[words].reshape(48, 12)
+    probes = [fit_probe(Examples(x, labels, keys), seed, standardise=False) for seed in range(4)]
+    for seed, probe in enumerate(probes):
+        found = probe_scores(x, labels, keys, x, seed=seed, standardise=False)
+        np.testing.assert_allclose(found, probe.log_odds(x), atol=1e-9)
+    assert len({probe.c for probe in probes}) > 1
 
 
 def test_a_probe_is_kept_as_weights_of_the_states_themselves(data):
@@ -112,6 +146,11 @@ def test_leakage_is_refused_and_named(data):
     with pytest.raises(ValueError, match="both train and test, for example 'key29'"):
         probe_by_layer(train, replace(test, keys=leaked), seed=0)
     refuse_shared_keys(train.keys, test.keys)
+    mixed = np.array([2, "b", 10], dtype=object)
+    with pytest.raises(ValueError, match="^3 keys are .* for example 10: split by key first$"):
+        refuse_shared_keys(mixed, mixed)
+    checked, _ = checked_sets(replace(train, labels=train.labels == 1), test, ndim=3)
+    assert checked.labels.dtype == int
 
 
 def test_one_class_gives_nan_and_n_but_no_crash(data):
@@ -122,7 +161,11 @@ def test_one_class_gives_nan_and_n_but_no_crash(data):
     one_test = probe_by_layer(train, replace(test, labels=np.zeros_like(test.labels)), seed=0)
     assert one_test.auc.isna().all() and one_test.accuracy.notna().all()
     assert (one_test.n_test == 150).all()
-    empty = probe_by_layer(train, first(test, 0), seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        empty = probe_by_layer(train, first(test, 0), seed=0)
+    assert empty.positive_share.isna().all()
+    assert empty.accuracy.dtype.kind == empty.auc_low.dtype.kind == "f"
     assert empty.auc.isna().all() and empty.accuracy.isna().all() and (empty.n_test == 0).all()
     one_key = replace(first(train, 6), labels=np.array([0, 1] * 3))
     few = probe_by_layer(one_key, test, seed=0)
@@ -135,8 +178,8 @@ def test_bad_rows_are_named(data):
         ("train_states", replace(train, states=train.states[:-1])),
         ("drop 'other'", replace(train, labels=train.labels + 1)),
         ("labels and keys", replace(train, keys=train.keys[:-1])),
-        ("no prompts", first(train, 0)),
-        ("finite", replace(train, states=train.states + np.inf)),
+        ("^train: there are no prompts", first(train, 0)),
+        ("^train_states must be finite", replace(train, states=train.states + np.inf)),
     ]
     for message, broken in cases:
         with pytest.raises(ValueError, match=message):

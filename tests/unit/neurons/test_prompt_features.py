@@ -6,7 +6,7 @@ import pytest
 
 from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.prompt_features import one_hot, prompt_features, role_matrix
-from memgen.tasks import TASKS
+from memgen.tasks import TASKS, instances
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -18,6 +18,10 @@ def test_every_task_gives_features_of_its_conflict_prompts(datasets, name):
     old, new = prompt_features(task, tokenizer, train, test)
     assert len(old.tokens) == len(old.roles) == len(train) and len(new.tokens) == len(test)
     assert (old.nearness is None) == (name == "inference")
+    for features, asked in ((old, train), (new, test)):
+        if name != "inference":
+            near = [task.nearness(one) for one in instances(asked)]
+            assert features.nearness.tolist() == near and features.nearness.dtype == np.float64
     assert len(set(old.cells)) > 1  # the position is part of the cell
     blind = train.assign(memory_answer=train.memory_answer, split="test", kind="conflict")
     again, _ = prompt_features(task, tokenizer, blind, test)
@@ -35,11 +39,19 @@ def test_shorter_prompts_end_in_the_same_column(planted):
     assert old.roles.shape == (5, 0) and old.nearness is None
 
 
+def test_each_table_has_the_tokens_of_its_own_prompts(planted):
+    _, tokenizer, task, _, answered = planted()
+    parts = answered[:5], answered[5:7], answered[7:14]
+    for rows, found in zip(parts, prompt_features(task, tokenizer, *parts), strict=True):
+        assert found.tokens.tolist() == tokenizer(list(rows.prompt))["input_ids"]
+
+
 def test_no_prompts_are_no_error(planted):
     _, tokenizer, task, _, answered = planted()
     for parts in ((answered[:0], answered[:0]), (answered[:4], answered[:0])):
         old, new = prompt_features(task, tokenizer, *parts)
         assert len(old.tokens) == len(parts[0]) and len(new.tokens) == len(new.cells) == 0
+        assert old.tokens.dtype == new.tokens.dtype == np.int64
 
 
 def test_one_hot_has_a_column_for_what_train_holds_in_a_place():
@@ -54,4 +66,8 @@ def test_numbers_are_scaled_by_train_and_categories_are_those_of_train():
     old, new = role_matrix(train, test)
     assert old.tolist() == [[-1, 1, 0, 0], [1, 0, 1, 0]]
     assert new.tolist() == [[4, 0, 0, 1]]
+    old, new = role_matrix(  # mean 2 and spread 4 of train; test has other ones
+        pd.DataFrame({"third": [-2.0, 6.0]}), pd.DataFrame({"third": [2.0, 4.0, 10.0]})
+    )
+    assert old.tolist() == [[-1], [1]] and new.tolist() == [[0], [0.5], [2]]
     assert role_matrix(train, test[:0])[1].shape == role_matrix(train, pd.DataFrame())[1].shape

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from memgen.models.hooks import capture
 from memgen.neurons.pairs import flips
 from memgen.neurons.states import (
     different_prompts,
@@ -45,6 +46,7 @@ def test_prompts_are_different_and_in_the_order_of_keys_groups_and_rephrasings()
     found = different_prompts(ANSWERED, 10)
     assert found.prompt.tolist() == ["one", "four", "five", "three", "two"]
     assert found.index.tolist() == [0, 1, 2, 3, 4]
+    assert list(found.columns) == list(ANSWERED.columns)
     few = different_prompts(ANSWERED, 2)
     assert sorted(few.key) == ["a", "b"]  # evenly over the keys
 
@@ -69,6 +71,8 @@ def test_states_are_those_of_the_last_token_of_each_prompt(planted):
     assert of.examples.labels.tolist() == is_rule(rows).tolist()
     assert of.examples.states is of.states
     some = of[np.arange(len(of)) % 2 == 1]
+    assert list(some.rows.columns) == list(rows.columns)
+    assert some.rows.index.tolist() == list(range(len(some)))
     assert some.rows.prompt.tolist() == rows.prompt[1::2].tolist()
     np.testing.assert_array_equal(some.states, of.states[1::2])
     assert hidden_states(model, tokenizer, [], "resid_post").shape == (0, 2, 8)
@@ -87,8 +91,27 @@ def noisy(planted):
     return model, tokenizer, answered
 
 
+def alone(model, tokenizer, prompts, site: str) -> np.ndarray:
+    """The states of each prompt read by itself, so without padding."""
+    texts = [torch.tensor([tokenizer(prompt)["input_ids"]]) for prompt in prompts]
+    return torch.cat([capture(model, ids, site=site) for ids in texts]).numpy()
+
+
+def test_a_prompts_states_do_not_depend_on_the_longer_prompts_beside_it(noisy):
+    model, tokenizer, answered = noisy
+    prompts = [answered.prompt[0], "word1 word2 word3 " + answered.prompt[1], answered.prompt[2]]
+    for site in SITES:
+        found = hidden_states(model, tokenizer, prompts, site)
+        expected = alone(model, tokenizer, prompts, site)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_pair_states_are_the_stored_ones_at_their_site_and_read_again_elsewhere(noisy):
     model, tokenizer, answered = noisy
+    longer = np.arange(len(answered)) % 3 == 0  # prompts of different lengths
+    answered = answered.assign(
+        prompt=answered.prompt.where(~longer, "word1 word2 " + answered.prompt)
+    )
     stored = {"memory": np.full((5, 2, 8), 7.0), "rule": np.full((5, 2, 8), 8.0)}
     train = answered[answered.split == "train"].reset_index(drop=True)
     pairs = spread(flips(train, "content"), 5)
@@ -98,6 +121,6 @@ def test_pair_states_are_the_stored_ones_at_their_site_and_read_again_elsewhere(
     for site in set(SITES) - {"ln_2"}:
         for side, found in zip(("memory", "rule"), states[site]):
             prompts = train.prompt[pairs[side]]
-            expected = hidden_states(model, tokenizer, prompts, site)
+            expected = alone(model, tokenizer, prompts, site)
             assert np.abs(expected).max() > 0.01
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

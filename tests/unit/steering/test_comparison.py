@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from memgen.stats.intervals import wilson
+from memgen.stats.intervals import bootstrap_by_key, weighted_mean, wilson
 from memgen.steering.cells import Cell
 from memgen.steering.comparison import (
     ADDED,
@@ -16,6 +19,7 @@ from memgen.steering.comparison import (
     REFERENCE,
     Comparison,
     Variant,
+    _exact,
     facts_of,
 )
 from memgen.steering.steering import steering_prompts
@@ -82,6 +86,49 @@ def test_rates_and_the_paired_difference_by_hand(trial):
     assert again == one
 
 
+def many(trial, n: int = 240) -> Trial:
+    """The same prompts over and over, of 24 keys of different sizes."""
+    rng = np.random.default_rng(5)
+    rows = pd.concat([trial.rows] * (n // len(trial.rows) + 1), ignore_index=True)[:n]
+    return replace(trial, rows=rows.assign(key=rng.choice(24, n, p=np.arange(1, 25) / 300)))
+
+
+def test_prompts_are_paired_and_the_interval_is_the_bootstrap_over_keys_of_the_seed(trial):
+    trial, rng = many(trial), np.random.default_rng(6)
+    n = len(trial.rows)
+    reference = np.where(rng.random((1, n)) < 0.5, WON, STAYED)
+    drawn = np.where(rng.random((3, n)) < 0.45, WON, STAYED)
+    variants = [v for v in references(trial) if v.group != "count"]
+    variants += [Variant("count", "as_chosen", reference), Variant("count", "drawn", drawn)]
+    variants.append(Variant("count", "same", np.repeat(reference, 2, axis=0)))
+    comparison = Comparison(trial, variants, seed=3)
+    found = comparison.groups["count"]
+    assert found["same"]["difference_interval"] == [0, 0]  # on every prompt the same
+    expected = bootstrap_by_key(
+        weighted_mean,
+        trial.rows.key.to_numpy(),
+        (drawn == WON).mean(0) - (reference[0] == WON),
+        seed=3,
+        weighted=True,
+    )
+    assert found["drawn"]["difference"] == pytest.approx(expected.estimate)
+    assert found["drawn"]["difference_interval"] == pytest.approx([expected.low, expected.high])
+    assert expected.low < 0 < expected.high
+    assert comparison.result(best=2)["matters"]["count"] == []  # it may well be nothing
+
+
+def test_one_key_has_a_difference_and_no_interval_of_it(trial):
+    alone = replace(trial, rows=trial.rows.assign(key="the only one"))
+    found = Comparison(alone, references(alone), seed=0).groups["layers"]["layer_1_only"]
+    assert set(found) == set(NULL) and found["difference_interval"] is None
+    assert found["difference"] == -1
+
+
+def test_what_cancels_out_is_0_and_no_last_digits_stay():
+    assert np.copysign(1, _exact(-1e-17)) == 1  # not -0.0
+    assert _exact(0.1 + 4e-13) == 0.1 and _exact(0.1 + 2e-12) == 0.100000000002
+
+
 def test_the_reference_is_run_once_and_its_first_draw_is_it(trial):
     drawn = np.concatenate([all_of(trial, WON), all_of(trial, STAYED)])
     variants = [v for v in references(trial) if v.group != "ranking"]
@@ -91,11 +138,13 @@ def test_the_reference_is_run_once_and_its_first_draw_is_it(trial):
 
 def test_what_was_not_run_has_no_numbers(trial):
     empty = np.empty((1, 0), dtype=np.int8)
-    variants = [*references(trial), Variant("site", "ln_2", empty, {"norm": 1.5})]
+    known = {"norm": 1.5, "neurons": 3, "cosine": 0.25}
+    variants = [*references(trial), Variant("site", "ln_2", empty, known)]
     comparison = Comparison(trial, variants, seed=0)
-    assert comparison.groups["site"]["ln_2"] == NULL | {"norm": 1.5}
+    assert comparison.groups["site"]["ln_2"] == NULL | known
     row = comparison.table().set_index(["group", "variant"]).loc[("site", "ln_2")]
-    assert row.norm == 1.5 and row.n == 0
+    assert (row.norm, row.neurons, row.cosine, row.n) == (1.5, 3, 0.25, 0)
+    assert np.isnan(row.other)
     assert np.isnan([row.success, row.low, row.high, row.difference, row.strength]).all()
 
 
@@ -149,6 +198,7 @@ def test_one_row_an_answer_and_one_a_variant(trial):
     variants = [*references(trial), Variant("ranking", "random", drawn, {"strength": 0.5})]
     comparison = Comparison(trial, variants, seed=0)
     rows, n = comparison.outcomes(), len(trial.rows)
+    assert rows.index.tolist() == list(range(len(rows)))
     assert len(rows) == n * (len(references(trial)) + 2)
     own = rows[rows.variant == "random"]
     assert own.draw.tolist() == [0] * n + [1] * n and own.prompt.tolist() == [*range(n)] * 2
@@ -157,6 +207,8 @@ def test_one_row_an_answer_and_one_a_variant(trial):
     assert set(rows.direction) == {DIRECTION}
     table = comparison.table()
     assert len(table) == len(references(trial)) + 1 and set(table.direction) == {DIRECTION}
+    assert table.n.dtype == int and table.other.dtype == float
+    assert {"norm", "neurons", "cosine"} <= set(table)
     row = table.set_index("variant").loc["random"]
     assert row.strength == 0.5 and row.success == 0.5 and row.n == 2 * n
     low, high = wilson(n, 2 * n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from memgen.models.build import build_model
 from memgen.models.tokenizer import build_tokenizer
+from memgen.neurons.nmd import NeuronMaps
 from memgen.steering.cells import Cell, cumulative_norm
 from memgen.steering.engine import Decoding, run_cells
 from memgen.steering.output_controls import (
@@ -24,7 +27,7 @@ from memgen.steering.output_controls import (
     unembedding_shifts,
 )
 from memgen.steering.prompts import Prompts, make_prompts
-from memgen.steering.steering import steering_prompts
+from memgen.steering.steering import Steering, steering_prompts
 from memgen.steering.trial import Trial
 from memgen.terms import DIRECTIONS
 from steered import ONE
@@ -126,6 +129,20 @@ def test_the_direction_is_the_mean_difference_of_output_rows_on_train_pairs(alik
     assert not unembedding_direction(steering, answered[answered.split != "train"]).any()
 
 
+def test_a_mark_before_any_text_is_no_first_token(alike):
+    """As tokenizers of pretrained models set one."""
+    steering, _, answered = alike
+    begins = copy.deepcopy(steering.tokenizer)
+    begins._tokenizer.post_processor = TemplateProcessing(
+        single="<eos> $A", special_tokens=[("<eos>", begins.eos_token_id)]
+    )
+    assert begins("M")["input_ids"][0] == begins.eos_token_id
+    marked = Steering(steering.model, begins, steering.task, steering.maps)
+    expected = unembedding_direction(steering, answered)
+    assert expected.any()
+    np.testing.assert_array_equal(unembedding_direction(marked, answered), expected)
+
+
 def test_output_directions_have_the_shifts_norm_and_cumulative_norm():
     rng = np.random.default_rng(0)
     reference, direction = rng.normal(size=(3, 16)), rng.normal(size=16)
@@ -151,6 +168,8 @@ def test_on_the_planted_model_one_token_is_the_whole_behaviour(alike, direction)
     output = unembedding_direction(steering, answered)
     bars, facts, answers = output_controls(trial, output)
     assert tuple(bars) == OUTPUT_CONTROLS
+    assert [bar.name for bar in bars.values()] == list(OUTPUT_CONTROLS)
+    assert answers.index.tolist() == list(range(4 * len(rows)))
     assert bars["force_target"].success == 1.0
     forbidden = bars["forbid_source"]
     assert (forbidden.success, forbidden.other) == (
@@ -166,6 +185,7 @@ def test_on_the_planted_model_one_token_is_the_whole_behaviour(alike, direction)
 
     without, _, answers = output_controls(trial, 0 * output)
     assert without["unembedding_all"].success is None and without["unembedding_all"].n == 0
+    assert [bar.name for bar in without.values()] == list(OUTPUT_CONTROLS)
     assert set(answers.kind) == {"forbid_source", "force_target"}
 
 
@@ -177,3 +197,32 @@ def test_answers_that_begin_alike_are_counted(alike):
     trial = Trial(steering, "m2g", Cell(ONE, 1.0), longer)
     _, facts, _ = output_controls(trial, np.zeros(8))
     assert facts == {"by_construction": half.mean(), "same_first_token": 1 - half.mean()}
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_output_directions_are_added_to_the_residual_stream_whatever_the_trials_site(
+    alike, direction
+):
+    """What the norm before a feed-forward part writes leads nowhere there: its map is 0."""
+    steering, _, answered = alike
+    rows = steering_prompts(answered, "test", direction, 12)
+    inside = steering.at(NeuronMaps("ln_2", steering.nmd, steering.rho))
+    output = np.eye(8)[0]  # coordinate 0 decides
+    found = {}
+    for site, one in (("resid_post", steering), ("ln_2", inside)):
+        bars, _, _ = output_controls(Trial(one, direction, Cell(ONE, 1.0), rows), output)
+        found[site] = {name: bars[name] for name in ("unembedding_last", "unembedding_all")}
+    assert found["resid_post"]["unembedding_last"].success == 1.0
+    assert found["ln_2"] == found["resid_post"]
+
+
+def test_the_end_mark_counts_whatever_its_number(alike, monkeypatch):
+    """In some vocabularies it is token 0."""
+    steering, _, answered = alike
+    rows = steering_prompts(answered, "test", "m2g", 12)
+    made, end = steering.prompts(rows), steering.tokenizer.eos_token_id
+    assert (made.candidates == end).any() and not (made.candidates == 0).any()
+    zero = replace(made, candidates=made.candidates.masked_fill(made.candidates == end, 0))
+    monkeypatch.setattr(steering, "prompts", lambda rows: zero)
+    _, facts, _ = output_controls(Trial(steering, "m2g", Cell(ONE, 1.0), rows), np.zeros(8))
+    assert facts["by_construction"] == 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -192,9 +194,52 @@ def test_batches_do_not_matter(build):
     assert (heads.tokens == attention.tokens).all()
 
 
+def test_every_part_of_the_map_is_there_once():
+    """Two layers, two heads, prompts of three tokens: the last layer has no other positions."""
+    assert parts_of(2, 2, 3) == [
+        Part("residual", 0, -1, -1),
+        Part("residual_all", 0, -1, None),
+        Part("attention", 0, -1, -1),
+        Part("mlp", 0, -1, -1),
+        Part("head", 0, 0, -1),
+        Part("head", 0, 1, -1),
+        Part("position", 0, -1, -2),
+        Part("position", 0, -1, -3),
+        Part("residual", 1, -1, -1),
+        Part("residual_all", 1, -1, None),
+        Part("attention", 1, -1, -1),
+        Part("mlp", 1, -1, -1),
+        Part("head", 1, 0, -1),
+        Part("head", 1, 1, -1),
+    ]
+
+
+def test_all_positions_are_patched_also_where_they_outnumber_the_neurons():
+    torch.manual_seed(0)
+    shape = {"n_positions": 16, "n_embd": 4, "n_layer": 2, "n_head": 2}
+    model = GPT2LMHeadModel(GPT2Config(**shape, **SIZES)).eval()
+    target, source = some_prompts(0, short=0), some_prompts(1, short=0)
+    swap = Interchange(
+        Writer(model, NEW, END), target, replace(source, candidates=target.candidates)
+    )
+    for layer in range(2):
+        found = swap.patched([Part("residual_all", layer, position=None)])
+        np.testing.assert_allclose(found.margin, swap.of_source.margin, atol=1e-5)
+    assert np.abs(swap.clean.margin - swap.of_source.margin).max() > 0.01
+
+
+def test_without_margins_or_distance_nothing_can_be_recovered():
+    swap = exchange(gpt2())
+    change = np.ones(P)
+    assert recovered(swap, change, 1.0) is not None
+    assert recovered(swap, np.full(P, np.nan), 1.0) is None
+    itself = Interchange(swap.writer, swap.target, swap.target)
+    assert recovered(itself, change, 1.0) is None
+
+
 def test_prompts_of_different_lengths_are_refused():
     model = gpt2()
-    with pytest.raises(ValueError, match="as many tokens"):
+    with pytest.raises(ValueError, match="^a source and its target must have as many tokens$"):
         Interchange(Writer(model, NEW, END), some_prompts(0, short=1), some_prompts(1, short=2))
     with pytest.raises(ValueError, match="component 'nose' is unknown"):
         component_modules(model, "nose")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from memgen.models.generate import tokenize_prompts
 from memgen.models.hooks import position_ids, shift
 from memgen.steering.cells import Cell
 from memgen.steering.side_effects import Elsewhere
-from memgen.steering.steering import steering_prompts
+from memgen.steering.steering import Steering, steering_prompts
 from memgen.steering.trial import Trial
 from memgen.tasks.dataset import free_rows, keyed_rows
 from steered import ONE
@@ -23,7 +25,7 @@ def elsewhere(alike):
     return Elsewhere(steering, free, keyed), steering_prompts(answered, "test", "m2g", 6)
 
 
-def first_log(steering, rows, delta=None) -> np.ndarray:
+def first_log(steering, rows, delta=None, positions="all") -> np.ndarray:
     """Log-probabilities of the first answer token, without anything of the module under test."""
     ids, mask = tokenize_prompts(steering.tokenizer, list(rows.prompt))
     given = {"input_ids": ids, "attention_mask": mask, "position_ids": position_ids(mask)}
@@ -31,7 +33,7 @@ def first_log(steering, rows, delta=None) -> np.ndarray:
         if delta is None:
             logits = steering.model(**given).logits[:, -1]
         else:
-            with shift(steering.model, steering.site, torch.as_tensor(delta).float(), "all"):
+            with shift(steering.model, steering.site, torch.as_tensor(delta).float(), positions):
                 logits = steering.model(**given).logits[:, -1]
     return logits.double().log_softmax(-1).numpy()
 
@@ -65,3 +67,25 @@ def test_a_shift_that_breaks_free_prompts_is_seen(elsewhere):
     where, conflict = elsewhere
     delta = Trial(where.steering, "m2g", Cell(ONE, 4.0), conflict).shift
     assert where.side_effects(delta, conflict)["free_accuracy_after"] == 0
+
+
+def test_the_shift_is_at_the_positions_at_which_the_model_is_steered(elsewhere):
+    """Earlier tokens reach the decision through attention, here made to read them."""
+    where, conflict = elsewhere
+    model = copy.deepcopy(where.steering.model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for block in model.transformer.h:
+            block.attn.c_proj.weight.normal_(0, 0.5, generator=generator)
+            block.attn.c_attn.weight.normal_(0, 0.5, generator=generator)
+    given = where.steering
+    delta, found = np.zeros_like(given.nmd), {}
+    delta[0] = np.random.default_rng(0).normal(size=delta.shape[1])
+    for positions in ("all", "decision"):
+        steering = Steering(model, given.tokenizer, given.task, given.maps, positions)
+        there = Elsewhere(steering, where.free, where.keyed)
+        found[positions] = there.side_effects(delta, conflict)["kl_conflict"]
+        own, other = (first_log(steering, conflict, one, positions) for one in (None, delta))
+        expected = (np.exp(own) * (own - other)).sum(-1).mean()
+        assert found[positions] == pytest.approx(expected, rel=1e-3)
+    assert abs(found["all"] - found["decision"]) > 0.01

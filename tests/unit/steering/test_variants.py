@@ -46,6 +46,8 @@ def test_every_variant_has_the_norm_of_the_whole(maps):
 def test_a_layer_alone_and_all_but_it_are_the_two_parts_of_the_shift(maps):
     reference = maps[0]
     found = by_layer(reference)
+    names = ("layer_{}_only", "all_but_layer_{}")
+    assert list(found) == [name.format(k) for name in names for k in (1, 2, 3)]
     for k in (1, 2, 3):
         (only,), (others,) = found[f"layer_{k}_only"], found[f"all_but_layer_{k}"]
         rows = np.arange(3) == k - 1
@@ -84,6 +86,30 @@ def test_neurons_that_never_differ_are_not_drawn(maps):
     assert (
         all(np.flatnonzero(one).max() < 4 for one in found["random_3"]) and found["random_10"] == []
     )
+
+
+def test_neurons_that_tell_behaviours_apart_perfectly_are_drawn_and_those_that_do_not_are_not():
+    nmd, rho = np.ones((2, 4)), np.array([[1.0, -1.0, 0.0, 1.0], [0.0, 1.0, -1.0, 0.5]])
+    drawn = by_count(nmd, rho, 1.0, [6, 7], 3, np.random.default_rng(0))
+    assert len(drawn["random_6"]) == 3 and drawn["random_7"] == []  # six differ at all
+    for one in drawn["random_6"]:
+        assert ((one != 0) == (rho != 0)).all()
+
+
+def test_rankings_have_their_names_and_are_missing_where_the_tests_are(maps):
+    _, nmd, rho = maps
+    rng = np.random.default_rng(2)
+    tests = {"effect_size": rng.normal(size=nmd.shape), "p": rng.uniform(size=nmd.shape)}
+    found = rankings(nmd, tests, rho)
+    assert list(found) == ["abs_nmd", "effect_size", "smallest_p"]
+    assert found["abs_nmd"] is nmd and found["effect_size"] is tests["effect_size"]
+    np.testing.assert_array_equal(found["smallest_p"], p_ranking(tests["p"], rho))
+    none = rankings(nmd, {}, rho)
+    assert none == {"abs_nmd": nmd, "effect_size": None, "smallest_p": None}
+    shifts = by_ranking(nmd, rho, 0.5, 1.0, none)
+    assert shifts["effect_size"] == shifts["smallest_p"] == []
+    (largest,) = shifts["abs_nmd"]
+    assert set(np.flatnonzero(largest)) == set(np.argsort(-np.abs(nmd), axis=None)[:12])
 
 
 def test_p_ranks_the_smallest_first_and_rho_breaks_ties():
