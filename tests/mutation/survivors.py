@@ -2,7 +2,8 @@
 and every break that they do not notice, as the line before and the line after.
 
 `explained.txt` beside this file lists survivors that no test could notice, one a line:
-`module.function | line after, stripped | why`. They are left out of the list, and stay in the share.
+`module.function | line after, stripped | why`; where a line is only taken away, `(removed)` and that
+line. They are left out of the list, and stay in the share.
 """
 
 from __future__ import annotations
@@ -34,14 +35,18 @@ def outcomes() -> dict[str, tuple[str, Path]]:
 def changed(mutant: str, path: Path) -> tuple[str, str]:
     """The lines that the mutant took away and put in their place."""
     lines = get_diff_for_mutant(mutant, path=path).splitlines()[2:]
-    return tuple(" ".join(x[1:].strip() for x in lines if x[0] == sign) for sign in "-+")
+    before, after = (" ".join(x[1:].strip() for x in lines if x[0] == sign) for sign in "-+")
+    return before, after or f"(removed) {before}"
 
 
 def explained() -> set[tuple[str, str]]:
     if not EXPLAINED.is_file():
         return set()
-    rows = (line.split(" | ") for line in EXPLAINED.read_text("utf8").splitlines() if line.strip())
-    return {(where, after) for where, after, _ in rows}
+    found = set()
+    for line in filter(str.strip, EXPLAINED.read_text("utf8").splitlines()):
+        where, _, rest = line.partition(" | ")
+        found.add((where, rest.rpartition(" | ")[0]))  # the line itself may hold the sign
+    return found
 
 
 def main() -> int:
@@ -60,6 +65,7 @@ def main() -> int:
             .replace(".x_", ".")
             .replace("ǁ", ".")
             .replace("..", ".")
+            .replace(".x.", ".")  # of a class
         )
         if (where, after) not in known:
             print(f"{status:9} {mutant.rpartition('.')[2]}\n  {where}\n  - {before}\n  + {after}")

@@ -77,7 +77,7 @@ def by_layer(
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Correlation of two maps of neurons; nan where one of them is flat."""
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else float("nan")
+    return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else float("nan")
 
 
 def oriented(differences: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

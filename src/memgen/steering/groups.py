@@ -101,11 +101,10 @@ def steer_groups(
     for random in by_kind["random"]:
         del random["neurons"]  # of the first draw only
     success = codes == TARGET[case.direction]
-    difference = (
-        success[groups.kind == "cluster"].mean(0) - success[groups.kind == "random"].mean(0)
-        if by_kind["cluster"]
-        else np.zeros(len(case.rows))
-    )
+    keys, difference = case.keys[:0], np.zeros(0)  # undefined where there is no cluster
+    if by_kind["cluster"]:
+        of_cluster, of_random = (success[groups.kind == kind] for kind in ("cluster", "random"))
+        keys, difference = case.keys, of_cluster.mean(0) - of_random.mean(0)
     result = {
         "n": len(case.rows),
         "chosen": by_kind["chosen"][0],
@@ -123,7 +122,7 @@ def steer_groups(
             f"{kind}_largest": max((x["success"] for x in by_kind[kind]), default=None)
             for kind in ("cluster", "random", "single")
         },
-        "difference": by_key(weighted_mean, case.keys, difference, seed=seed),
+        "difference": by_key(weighted_mean, keys, difference, seed=seed),
     }
     return result, table.drop(columns=["interval", "neurons"])
 

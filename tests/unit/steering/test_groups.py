@@ -218,6 +218,7 @@ def test_a_study_without_neurons_has_no_clusters_and_no_largest(alike):
     assert result["clusters"] == result["single"] == [] and result["together"]["success"] == 0
     for kind in ("cluster", "random", "single"):
         assert result[f"{kind}_mean"] is result[f"{kind}_largest"] is None
+    assert result["difference"] == {"value": None, "interval": None, "n": 0, "n_keys": 0}
     json.dumps(result, allow_nan=False)
 
 
