@@ -7,7 +7,7 @@ import inspect
 import itertools
 import json
 
-from memgen.config.base import ROOT, StageParameters
+from memgen.config.base import MOST, ROOT, StageParameters
 from memgen.config.sources import own_files
 from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
@@ -56,9 +56,9 @@ def _values(field: dict) -> str:
         ("maximum", "at most"),
         ("exclusiveMaximum", "below"),
     )
-    return ", ".join(
-        [kind, *(f"{word} {field[key]:,.12g}" for key, word in limits if key in field)]
-    )
+    # the end of all counts keeps typing errors out, and tells a reader nothing
+    known = [(word, field[key]) for key, word in limits if field.get(key, MOST) != MOST]
+    return ", ".join([kind, *(f"{word} {value:,.12g}" for word, value in known)])
 
 
 def choices_reference() -> dict[str, list[dict]]:

@@ -248,7 +248,7 @@ def test_the_stage_reports_what_was_planted(planted, stage):
         )
     warm, cold = (
         result["guessing"]["flip"],
-        stage(made, temperature=1e-3).result["guessing"]["flip"],
+        stage(made, temperature=0.01).result["guessing"]["flip"],
     )
     assert (
         warm["n"] > 0 and warm["agreement"] < 0.5 and cold["agreement"] == 1.0

@@ -73,7 +73,7 @@ def test_both_tracks_have_their_labs_side_by_side(two_tracks, root, tmp_path):
     ][1]["source"]
     assert (
         "**The same lab**, track [scratch](inference-seed0.ipynb) · **lora**" in bar
-        and "-p track lora" in bar
+        and "--track lora" in bar
     )
 
 
@@ -106,7 +106,9 @@ def test_the_ledger_shows_every_claim_of_every_track(two_tracks, root, tmp_path)
     text = (tmp_path / "out" / "ledger.md").read_text()
     said = {claim.id: claim for claim in CLAIMS}
     supported, untested = (said[name].text for name in ("steer_m2g.random", "retrain"))
-    line = f"| {{bdg-primary}}`supported` | {supported} | paper, v1 and v2 | 1 of 1 | 0.30 (0.10 to"
+    line = (
+        f"| {{bdg-primary}}`supported` | {supported} | paper, v1 and v2 | 1 · 0 · 0 | 0.30 (0.10 to"
+    )
     assert text.count(line) == 2
     assert untested not in text and text.count(f"**{supported}**") == 2
     assert "| inference | 0.30 | 0.10 to 0.50 | 0.25 | 200 | 40 | 3 | {bdg-primary}" in text
