@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
@@ -277,3 +278,21 @@ def test_intervals_of_neurons_are_drawn_from_seed_0_unless_told():
     keys, differences = np.arange(20), np.random.default_rng(1).normal(size=(20, 1))
     told, other = (neuron_intervals(differences, keys, seed) for seed in (0, 1))
     assert neuron_intervals(differences, keys) == told != other
+
+
+def test_a_key_left_out_counts_by_the_seeds_in_which_that_is_defined():
+    """Seed 0 has prompts of key 0 alone, so without it that seed has no rate; seed 1 still has one."""
+    seeds, keys = units(2, 3)
+    wins, n = np.array([1, 0, 0, 2, 3, 4]), np.array([4, 0, 0, 4, 4, 4])
+    found = of_rates(wins, n, seeds, keys, shared_keys=True)
+    first, second = 1 / 4, (2 + 3 + 4) / 12
+    without = [
+        (3 + 4) / 8,  # of seed 1 alone
+        (first + (2 + 4) / 8) / 2,
+        (first + (2 + 3) / 8) / 2,
+    ]
+    over_key = (3 - 1) * np.var(without)
+    over_seed = np.var([first, second], ddof=1) / 2
+    halves = t.ppf(0.975, [1, 2]) * np.sqrt([over_seed, over_key])
+    assert found.value == pytest.approx((first + second) / 2)
+    assert found.high - found.value == pytest.approx(np.hypot(*halves))

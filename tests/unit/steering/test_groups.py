@@ -257,7 +257,12 @@ def test_pairs_are_shifted_by_the_sum_of_two_neurons_at_an_equal_part_of_the_nor
     monkeypatch.setattr(
         module, "margins", lambda steering, shifts, prompts: (seen.append(shifts), effects)[1]
     )
+    seeds, whole = [], module.synergy
+    monkeypatch.setattr(
+        module, "synergy", lambda *given: (seeds.append(given[3]), whole(*given))[1]
+    )
     found, again = (pairwise(steering, case, neurons, 3) for _ in range(2))
+    assert seeds == [3, 3]  # of the intervals
     shifts = case.sign * seen[0]
     part = np.linalg.norm(steering.shift(case.cell)) / np.sqrt(3)
     single = np.zeros((3, 2, 8))
