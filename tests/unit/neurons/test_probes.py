@@ -5,8 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from memgen.neurons.probes import (
+    C_GRID,
     Examples,
     auc_within_folds,
     checked_sets,
@@ -217,3 +221,53 @@ def test_a_cross_validated_auc_compares_prompts_of_one_fold():
     assert roc_auc(labels, scores) < 0.45 and auc_within_folds(labels, scores, keys, 0) == 0.5
     assert auc_within_folds(labels, labels + 0.0, keys, 0) == 1.0
     assert np.isnan(auc_within_folds(labels, scores, np.zeros(200), 0))
+
+
+def reference(x, labels, c: float):
+    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000)).fit(x, labels)
+
+
+def test_c_is_that_of_the_lowest_log_loss_and_the_probe_that_of_scikit_learn():
+    """Columns of very different scale: without a scaler another C would be chosen."""
+    chosen = set()
+    for seed, signal in ((0, 2.0), (1, 0.3), (2, 0.8)):
+        rng = np.random.default_rng(seed)
+        keys, labels = np.repeat(np.arange(8), 10), rng.integers(0, 2, 80)
+        x = rng.normal(size=(80, 6))
+        x[:, 0] += signal * labels
+        x *= np.array([0.01, 30.0, 1.0, 0.1, 5.0, 100.0])
+        train = Examples(x.astype(np.float32), labels, keys)
+        probe = fit_probe(train, seed=4)
+        losses = []
+        for c in C_GRID:
+            odds = np.full(80, np.nan)
+            for fit, held in key_folds(labels, keys, 4):
+                odds[held] = reference(x[fit], labels[fit], c).decision_function(x[held])
+            losses.append(np.logaddexp(0, np.where(labels == 1, -odds, odds)).mean())
+        assert probe.c == C_GRID[int(np.argmin(losses))]
+        chosen.add(probe.c)
+        expected = reference(x, labels, probe.c).decision_function(x)
+        np.testing.assert_allclose(probe.log_odds(x), expected, atol=2e-3)
+    assert len(chosen) > 1
+
+
+def test_one_key_gets_the_middle_c_and_a_scaler():
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1], 20)
+    x = rng.normal(size=(40, 3)) * np.array([0.01, 50.0, 1.0])
+    x[:, 0] += 0.01 * labels
+    probe = fit_probe(Examples(x, labels, np.zeros(40, dtype=int)), seed=0)
+    middle = C_GRID[len(C_GRID) // 2]
+    assert probe.c == middle and np.isnan(probe.cv_auc)
+    expected = reference(x, labels, middle).decision_function(x)
+    np.testing.assert_allclose(probe.log_odds(x), expected, atol=2e-3)
+    assert probe.log_odds(x[:0]).shape == (0,)
+    one = fit_probe(Examples(x, np.ones(40, dtype=int), np.arange(40)), seed=0)
+    assert np.isnan(one.c) and np.isnan(one.cv_auc)
+
+
+def test_two_keys_are_two_folds():
+    labels, keys = np.array([0, 1, 0, 1]), np.array(["a", "a", "b", "b"])
+    folds = list(key_folds(labels, keys, seed=0))
+    assert sorted(held.tolist() for _, held in folds) == [[0, 1], [2, 3]]
+    assert list(key_folds(labels, np.array(["a"] * 4), seed=0)) == []

@@ -133,6 +133,34 @@ def test_run_cells_equals_plain_hooks_and_generate(site, positions):
     assert met == {0, 1, 2}
 
 
+@pytest.mark.parametrize("site", SITES)
+def test_blocks_are_skipped_below_the_lowest_layer_that_is_touched(site):
+    """A cell moves one coordinate of one layer: which coordinate says nothing of which layer."""
+    model = build(0)
+    prompts, deltas = scenario(model, site, "all")
+    width = deltas.shape[-1]
+    single = torch.zeros(2 * deltas.shape[1], *deltas.shape[1:])
+    for cell in range(len(single)):
+        single[cell, cell // 2, (width - 1, 1)[cell % 2]] = 6.0
+    expected = plain_codes(model, prompts, single, site, "all")
+    assert torch.equal(run_cells(model, prompts, single, Decoding(site, "all")), expected)
+
+
+def test_a_model_in_bfloat16_takes_cells_of_float32():
+    model = build(0).to(torch.bfloat16)
+    prompts, deltas = scenario(build(0), "resid_post", "all")
+    codes = run_cells(model, prompts, deltas.float(), Decoding("resid_post", "all"))
+    assert codes.shape == (len(deltas), len(prompts))
+
+
+def test_a_list_of_end_marks_is_refused_by_name():
+    model = build(0)
+    prompts, deltas = scenario(model, "resid_post", "all")
+    model.config.eos_token_id = [1, 2]
+    with pytest.raises(ValueError, match=r"eos_token_id: .*\[1, 2\].*give the tokenizer's"):
+        run_cells(model, prompts, deltas, Decoding("resid_post", "all"))
+
+
 @pytest.mark.parametrize("max_new_tokens", [1, NEW - 1, NEW + 3])
 def test_the_length_limit_is_that_of_generate(max_new_tokens):
     model = build()
