@@ -271,3 +271,10 @@ def test_two_keys_are_two_folds():
     folds = list(key_folds(labels, keys, seed=0))
     assert sorted(held.tolist() for _, held in folds) == [[0, 1], [2, 3]]
     assert list(key_folds(labels, np.array(["a"] * 4), seed=0)) == []
+
+
+def test_every_fold_counts_in_the_cross_validated_auc():
+    """Right in one key and wrong in the other: one half, whichever of them is the first fold."""
+    labels, keys = np.array([0, 1, 0, 1]), np.array(["a", "a", "b", "b"])
+    for scores in ([0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 1.0]):
+        assert auc_within_folds(labels, np.array(scores), keys, seed=0) == 0.5
