@@ -99,8 +99,9 @@ check: $(READY) ## check the parameters, run nothing
 	@$(MEMGEN) check $(STUDY) && echo "parameters are fine"
 
 lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inference SEED=23 SET="site=ln_2"
-	@$(MEMGEN) lab $(LAB) --task $(TASK) --seed $(SEED) --preset $(PRESET) --track $(TRACK) --runs $(RUNS) \
-	  --out $(OUT)/$(LAB).ipynb --set numerics=$(NUMERICS) '$(subst ','\'',$(SET))'
+	@$(MEMGEN) lab $(call q,$(LAB)) --task $(call q,$(TASK)) --seed $(call q,$(SEED)) --preset $(call q,$(PRESET)) \
+	  --track $(call q,$(TRACK)) --runs $(call q,$(RUNS)) --out $(call q,$(OUT)/$(LAB).ipynb) \
+	  --set $(call q,numerics=$(NUMERICS)) $(call q,$(SET))
 
 test: $(READY) browser ## every test, all labs in preset smoke and that book included
 	@$(BIN)/python -m pytest --numprocesses $(call q,$(JOBS)) --dist worksteal --cov
