@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from memgen.claims.ledger import tests
 from memgen.claims.quantities.behaviors import in_gate
-from memgen.terms import DIRECTIONS, FORECASTS, OPEN, SUPPORTED, VERDICTS
+from memgen.terms import DIRECTIONS, FORECASTS, SUPPORTED, VERDICTS
 from press.numbers import Numbers, decimal, plural
 
 
@@ -83,9 +83,8 @@ class Judged:
     @property
     def balance(self) -> str:
         """On how many tasks it is supported, contradicted or reversed, open: `3 · 1 · 1`."""
-        found = [case["verdict"] for case in self.cases.values()]
-        counts = [found.count(verdict) for verdict in (SUPPORTED, OPEN)]
-        return " · ".join(map(str, (counts[0], len(found) - sum(counts), counts[1])))
+        of = Standing.of([case["verdict"] for case in self.cases.values()])
+        return f"{of.supported} · {of.contradicted + of.reversed} · {of.open}"
 
     def on(self, case: str) -> str:
         """Its verdict on one task (or family)."""
@@ -105,6 +104,10 @@ class Standing(NamedTuple):
     contradicted: int
     reversed: int
     open: int
+
+    @classmethod
+    def of(cls, verdicts: list[str]) -> Standing:
+        return cls(len(verdicts), *(verdicts.count(verdict) for verdict in VERDICTS))
 
 
 class Chance(NamedTuple):
@@ -133,15 +136,13 @@ class Ledger:
 
     @property
     def standing(self) -> Standing:
-        found = [claim.verdict for claim in self.tested]
-        counts = [found.count(verdict) for verdict in VERDICTS]
-        return Standing(len(found), *counts)
+        return Standing.of([claim.verdict for claim in self.tested])
 
     @property
     def by_case(self) -> Standing:
         """The same, a claim on one task (or family) counted as one."""
-        found = [case["verdict"] for claim in self.tested for case in claim.cases.values()]
-        return Standing(len(found), *(found.count(verdict) for verdict in VERDICTS))
+        cases = [case for claim in self.tested for case in claim.cases.values()]
+        return Standing.of([case["verdict"] for case in cases])
 
     @property
     def groups(self) -> dict[str, list[Judged]]:
@@ -160,8 +161,7 @@ class Ledger:
     @property
     def single(self) -> Share:
         """Task by task: how many of all tests support their claim."""
-        shares = [claim.share() for claim in self]
-        return Share(sum(share.k for share in shares), sum(share.n for share in shares))
+        return Share(self.by_case.supported, self.by_case.tested)
 
     def named(self, verdict: str) -> str:
         """The names of the tested claims with this verdict, or `none`."""

@@ -223,18 +223,19 @@ def layers(
     about |= {f"{name}_share": _share_of(alike.get(name)) for name in ALIKE}
     parts = []
     for name, of in states.items():
-        whole = None
-        for among, chosen in {"all": np.full(len(pairs.flips), True), **alike}.items():
-            if of is None or chosen.sum() < 2:
+        if of is None or len(pairs.flips) < 2:
+            continue
+        whole = by_layer(of.memory, of.rule, pairs.keys, test, reference)
+        parts.append(whole.assign(**about, model=name, among="all"))
+        for among, chosen in alike.items():
+            if chosen.sum() < 2:
                 continue
-            if whole is None or not chosen.all():  # mostly these are the same pairs
-                both = of.memory[chosen], of.rule[chosen]
-                found = by_layer(*both, pairs.keys[chosen], test, reference)
-                whole = found if whole is None else whole
-            else:
-                found = whole
-            parts.append(found.assign(**about, model=name, among=among)[LAYER_COLUMNS])
-    return parts
+            both = of.memory[chosen], of.rule[chosen]
+            found = (  # mostly these are the same pairs
+                whole if chosen.all() else by_layer(*both, pairs.keys[chosen], test, reference)
+            )
+            parts.append(found.assign(**about, model=name, among=among))
+    return [part[LAYER_COLUMNS] for part in parts]
 
 
 def _share_of(chosen: np.ndarray | None) -> float:

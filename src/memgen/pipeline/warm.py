@@ -25,7 +25,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 SOCKET = "MEMGEN_WARM"
 #: `python -m`, as a fork of the server where there is one
@@ -105,6 +105,8 @@ def serve(path: str, preloaded: Sequence[str] = PRELOADED) -> None:
     """Import, listen, fork. Ends, and with it all that it forked, when standard input is closed."""
     import importlib
 
+    from memgen.pipeline.keeper import end_with, ended  # a caller, run by path, could not import it
+
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends the server, as other signals do
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)
@@ -129,7 +131,8 @@ def serve(path: str, preloaded: Sequence[str] = PRELOADED) -> None:
                         return
                 elif key.fileobj is server:
                     caller = server.accept()[0]
-                    pid = _fork(caller, [server, waker, woken, selector, *running.values()])
+                    inherited = [server, waker, woken, selector, *running.values()]
+                    pid = _fork(caller, inherited, end_with)
                     if not pid:
                         caller.close()
                         continue
@@ -139,7 +142,7 @@ def serve(path: str, preloaded: Sequence[str] = PRELOADED) -> None:
                         caller.sendall(b"%d\n" % pid)
                 elif key.fileobj is woken:
                     woken.recv(1024)
-                    for pid, status in _ended():
+                    for pid, status in ended():
                         caller = running.pop(pid)
                         selector.unregister(caller)
                         with contextlib.suppress(OSError), caller:
@@ -153,19 +156,6 @@ def _kill(pids: Iterable[int]) -> None:
         _signal(pid, signal.SIGKILL)
 
 
-def _ended():
-    """`(process, exit status as a shell says it)` of every fork that has ended."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        code = os.waitstatus_to_exitcode(status)
-        yield pid, code if code >= 0 else 128 - code
-
-
 def _wanted(caller: socket.socket) -> tuple[bytes, list[int]]:
     """What a caller asks for, and its streams; nothing if it was killed before it had said all."""
     body, length, streams = b"", 0, []
@@ -177,10 +167,11 @@ def _wanted(caller: socket.socket) -> tuple[bytes, list[int]]:
     return (body if len(body) == length else b""), streams
 
 
-def _fork(caller: socket.socket, inherited: list) -> int:
-    """Receive what is wanted and become it; the server gets the process number back, or 0."""
-    from memgen.pipeline.keeper import end_with  # a caller, which runs by path, could not import it
+def _fork(caller: socket.socket, inherited: list, end_with: Callable[[int], None]) -> int:
+    """Receive what is wanted and become it; the server gets the process number back, or 0.
 
+    `inherited`: the server's, closed in the fork, which calls `end_with` to end with the server.
+    """
     (body, streams), parent = _wanted(caller), os.getpid()
     pid = os.fork() if body else 0
     if pid or not body:

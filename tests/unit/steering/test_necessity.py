@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from memgen.models.build import build_model
 from memgen.models.components import edited, read
-from memgen.models.tokenizer import build_tokenizer
 from memgen.steering.necessity import ablating, mean_states
 from memgen.steering.prompts import Prompts
 from memgen.terms import SITES
+from steered import random_model
 
 LENGTHS = (3, 5, 2, 3)
 
@@ -19,10 +18,7 @@ LENGTHS = (3, 5, 2, 3)
 @pytest.fixture(scope="module")
 def small():
     """`(model, prompts)`: four prompts of three lengths; only one has the first two positions."""
-    tokenizer = build_tokenizer([f"w{i} " for i in range(8)])
-    model = build_model(
-        tokenizer, n_layer=2, n_embd=16, n_head=2, n_positions=16, initializer_range=0.5, seed=0
-    ).eval()
+    tokenizer, model = random_model()
     g = torch.Generator().manual_seed(0)
     mask = (torch.arange(5) >= 5 - torch.tensor(LENGTHS)[:, None]).long()
     ids = torch.randint(2, len(tokenizer), (4, 5), generator=g) * mask

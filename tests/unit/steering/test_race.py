@@ -12,6 +12,7 @@ from memgen.steering import race as module
 from memgen.steering.engine import Decoding
 from memgen.steering.prompts import Prompts
 from memgen.steering.race import Rules, _Standings, contest, race, race_rows
+from steered import random_model
 
 N = 20
 
@@ -142,13 +143,7 @@ def test_only_a_cell_that_is_ahead_is_run_on_all_prompts():
 @pytest.fixture
 def small():
     """`(prompts, shifts, model)`: 9 prompts whose answers begin with different tokens."""
-    from memgen.models.build import build_model
-    from memgen.models.tokenizer import build_tokenizer
-
-    tokenizer = build_tokenizer([f"w{i} " for i in range(8)])
-    model = build_model(
-        tokenizer, n_layer=2, n_embd=16, n_head=2, n_positions=16, initializer_range=0.5, seed=0
-    ).eval()
+    tokenizer, model = random_model()
     g = torch.Generator().manual_seed(0)
     ids = torch.randint(2, len(tokenizer), (9, 4), generator=g)
     candidates = torch.tensor([[2, tokenizer.eos_token_id], [3, tokenizer.eos_token_id]])

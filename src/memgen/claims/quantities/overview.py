@@ -18,6 +18,7 @@ def main_numbers(evidence: Evidence) -> dict[str, dict[str, dict]]:
         effects = {name: share(evidence, task, name) for name in ("memory", "rule")}
         effects["auc"] = auc(evidence, task)
         effects |= {direction: success(evidence, task, direction) for direction in DIRECTIONS}
+        effects = {name: of_a_share(effect) for name, effect in effects.items()}
         found[task] = {
             name: {
                 "value": number(e.value),
@@ -27,6 +28,6 @@ def main_numbers(evidence: Evidence) -> dict[str, dict[str, dict]]:
                 "n_keys": e.n_keys,
                 "n_seeds": e.n_seeds,
             }
-            for name, e in ((name, of_a_share(effect)) for name, effect in effects.items())
+            for name, e in effects.items()
         }
     return found
