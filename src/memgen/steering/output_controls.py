@@ -14,6 +14,7 @@ import torch
 
 from memgen.models.generate import decode, first_token_log_probabilities
 from memgen.models.sites import bare
+from memgen.neurons.lens import first_tokens
 from memgen.neurons.nmd import NeuronMaps
 from memgen.steering.answers import behaviors_of
 from memgen.steering.bars import Bar
@@ -76,13 +77,8 @@ def unembedding_direction(steering: Steering, answered: pd.DataFrame) -> np.ndar
     weights = bare(steering.model).get_output_embeddings().weight.detach().float().cpu().numpy()
     if train.empty:
         return np.zeros(weights.shape[1])
-    memory, rule = (_first_tokens(steering, train[f"{side}_answer"]) for side in ("memory", "rule"))
+    memory, rule = first_tokens(steering.tokenizer, train).T
     return (weights[rule].astype(np.float64) - weights[memory]).mean(axis=0)
-
-
-def _first_tokens(steering: Steering, answers: pd.Series) -> list[int]:
-    ids = steering.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
-    return [tokens[0] for tokens in ids]
 
 
 def unembedding_shifts(direction: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
