@@ -135,8 +135,11 @@ class Plan:
             )
         preset_files(self.preset)
         split_overrides(self.settings)
-        for p in self.studied.values():
-            refuse_unusable(p)
+        asked = ("preset", "base_model", "track", "architecture", "lora_targets")
+        for p in {
+            str([getattr(p, n, "") for n in asked]): p for p in self.studied.values()
+        }.values():
+            refuse_unusable(p)  # once for all runs that load the same
 
     @classmethod
     def of(cls, config: dict[str, Any], files: Sequence[Path] = ()) -> Plan:
