@@ -48,7 +48,7 @@ def planted_lab(
     left = {
         "01_dataset_design": Result(task.count(frame), {"instances": frame}),
         "02_training": Result(
-            {"free_accuracy": 1.0, "keyed_accuracy": 1.0, "base": None},
+            {"free_accuracy": 1.0, "keyed_accuracy": 1.0, "base": None, "miss": None},
             files={"model": lambda folder: save_model(folder, model, tokenizer)},
         ),
         "03_pairs": Result({}, {"answered": answered}),

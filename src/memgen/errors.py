@@ -24,8 +24,8 @@ class EndedError(ArtifactError):
     """The work was ended from outside: by a signal, or by the system as memory ran out."""
 
 
-class GateError(StudyError):
-    """Training ended without a checkpoint that shows both behaviours."""
+class InapplicableError(StudyError):
+    """A lab's question cannot be asked of this run; a study goes on without it, and says so."""
 
 
 class ArchitectureError(StudyError, ValueError):

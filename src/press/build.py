@@ -50,7 +50,7 @@ def build_book(
     """
     started = time.monotonic()
     run = Run(runs, tasks, seeds, tracks)
-    n_labs = sum(len(one.labs) for one in run.every)
+    n_labs = sum(len(one.pages) for one in run.every)
     say(f"staging {n_labs} labs ({len(run.tasks)} tasks, preset {run.preset})")
     source, html = out / "source", out / "html"
     claim_book(out)
@@ -117,7 +117,7 @@ def stage_labs(run: Run, source: Path) -> dict[ExecutedLab, list[Figure]]:
         return found
 
     (source / "figures").mkdir()
-    labs = [lab for one in run.every for lab in one.labs]
+    labs = [lab for one in run.every for lab in one.pages]
     # threads, because Pillow lets go of the interpreter while it codes
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         pages = dict(zip(labs, threads.map(write, labs)))

@@ -38,9 +38,9 @@ def contents(run: Run, template: Path) -> str:
             practised = find(stage, root).is_file()
             practice = [{"file": f"exercises/{stage}", "title": "Exercises"}] if practised else []
             chapter["sections"] = practice + [
-                _branch(one.of(stage, task))
+                _branch([lab for lab in one.pages if (lab.stage, lab.task) == (stage, task)])
                 for one in run.every
-                for task in dict.fromkeys(lab.task for lab in one.of(stage))
+                for task in dict.fromkeys(lab.task for lab in one.pages if lab.stage == stage)
             ]
     return yaml.safe_dump(toc, sort_keys=False)
 

@@ -61,7 +61,8 @@ def main_finding(lab: FinishedStage) -> Drawing:
 def trajectory(lab: FinishedStage) -> Drawing:
     gates = TrainingParameters.model_construct(**lab.manifest["parameters"]).gates()
     base = lab.result["base_history"]
-    return training.trajectory(lab.table("history"), lab.result["step"], gates, base)
+    step, passed = lab.result["step"], lab.result["passed"]
+    return training.trajectory(lab.table("history"), step, gates, base, passed)
 
 
 @key_figure("03_pairs", "flips", "Rephrasing alone flips the behaviour")

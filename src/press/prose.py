@@ -17,7 +17,7 @@ import yaml
 from memgen.config.base import ROOT
 from memgen.config.sources import own_files
 from memgen.errors import StudyError
-from memgen.stages import TITLES
+from memgen.stages import TITLES, TRAINING
 from press import slides
 from press.arms import arms
 from press.errors import BookError
@@ -144,6 +144,7 @@ def links(
             lab_links(one, stage, up) for one in run.every if one.of(stage)
         ),
         "lab_figure": figure,
+        "missed_runs": lambda: "\n\n".join(missed_runs(one, up) for one in run.every if one.missed),
         "chapter_of": lambda name: chapter_of(name, up),
         "quiz": lambda stage: quiz(source / "quizzes" / f"{stage}.yaml"),
         "exercises": lambda stage: exercises(root, stage, up),
@@ -179,6 +180,22 @@ def lab_links(run: Run, stage: str, up: str) -> str:
         )
     track = "" if run.track == "scratch" else f", track {run.track}"
     return "\n".join([f"**The executed labs behind this chapter{track}**", "", *lines])
+
+
+def missed_runs(run: Run, up: str) -> str:
+    """Which runs the study went on without, why, and where their training is shown."""
+    track = "" if run.track == "scratch" else f" on track {run.track}"
+    lines = [
+        f"Of {plural(run.n_runs, 'run')}{track}, {len(run.missed)} did not show both behaviours and"
+        f" {agree(len(run.missed), 'is', 'are')} in no other table of this book:",
+        "",
+    ]
+    for missed in run.missed:
+        shown = [lab for lab in missed.labs if lab.stage == TRAINING]
+        lines += [
+            f"- {missed.why} " + "".join(f"[Its training]({up}{lab.page}.ipynb)." for lab in shown)
+        ]
+    return "\n".join(lines)
 
 
 def lab_figure(run, pages, stage: str, task: str | None, name: str | None, up: str) -> str:

@@ -10,6 +10,7 @@ from memgen.config.training import TrainingParameters
 from memgen.stages import LABS, labs_of
 from memgen.store.artifacts import MANIFEST, RESULT
 from memgen.store.folders import base_folder
+from memgen.store.left_out import reason_in, reason_of
 from memgen.store.reader import FinishedStage
 from memgen.tasks import TASK_NAMES
 from memgen.terms import STUDY, WHOLE
@@ -76,10 +77,21 @@ class ExecutedLab:
         )
 
 
+@dataclass(frozen=True)
+class Missed:
+    """A run that the study went on without: a lab of it was left out, and `why`."""
+
+    task: str
+    seed: int
+    why: str
+    labs: list[ExecutedLab]  # those that were run
+
+
 class Run:
     """One track of `data/runs/<preset>`: tasks, seeds and labs, all whole and executed.
 
-    `others`: the further tracks of the same study, each a `Run` of its own.
+    `others`: the further tracks of the same study, each a `Run` of its own. `missed`: the runs of this
+    track that are in none of its tasks and seeds, since a lab of them was left out.
     """
 
     def __init__(
@@ -98,13 +110,26 @@ class Run:
                 f"{self.root / task} is missing: task {task!r} has not been run. `make book` runs it"
             )
         known = [t for t in TASK_NAMES if t in found] + sorted(found - set(TASK_NAMES))
-        self.tasks = [t for t in known if tasks is None or t in tasks]
-        if not self.tasks:
+        asked = [t for t in known if tasks is None or t in tasks]
+        if not asked:
             raise BookError(
                 f"{self.root} holds no executed labs: run `make book`, which executes them and builds"
                 " the book"
             )
-        self.seeds = {task: self._seeds(task, seeds) for task in self.tasks}
+        every = {task: self._seeds(task, seeds) for task in asked}
+        self.missed = [
+            self._missed(task, seed, why)
+            for task in asked
+            for seed in every[task]
+            if (why := reason_in(self.root / task / f"seed{seed}"))
+        ]
+        out = {(one.task, one.seed) for one in self.missed}
+        self.seeds = {t: [s for s in every[t] if (t, s) not in out] for t in asked}
+        self.tasks = [task for task in asked if self.seeds[task]]
+        if not self.tasks:
+            raise BookError(
+                f"{self.root} holds no run that shows both behaviours, and so no book: {self.missed[0].why}"
+            )
         spans = {
             "run": [(task, f"seed{seed}") for task in self.tasks for seed in self.seeds[task]],
             "task": [(task, WHOLE) for task in self.tasks],
@@ -118,9 +143,27 @@ class Run:
             for stage in labs_of(level, self.track)
             for task, span in where
         ]
-        for lab in self.labs:
+        for lab in self.pages:
             for path in (lab.notebook, *(lab.folder / name for name in NEEDED)):
                 lab.need(path)
+
+    @property
+    def n_runs(self) -> int:
+        """Runs of this track, those that it went on without among them."""
+        return sum(map(len, self.seeds.values())) + len(self.missed)
+
+    @property
+    def pages(self) -> list[ExecutedLab]:
+        """The labs that have a page: of complete runs, and what was run of the others."""
+        return self.labs + [lab for one in self.missed for lab in one.labs]
+
+    def _missed(self, task: str, seed: int, why: str) -> Missed:
+        folder = self.root / task / f"seed{seed}"
+        labs = [
+            ExecutedLab(stage, task, str(seed), folder / stage, self.track)
+            for stage in labs_of("run", self.track)
+        ]
+        return Missed(task, seed, why, [lab for lab in labs if not reason_of(lab.folder)])
 
     def _seeds(self, task: str, wanted: list[int] | None) -> list[int]:
         found = sorted(

@@ -57,4 +57,4 @@ def test_the_figure_says_which_checkpoint_was_kept_or_that_none_was():
     history = pd.DataFrame([[0.3, 0.4, 0.3, 0.9, 0.8]] * 2, columns=columns).assign(step=[25, 50])
     base = [{"step": 10, "free_accuracy": 0.5}, {"step": 20, "free_accuracy": 0.9}]
     assert "the kept checkpoint is at step 50" in figures.trajectory(history, 50, GATE, base).alt
-    assert "no checkpoint passed the gate" in figures.trajectory(history, None, GATE).alt
+    assert "no checkpoint passed the gate" in figures.trajectory(history, 50, GATE, (), False).alt

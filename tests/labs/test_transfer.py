@@ -202,7 +202,8 @@ def lab(tmp_path, planted, planted_direction, monkeypatch) -> Lab:
             more = {"01_dataset_design": {"n_keys": 10}, "03_pairs": {"n_rephrasings": 2}}
             write_stage(stage, who | more.get(stage, {}), result)
         trained = Result(
-            {"base": base}, files={"model": lambda path: save_model(path, model, tokenizer)}
+            {"base": base, "miss": None},
+            files={"model": lambda path: save_model(path, model, tokenizer)},
         )
         write_stage("02_training", who | {"retrain": retrain}, trained)
     given = {

@@ -195,6 +195,8 @@ class MadeUp:
         }
         timings = {"train_seconds": 95.0, "tokens_per_second": 58000}
         return {k: self.near(v) for k, v in rates.items()} | {
+            "passed": True,
+            "miss": None,
             "step": 1300,
             "n_parameters": 800_000,
             "trainable_share": 0.14,

@@ -10,21 +10,19 @@ from memgen.store.files import write_json
 from press.arms import Arms, arms
 
 GOOD = {"memory_rate": 0.5, "rule_rate": 0.4, "other_rate": 0.1, "free_accuracy": 0.95}
+GOOD |= {"keyed_accuracy": 0.9, "step": 50, "n_conflict": 40, "n_test_keys": 14, "passed": True}
 
 
 @pytest.fixture
 def runs(tmp_path):
-    """One task: an arm with a run that passes and one that does not, one whose training failed."""
+    """One task: an arm with a run that passes and one that does not, one that misses its own gate."""
     for arm, seed, result in (
         ("arm-untaught", 6, GOOD),
         ("arm-untaught", 7, GOOD | {"rule_rate": 0.1}),
-        ("arm-taught", 6, None),
+        ("arm-taught", 6, GOOD | {"free_accuracy": 0.2, "passed": False}),
     ):
         home = tmp_path / "runs" / arm / "inference" / f"seed{seed}"
         (home / "02_training").mkdir(parents=True)
-        if result is None:
-            (home / "02_training.failed.ipynb").write_text("{}")
-            continue
         write_json(home / "02_training" / "result.json", result)
         about = {"machine": {"cores": 2, "processor": "x"}, "versions": {}, "parameters": {}}
         write_json(home / "02_training" / "manifest.json", about)

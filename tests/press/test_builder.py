@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +16,8 @@ from fake_run import bar_of, make_run, stage
 
 from memgen.config.base import ROOT
 from memgen.errors import StudyError
-from memgen.stages import LABS
+from memgen.stages import LABS, labs_of
+from memgen.store.left_out import MARK
 from memgen.store.ours import STAMP
 from press import build, cli, parameters
 from press.contents import contents, settings
@@ -267,3 +270,32 @@ def test_a_book_over_files_of_somebody_else_is_one_sentence(run, root, tmp_path,
     assert cli.main([*asked[:4], str(tmp_path / "file"), *asked[5:]]) == 1
     said = capsys.readouterr().err.strip()
     assert str(tmp_path / "file") in said and len(said.splitlines()) == 1
+
+
+def leave_out(run: Path, seed: int, why: str) -> None:
+    """As a study does with a run that missed the gate: the first labs are there, the rest says why."""
+    for lab in [name for name in labs_of("run") if LABS[name].gated]:
+        folder = run / "inference" / f"seed{seed}" / lab
+        shutil.rmtree(folder)
+        folder.with_suffix(".ipynb").unlink()
+        folder.with_suffix(".stamp").write_text(MARK + why)
+
+
+def test_a_run_that_missed_the_gate_is_named_and_in_no_table(tmp_path, root, notebook):
+    run = make_run(tmp_path / "runs", ["inference"], [0, 1], notebook)
+    why = "task inference, seed 1: no checkpoint in 400 steps showed both behaviours."
+    leave_out(run, 1, why)
+    found = Run(run)
+    assert found.seeds == {"inference": [0]} and [m.seed for m in found.missed] == [1]
+    assert found.n_runs == 2
+    out = stage(run, root, tmp_path / "out")
+    text = (out / "chapters" / "02_training.md").read_text()
+    assert "Of 2 runs, 1 did not show both behaviours and is in" in text and why in text
+    assert "(../labs/02_training/inference-seed1.ipynb)" in text
+    contents = (out / "_toc.yml").read_text()
+    assert "labs/02_training/inference-seed1" in contents
+    assert "labs/06_intervention/inference-seed1" not in contents
+    assert "seed 1" not in (out / "chapters" / "06_intervention.md").read_text()
+    leave_out(run, 0, why)
+    with pytest.raises(BookError, match="no run that shows both behaviours.*400 steps"):
+        Run(run)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from memgen.config.analyses import SynthesisParameters
+from memgen.errors import StudyError
 from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.selection import TOP_SHARE, select_top
 from memgen.store.folders import input_folders
+from memgen.store.left_out import reason_in, there
 from memgen.store.reader import FinishedRun, FinishedStage
 from memgen.terms import GENERALIZATION, MEMORIZATION, WHOLE
 
@@ -18,7 +20,9 @@ from memgen.terms import GENERALIZATION, MEMORIZATION, WHOLE
 class Evidence:
     """What the claims are computed from, over all tasks and seeds of one track.
 
-    `results[task][seed][stage]`: every `result.json`. Tables with one row per key of a seed:
+    `results[task][seed][stage]`: every `result.json`; of a run that was left out, as a model without
+    both behaviours, those of the labs before. `behaviors` are of all runs, the rest of complete ones.
+    Tables with one row per key of a seed:
     `behaviors` (task, seed, key, memory, rule, n), `scores` (one row per prompt: task, seed, key,
     label, probe and a column per baseline), `outcomes` (task, seed, direction, kind, key, wins, n:
     of all draws of a control) and `transfers` (task, seed, source, direction, kind, own, shared,
@@ -59,7 +63,7 @@ class Evidence:
 def read_results(p: SynthesisParameters) -> dict[str, dict[int | str, dict[str, dict]]]:
     """`results[task][seed][stage]`, and `results[task]["all"]["07_transfer"]`."""
     results: dict = {}
-    for folder in input_folders("08_synthesis", p):
+    for folder in there(input_folders("08_synthesis", p)):
         task, name = folder.parts[-3:-1]
         seed = name if name == WHOLE else int(name.removeprefix("seed"))
         stage = FinishedStage(folder)
@@ -76,17 +80,22 @@ def read_evidence(p: SynthesisParameters) -> Evidence:
     for task in results:
         for seed in p.seeds:
             run = FinishedRun.of(p, task, seed)
-            found = {
-                "behaviors": behaviors_by_key(run.answered()),
-                "scores": run["05_prediction"].table("scores"),
-                "outcomes": outcomes_by_key(run["06_intervention"].table("outcomes")),
-            }
+            found = {"behaviors": behaviors_by_key(run.answered())}
+            if reason_in(run.folder) is None:
+                found["scores"] = run["05_prediction"].table("scores")
+                found["outcomes"] = outcomes_by_key(run["06_intervention"].table("outcomes"))
+                share, n_top = later_share(run["04_differentiation"])
+                later[task] = ([*later.get(task, ([], 0))[0], share], n_top)
             for name, table in found.items():
                 parts[name].append(table.assign(task=task, seed=seed))
-            share, n_top = later_share(run["04_differentiation"])
-            later[task] = ([*later.get(task, ([], 0))[0], share], n_top)
-        cells = FinishedRun.of(p, task, WHOLE)["07_transfer"].table("cells")
-        parts["transfers"].append(transfers_by_key(cells).assign(task=task))
+        if "07_transfer" in results[task].get(WHOLE, {}):
+            cells = FinishedRun.of(p, task, WHOLE)["07_transfer"].table("cells")
+            parts["transfers"].append(transfers_by_key(cells).assign(task=task))
+    if not parts["scores"]:
+        raise StudyError(
+            "no run of this study shows both behaviours, so that there is nothing to compare; page 02 of"
+            " each run says how close it came: raise max_steps, or choose other seeds"
+        )
     tables = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
     return Evidence(results, **tables, later=later, track=p.track)
 

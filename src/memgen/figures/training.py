@@ -9,9 +9,16 @@ from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
 
 
 def trajectory(
-    history: pd.DataFrame, kept_step: int | None, gate: dict[str, float], base: list[dict] = ()
+    history: pd.DataFrame,
+    kept_step: int,
+    gate: dict[str, float],
+    base: list[dict] = (),
+    passed: bool = True,
 ) -> Drawing:
-    """Validation behaviour, free and keyed accuracy by training step; kept checkpoint marked."""
+    """Validation behaviour, free and keyed accuracy by training step; kept checkpoint marked.
+
+    `passed`: did the kept one pass the gate, or did it only come closest?
+    """
     panels = 2 if base else 1
     fig, axes = plt.subplots(
         1, panels, figsize=(WIDTH, 3.6), sharey=True, width_ratios=[1, 2][-panels:], squeeze=False
@@ -37,9 +44,8 @@ def trajectory(
     ax.plot(
         history.step, history.keyed_accuracy, color="black", ls="--", label="keyed prompts right"
     )
-    if kept_step:
-        ax.axvline(kept_step, color="black", lw=1)
-        ax.annotate(" kept", (kept_step, 0.99), va="top")
+    ax.axvline(kept_step, color="black", lw=1)
+    ax.annotate(" kept" if passed else " closest", (kept_step, 0.99), va="top")
     ax.axhspan(0, gate["other"], color=COLOR["other"], alpha=0.12, lw=0)
     ax.axhline(gate["memory"], color=COLOR["other"], lw=0.8, ls="-.")
     ax.set(
@@ -47,20 +53,13 @@ def trajectory(
     )
     share_axis(ax)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    if kept_step is None:
-        return Drawing(
-            fig,
-            alt=(
-                "Behaviour on validation conflict prompts by training step; no checkpoint passed"
-                " the gate"
-            ),
-        )
     return Drawing(
         fig,
         alt=(
             "Shares of memorization, generalization and other answers on validation conflict"
-            " prompts by training step, with the accuracy on free and keyed prompts; the kept"
-            f" checkpoint is at step {kept_step}"
+            " prompts by training step, with the accuracy on free and keyed prompts; "
+            + ("" if passed else "no checkpoint passed the gate, ")
+            + f"the {'kept checkpoint' if passed else 'closest'} is at step {kept_step}"
         ),
         caption=(
             "Behaviour on the conflict prompts of validation keys while the model trains. Shaded:"

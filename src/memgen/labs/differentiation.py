@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from memgen.config.analyses import DifferentiationParameters
-from memgen.errors import StudyError
+from memgen.errors import InapplicableError
 from memgen.models.generate import tokenize_prompts
 from memgen.models.origin import base_alone
 from memgen.neurons.inheritance import along_the_scale, compare, split_halves
@@ -65,10 +65,10 @@ class TrainPairs:
 
     @classmethod
     def of(cls, answered: pd.DataFrame, p: DifferentiationParameters) -> TrainPairs:
-        """At most `p.max_pairs` of each kind. Raises `StudyError` for fewer than two flip pairs."""
+        """At most `p.max_pairs` of each kind. Raises `InapplicableError` for fewer than two flip pairs."""
         found = cls.differing_by(p.pairs, answered, p.max_pairs)
         if len(found.flips) < 2:
-            raise StudyError(
+            raise InapplicableError(
                 f"task {p.task}, seed {p.seed}: fewer than two flip pairs on train keys that differ"
                 f" by {p.pairs}; raise n_rephrasings or n_conflict_per_key, or train to a more"
                 " balanced behaviour"

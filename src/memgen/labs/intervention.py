@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from memgen.config.analyses import InterventionParameters
-from memgen.errors import StudyError
+from memgen.errors import InapplicableError
 from memgen.neurons.pairs import rephrased
 from memgen.neurons.prompt_features import nearness
 from memgen.stats.reported import rate
@@ -41,11 +41,11 @@ __all__ += ["output_controls", "prompts_to_turn", "rephrasing", "unembedding_dir
 
 
 def prompts_to_turn(answered: pd.DataFrame, split: str, limit: int) -> dict[str, pd.DataFrame]:
-    """By direction the prompts of a split that it starts from. Errors: `StudyError` without any."""
+    """By direction the prompts of a split that it starts from. Errors: `InapplicableError` without any."""
     found = {d: steering_prompts(answered, split, d, limit) for d in DIRECTIONS}
     for direction, rows in found.items():
         if rows.empty:
-            raise StudyError(
+            raise InapplicableError(
                 f"direction {direction}: no {START[direction]} answers on {split} keys to steer; raise"
                 " n_conflict_per_key, or train with a stricter gate"
             )

@@ -23,11 +23,14 @@ FIRST, COUNTERPART = "inference", "arithmetic-tagged"
 
 
 def overview(results: dict) -> pd.DataFrame:
-    """A row per task and seed: test gate, best AUC, both ways beside two controls, or nan."""
+    """A row per task and seed: test gate, best AUC, both ways beside two controls, or nan.
+
+    A run of which a lab was left out has no row.
+    """
     rows = []
     for task, by_seed in results.items():
         for seed, stages in by_seed.items():
-            if seed == WHOLE:
+            if seed == WHOLE or "06_intervention" not in stages:
                 continue
             training, prediction = stages["02_training"], stages["05_prediction"]
             row = {
@@ -70,7 +73,7 @@ def headline(evidence: Evidence, table: pd.DataFrame) -> tuple[str, dict]:
     `table`: `success_table`. The task, its counterpart and the direction are fixed beforehand.
     """
     auc = mean_auc(overview(evidence.results))
-    first = FIRST if FIRST in evidence.tasks else evidence.tasks[0]
+    first = FIRST if FIRST in auc else auc.index[0]
     effect = success(evidence, first, "m2g")
     found = {
         "task": first,
@@ -89,7 +92,7 @@ def headline(evidence: Evidence, table: pd.DataFrame) -> tuple[str, dict]:
         f" shifted: {_said(found['controls'][FORBID])}), and a probe tells which of the two will"
         f" come before the first answer token (AUC {auc[first]:.2f})."
     )
-    if COUNTERPART in evidence.tasks and COUNTERPART != first:
+    if COUNTERPART in auc and COUNTERPART != first:
         rates = [_rate(table, COUNTERPART, kind) for kind in ("steered", FORBID)]
         found["counterpart"] = {"task": COUNTERPART, "rate": rates[0], FORBID: rates[1]}
         text += (

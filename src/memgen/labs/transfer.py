@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from memgen.config.analyses import TransferParameters
-from memgen.errors import StudyError
+from memgen.errors import InapplicableError
 from memgen.models.generate import tokenize_prompts
 from memgen.models.hooks import capture
 from memgen.models.load import load_trained
@@ -24,6 +24,7 @@ from memgen.stats.intervals import wilson
 from memgen.steering.cells import Cell, cell_shift, random_shift
 from memgen.steering.steering import Steering, steering_prompts, summary
 from memgen.store.folders import run_folder
+from memgen.store.left_out import reason_in
 from memgen.store.reader import FinishedRun
 from memgen.terms import DIRECTIONS, SIGN, TARGET, Change
 
@@ -77,7 +78,7 @@ def retrain_source(
     pairs = flips(answered, change)
     pairs = pairs[pairs.split == "train"]
     if pairs.empty:
-        raise StudyError(
+        raise InapplicableError(
             "this retrain has no flip pair on train keys; raise n_rephrasings or n_conflict_per_key"
         )
     site, prompts = parent.maps.site, answered.reset_index(drop=True).prompt
@@ -130,14 +131,32 @@ def model_names(p: TransferParameters) -> list[tuple[str, int, int]]:
     On a shared base the seeds are retrains of each other, and there are no others.
     """
     named, first = [(f"seed {seed}", seed, 0) for seed in p.seeds], p.seeds[0]
-    if p.track != "scratch":
-        return named
-    return named + [(f"seed {first}, retrain {r}", first, r) for r in range(1, p.n_retrains + 1)]
+    if p.track == "scratch":
+        named += [(f"seed {first}, retrain {r}", first, r) for r in range(1, p.n_retrains + 1)]
+    return [
+        which
+        for which in named
+        if is_complete(_run(p, p.task, which[1]))
+        and not _run(p, p.task, *which[1:])["02_training"].result["miss"]
+    ]
+
+
+def is_complete(run: FinishedRun) -> bool:
+    """Was no lab of this run left out?"""
+    return reason_in(run.folder) is None
 
 
 def read_models(p: TransferParameters) -> dict[str, TransferModel]:
-    """Every model of this task, by name."""
-    return {which[0]: TransferModel.of(p, *which) for which in model_names(p)}
+    """Every model of this task, by name. Errors: `InapplicableError` if no run of it is complete."""
+    models = {}
+    for name, seed, retrain in model_names(p):
+        try:
+            models[name] = TransferModel.of(p, name, seed, retrain)
+        except InapplicableError as error:  # a retrain without pairs
+            print(f"{name} is left out: {error}")
+    if not models:
+        raise InapplicableError(f"task {p.task} has no run whose model could be asked")
+    return models
 
 
 def apply_sources(
@@ -220,6 +239,7 @@ def from_tasks(
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """The same for every task's model of this seed and shape; share of top neurons in common."""
     runs = {task: _run(p, task, target.seed) for task in p.tasks}
+    runs = {task: run for task, run in runs.items() if is_complete(run)}
     others = {task: Source.of(run) for task, run in runs.items()}
     shape = target.source.maps.nmd.shape
     fitting = {task: one for task, one in others.items() if one.maps.nmd.shape == shape}

@@ -17,8 +17,9 @@ import pandas as pd
 from memgen.claims.quantities.behaviors import in_gate
 from memgen.config.base import ROOT
 from memgen.errors import ArtifactError
-from memgen.pipeline.plan import TRAINING, Plan
+from memgen.pipeline.plan import Plan
 from memgen.pipeline.sweep import ended_runs, run_plans, write_table
+from memgen.stages import TRAINING
 from memgen.store.folders import study_folder
 from memgen.tasks import TASK_NAMES
 
@@ -46,24 +47,24 @@ def run(seeds: list[int], runs: str, jobs: int) -> list[str]:
 def collect(runs: str) -> pd.DataFrame:
     """A row per arm, task and seed: rates on test keys, and does it pass the gate of the study?
 
-    `ended` is False, and the rates are missing, where no checkpoint knew the free prompts.
+    `ended` is False where no checkpoint knew the free prompts: the rates are the closest one's.
     """
     rows = []
     for arm in ARMS:
         for task in TASK_NAMES:
             for seed, finished in ended_runs(study_folder(runs, arm), task, TRAINING):
                 training = finished[TRAINING]
-                found = training.result if training.exists else {}
+                found = training.result
                 rows.append(
                     {
                         "arm": arm,
                         "task": task,
                         "seed": seed,
-                        "ended": training.exists,
-                        "passed": bool(found) and in_gate(found),
-                        **{name: found.get(name) for name in NUMBERS},
-                        "n_conflict": found.get("n_conflict"),
-                        "n_test_keys": found.get("n_test_keys"),
+                        "ended": found["passed"],
+                        "passed": in_gate(found),
+                        **{name: found[name] for name in NUMBERS},
+                        "n_conflict": found["n_conflict"],
+                        "n_test_keys": found["n_test_keys"],
                     }
                 )
     if not rows:

@@ -8,8 +8,9 @@ from memgen.errors import StudyError
 from memgen.models.tokenizer import build_tokenizer
 from memgen.pipeline.job import write_stamp
 from memgen.pipeline.notebook import Lab
-from memgen.pipeline.plan import TRAINING, base_of
+from memgen.pipeline.plan import base_of
 from memgen.presets import stage_parameters
+from memgen.stages import TRAINING
 from memgen.training.base import ensure_base, ensure_shared_base
 
 

@@ -26,13 +26,13 @@ from memgen.errors import EndedError, ParameterError, StudyError
 from memgen.pipeline import arms, reference, scale
 from memgen.pipeline.job import run_lab
 from memgen.pipeline.keeper import KILLED, end_with_signals
-from memgen.pipeline.plan import TRAINING, Plan, refuse_device, refuse_unusable
+from memgen.pipeline.plan import Plan, refuse_device, refuse_unusable
 from memgen.pipeline.report import FAILED
 from memgen.pipeline.runner import GOES_ON, run_labs
 from memgen.pipeline.surroundings import is_clean, surroundings
 from memgen.presets import stage_parameters
 from memgen.progress import duration
-from memgen.stages import LABS
+from memgen.stages import LABS, TRAINING
 from memgen.store.folders import study_folder
 from memgen.store.numerics import environment
 from memgen.tasks import TASK_NAMES

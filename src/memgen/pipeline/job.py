@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from memgen.config.base import ROOT
-from memgen.errors import EndedError, StudyError
+from memgen.errors import EndedError, InapplicableError, StudyError
 from memgen.presets import stage_parameters
 from memgen.store.artifacts import result_digest
 from memgen.store.files import guard_disk
-from memgen.store.folders import lab_folder
+from memgen.store.folders import lab_folder, stamp_beside
+from memgen.store.left_out import MARK
 
 
 def run_lab(name: str, given: dict[str, Any], out: Path | None = None) -> None:
     """Execute a lab with papermill, text to stdout; notebook and stamp appear only on success.
 
     `out`: where the executed notebook goes; without it the lab is a part of its study, and has its
-    notebook and its stamp there. Raises `StudyError` with the lab's own message, `EndedError` if a
-    signal ended its kernel.
+    notebook and its stamp there; one that does not apply to its run leaves a stamp that says why, and
+    nothing else. Raises `StudyError` with the lab's own message, `EndedError` if a signal ended its
+    kernel.
     """
     from papermill.exceptions import PapermillExecutionError
 
@@ -39,6 +42,9 @@ def run_lab(name: str, given: dict[str, Any], out: Path | None = None) -> None:
         except PapermillExecutionError as error:
             if error.ename in (EndedError.__name__, KeyboardInterrupt.__name__):
                 raise EndedError(f"the kernel of lab {name} was interrupted") from None
+            if error.ename == InapplicableError.__name__ and out is None:
+                running.unlink()
+                return _leave_out(folder, error.evalue)
             running.replace(failed)
             raise StudyError(_message(error)) from None
         except RuntimeError as error:  # papermill's for a kernel that is no longer there
@@ -73,9 +79,22 @@ def _message(error) -> str:
     return f"{error.ename}: {error.evalue}"
 
 
+def _leave_out(folder: Path, why: str) -> None:
+    """The stage does not apply: what it left when it did is another run's, and goes."""
+    for path in (folder, folder.with_name(f"{folder.name}.partial")):
+        shutil.rmtree(path, ignore_errors=True)
+    for suffix in (".ipynb", ".failed.ipynb"):
+        folder.with_suffix(suffix).unlink(missing_ok=True)
+    _write(stamp_beside(folder), MARK + why)
+    print(MARK + why, flush=True)
+
+
 def write_stamp(folder: Path) -> None:
     """Write the digest of a finished stage beside it; Snakemake compares it."""
-    stamp = folder.with_name(f"{folder.name}.stamp")
+    _write(stamp_beside(folder), result_digest(folder))
+
+
+def _write(stamp: Path, text: str) -> None:
     aside = stamp.with_name(f".{stamp.name}.tmp")  # a stamp that is there is whole
-    aside.write_text(result_digest(folder) + "\n")
+    aside.write_text(text + "\n")
     os.replace(aside, stamp)

@@ -14,13 +14,14 @@ from typing import Any
 import pandas as pd
 
 from memgen.config.base import StageParameters
-from memgen.errors import ArtifactError, EndedError
+from memgen.errors import ArtifactError, EndedError, InapplicableError
 from memgen.pipeline.parameters_cell import given_parameters
 from memgen.presets import stage_parameters
-from memgen.stages import LABS
+from memgen.stages import LABS, TRAINING
 from memgen.store import numerics
 from memgen.store.artifacts import Result, Stage, verify
 from memgen.store.folders import input_folders, lab_folder
+from memgen.store.left_out import reason_of, there
 from memgen.store.reader import FinishedRun, FinishedStage
 
 
@@ -29,13 +30,19 @@ class Lab:
 
     def __init__(self, name: str, parameters: StageParameters):
         numerics.require(parameters.numerics)
+        if parameters.numerics == "portable":
+            from memgen.store.products import (
+                use_onednn,
+            )  # it loads torch, which some labs do without
+
+            use_onednn()
         parameters = numerics.settled(parameters)
         self.name, self.parameters = name, parameters
         folder = lab_folder(name, parameters)
         self.run = FinishedRun(folder.parent)
-        self.stage = Stage(
-            folder, parameters.model_dump(), input_folders(name, parameters), LABS[name].code
-        )
+        # a lab that spans the runs goes on without those that cannot be asked
+        inputs = there(input_folders(name, parameters))
+        self.stage = Stage(folder, parameters.model_dump(), inputs, LABS[name].code)
 
     # -- computing once ---------------------------------------------------------------------------
     def keep(self, compute: Callable[..., Result]) -> dict:
@@ -152,10 +159,23 @@ def open_lab(name: str, namespace: dict[str, Any]) -> Lab:
     """
     given = given_parameters(namespace, LABS[name].parameters.model_fields)
     lab = Lab(name, stage_parameters(name, given))
+    if LABS[name].level == "run":
+        require_applicable(name, lab.parameters)
     for folder in lab.stage.input_folders:
         verify(folder)
     quiet()
     return lab
+
+
+def require_applicable(name: str, parameters: StageParameters) -> None:
+    """Raise `InapplicableError` if an earlier lab of this run was left out, or the gate was missed."""
+    for folder in input_folders(name, parameters):
+        if reason := reason_of(folder):
+            raise InapplicableError(reason)
+        stage = FinishedStage(folder)
+        asked = LABS[name].gated and stage.name == TRAINING and stage.exists
+        if asked and (miss := stage.result["miss"]):
+            raise InapplicableError(miss)
 
 
 def quiet() -> None:

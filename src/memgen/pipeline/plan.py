@@ -18,13 +18,12 @@ from memgen.config.training import TrainingParameters
 from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
 from memgen.presets import preset_files, split_overrides, stage_parameters
-from memgen.stages import BASE, BASE_CODE, LABS, LabRow
+from memgen.stages import BASE, BASE_CODE, LABS, TRAINING, LabRow
 from memgen.store.fingerprint import source_files
 from memgen.store.folders import base_folder, input_folders, lab_folder, stamp_of, study_folder
 from memgen.tasks import TASK_NAMES, TASKS
 from memgen.terms import STUDY, TRACKS
 
-TRAINING = "02_training"
 #: the file in a study's folder that says what was asked for
 PLANNED = "study.json"
 #: parameters that say which run a lab belongs to: the plan gives them

@@ -66,7 +66,7 @@ def key_numbers(home: Path) -> dict:
 def _of_run(folder: Path) -> dict[str, float | None]:
     run, numbers = FinishedRun(folder), {}
     for name, (stage, key, _) in TOLERANCE.items():
-        value = run[stage].result
+        value = run[stage].result if run[stage].exists else None
         for part in key.split("."):
             value = value.get(part) if value is not None else None
         numbers[name] = value

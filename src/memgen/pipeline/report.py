@@ -16,6 +16,7 @@ from memgen.config.base import ROOT
 from memgen.pipeline.keeper import KEPT, KILLED
 from memgen.progress import duration
 from memgen.stages import BASE_SECONDS, LABS
+from memgen.store.left_out import reason_of
 from memgen.terms import TRACKS
 
 #: rough seconds per job of a rule, used for the time left until jobs of that rule have been timed here
@@ -38,6 +39,7 @@ class Report(logging.Handler):
         self.home, self.began, self.done, self.cores = home, time.monotonic(), 0, 1
         self.left: Counter[str] = Counter()  # jobs that have not ended, by rule
         self.seconds: dict[str, list[float]] = {}  # of those that have, by rule
+        self.said: set[str] = set()  # why labs were left out
         self.running: dict[int, tuple[str, str, float]] = {}  # rule, stamp, when it began
 
     def emit(self, record: Any) -> None:
@@ -55,7 +57,7 @@ class Report(logging.Handler):
         elif event == "job_info" and record.output:  # the rule `all` has none
             self.running[record.jobid] = (record.rule_name, record.output[0], time.monotonic())
         elif event == "job_finished":
-            self._ended(record.job_id, "done in {}")
+            self._ended(record.job_id, self._outcome(record.job_id))
         elif event == "job_error":
             self._ended(record.jobid, "FAILED")
             self._failed(record.output[0])
@@ -63,6 +65,15 @@ class Report(logging.Handler):
             print("labs: nothing to run, all are up to date", flush=True)
         elif str(record.msg).startswith(ENDING):
             _end()
+
+    def _outcome(self, job: int) -> str:
+        stamp = self.running[job][1] if job in self.running else ""
+        why = reason_of((self.home / stamp).with_suffix("")) if stamp else None
+        if not why:
+            return "done in {}"
+        known, self.said = why in self.said, {*self.said, why}
+        braces = str.maketrans({"{": "{{", "}": "}}"})  # what is said is formatted with the time
+        return "left out, too" if known else f"left out: {why.translate(braces)}"
 
     def _ended(self, job: int, state: str) -> None:
         if job not in self.running:

@@ -98,7 +98,7 @@ def _numbers(run: FinishedRun) -> dict:
     training, states = of("02_training"), of("04_differentiation")
     probes, steering = of("05_prediction"), of("06_intervention")
     found = {
-        "passed": bool(training),
+        "passed": bool(training.get("passed")),
         "n_parameters": training.get("n_parameters"),
         "step": training.get("step"),
         "train_seconds": training.get("timings", {}).get("train_seconds"),

@@ -11,11 +11,13 @@ import pandas as pd
 
 from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, StudyError
-from memgen.pipeline.plan import TRAINING, Plan
+from memgen.pipeline.plan import Plan
 from memgen.pipeline.reference import machine
 from memgen.pipeline.runner import run_labs
 from memgen.progress import duration
+from memgen.stages import TRAINING
 from memgen.store.files import write_json
+from memgen.store.left_out import reason_in
 from memgen.store.reader import FinishedRun
 
 
@@ -36,12 +38,12 @@ def run_plans(plans: dict[str, Plan], jobs: int) -> list[str]:
 
 
 def ended_runs(home: Path, task: str, last: str) -> Iterator[tuple[int, FinishedRun]]:
-    """`(seed, run)` of a task's runs that ended: with stage `last`, or since training failed."""
+    """`(seed, run)` of a task's runs that ended: with stage `last`, or where one was left out."""
     for folder in sorted(home.glob(f"{task}/seed*")):
         if not folder.name.removeprefix("seed").isdigit():
             continue  # a copy that somebody made, a retrain
         run = FinishedRun(folder)
-        if run[last].exists or (folder / f"{TRAINING}.failed.ipynb").is_file():
+        if run[last].exists or reason_in(folder):
             yield int(folder.name.removeprefix("seed")), run
 
 

@@ -48,9 +48,14 @@ def base_folder(
     return run_folder(runs, preset, base_name(task, track, architecture), seed) / "00_base"
 
 
+def stamp_beside(folder: Path) -> Path:
+    """A stage's stamp: its outputs' digest, for Snakemake, or why the stage was left out."""
+    return folder.with_name(f"{folder.name}.stamp")
+
+
 def stamp_of(folder: Path, home: Path) -> str:
-    """A stage's stamp (its outputs' digest, for Snakemake), relative to the study's `home`."""
-    return folder.relative_to(home).as_posix() + ".stamp"
+    """A stage's stamp, relative to the study's `home`."""
+    return stamp_beside(folder.relative_to(home)).as_posix()
 
 
 def stamp_pattern(name: str, retrain: bool = False) -> str:

@@ -1,7 +1,8 @@
 """Training to dual behaviour: keep the checkpoint that shows both on conflict prompts.
 
-Those of *validation* keys are answered every `evaluate_every` steps. Training ends when the kept
-checkpoint's score is `enough`, or at `max_steps`.
+Those of *validation* keys are answered every `evaluate_every` steps. Training ends when a checkpoint
+that passes the gate scores `enough`, or at `max_steps`. If none passes, the one that came closest is
+kept: a miss is a result, and what it can be asked is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from memgen.config.training import TrainingParameters
-from memgen.errors import GateError
 from memgen.models.adapters import attach, save_adapter
 from memgen.models.build import N_POSITIONS, save_model
 from memgen.models.checkpoint import check_context, check_texts
@@ -30,27 +30,28 @@ from memgen.training.state import STATE, put_in_place, write_checkpoint
 
 @dataclass
 class Outcome:
-    """How a training ended: the kept checkpoint's numbers (None passed the gate: None), history."""
+    """How a training ended: the kept checkpoint's numbers on validation keys, and its history."""
 
-    kept: dict | None
+    kept: dict
     history: pd.DataFrame
     seconds: float
     tokens: int
     parameters: TrainingParameters
 
-    def require_gate(self) -> None:
-        """Raise `GateError`, saying how close it came, unless a checkpoint passed."""
-        if self.kept:
-            return
-        p, best = self.parameters, max(self.history.to_dict("records"), key=score)
-        raise GateError(
+    @property
+    def miss(self) -> str | None:
+        """How close the kept checkpoint came to the gate, one sentence or two; None if it passed."""
+        if self.kept["passes"]:
+            return None
+        p, best = self.parameters, self.kept
+        return (
             f"task {p.task}, seed {p.seed}: no checkpoint in {int(self.history.step.max())} steps"
             f" showed both behaviours. The best, at step {best['step']}, had memory"
             f" {best['memory_rate']:.2f} (needs {p.gate_memory}), rule {best['rule_rate']:.2f}"
             f" (needs {p.gate_rule}), other {best['other_rate']:.2f} (at most {p.gate_other}), free"
             f" accuracy {best['free_accuracy']:.2f} (needs {p.gate_free}), keyed accuracy"
             f" {best['keyed_accuracy']:.2f} (needs {p.gate_keyed}). Raise max_steps, or change lr,"
-            " keyed_share or n_keys; the history is plotted above."
+            " keyed_share or n_keys."
         )
 
 
@@ -94,8 +95,8 @@ def train(
     if trainer.history:
         draw.lean(trainer.history[-1])
     progress = Progress(f"training {p.task}, seed {p.seed}", p.max_steps, start=trainer.step)
-    kept = max((h for h in trainer.history if h["passes"]), key=lambda h: h["score"], default=None)
-    while trainer.step < p.max_steps and not (kept and kept["score"] >= p.enough):
+    kept = max(trainer.history, key=_rank, default=None)
+    while trainer.step < p.max_steps and not (kept and _rank(kept) >= (True, p.enough)):
         loss = trainer.advance(draw, min(p.evaluate_every, p.max_steps - trainer.step))
         found = watch(model, tokenizer, task, frame, "validation")
         found |= {
@@ -106,7 +107,7 @@ def train(
         }
         trainer.history.append(found)
         draw.lean(found)
-        if found["passes"] and (kept is None or found["score"] > kept["score"]):
+        if kept is None or _rank(found) > _rank(kept):
             kept = found
             trainer.checkpoint = write_checkpoint(folder, save)
         trainer.save()
@@ -117,6 +118,11 @@ def train(
             f"other {found['other_rate']:.2f}  free {found['free_accuracy']:.2f}",
         )
     return Outcome(kept, pd.DataFrame(trainer.history), trainer.seconds, trainer.tokens, p)
+
+
+def _rank(found: dict) -> tuple[bool, float]:
+    """What the kept checkpoint has most of: one that passes the gate stands above all that do not."""
+    return found["passes"], found["score"]
 
 
 def _longest_asked(tokenizer, frame: pd.DataFrame) -> int:
@@ -182,6 +188,8 @@ def final_result(
     n_adapter = sum(value.numel() for name, value in model.named_parameters() if "lora_" in name)
     result = {
         **found,
+        "passed": bool(outcome.kept["passes"]),
+        "miss": outcome.miss,
         "step": outcome.kept["step"],
         "last_step": int(outcome.history.step.max()),
         "validation": {

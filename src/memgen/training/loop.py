@@ -14,6 +14,7 @@ from memgen.models.build import N_POSITIONS, build_model
 from memgen.models.sites import architecture_of, bare
 from memgen.store.numerics import settled
 from memgen.training.batches import IGNORE
+from memgen.training.muon import Muon
 from memgen.training.state import read_state, write_state
 
 
@@ -75,7 +76,8 @@ def _optimizers(
     }
     inner = [value for value in trained.values() if id(value) in in_blocks]
     outer = [value for value in trained.values() if id(value) not in in_blocks]
-    muon = torch.optim.Muon(
+    kind = torch.optim.Muon if p.autocast else Muon  # torch's own works in bfloat16
+    muon = kind(
         inner,
         lr=recipe.matrix_lr,
         weight_decay=p.weight_decay,
@@ -104,7 +106,7 @@ class Trainer:
         self.model, self.p, self.folder = model, settled(parameters), folder
         self.max_steps = recipe.max_steps
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizers = _optimizers(model, parameters, recipe)
+        self.optimizers = _optimizers(model, self.p, recipe)
         self.trained = {
             name: value for name, value in model.named_parameters() if value.requires_grad
         }

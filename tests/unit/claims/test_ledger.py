@@ -23,6 +23,7 @@ from memgen.claims.ledger import Claim, judge, judge_all, over_cases, verdict_on
 from memgen.claims.quantities.behaviors import GATE, in_gate
 from memgen.claims.quantities.prediction import CHANCE
 from memgen.claims.quantities.steering import CONTROL_FAMILIES, STEERED
+from memgen.labs.synthesis import overview
 from memgen.labs.transfer import Source, apply_sources
 from memgen.stats.over_seeds import Effect
 from memgen.steering.cells import Cell
@@ -439,6 +440,37 @@ def test_who_was_taught_the_rule_is_said_by_the_data_set():
     assert set(found["taught"]["cases"]) == {"arithmetic-tagged", "arithmetic-matched"}
     gate = results(dataset_design__contrast_on="gate")  # keys of validation and test are not taught
     assert set(judged(evidence(results=gate), *names)["emerges"]["cases"]) == set(TASKS)
+
+
+def test_a_run_that_missed_the_gate_counts_against_both_and_nothing_else_is_said_of_it():
+    gone, whole = SEEDS[-1], evidence()
+    known = results()
+    known["inference"][gone] = {
+        name: known["inference"][gone][name] for name in ("01_dataset_design", "02_training")
+    }
+
+    def cut(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows[(rows.task != "inference") | (rows.seed.astype(str).str[-1] != str(gone)[-1])]
+
+    answers = whole.behaviors.copy()
+    missed = (answers.task == "inference") & (answers.seed == gone)
+    answers.loc[missed, "memory"] = answers.n[missed]
+    answers.loc[missed, "rule"] = 0
+    given = evidence(
+        results=known,
+        behaviors=answers,
+        scores=cut(whole.scores),
+        outcomes=cut(whole.outcomes),
+        transfers=cut(whole.transfers),
+    )
+    found = judged(given)
+    assert found["emerges"]["verdict"] != SUPPORTED
+    assert found["emerges"]["cases"]["inference"]["n_seeds"] == len(SEEDS)
+    assert found["steer_m2g.random"]["cases"]["inference"]["n_seeds"] == len(SEEDS) - 1
+    assert found["last_layer"]["cases"]["arithmetic-tagged against inference"]["n_seeds"] == (
+        len(SEEDS) - 1
+    )
+    assert overview({"inference": {gone: known["inference"][gone]}}).empty
 
 
 # -- what is not there, and what is said -----------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from memgen.config.base import ROOT
-from memgen.errors import ArtifactError, GateError, ParameterError, StudyError
+from memgen.errors import ArtifactError, InapplicableError, ParameterError, StudyError
 from memgen.pipeline.notebook import Lab, open_lab
 from memgen.pipeline.parameters_cell import assigned
 from memgen.presets import stage_parameters
@@ -263,7 +263,7 @@ def test_two_runs_in_one_folder(namespace):
         pass
 
 
-@pytest.mark.parametrize("cls", [StudyError, ParameterError, ArtifactError, GateError])
+@pytest.mark.parametrize("cls", [StudyError, ParameterError, ArtifactError, InapplicableError])
 def test_errors_print_one_line_in_a_notebook(cls):
     lines = cls("n_layer=0 is too small")._render_traceback_()
     assert lines == [f"{cls.__name__}: n_layer=0 is too small"]

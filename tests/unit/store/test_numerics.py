@@ -23,17 +23,25 @@ from memgen.terms import TRACKS
 WORK = """
 import hashlib
 import memgen
-import numpy as np, scipy.linalg, torch
+import numpy as np, os, scipy.linalg, torch
 from transformers import GPT2Config, GPT2LMHeadModel
+from memgen.store.products import use_onednn
+from memgen.training.muon import Muon
+
+if os.environ["PRODUCTS"] == "portable":
+    use_onednn()
 
 torch.manual_seed(0)
-sizes = dict(n_layer=1, n_embd=48, n_head=4, vocab_size=40, n_positions=16)
+sizes = dict(n_layer=1, n_embd=128, n_head=4, vocab_size=40, n_positions=16)
 model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).eval()
-optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+inner = [p for p in model.transformer.h.parameters() if p.ndim == 2]
+outer = [p for p in model.parameters() if not any(p is one for one in inner)]
+optimizers = [torch.optim.AdamW(outer, 1e-3), Muon(inner, 1e-3)]
 ids = torch.randint(40, (24, 11))
 for _ in range(3):
     model(input_ids=ids, labels=ids).loss.backward()
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
 x = torch.randn(60, 128).numpy().astype(float)
 found = [p.detach().numpy() for p in model.parameters()]
 found += [np.exp(x), np.log(abs(x)), x.std(0), x.T @ x, scipy.linalg.solve(x.T @ x + np.eye(128), x.T)]
@@ -49,7 +57,7 @@ def bits(numerics: str, forced: dict[str, str]) -> str:
     inherited = {k: v for k, v in os.environ.items() if k not in PORTABLE}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", WORK],
-        env=inherited | forced | environment(numerics),
+        env=inherited | forced | environment(numerics) | {"PRODUCTS": numerics},
         capture_output=True,
         text=True,
         check=True,

@@ -53,16 +53,23 @@ def _over_keys(evidence: Evidence, task: str, combine, columns: tuple[str, ...])
     )
 
 
-def _layers(evidence: Evidence, task: str, value) -> list[float | None]:
-    """One number per seed of the probe's AUC by layer; None where one is undefined."""
-    found = [one["auc"] for one in evidence.stage(task, "05_prediction")]
-    return [None if None in auc or len(auc) < 2 else float(value(auc)) for auc in found]
+def _layers(evidence: Evidence, task: str, value) -> dict[int, float | None]:
+    """By seed a number of the probe's AUC by layer; None where one is undefined."""
+    found = {
+        seed: stages["05_prediction"]["auc"]
+        for seed, stages in evidence.of_seeds(task)
+        if "05_prediction" in stages
+    }
+    return {
+        seed: None if None in auc or len(auc) < 2 else float(value(auc))
+        for seed, auc in found.items()
+    }
 
 
 def deeper(evidence: Evidence, task: str) -> Effect:
     """AUC of the last layer's probe less that of the first layer's."""
     n = sum(one["n_test"] for one in evidence.stage(task, "05_prediction"))
-    return over_seeds(_layers(evidence, task, lambda auc: auc[-1] - auc[0]), n)
+    return over_seeds(list(_layers(evidence, task, lambda auc: auc[-1] - auc[0]).values()), n)
 
 
 def last_layer(evidence: Evidence, case: str) -> Effect:
@@ -71,12 +78,11 @@ def last_layer(evidence: Evidence, case: str) -> Effect:
     `case`: `arithmetic-tagged against inference`.
     """
     one, other = case.split(AGAINST)
-    values = [
+    of_one, of_other = (
         _layers(evidence, task, lambda auc: auc[-1] - np.mean(auc[:-1])) for task in (one, other)
-    ]
-    differences = [
-        None if None in pair else pair[0] - pair[1] for pair in zip(*values, strict=False)
-    ]
+    )
+    pairs = [(of_one[seed], of_other[seed]) for seed in of_one.keys() & of_other.keys()]
+    differences = [None if None in pair else pair[0] - pair[1] for pair in pairs]
     n = sum(f["n_test"] for task in (one, other) for f in evidence.stage(task, "05_prediction"))
     return over_seeds(differences, n)
 

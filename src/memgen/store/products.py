@@ -1,0 +1,52 @@
+"""Matrix products of portable numerics: oneDNN's, limited to AVX2, in the place of MKL's.
+
+MKL gives the same bits on all makers' processors only in its slowest code path. oneDNN writes its
+kernels for an instruction set and not for a maker, and splits a product by that alone, so that
+with `ONEDNN_MAX_CPU_ISA=AVX2` and one thread it adds in the same order everywhere, at the speed that
+AVX2 has. torch uses it for other formats than float32; here float32 goes the same way.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import torch
+
+
+@functools.cache
+def use_onednn() -> None:
+    """From now on this process multiplies float32 matrices on the CPU by oneDNN."""
+    library = torch.library.Library("aten", "IMPL")
+    own = {name: torch.library.get_kernel(f"aten::{name}", "CPU") for name in ("mm", "addmm")}
+    key = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+
+    def mm(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if not _fits(a, b):
+            return own["mm"].call_boxed(key, a, b)
+        return _product(a, b)
+
+    def addmm(bias, a, b, *, beta=1, alpha=1):
+        if not _fits(a, b):
+            return own["addmm"].call_boxed(key, bias, a, b, beta=beta, alpha=alpha)
+        if bias.ndim == 1 and beta == 1 and alpha == 1:
+            return _product(a, b, bias)
+        return _product(a, b).mul_(alpha).add_(bias, alpha=beta)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that a kernel is replaced, which is meant
+        library.impl("mm", mm, "CPU", allow_override=True)
+        library.impl("addmm", addmm, "CPU", allow_override=True)
+    _KEPT.append(library)  # what it registers ends with it
+
+
+_KEPT: list[torch.library.Library] = []
+
+
+def _fits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.dtype == b.dtype == torch.float32 and bool(a.numel() and b.numel())
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`a` [rows, inner] times `b` [inner, columns]; oneDNN's operator wants the second one turned."""
+    return torch.ops.mkldnn._linear_pointwise(a, b.T, bias, "none", [], "")
