@@ -23,7 +23,8 @@ def moved(steering: Steering, rows: pd.DataFrame, context) -> tuple[np.ndarray, 
         # one pass over the prompts leaves their moves in `made`
         capture(steering.model, ids, mask, steering.site, batch_size=len(ids))
     squares = [one.float().square().sum(-1) for one in made if one is not None]
-    norm = float(torch.stack(squares).sum(0).sqrt().mean()) if squares else 0.0
+    # numpy's root is exact everywhere; torch takes MKL's, which is not
+    norm = float(np.sqrt(torch.stack(squares).sum(0).cpu().numpy()).mean()) if squares else 0.0
     return behaviors(steering.task, instances(rows), texts), norm
 
 
