@@ -46,11 +46,11 @@ def against_size(table: pd.DataFrame) -> Drawing:
         )
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel("million parameters")
-    axes[0, 0].plot([], [], "--", color="#777777", lw=1, label="strongest control")
+    axes[0, 0].plot([], [], "--", color="#777777", lw=1, label="strongest shift as control")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     caption = (
-        "A dot is a seed, a line the mean of those that passed the gate. Dashed: the strongest control"
-        " of steering. The number of parameters includes the embeddings."
+        "A dot is a seed, a line the mean of those that passed the gate. Dashed: the strongest shift"
+        " that is a control. The number of parameters includes the embeddings."
     )
     return Drawing(fig, describe(table), caption, "scale")
 

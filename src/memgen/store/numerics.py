@@ -2,8 +2,11 @@
 
 The last bits of a sum depend on the order in which a kernel adds, and that on the instruction set
 that a library finds; training amplifies them into another checkpoint. `portable` pins every library
-to one set of kernels (AVX2, MKL's code path that is the same on all makers' processors), float32 and
-one thread. These are environment variables, read when a library is loaded: they have to be there
+to one set of kernels (AVX2, MKL's code path that is the same on all makers' processors, and for matrix
+products, where that one is slow, oneDNN's: `memgen.store.products`), float32 and one thread. What stays
+as it is on each processor are torch's sqrt, asin, acos and atan, which are MKL's approximations: the
+study uses numpy's. `tests/torture/processors.py` compares a run with emulated processors. The pins are
+environment variables, read when a library is loaded: they have to be there
 before Python starts, so a process that lacks them is refused.
 """
 
