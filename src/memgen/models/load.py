@@ -23,6 +23,7 @@ from memgen.models.checkpoint import (
 )
 from memgen.models.sites import ARCHITECTURES, bare
 from memgen.store.numerics import settled
+from memgen.store.ours import expanded
 from memgen.store.reader import FinishedStage
 
 #: what transformers and its tokenizers raise for files that they cannot make sense of
@@ -122,7 +123,7 @@ def find_base(base_model: str) -> Path:
     be read, `ArchitectureError` if its architecture has no known sites, `ArtifactError` if its
     tokenizer does not fit.
     """
-    folder = Path(base_model).expanduser()
+    folder = expanded(base_model)
     if not folder.is_dir():
         folder = _cached(base_model)
     if not (folder / "config.json").is_file():

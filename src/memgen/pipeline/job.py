@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,7 @@ from memgen.config.base import ROOT
 from memgen.errors import EndedError, StudyError
 from memgen.presets import stage_parameters
 from memgen.store.artifacts import result_digest
-from memgen.store.files import guard_disk
+from memgen.store.files import guard_disk, write_whole
 from memgen.store.folders import lab_folder
 
 
@@ -76,6 +75,4 @@ def _message(error) -> str:
 def write_stamp(folder: Path) -> None:
     """Write the digest of a finished stage beside it; Snakemake compares it."""
     stamp = folder.with_name(f"{folder.name}.stamp")
-    aside = stamp.with_name(f".{stamp.name}.tmp")  # a stamp that is there is whole
-    aside.write_text(result_digest(folder) + "\n")
-    os.replace(aside, stamp)
+    write_whole(stamp, result_digest(folder) + "\n")

@@ -50,6 +50,8 @@ def surroundings(
     `found`: what passes comes from there (None: this process's environment).
     """
     kept = passing(os.environ if found is None else found)
+    # in a container one may be a number that no table of users names, and libraries ask for a name
+    kept.setdefault("LOGNAME", kept.get("USER") or str(os.getuid()))
     tools = home / TOOLS
     write_kernel(tools, [sys.executable, *KERNEL])
     kernels = [str(tools)]
