@@ -50,14 +50,15 @@ $(if $(word 2,$(VENV)),$(error VENV=$(VENV) contains a space: choose a folder wi
 $(if $(findstring :,$(CURDIR)),$(error the repository lies in $(CURDIR), and Python cannot search a path with a colon: move it to a folder without))
 
 # the package is this folder's, whatever the environment remembers or a shell exports; no file beside the
-# Makefile is taken for a module (random.py), and Python, pip and pytest are told nothing by a shell but where
-# packages come from
+# Makefile is taken for a module (random.py), and a shell tells Python, pip and
+# pytest nothing but where packages come from
 export PYTHONPATH := $(CURDIR)/src
 export PYTHONSAFEPATH := 1
 SOURCES := PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_CACHE_DIR PIP_NO_CACHE_DIR PIP_PROXY \
            PIP_CERT PIP_CLIENT_CERT PIP_TRUSTED_HOST PIP_TIMEOUT PIP_DEFAULT_TIMEOUT PIP_RETRIES PIP_CONFIG_FILE \
            PIP_KEYRING_PROVIDER PIP_ROOT_USER_ACTION
-$(foreach name,$(filter-out PYTHONPATH PYTHONSAFEPATH $(SOURCES),$(filter PYTHON% PIP_% PYTEST_%,$(.VARIABLES))),\
+$(foreach name,$(filter-out PYTHONPATH PYTHONSAFEPATH $(SOURCES),\
+  $(filter PYTHON% PIP_% PYTEST_% MEMGEN_ROOT MEMGEN_CLEAN MEMGEN_WARM MEMGEN_KEPT,$(.VARIABLES))),\
   $(eval unexport $(name)))
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
@@ -122,8 +123,9 @@ quick: $(READY) ## the tests of a minute: no study, no book, nothing slow
 mutation: $(READY) ## break stats, neurons and steering on purpose: do the tests notice? An hour or more
 	@PYTHONPATH= PYTHONSAFEPATH= $(BIN)/python -m mutmut run --max-children $(call q,$(JOBS)); $(BIN)/python tests/mutation/survivors.py
 
-torture: $(READY) ## kill a small study at 50 random moments, flip 100 bytes of results: is anything lost? An hour or more
+torture: $(READY) ## flip 100 bytes of results, fill the disk of a small study 10 times, kill it 50 times: is anything lost?
 	@$(BIN)/python tests/torture/flip.py
+	@$(BIN)/python tests/torture/full.py
 	@$(BIN)/python tests/torture/kill.py
 
 verify: labs ## run the study and compare its key numbers and verdicts with data/reference/

@@ -29,10 +29,10 @@ from memgen.pipeline.keeper import KILLED, end_with_signals
 from memgen.pipeline.plan import TRAINING, Plan, refuse_device, refuse_unusable, refuse_unwritable
 from memgen.pipeline.report import FAILED
 from memgen.pipeline.runner import GOES_ON, run_labs
-from memgen.pipeline.surroundings import is_clean, surroundings
+from memgen.pipeline.surroundings import is_clean, refuse_unfit, surroundings
 from memgen.presets import stage_parameters
 from memgen.progress import duration
-from memgen.stages import LABS
+from memgen.stages import LABS, with_their_inputs
 from memgen.store.folders import study_folder
 from memgen.store.numerics import environment
 from memgen.tasks import TASK_NAMES
@@ -157,6 +157,7 @@ def _check(arguments) -> None:
 
 
 def _planned(arguments) -> Plan:
+    refuse_unfit()
     plan = Plan(
         arguments.preset,
         arguments.tasks,
@@ -233,6 +234,7 @@ def _job(arguments) -> int:
         ) from None
     p = stage_parameters(getattr(arguments, "stage", TRAINING), given)
     if not is_clean():
+        refuse_unfit()
         for refuse in (refuse_unusable, refuse_unwritable, refuse_device):
             refuse(p)
         _start_again(arguments, surroundings(study_folder(p.runs, p.preset), p.numerics))

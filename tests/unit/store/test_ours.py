@@ -253,12 +253,17 @@ def plant_environment(house: Path, made_for: Path) -> None:
 
 @pytest.fixture
 def python(tmp_path) -> str:
-    """A Python whose `-m venv` takes no time: the environment it makes notes what it is called with."""
+    """A Python whose `-m venv` takes no time: the environment it makes notes what it is called with, and
+    has the package of the folder that it is called in.
+    """
+    about = "lib/python3.11/site-packages/memgen-0.1.0.dist-info"
     planted, script = tmp_path / "planted", tmp_path / "python"
     plant_python(planted, RECORD)
     script.write_text(
         f"""#!/bin/sh
-if [ "$2" = venv ]; then mkdir -p "$3/bin" && cp {planted}/.venv/bin/python "$3/bin/python"
+if [ "$2" = venv ]; then
+  mkdir -p "$3/bin" "$3/{about}" && cp {planted}/.venv/bin/python "$3/bin/python"
+  echo "{{\\"url\\": \\"file://$PWD\\"}}" > "$3/{about}/direct_url.json"
 else exec {sys.executable} "$@"; fi
 """
     )
