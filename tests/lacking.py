@@ -1,4 +1,4 @@
-"""A process without something that others have: file locks that its kernel refuses, for itself and its children.
+"""A process without file locks: its kernel refuses them, for itself and its children.
 
     python tests/lacking.py flock COMMAND...    run a command on a machine without file locks
 
@@ -23,7 +23,10 @@ _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
 
 
 def refuse(call: int, code: int) -> None:
-    """From now on this system call fails with the error `code`, here and in every child. `OSError`: not here."""
+    """From now on this system call fails with the error `code`, here and in every child.
+
+    `OSError`: this kernel takes no such order.
+    """
     steps = [(_LOAD, 0, 0, 0), (_IF_EQUAL, 0, 1, call), (_RETURN, 0, 0, _ERROR | code)]
     steps.append((_RETURN, 0, 0, _ALLOW))
     packed = b"".join(struct.pack("HBBI", *step) for step in steps)

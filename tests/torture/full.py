@@ -54,7 +54,7 @@ class Disk:
 
 def fill(study: Study, disk: Disk, moment: float) -> dict | None:
     """Start the study, fill its disk at a moment; what was seen. None: it had finished by then."""
-    said = study.runs.parents[1] / "said"  # on another disk
+    said = disk.filler.parents[1] / "said"  # on another disk
     with open(said, "w") as errors:
         process = study.start(errors)
     began = time.monotonic()

@@ -156,8 +156,8 @@ def warm_server(folder: Path) -> tuple[list[str], dict[str, str]]:
     """The server that labs and kernels are forked from: its command, the environment that leads to it.
 
     Only on Linux, where forking after loading numerical libraries is safe; elsewhere, and where no
-    server can listen in `folder`, every process imports for itself. What a process leaves in its temporary folder
-    or Jupyter's goes with `folder`.
+    server can listen in `folder`, every process imports for itself. What a process leaves in its
+    temporary folder or Jupyter's goes with `folder`.
     """
     runtime = folder / "runtime"
     runtime.mkdir()
