@@ -34,13 +34,19 @@ PATIENCE = 900
 
 
 class Disk:
-    """A small disk of memory at `folder`, and a file on it that takes what is free."""
+    """A small disk of memory at `folder`, as long as the context lasts; a file on it takes what is free."""
 
     def __init__(self, folder: Path):
-        folder.mkdir()
-        self.filler = folder / "filler"
+        self.folder, self.filler = folder, folder / "filler"
+
+    def __enter__(self) -> Disk:
+        self.folder.mkdir()
         size = f"size={MEBIBYTES}m"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(self.folder)], check=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
 
     def fill(self) -> None:
         """Take all that is free now."""
@@ -54,7 +60,7 @@ class Disk:
 
 def fill(study: Study, disk: Disk, moment: float) -> dict | None:
     """Start the study, fill its disk at a moment; what was seen. None: it had finished by then."""
-    said = disk.filler.parents[1] / "said"  # on another disk
+    said = disk.folder.with_name("said")  # on another disk
     with open(said, "w") as errors:
         process = study.start(errors)
     began = time.monotonic()
@@ -93,15 +99,17 @@ def campaign(arguments: argparse.Namespace, work: Path, log: TextIO) -> dict:
     calm, expected, within = undisturbed(arguments, work, log)
     draw, rows, compared = random.Random(arguments.seed), [], []
     while len(rows) < arguments.times or not compared:
-        disk = Disk(work / f"disk{len(compared)}")
-        study = Study(disk.filler.with_name("study"), arguments.study, log)
-        while len(rows) < arguments.times and (row := fill(study, disk, draw.uniform(0, within))):
-            rows.append(row)
-            print(len(rows), json.dumps(row), flush=True)
-        finished = study.start().wait() == 0
-        compared.append({"finished": finished, "equal": study.numbers() == expected})
-        print(disk.filler.parent.name, compared[-1], flush=True)
-        subprocess.run(["umount", str(disk.filler.parent)], check=True)
+        with Disk(work / f"disk{len(compared)}") as disk:
+            study = Study(disk.folder / "study", arguments.study, log)
+            while len(rows) < arguments.times:
+                row = fill(study, disk, draw.uniform(0, within))
+                if row is None:
+                    break
+                rows.append(row)
+                print(len(rows), json.dumps(row), flush=True)
+            finished = study.start().wait() == 0
+            compared.append({"finished": finished, "equal": study.numbers() == expected})
+            print(disk.folder.name, compared[-1], flush=True)
         if not finished:
             break
     return about(arguments) | {

@@ -241,11 +241,7 @@ def check_files(folder: Path, manifest: dict[str, Any], under: str = "") -> None
             raise ArtifactError(
                 f"{path} is missing; delete {folder} and run lab {folder.name} again"
             )
-        try:
-            unaltered = sha256(path) == digest
-        except OSError as error:
-            raise ArtifactError(f"{path} cannot be read ({error.strerror})") from None
-        if not unaltered:
+        if sha256(path) != digest:
             raise ArtifactError(
                 f"{path} was altered or truncated (its SHA-256 differs from the manifest's); "
                 f"delete {folder} and run lab {folder.name} again"

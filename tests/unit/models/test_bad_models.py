@@ -132,8 +132,8 @@ DAMAGES: dict[str, Damage] = {
     "tokenizer_config.json: cut": cut("tokenizer_config.json", 0.5),
     "tokenizer_config.json: a list": holding("tokenizer_config.json", b"[]"),
 }
-#: what is no damage: transformers reads on, and the answers are the same
-HARMLESS: set[tuple[str, str]] = set()
+#: what is given as a base and is no folder of a model
+NO_FOLDERS = ["README.md", "", "~nosuchuser/model", "a" * 300, "no/such/model"]
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +164,7 @@ def test_an_undamaged_one_is_taken(made):
     assert [refused(folder) for folder in made.values()] == ["", ""]
 
 
-@pytest.mark.parametrize(
-    "given", ["README.md", "", "~nosuchuser/model", "a" * 300, "no/such/model"]
-)
+@pytest.mark.parametrize("given", NO_FOLDERS)
 def test_what_is_no_folder_of_a_model_is_refused(given):
     with pytest.raises(StudyError) as error:
         find_base(given)

@@ -191,13 +191,13 @@ def test_who_has_no_name_is_called_by_a_number(tmp_path):
     assert surroundings(tmp_path, found={"USER": "ada"})["LOGNAME"] == "ada"
 
 
-@pytest.mark.parametrize(
-    "name, value",
-    [
-        *(("MEMGEN_THREADS", value) for value in ("0", "-1", "many", "", "1.5", "²")),
-        *(("MEMGEN_HF_HOME", value) for value in ("hub", "~/hub", "/no/such/folder")),
-    ],
-)
+BAD_VARIABLES = [
+    *(("MEMGEN_THREADS", value) for value in ("0", "-1", "many", "", "1.5", "²")),
+    *(("MEMGEN_HF_HOME", value) for value in ("hub", "~/hub", "/no/such/folder")),
+]
+
+
+@pytest.mark.parametrize("name, value", BAD_VARIABLES)
 def test_a_variable_of_ours_that_says_nothing_usable_is_named(monkeypatch, capsys, name, value):
     with pytest.raises(ParameterError, match=name):
         refuse_unfit({name: value})
