@@ -7,4 +7,4 @@ reach it: the same run gives the same book.
 import os as _os
 
 _os.environ["DOCUTILSCONFIG"] = _os.devnull
-_os.environ["MPLBACKEND"] = "agg"
+_os.environ.pop("MPLBACKEND", None)
