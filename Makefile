@@ -20,6 +20,7 @@ NUMERICS = native
 JOBS    = 2
 OUT     = _build
 LABS    = all
+ELSEWHERE = no
 LAB     = 01_dataset_design
 TASK    = arithmetic-tagged
 SEED    = $(firstword $(SEEDS))
@@ -27,7 +28,7 @@ TRACK   = $(firstword $(TRACKS))
 
 q       = '$(subst ','\'',$1)'
 each    = $(foreach one,$1,$(call q,$(one)))
-SETTINGS := PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS JOBS OUT LABS LAB TASK SEED TRACK
+SETTINGS := PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK
 hash    := \#
 open    := (
 close   := )
@@ -48,12 +49,21 @@ $(foreach mark,$(UNFIT),$(if $(findstring $(mark),$(VENV)),$(error VENV=$(VENV) 
 $(if $(word 2,$(VENV)),$(error VENV=$(VENV) contains a space: choose a folder without for the environment))
 $(if $(findstring :,$(CURDIR)),$(error the repository lies in $(CURDIR), and Python cannot search a path with a colon: move it to a folder without))
 
-# the package is this folder's, whatever the environment remembers or a shell exports
+# the package is this folder's, whatever the environment remembers or a shell exports; no file beside the
+# Makefile is taken for a module (random.py), and a shell tells Python, pip and
+# pytest nothing but where packages come from
 export PYTHONPATH := $(CURDIR)/src
+export PYTHONSAFEPATH := 1
+SOURCES := PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_CACHE_DIR PIP_NO_CACHE_DIR PIP_PROXY \
+           PIP_CERT PIP_CLIENT_CERT PIP_TRUSTED_HOST PIP_TIMEOUT PIP_DEFAULT_TIMEOUT PIP_RETRIES PIP_CONFIG_FILE \
+           PIP_KEYRING_PROVIDER PIP_ROOT_USER_ACTION
+$(foreach name,$(filter-out PYTHONPATH PYTHONSAFEPATH $(SOURCES),\
+  $(filter PYTHON% PIP_% PYTEST_% MEMGEN_ROOT MEMGEN_CLEAN MEMGEN_WARM MEMGEN_KEPT,$(.VARIABLES))),\
+  $(eval unexport $(name)))
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 PIP     := PYTHONPATH= $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
-OURS    := PYTHONPATH=src $(call q,$(PYTHON)) -m memgen.store.ours
+OURS    := PYTHONPATH=src PYTHONSAFEPATH=1 PYTHONHOME= $(call q,$(PYTHON)) -m memgen.store.ours
 MEMGEN  := $(BIN)/python -m memgen.pipeline.cli
 PRESS   := $(BIN)/python -m press.cli
 PICTURE := book/_static/figures/rulegraph.svg
@@ -81,6 +91,7 @@ $(READY): requirements.txt requirements-cpu.txt requirements-cuda.txt pyproject.
 	@$(call q,$(PYTHON)) -m venv $(VENV)
 	@$(PIP) --require-hashes -r requirements-cpu.txt 2>/dev/null || $(PIP) --require-hashes -r requirements-cuda.txt
 	@$(PIP) --require-hashes -r requirements.txt && $(PIP) --no-build-isolation -e .
+	@$(OURS) installed $(VENV)
 	@PYTHONPATH= $(BIN)/python -m pip check
 	@touch $@
 
@@ -95,8 +106,8 @@ pdf: $(READY) browser ## print the built book to _build/think-or-remember.pdf; L
 labs: $(READY) ## run the study without the book
 	@$(MEMGEN) labs $(STUDY)
 
-check: $(READY) ## check the parameters, run nothing
-	@$(MEMGEN) check $(STUDY) && echo "parameters are fine"
+check: $(READY) ## check the parameters, run nothing; ELSEWHERE=yes: of a study that another machine will run
+	@$(MEMGEN) check $(STUDY) $(if $(filter yes,$(ELSEWHERE)),--elsewhere) && echo "parameters are fine"
 
 lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inference SEED=23 SET="site=ln_2"
 	@$(MEMGEN) lab $(call q,$(LAB)) --task $(call q,$(TASK)) --seed $(call q,$(SEED)) --preset $(call q,$(PRESET)) \
@@ -110,10 +121,11 @@ quick: $(READY) ## the tests of a minute: no study, no book, nothing slow
 	@$(BIN)/python -m pytest --numprocesses $(call q,$(JOBS)) --dist worksteal -m "not slow" tests/unit tests/test_house.py
 
 mutation: $(READY) ## break stats, neurons and steering on purpose: do the tests notice? An hour or more
-	@PYTHONPATH= $(BIN)/python -m mutmut run --max-children $(call q,$(JOBS)); $(BIN)/python tests/mutation/survivors.py
+	@PYTHONPATH= PYTHONSAFEPATH= $(BIN)/python -m mutmut run --max-children $(call q,$(JOBS)); $(BIN)/python tests/mutation/survivors.py
 
-torture: $(READY) ## kill a small study at 50 random moments, flip 100 bytes of results: is anything lost? An hour or more
+torture: $(READY) ## flip 100 bytes of results, fill the disk of a small study 10 times, kill it 50 times: is anything lost?
 	@$(BIN)/python tests/torture/flip.py
+	@$(BIN)/python tests/torture/full.py
 	@$(BIN)/python tests/torture/kill.py
 
 verify: labs ## run the study and compare its key numbers and verdicts with data/reference/

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from running import ROOT
@@ -45,7 +46,12 @@ def real_python(house: Path) -> None:
     plant_python(house, f'exec "{sys.executable}" "$@"')
 
 
-def make(house: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def make(
+    house: Path,
+    *arguments: str,
+    preexec_fn: Callable[[], None] | None = None,
+    **environment: str,
+) -> subprocess.CompletedProcess:
     """`make ARGUMENTS...` in a checkout, as a shell with these exported variables runs it."""
     inherited = {name: value for name, value in os.environ.items() if name not in MAKE}
     return subprocess.run(
@@ -54,5 +60,6 @@ def make(house: Path, *arguments: str, **environment: str) -> subprocess.Complet
         env=inherited | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
+        preexec_fn=preexec_fn,
     )

@@ -7,6 +7,7 @@ and a chapter `book/chapters/NN_name.md`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,6 +118,18 @@ _ROWS = (
 LABS: dict[str, LabRow] = {row.name: row for row in _ROWS}
 PARAMETER_CLASSES = {name: row.parameters for name, row in LABS.items()}
 TITLES = {name: row.title for name, row in LABS.items()}
+
+
+def with_their_inputs(names: Iterable[str]) -> list[str]:
+    """These labs and all that they read, and what those read, in the order of their numbers."""
+    wanted: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += LABS[name].reads
+    return [name for name in LABS if name in wanted]
 
 
 def labs_of(level: str, track: str = "scratch") -> tuple[str, ...]:

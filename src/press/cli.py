@@ -14,6 +14,7 @@ from pathlib import Path
 
 from memgen.config.base import ROOT
 from memgen.errors import StudyError
+from memgen.store.ours import expanded
 from press.build import build_book
 from press.exercises import write_students
 from press.numbers import seconds
@@ -22,20 +23,20 @@ from press.pdf import print_book
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    command = "press"
     try:
+        options = parser().parse_args(arguments)
+        command = options.command
         options.do(options)
     except StudyError as error:
-        print(f"{options.command}: {error}", file=sys.stderr)
+        print(f"{command}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         said = f"{error.filename or 'a file'}: {error.strerror}; choose another folder with OUT=..."
-        print(f"{options.command}: {said} or mend its permissions", file=sys.stderr)
+        print(f"{command}: {said} or make this one writable", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            f"{options.command}: interrupted; what was there before is untouched", file=sys.stderr
-        )
+        print(f"{command}: interrupted; what was there before is untouched", file=sys.stderr)
         return 130
     return 0
 
@@ -70,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _path(text: str) -> Path:
     """A folder or file; `~` is the home, also where no shell has read it so."""
-    return Path(text).expanduser()
+    return expanded(text)
 
 
 def _book(o) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -138,6 +139,7 @@ def test_figure_without_a_text_is_refused(run, root, tmp_path):
 
 
 def test_a_warning_of_sphinx_fails_the_command(run, root, tmp_path):
+    """On a machine without a home, whose user has set up docutils and figures for other work."""
     (root / "book" / "intro.md").write_text(
         "# The question\n\n[nowhere](nowhere.md) and {term}`no such term`\n"
     )
@@ -153,7 +155,13 @@ def test_a_warning_of_sphinx_fails_the_command(run, root, tmp_path):
         "--root",
         root,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    (tmp_path / "docutils.conf").write_text("[general]\nreport_level: nonsense\n")
+    homes = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
+    hard = dict.fromkeys(homes, "/proc/nonexistent") | {
+        "MPLBACKEND": "nonsense",
+        "DOCUTILSCONFIG": str(tmp_path / "docutils.conf"),
+    }
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | hard)
     assert done.returncode == 1
     assert (
         "nowhere.md" in done.stderr

@@ -1,11 +1,12 @@
 """Bytes that change on a disk: flip one, and see that what reads the file finds it and names it.
 
-    python tests/torture/flip.py [--draws 100] [--seed 0]
+    python tests/torture/flip.py [--times 100] [--seed 0]
 
 A small run is made in a temporary folder: a data set, a trained model and its interrupted training,
 an adapter and its base, tables and arrays. In every draw one random byte of one random file gets
 another random value; the file's reader must refuse before anything of it is used, or, for a training
-state, start again and say so. Prints one line of JSON; ends with 1 if a draw was not found.
+state, start again and say so. Ends with 1 if a draw was not found; the outcome: `outcome.json` beside this
+file.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,7 @@ from memgen.training.base import Base  # noqa: E402
 from memgen.training.dual import train  # noqa: E402
 from memgen.training.state import MODEL, STATE, read_state  # noqa: E402
 from small_training import OPEN_GATE, SMALL  # noqa: E402
+from torture.kill import OUTCOME, commit, record  # noqa: E402
 
 TASK = "cipher-tagged"
 KINDS = ("data set", "artifact", "manifest", "checkpoint", "training", "base of an adapter")
@@ -188,16 +191,21 @@ def campaign(targets: list[Target], draws: int, seed: int) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=OUTCOME)
     given = parser.parse_args()
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as home, contextlib.redirect_stderr(io.StringIO()):
         with contextlib.redirect_stdout(io.StringIO()):
             targets = small_run(Path(home))
         if already := [target.path for target in targets if target.read()]:
             raise SystemExit(f"{already[0]} is refused before anything was flipped")
-        outcome = campaign(targets, given.draws, given.seed)
-    print(json.dumps(outcome))
+        outcome = campaign(targets, given.times, given.seed)
+    outcome |= {"date": date.today().isoformat(), "commit": commit()}
+    record(given.out, "flip", outcome | {"seconds": round(time.monotonic() - began)})
+    found = sum(outcome["found"].values())
+    print(f"{found} of {outcome['draws']} flipped bytes found and named; see {given.out}")
     return 1 if outcome["missed"] else 0
 
 

@@ -4,7 +4,8 @@ The study runs once undisturbed. Then it runs again, and as often as asked a pro
 signal and a moment are drawn, from a seed. After each kill: within ten seconds no process of it is
 left, no temporary folder and no lock, and every stage that was finished is there, unchanged. The same
 command goes on; each time it gets to the end, every number equals the undisturbed run's to the last
-bit, and the next study begins in a folder of its own. What was found: `outcome.json` beside this file.
+bit, and the next study begins in a folder of its own. What was found: `outcome.json` beside this file;
+what the studies said: `_build/torture/kill.log`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import TextIO
 
 from memgen.errors import ArtifactError
 from memgen.pipeline.keeper import below, told_to_end
@@ -30,6 +33,11 @@ from memgen.store.files import lock_file
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTCOME = Path(__file__).with_name("outcome.json")
+#: a data set, a base, a training and its answers, in seconds: as little as has every kind of process and file
+TINY = (
+    "--preset smoke --tasks inference --seeds 0 --tracks scratch --labs 03_pairs --set n_embd=32 n_free=400"
+    " base_steps=60 base_enough=0 max_steps=40 evaluate_every=10 gate_memory=0 gate_rule=0 enough=2"
+)
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
 #: seconds in which nothing of a killed study may be left
 PATIENCE = 10.0
@@ -38,23 +46,25 @@ MARK = "MEMGEN_TORTURE"
 
 
 class Study:
-    """One study in the folder `runs`, whose temporary files go to `temporary`."""
+    """One study in `<home>/runs`, whose temporary files go to `<home>/tmp`; what it says, to `log`."""
 
-    def __init__(self, runs: Path, temporary: Path, arguments: list[str]):
-        self.runs, self.temporary, self.arguments = runs, temporary, arguments
-        temporary.mkdir(parents=True, exist_ok=True)
+    def __init__(self, home: Path, arguments: str, log: TextIO):
+        self.runs, self.temporary = home / "runs", home / "tmp"
+        self.arguments, self.log = arguments.split(), log
+        self.temporary.mkdir(parents=True, exist_ok=True)
 
-    def start(self) -> subprocess.Popen:
-        """`memgen labs`, as a user's shell starts it."""
+    def start(self, errors: TextIO | None = None) -> subprocess.Popen:
+        """`memgen labs`, as a user's shell starts it. `errors`: where standard error goes instead."""
         environment = {**os.environ, "TMPDIR": str(self.temporary), MARK: str(self.runs)}
+        environment["PYTHONPATH"] = str(ROOT / "src")
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "memgen.pipeline.cli", "labs"),
                 *("--runs", str(self.runs), *self.arguments),
             ],
             env=environment,
-            stdout=sys.stdout,
-            stderr=sys.stdout,
+            stdout=self.log,
+            stderr=errors or self.log,
             start_new_session=True,
             # a shell's background job ignores it
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -198,30 +208,25 @@ def kill(study: Study, draw: random.Random, within: float) -> dict | None:
     return row
 
 
-def campaign(arguments: argparse.Namespace, work: Path) -> dict:
+def campaign(arguments: argparse.Namespace, work: Path, log: TextIO) -> dict:
     """All kills, and the comparison of every study that got to its end."""
-    calm = Study(work / "calm", work / "tmp" / "calm", arguments.study)
-    print("undisturbed run", flush=True)
-    assert calm.start().wait() == 0, "the undisturbed run failed"
-    expected = calm.numbers()
+    began = time.monotonic()
+    calm, expected, within = undisturbed(arguments, work, log)
     draw, rows, compared = random.Random(arguments.seed), [], []
-    while len(rows) < arguments.kills or len(compared) < 1:
-        name = f"killed{len(compared)}"
-        study = Study(work / name, work / "tmp" / name, arguments.study)
-        while len(rows) < arguments.kills and (row := kill(study, draw, arguments.within)):
+    while len(rows) < arguments.times or len(compared) < 1:
+        study = Study(work / f"killed{len(compared)}", arguments.study, log)
+        while len(rows) < arguments.times and (row := kill(study, draw, within)):
             rows.append(row)
             print(len(rows), json.dumps(row), flush=True)
         finished = study.start().wait() == 0
         compared.append({"finished": finished, "equal": study.numbers() == expected})
-        print(name, compared[-1], flush=True)
+        print(study.runs.parent.name, compared[-1], flush=True)
         if not finished:
             break
-    return {
-        "date": date.today().isoformat(),
-        "commit": commit(),
-        "seed": arguments.seed,
-        "study": " ".join(arguments.study),
+    return about(arguments) | {
         "stages": len(expected),
+        "undisturbed_seconds": calm,
+        "seconds": round(time.monotonic() - began),
         "kills": len(rows),
         "by_process": Counter(row["process"] for row in rows),
         "by_signal": Counter(row["signal"] for row in rows),
@@ -234,6 +239,19 @@ def campaign(arguments: argparse.Namespace, work: Path) -> dict:
     }
 
 
+def undisturbed(
+    arguments: argparse.Namespace, work: Path, log: TextIO
+) -> tuple[float, dict[str, str], float]:
+    """Seconds of an undisturbed run, its numbers, and the seconds within which another is disturbed."""
+    calm, began = Study(work / "calm", arguments.study, log), time.monotonic()
+    print("undisturbed run", flush=True)
+    if calm.start().wait():
+        raise SystemExit(f"the undisturbed run failed; see {log.name}")
+    seconds = round(time.monotonic() - began, 1)
+    print(f"took {seconds} s", flush=True)
+    return seconds, calm.numbers(), arguments.within or seconds
+
+
 def commit() -> str:
     """The commit that was tried; `+` if the tree had changes."""
     git = ("git", "-C", str(ROOT))
@@ -242,23 +260,57 @@ def commit() -> str:
     return head.strip() + ("+" if changed else "")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50)
+def about(arguments: argparse.Namespace) -> dict:
+    """When a campaign was made, of which code, from which seed, on which study."""
+    today = date.today().isoformat()
+    return {
+        "date": today,
+        "commit": commit(),
+        "seed": arguments.seed,
+        "study": arguments.study,
+    }
+
+
+def record(out: Path, campaign: str, outcome: dict) -> None:
+    """Put the outcome of a campaign beside those of the others in a file."""
+    found = json.loads(out.read_text()) if out.is_file() else {}
+    out.write_text(json.dumps({**found, campaign: outcome}, indent=1) + "\n")
+
+
+def given(what: str, times: int) -> argparse.Namespace:
+    """The options of a campaign that disturbs a study `times` times if nothing else is said."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--times", type=int, default=times, help="how often it is disturbed")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--within", type=float, default=40.0, help="seconds in which a kill comes")
+    parser.add_argument(
+        "--within", type=float, help="seconds in which it is (default: those of an undisturbed run)"
+    )
     parser.add_argument("--out", type=Path, default=OUTCOME)
-    parser.add_argument("study", nargs="*", default=None, help="arguments of `memgen labs`")
-    arguments = parser.parse_args()
-    arguments.study = arguments.study or [
-        *("--preset", "smoke", "--tasks", "inference", "--seeds", "0", "--tracks", "scratch")
-    ]
-    with told_to_end(), tempfile.TemporaryDirectory(prefix="torture-") as work:
+    parser.add_argument("--study", default=TINY, help="arguments of `memgen labs`")
+    return parser.parse_args()
+
+
+@contextlib.contextmanager
+def workplace(campaign: str) -> Iterator[tuple[Path, TextIO]]:
+    """A folder for the studies, and the log; in the end no process of theirs is left."""
+    logs = ROOT / "_build" / "torture"
+    logs.mkdir(parents=True, exist_ok=True)
+    with (
+        told_to_end(),
+        tempfile.TemporaryDirectory(prefix="torture-") as work,
+        open(logs / f"{campaign}.log", "w") as log,
+    ):
         try:
-            outcome = campaign(arguments, Path(work))
+            yield Path(work), log
         finally:
             end(marked(work))
-    arguments.out.write_text(json.dumps(outcome, indent=1) + "\n")
+
+
+def main() -> int:
+    arguments = given(__doc__.splitlines()[0], 50)
+    with workplace("kill") as (work, log):
+        outcome = campaign(arguments, work, log)
+    record(arguments.out, "kill", outcome)
     bad = [outcome[f"with_{what}"] for what in ("orphans", "something_left", "something_lost")]
     good = not any(bad) and all(one["finished"] and one["equal"] for one in outcome["studies"])
     print(

@@ -58,6 +58,17 @@ def check_weights(folder: Path, missing: Collection[str], unexpected: Collection
             )
 
 
+def check_numbers(folder: Path, model: torch.nn.Module) -> None:
+    """Errors: `ArtifactError` naming the first weight with a value that is infinite or no number."""
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise ArtifactError(
+                f"{folder} holds no usable model ({name} holds values that are infinite or no numbers);"
+                " put the right weights there, or, if a run made it, delete it and run lab"
+                " 02_training again"
+            )
+
+
 def check_config(config: PretrainedConfig, named: str) -> None:
     """Errors: `ParameterError` for what no road to an answer knows. `named`: how to call it."""
     if getattr(config, "quantization_config", None) is not None:

@@ -5,17 +5,18 @@ Nothing is fetched and nothing in a folder is executed.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
 from huggingface_hub import constants, snapshot_download
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from memgen.errors import ArchitectureError, ArtifactError, ParameterError
 from memgen.models.adapters import attach, base_of, is_adapter, load_adapter
 from memgen.models.checkpoint import (
     check_config,
+    check_numbers,
     check_weights,
     context_of,
     settle,
@@ -23,20 +24,12 @@ from memgen.models.checkpoint import (
 )
 from memgen.models.sites import ARCHITECTURES, bare
 from memgen.store.numerics import settled
+from memgen.store.ours import expanded
 from memgen.store.reader import FinishedStage
 
-#: what transformers and its tokenizers raise for files that they cannot make sense of
-UNREADABLE = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    ImportError,
-    AssertionError,
-    AttributeError,
-    KeyError,
-    TypeError,
-    SafetensorError,
-)
+#: what transformers, its checks of configurations and its tokenizers raise for files that they cannot make
+#: sense of: any kind, `Exception` itself included
+UNREADABLE = Exception
 
 
 def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", device: str = "cpu"):
@@ -85,6 +78,7 @@ def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
             " and run lab 02_training again, else put the model's own files there"
         ) from None
     check_weights(folder, found["missing_keys"], found["unexpected_keys"])
+    check_numbers(folder, model)
     return model
 
 
@@ -122,8 +116,8 @@ def find_base(base_model: str) -> Path:
     be read, `ArchitectureError` if its architecture has no known sites, `ArtifactError` if its
     tokenizer does not fit.
     """
-    folder = Path(base_model).expanduser()
-    if not folder.is_dir():
+    folder = expanded(base_model)
+    if not os.path.isdir(folder):  # also where a system takes no name as long as this
         folder = _cached(base_model)
     if not (folder / "config.json").is_file():
         raise ParameterError(f"base_model={base_model!r}: {folder} holds no model (no config.json)")

@@ -26,13 +26,13 @@ from memgen.errors import EndedError, ParameterError, StudyError
 from memgen.pipeline import arms, reference, scale
 from memgen.pipeline.job import run_lab
 from memgen.pipeline.keeper import KILLED, end_with_signals
-from memgen.pipeline.plan import Plan, refuse_device, refuse_unusable
+from memgen.pipeline.plan import Plan, refuse_device, refuse_unusable, refuse_unwritable
 from memgen.pipeline.report import FAILED
 from memgen.pipeline.runner import GOES_ON, run_labs
-from memgen.pipeline.surroundings import is_clean, surroundings
+from memgen.pipeline.surroundings import is_clean, refuse_unfit, surroundings
 from memgen.presets import stage_parameters
 from memgen.progress import duration
-from memgen.stages import LABS, TRAINING
+from memgen.stages import LABS, TRAINING, with_their_inputs
 from memgen.store.folders import study_folder
 from memgen.store.numerics import environment
 from memgen.tasks import TASK_NAMES
@@ -72,6 +72,20 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         sub.add_argument(
             "--jobs", type=_count, default=2, help="labs side by side; each uses one thread"
         )
+        sub.add_argument(
+            "--labs",
+            nargs="+",
+            choices=list(LABS),
+            default=list(LABS),
+            metavar="LAB",
+            help="only these, and those that they read (default: all)",
+        )
+        if sub.get_default("does") is _check:
+            sub.add_argument(
+                "--elsewhere",
+                action="store_true",
+                help="another machine will run it: this one needs neither its device nor its folder",
+            )
     verify = command("verify", _verify, "compare a finished study with the committed reference")
     verify.add_argument("what", choices=("record", "check"))
     verify.add_argument("--preset", default="laptop")
@@ -143,6 +157,7 @@ def _check(arguments) -> None:
 
 
 def _planned(arguments) -> Plan:
+    refuse_unfit()
     plan = Plan(
         arguments.preset,
         arguments.tasks,
@@ -150,9 +165,12 @@ def _planned(arguments) -> Plan:
         arguments.runs,
         settings(arguments.settings),
         arguments.tracks,
+        with_their_inputs(arguments.labs),
     )
-    for p in plan.studied.values():
-        refuse_device(p)
+    if not getattr(arguments, "elsewhere", False):
+        refuse_unwritable(next(iter(plan.studied.values())))
+        for p in plan.studied.values():
+            refuse_device(p)
     return plan
 
 
@@ -216,8 +234,9 @@ def _job(arguments) -> int:
         ) from None
     p = stage_parameters(getattr(arguments, "stage", TRAINING), given)
     if not is_clean():
-        refuse_unusable(p)
-        refuse_device(p)
+        refuse_unfit()
+        for refuse in (refuse_unusable, refuse_unwritable, refuse_device):
+            refuse(p)
         _start_again(arguments, surroundings(study_folder(p.runs, p.preset), p.numerics))
     end_with_signals()
     out = getattr(arguments, "out", None)

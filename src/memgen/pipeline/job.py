@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from memgen.config.base import ROOT
 from memgen.errors import EndedError, InapplicableError, StudyError
 from memgen.presets import stage_parameters
 from memgen.store.artifacts import result_digest
-from memgen.store.files import guard_disk
+from memgen.store.files import guard_disk, write_whole
 from memgen.store.folders import lab_folder, stamp_beside
 from memgen.store.left_out import MARK
 
@@ -85,16 +84,10 @@ def _leave_out(folder: Path, why: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
     for suffix in (".ipynb", ".failed.ipynb"):
         folder.with_suffix(suffix).unlink(missing_ok=True)
-    _write(stamp_beside(folder), MARK + why)
+    write_whole(stamp_beside(folder), f"{MARK}{why}\n")
     print(MARK + why, flush=True)
 
 
 def write_stamp(folder: Path) -> None:
     """Write the digest of a finished stage beside it; Snakemake compares it."""
-    _write(stamp_beside(folder), result_digest(folder))
-
-
-def _write(stamp: Path, text: str) -> None:
-    aside = stamp.with_name(f".{stamp.name}.tmp")  # a stamp that is there is whole
-    aside.write_text(text + "\n")
-    os.replace(aside, stamp)
+    write_whole(stamp_beside(folder), result_digest(folder) + "\n")

@@ -7,6 +7,7 @@ the plan what it waits for, and what its lab is given.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -45,10 +46,10 @@ def base_of(p: TrainingParameters) -> Path | None:
 
 def refuse_unusable(p: StageParameters) -> None:
     """Raise `ParameterError` if what a lab would load or write to is not there."""
-    runs = study_folder(p.runs, p.preset)
-    there = next(path for path in [runs, *runs.parents] if path.exists())
+    there = _deepest(study_folder(p.runs, p.preset))
     if not there.is_dir():
-        raise ParameterError(f"runs={p.runs!r}: {there} is a file; choose a folder with RUNS=...")
+        what = "a link that leads nowhere" if there.is_symlink() else "a file"
+        raise ParameterError(f"runs={p.runs!r}: {there} is {what}; choose a folder with RUNS=...")
     if not isinstance(p, TrainingParameters):
         return
     if p.base_model:
@@ -67,6 +68,21 @@ def refuse_unusable(p: StageParameters) -> None:
                 )
 
 
+def _deepest(folder: Path) -> Path:
+    """Of a folder and those above it, the first that is there, if only as a link."""
+    return next(path for path in [folder, *folder.parents] if os.path.lexists(path))
+
+
+def refuse_unwritable(p: StageParameters) -> None:
+    """Raise `ParameterError` unless this machine lets the study be written where it is to lie."""
+    there = _deepest(study_folder(p.runs, p.preset))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ParameterError(
+            f"runs={p.runs!r}: {there} cannot be written to; choose another folder with RUNS=... or"
+            " make this one writable"
+        )
+
+
 def refuse_device(p: StageParameters) -> None:
     """Raise `ParameterError` unless this machine has the device that a training asks for."""
     device = getattr(p, "device", "cpu")
@@ -83,7 +99,8 @@ def refuse_device(p: StageParameters) -> None:
     if int(index or 0) >= count:
         raise ParameterError(
             f"device={device!r} cannot be used here: this machine has {count} of kind {kind};"
-            " device=cpu is there always"
+            " device=cpu is there always, and `make check ELSEWHERE=yes` checks a study that another"
+            " machine will run"
         )
 
 

@@ -5,6 +5,7 @@ The Snakefile adds the handler to Snakemake's logger: `snakemake` and `memgen la
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -16,6 +17,7 @@ from memgen.config.base import ROOT
 from memgen.pipeline.keeper import KEPT, KILLED
 from memgen.progress import duration
 from memgen.stages import BASE_SECONDS, LABS
+from memgen.store.files import disk_full, is_full
 from memgen.store.left_out import reason_of
 from memgen.terms import TRACKS
 
@@ -92,14 +94,15 @@ class Report(logging.Handler):
 
     def _failed(self, stamp: str) -> None:
         log = (self.home / stamp).with_suffix(".log")
-        text = log.read_text() if log.is_file() else ""
+        text = log.read_text(errors="replace") if log.is_file() else ""
         killed = FAILED not in text
-        message = (
-            "ended from outside, by a signal or as memory ran out"
-            if killed
-            else text.rpartition(FAILED)[2].strip()
-        )
-        with open(self.home / FAILURES, "a") as file:
+        if killed and is_full(self.home):  # then nobody could write why, and this cannot either
+            message, killed = disk_full(log.parent), False
+        elif killed:
+            message = "ended from outside, by a signal or as memory ran out"
+        else:
+            message = text.rpartition(FAILED)[2].strip()
+        with contextlib.suppress(OSError), open(self.home / FAILURES, "a") as file:
             file.write(f"{', '.join(named(stamp))}: {message} (log: {relative_to_root(log)})\n")
         if killed:
             _end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import socket
 import sys
 import tempfile
 import time
@@ -20,12 +21,15 @@ from memgen.pipeline.report import FAILURES, relative_to_root
 from memgen.pipeline.surroundings import KERNEL, surroundings, write_kernel
 from memgen.stages import LABS
 from memgen.store.files import (
+    disk_full,
     guard_disk,
+    is_full,
     lock_file,
     lock_holder,
     lock_is_orphaned,
     read_lock,
     sign_lock,
+    write_whole,
 )
 from memgen.store.ours import claim_runs
 
@@ -46,11 +50,13 @@ def run_labs(plan: Plan, jobs: int) -> None:
     with guard_disk(home), told_to_end():
         claim_runs(home)
         with _take(home / ".study.lock") as lock:
-            (home / PLANNED).write_text(plan.to_json())
+            write_whole(home / PLANNED, plan.to_json())
             numerics = plan.settings.get("numerics") or "native"
             code = _wait(_snakemake(home, jobs), home, lock, numerics)
     said = home / FAILURES
     failures = said.read_text().strip() if said.is_file() else ""
+    if code and not failures and is_full(home):  # so that nobody could write what had failed
+        raise ArtifactError(disk_full(home))
     if code >= 128:
         failures = failures or "Snakemake or the server of the labs was ended from outside"
         raise EndedError(f"{failures}; {GOES_ON}")
@@ -110,7 +116,7 @@ def _wait(command: list[str], home: Path, lock: TextIO, numerics: str) -> int:
     """
     (home / FAILURES).unlink(missing_ok=True)
     locks = home / ".snakemake" / "locks"  # ours is the only run: what it left behind is stale
-    folder = Path(tempfile.gettempdir()) / (_PREFIX + secrets.token_hex(4))
+    folder = _temporary() / (_PREFIX + secrets.token_hex(4))
     kept = [str(folder), str(locks)]
     remove([str(locks)])
     sign_lock(lock, folder=str(folder))  # the next run removes it, should nobody else
@@ -126,22 +132,42 @@ def _wait(command: list[str], home: Path, lock: TextIO, numerics: str) -> int:
         remove(kept)
 
 
+def _temporary() -> Path:
+    """The folder of temporary files. `ArtifactError`: there is none that can be written to."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise ArtifactError(
+            "no folder for temporary files can be written to (TMPDIR, /tmp, /var/tmp); set TMPDIR to"
+            " one that has space"
+        ) from None
+
+
+def _can_listen(path: Path) -> bool:
+    """Can a server listen there? Not at a path of more than 107 bytes, nor on every file system."""
+    with socket.socket(socket.AF_UNIX) as trial, contextlib.suppress(OSError):
+        trial.bind(str(path))
+        path.unlink()
+        return True
+    return False
+
+
 def warm_server(folder: Path) -> tuple[list[str], dict[str, str]]:
     """The server that labs and kernels are forked from: its command, the environment that leads to it.
 
-    Only on Linux, where forking after loading numerical libraries is safe; elsewhere, and if it
-    does not start, every process imports for itself. What a process leaves in its temporary folder
-    or Jupyter's goes with `folder`.
+    Only on Linux, where forking after loading numerical libraries is safe; elsewhere, and where no
+    server can listen in `folder`, every process imports for itself. What a process leaves in its
+    temporary folder or Jupyter's goes with `folder`.
     """
     runtime = folder / "runtime"
     runtime.mkdir()
     environment = {"TMPDIR": str(folder), "JUPYTER_RUNTIME_DIR": str(runtime)}
-    if sys.platform != "linux":
+    path = folder / "socket"
+    if sys.platform != "linux" or not _can_listen(path):
         return [], environment
     modules = [
         f"memgen.{room}.{row.short}" for row in LABS.values() for room in ("labs", "figures")
     ]
-    path = folder / "socket"
     write_kernel(folder, [*warm.FORK, *KERNEL[1:]])
     environment |= {warm.SOCKET: str(path)}
     server = [sys.executable, "-m", "memgen.pipeline.warm", "serve", str(path), *modules]

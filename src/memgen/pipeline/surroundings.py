@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import memgen
+from memgen.errors import ParameterError
 from memgen.pipeline import warm
 from memgen.store.numerics import environment
 
@@ -42,6 +43,25 @@ def passing(found: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def refuse_unfit(found: Mapping[str, str] | None = None) -> None:
+    """Raise `ParameterError` for a variable of ours that says nothing usable.
+
+    `found`: the environment (None: this process's). A library would take such a number of threads for
+    all that there are, and other threads may give other last digits.
+    """
+    found = os.environ if found is None else found
+    threads, hub = found.get("MEMGEN_THREADS", "1"), found.get("MEMGEN_HF_HOME")
+    if not (threads.isascii() and threads.isdigit() and int(threads)):
+        raise ParameterError(
+            f"MEMGEN_THREADS={threads!r} is no number of threads; set it to 1 or more, or not at all"
+        )
+    if hub and not (os.path.isabs(hub) and os.path.isdir(hub)):
+        raise ParameterError(
+            f"MEMGEN_HF_HOME={hub!r} is no folder; set it to the whole path of the one with downloaded"
+            " models, or not at all"
+        )
+
+
 def surroundings(
     home: Path, numerics: str = "native", found: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -50,12 +70,14 @@ def surroundings(
     `found`: what passes comes from there (None: this process's environment).
     """
     kept = passing(os.environ if found is None else found)
+    # in a container one may be a number that no table of users names, and libraries ask for a name
+    kept.setdefault("LOGNAME", kept.get("USER") or str(os.getuid()))
     tools = home / TOOLS
     write_kernel(tools, [sys.executable, *KERNEL])
     kernels = [str(tools)]
-    server = Path(kept.get(warm.SOCKET, "")).parent
-    if (server / "kernels").is_dir():  # kernels that are forked from the server come first
-        kernels.insert(0, str(server))
+    socket = kept.get(warm.SOCKET)
+    if socket and (Path(socket).parent / "kernels").is_dir():  # forked from the server: first
+        kernels.insert(0, str(Path(socket).parent))
     return {
         **kept,
         **environment(numerics),

@@ -7,8 +7,10 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,17 +24,25 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hex digest of a file. `ArtifactError`: it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror})") from None
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write beside the target, then rename: readers see the old file or the new one, never half."""
     aside = path.with_name(path.name + ".tmp")
     with guard_disk(path):
-        aside.write_text(json.dumps(value, indent=1, allow_nan=False, default=as_json) + "\n")
+        aside.write_text(text)
         os.replace(aside, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """As `write_whole`, a value as JSON."""
+    write_whole(path, json.dumps(value, indent=1, allow_nan=False, default=as_json) + "\n")
 
 
 #: how the last line of a sealed file begins: the SHA-256 of every byte before it
@@ -84,6 +94,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing") from None
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror})") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise ArtifactError(
             f"{path} is damaged (not readable as JSON); delete its folder and run that stage again"
@@ -159,15 +171,28 @@ def lock_is_orphaned(path: Path) -> bool:
 
 @contextlib.contextmanager
 def guard_disk(path: Path) -> Iterator[None]:
-    """Turn 'no space left on device' into a sentence that names the folder."""
+    """Turn 'no space left on device' into a sentence that names what could not be written."""
     try:
         yield
     except Exception as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         # safetensors raises a class of its own, without errno
         if full or "No space left on device" in str(error):
-            raise ArtifactError(
-                f"the disk is full: could not write {path}. Free some space and run the same"
-                " command again; finished stages are kept"
-            ) from None
+            raise ArtifactError(disk_full(getattr(error, "filename", None) or path)) from None
         raise
+
+
+def disk_full(path: Path | str) -> str:
+    """The sentence for a full disk; that of the temporary files may be another, and the full one."""
+    if not is_full(path) and is_full(temporary := tempfile.gettempdir()):
+        path = temporary
+    return (
+        f"the disk is full: could not write {path}. Free some space and run the same command again;"
+        " finished stages are kept"
+    )
+
+
+def is_full(path: Path | str) -> bool:
+    """Has the disk on which a path lies, or would lie, less than a megabyte left?"""
+    there = next(one for one in [Path(path), *Path(path).absolute().parents] if one.exists())
+    return shutil.disk_usage(there).free < 2**20

@@ -7,12 +7,13 @@ from typing import Any
 
 from memgen.config.base import ROOT, StageParameters
 from memgen.stages import LABS
+from memgen.store.ours import expanded
 from memgen.terms import STUDY, WHOLE
 
 
 def study_folder(runs: str | Path, preset: str, track: str = "scratch") -> Path:
     """`<runs>/<preset>` from scratch; another track has a folder inside: `<runs>/<preset>/lora`."""
-    runs = Path(runs).expanduser()
+    runs = expanded(runs)
     folder = (runs if runs.is_absolute() else ROOT / runs) / preset
     return folder if track == "scratch" else folder / track
 

@@ -4,6 +4,7 @@
     python -m memgen.store.ours clean-runs data/runs   what `make clean-runs` runs
     python -m memgen.store.ours environment .venv      the other folder that an environment was made for
     python -m memgen.store.ours renew .venv            remove such an environment
+    python -m memgen.store.ours installed .venv        is this checkout's package installed there?
 
 It needs the standard library alone: `make` asks before there is an environment, and the one that is
 there may be another checkout's.
@@ -20,7 +21,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from memgen.errors import ArtifactError, StudyError
+from memgen.errors import ArtifactError, ParameterError, StudyError
 
 ROOT = Path(__file__).resolve().parents[3]
 #: the file in a folder that says that this project made it
@@ -35,6 +36,16 @@ BOOK = (
 )
 #: the file by which a book of ours is known that was built before there was a mark
 STAMP = "html/.inputs.sha256"
+
+
+def expanded(path: str | Path) -> Path:
+    """The path, `~` and `~name` at its beginning as homes. `ParameterError`: nobody's of that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ParameterError(
+            f"{path}: {Path(path).parts[0]} is nobody's home here; write the folder's whole path"
+        ) from None
 
 
 # -- marking ------------------------------------------------------------------------------------------
@@ -199,6 +210,18 @@ def renew(environment: Path) -> str:
     return f"set-up: {environment} was made for {other}; it is made anew for this folder"
 
 
+def installed(environment: Path) -> str:
+    """Nothing to say if this checkout's package is installed there. `ArtifactError`: it is not."""
+    package = _package_of(environment)
+    if package is None or os.path.realpath(package) != str(ROOT):
+        raise ArtifactError(
+            f"pip did not install into {environment}: its settings lead elsewhere (target, prefix,"
+            " root or user in a pip.conf, see `pip config list`); run PIP_CONFIG_FILE=/dev/null make"
+            " setup, or remove that setting"
+        )
+    return ""
+
+
 def main(arguments: list[str]) -> int:
     """One of the commands above, on one folder; returns the exit status."""
     does = {
@@ -206,10 +229,11 @@ def main(arguments: list[str]) -> int:
         "clean-runs": clean_runs,
         "environment": lambda folder: str(made_for(folder) or ""),
         "renew": renew,
+        "installed": installed,
     }
     name, folder = arguments
     try:
-        said = does[name](Path(folder).expanduser())
+        said = does[name](expanded(folder))
     except (StudyError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -109,7 +109,9 @@ def preset(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks" / "presets"
     folder.mkdir(parents=True)
     monkeypatch.setattr(presets, "ROOT", tmp_path)
-    return lambda text: (folder / "mine.yaml").write_text(text)
+    return lambda text: (folder / "mine.yaml").write_bytes(
+        text if isinstance(text, bytes) else text.encode()
+    )
 
 
 def test_precedence(preset):
@@ -159,19 +161,36 @@ def test_none_means_the_presets_value(preset):
     assert (found.lr, found.n_layer) == (0.1, 4)
 
 
-@pytest.mark.parametrize(
-    "text, said",
-    [
-        ("all: {learning_rate: 0.1}", "'learning_rate'"),
-        ("inference: {n_layers: 3}", "'n_layers'"),
-        ("inferense: {n_layer: 3}", "'inferense'"),
-        ("all: {n_layer: 0}", "n_layer=0"),
-        ("all: {lr: 1e-3, lr: 0.1}", "'lr' stands there twice"),
-        ("all: 3", "'mine'"),
-        ("all: [1,", "'mine'"),
-        ("just text", "'mine'"),
-    ],
-)
+#: what a preset's file holds, and a word that the sentence must hold
+BAD_PRESETS = [
+    ("all: {learning_rate: 0.1}", "'learning_rate'"),
+    ("inference: {n_layers: 3}", "'n_layers'"),
+    ("inferense: {n_layer: 3}", "'inferense'"),
+    ("all: {n_layer: 0}", "n_layer=0"),
+    ("all: {lr: 1e-3, lr: 0.1}", "'lr' stands there twice"),
+    ("all: 3", "'mine'"),
+    ("all: [1,", "'mine'"),
+    ("just text", "'mine'"),
+    ("all:\n\tn_layer: 3", "'mine'"),
+    ("all: {n_layer: 3", "'mine'"),
+    ("all: &a {n_layer: *b}", "'mine'"),
+    ("all: !!python/object/apply:os.getcwd []", "'mine'"),
+    ("all: {n_layer: 3}\n---\nall: {n_layer: 4}", "'mine'"),
+    ("- all", "'mine'"),
+    ("all: {3: 4}", "3"),
+    ("all: {n_layer: three}", "n_layer='three'"),
+    ("all: {n_layer: [3]}", "n_layer=[3]"),
+    ("all: {n_layer: {a: 3}}", "n_layer={'a': 3}"),
+    ("all: {device: gpu}", "device='gpu'"),
+    ("lora/chess: {n_layer: 3}", "'lora/chess'"),
+    ("inherits: [smoke]", "smoke"),
+    ("inherits: ../smoke", "'../smoke'"),
+    (b"all: {n_layer: \xff\xfe}", "'mine'"),
+    (b"\x00\x00", "'mine'"),
+]
+
+
+@pytest.mark.parametrize("text, said", BAD_PRESETS)
 def test_a_bad_preset_is_refused_by_name(preset, text, said):
     preset(text)
     with pytest.raises(ParameterError) as error:

@@ -10,6 +10,7 @@ import pytest
 
 from memgen.config.base import ROOT
 from memgen.config.values import settings
+from memgen.pipeline import cli
 from memgen.pipeline.cli import main
 from memgen.store.files import lock_file
 from memgen.tasks import TASK_NAMES
@@ -176,3 +177,25 @@ def test_a_single_job_without_parameters_says_what_to_do(capsys, given):
 def test_a_base_model_that_is_not_there_ends_at_once(capsys):
     said = check(capsys, "--tracks", "lora", "--set", "base_model=nobody/nothing")
     assert "nobody/nothing" in said and "a folder" in said and "hf download" in said
+
+
+def test_a_study_for_another_machine_can_be_checked_here(capsys, tmp_path):
+    """The preset `paper` asks for a graphics card; what is wrong for every machine stays refused."""
+    asked = ["check", "--preset", "paper", "--tasks", "inference", "--runs", str(tmp_path)]
+    there = ["--set", "device=cuda:77"]
+    assert main([*asked, *there]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "device='cuda:77' cannot be used here" in line and "make check ELSEWHERE=yes" in line
+    assert main([*asked, *there, "--elsewhere"]) == 0
+    assert main([*asked, "--elsewhere", "--set", "device=cuda:77", "n_layer=0"]) == 1
+
+
+def test_some_labs_are_planned_with_all_that_they_read(monkeypatch):
+    planned = []
+    monkeypatch.setattr(cli, "run_labs", lambda plan, jobs: planned.append(plan))
+    asked = ["labs", "--preset", "smoke", "--tasks", "inference", "--seeds", "0"]
+    assert main([*asked, "--labs", "05_prediction"]) == 0
+    (plan,) = planned
+    assert plan.labs == ["01_dataset_design", "02_training", "03_pairs", "05_prediction"]
+    assert plan.targets() == ["inference/seed0/05_prediction.stamp"]
+    assert main([*asked, "--labs", "05_predictions"]) == 1

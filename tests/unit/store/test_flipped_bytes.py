@@ -40,6 +40,38 @@ def test_the_first_and_the_last_byte(targets, place):
         assert flip(target, Ends()), target.path
 
 
+#: what becomes of a file that holds these bytes; None: nothing is left of it
+DAMAGES = {
+    "missing": lambda whole: None,
+    "empty": lambda whole: b"",
+    "cut in half": lambda whole: whole[: len(whole) // 2],
+    "cut by a byte": lambda whole: whole[:-1],
+    "longer by a byte": lambda whole: whole + b"\n",
+    "zeros": lambda whole: bytes(len(whole)),
+    "a page of a web server": lambda whole: b"<html>404 Not Found</html>",
+}
+
+
+@pytest.mark.parametrize("name", [*DAMAGES, "a folder"])
+def test_a_damaged_file_is_refused_by_name(targets, name):
+    """Each file of each kind; a training whose state is not there begins, which is no damage."""
+    for target in targets:
+        path, whole = target.path, target.path.read_bytes()
+        left = DAMAGES[name](whole) if name in DAMAGES else None
+        if left is None and path.name == STATE:
+            continue
+        path.unlink()
+        if name == "a folder":
+            path.mkdir()
+        elif left is not None:
+            path.write_bytes(left)
+        said = target.read()
+        path.rmdir() if name == "a folder" else path.unlink(missing_ok=True)
+        path.write_bytes(whole)
+        assert str(path.parent) in said and "\n" not in said.strip(), (path, said)
+    assert not [target.path for target in targets if target.read()]
+
+
 def test_every_byte_of_a_sealed_file(tmp_path):
     """White space is bytes, too, and so is the seal itself."""
     path = tmp_path / "a.json"

@@ -61,6 +61,29 @@ def test_an_exported_variable_changes_nothing(house, tmp_path, target):
     assert calls(house, tmp_path, target, **EXPORTED) == plain and plain
 
 
+def test_a_shell_tells_python_and_pip_nothing_but_where_packages_come_from(tmp_path):
+    house, noted = checkout(tmp_path / "house"), tmp_path / "environment"
+    plant_python(house, 'env > "$CALLS"')
+    index = {"PIP_EXTRA_INDEX_URL": "https://mirror.example/simple", "PIP_CERT": "/etc/own.pem"}
+    kept = index | {"MEMGEN_THREADS": "2"}
+    foreign = dict.fromkeys(
+        "PIP_TARGET PIP_USER PIP_PREFIX PIP_CONSTRAINT PIP_DRY_RUN PYTHONHOME PYTHONOPTIMIZE PYTHONINSPECT"
+        " PYTHONWARNINGS PYTHONSTARTUP PYTEST_ADDOPTS MEMGEN_ROOT MEMGEN_CLEAN".split(),
+        "/foreign",
+    )
+    done = make(house, "check", CALLS=str(noted), **kept, **foreign)
+    assert done.returncode == 0, done.stderr
+    told = dict(line.partition("=")[::2] for line in noted.read_text().splitlines())
+    assert told.items() >= kept.items() and not set(foreign) & set(told)
+    assert told["PYTHONSAFEPATH"] == "1" and told["PYTHONPATH"] == f"{house}/src"
+
+
+def test_a_pip_that_installed_elsewhere_is_said(tmp_path):
+    """`target` or `user` in a pip.conf: then nothing is in the environment, and pip says nothing."""
+    with pytest.raises(ArtifactError, match="did not install into .*pip config list"):
+        ours.installed(filled(tmp_path / ".venv", "pyvenv.cfg"))
+
+
 def test_every_setting_of_the_makefile_is_one_that_is_guarded():
     text = (ours.ROOT / "Makefile").read_text("utf8")
     settings = text.partition("SETTINGS := ")[2].partition("\n")[0].split()
@@ -69,18 +92,19 @@ def test_every_setting_of_the_makefile_is_one_that_is_guarded():
     assert "?=" not in text
 
 
-@pytest.mark.parametrize(
-    "arguments, words",
-    [
-        (("check", "OUT="), ["OUT is empty"]),
-        (("clean", "OUT=a$b"), ["OUT", "dollar"]),
-        (("clean-runs", "RUNS=a\nb"), ["RUNS", "line break"]),
-        (("-e", "clean"), ["OUT", "environment"]),
-        (("setup", "VENV=a b"), ["VENV", "space"]),
-        (("setup", "VENV=a:b"), ["VENV", ":"]),
-        (("setup", "VENV=a'b"), ["VENV", "'"]),
-    ],
-)
+#: what `make` is told, and words that its line must hold
+BAD_SETTINGS = [
+    (("check", "OUT="), ["OUT is empty"]),
+    (("clean", "OUT=a$b"), ["OUT", "dollar"]),
+    (("clean-runs", "RUNS=a\nb"), ["RUNS", "line break"]),
+    (("-e", "clean"), ["OUT", "environment"]),
+    (("setup", "VENV=a b"), ["VENV", "space"]),
+    (("setup", "VENV=a:b"), ["VENV", ":"]),
+    (("setup", "VENV=a'b"), ["VENV", "'"]),
+]
+
+
+@pytest.mark.parametrize("arguments, words", BAD_SETTINGS)
 def test_what_make_cannot_take_is_refused_by_name(house, arguments, words):
     done = make(house, *arguments, OUT="exported")
     line = done.stderr.strip()
@@ -253,12 +277,17 @@ def plant_environment(house: Path, made_for: Path) -> None:
 
 @pytest.fixture
 def python(tmp_path) -> str:
-    """A Python whose `-m venv` takes no time: the environment it makes notes what it is called with."""
+    """A Python whose `-m venv` takes no time: the environment it makes notes what it is called with, and
+    has the package of the folder that it is called in.
+    """
+    about = "lib/python3.11/site-packages/memgen-0.1.0.dist-info"
     planted, script = tmp_path / "planted", tmp_path / "python"
     plant_python(planted, RECORD)
     script.write_text(
         f"""#!/bin/sh
-if [ "$2" = venv ]; then mkdir -p "$3/bin" && cp {planted}/.venv/bin/python "$3/bin/python"
+if [ "$2" = venv ]; then
+  mkdir -p "$3/bin" "$3/{about}" && cp {planted}/.venv/bin/python "$3/bin/python"
+  echo "{{\\"url\\": \\"file://$PWD\\"}}" > "$3/{about}/direct_url.json"
 else exec {sys.executable} "$@"; fi
 """
     )
