@@ -90,7 +90,7 @@ class Slurm:
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o400)
         (self.folder / "state").mkdir()
-        # Snakemake's plugin hides SLURM_CONF from the srun inside a job, which then finds the usual file alone
+        # Snakemake's plugin hides SLURM_CONF from the srun inside a job: it would look in the usual place
         srun = self.folder / "bin" / "srun"
         srun.parent.mkdir()
         srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.conf} exec {found("srun")} "$@"\n')
