@@ -10,15 +10,15 @@ from snakemake.logging import logger
 
 from memgen.pipeline.engine import Demands
 from memgen.pipeline.plan import TRAINING, Plan, urgency
-from memgen.pipeline.report import Report
+from memgen.pipeline.report import EndAtOnce, Report
 from memgen.pipeline.warm import RUN
 from memgen.stages import BASE
 from memgen.store.folders import stamp_pattern
 
 plan = Plan.of(config, workflow.overwrite_configfiles)
 demands = Demands.of(plan)
-if workflow.is_main_process:  # not on the machines of a cluster, where each job is a Snakemake as well
-    logger.addHandler(Report(plan.home))
+# on the machines of a cluster each job is a Snakemake as well
+logger.addHandler(Report(plan.home) if workflow.is_main_process else EndAtOnce())
 
 
 workdir: str(plan.home)

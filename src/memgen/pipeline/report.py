@@ -129,6 +129,18 @@ class Report(logging.Handler):
             _end()
 
 
+class EndAtOnce(logging.Handler):
+    """On a machine of a cluster: the Snakemake of a job that is told to end does so.
+
+    It would wait for its labs, which Slurm ends beside it, and at times for ever.
+    """
+
+    def emit(self, record: Any) -> None:
+        """Take one record; the process ends if it says that Snakemake was told to."""
+        if str(record.msg).startswith(ENDING):
+            os._exit(KILLED)
+
+
 def _end() -> None:
     """End Snakemake at once where a keeper ends what it leaves; it would wait for labs of minutes."""
     if KEPT in os.environ:

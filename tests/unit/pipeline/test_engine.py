@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from memgen.errors import ArtifactError, ParameterError
 from memgen.pipeline import engine, runner, slurm_jobs
 from memgen.pipeline.cli import main
 from memgen.pipeline.engine import Demands, Engine, job_name, record_demands
+from memgen.pipeline.keeper import KILLED
 from memgen.pipeline.plan import Plan
 from memgen.pipeline.report import FAILED, FAILURES, FINISHED, Report
 from memgen.stages import BASE, LABS
@@ -255,3 +258,25 @@ def test_the_page_names_what_the_profile_holds():
     page = (ROOT / "book" / "cluster.md").read_text("utf8")
     for name in ("profiles/slurm/config.yaml", "profiles/demands.json", "PROFILE=slurm"):
         assert name in page
+
+
+@pytest.mark.slow
+def test_the_snakemake_of_a_job_ends_at_once_when_it_is_told_to(tmp_path):
+    """A rule whose shell heeds no SIGTERM: Snakemake alone would wait for it."""
+    (tmp_path / "Snakefile").write_text(
+        "from snakemake.logging import logger\n"
+        "from memgen.pipeline.report import EndAtOnce, Report\n"
+        "logger.addHandler(Report('.') if workflow.is_main_process else EndAtOnce())\n"
+        "rule one:\n    output: 'one'\n    shell: 'touch begun; trap \"\" TERM; sleep 20 & wait; sleep 20'\n"
+    )
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--mode", "remote"]
+    command += ["--target-jobs", "one:", "--profile", "none", "--workflow-profile", "none"]
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "begun").exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(8) == KILLED
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
