@@ -209,6 +209,7 @@ def commit() -> str:
 
 def campaign(work: Path, here: Path | None) -> dict:
     """Here, then in Slurm; what was seen."""
+    tried = commit()  # the tree may change while it runs
     local = Study(here or work / "here", dict(os.environ))
     print("here", flush=True)
     assert here or subprocess.run(local.command).returncode == 0, "the run here failed"
@@ -225,7 +226,7 @@ def campaign(work: Path, here: Path | None) -> dict:
     plugin = "snakemake-executor-plugin-slurm"
     return {
         "date": date.today().isoformat(),
-        "commit": commit(),
+        "commit": tried,
         "slurm": said[-1],
         "versions": {name: version(name) for name in ("snakemake", plugin)},
         "study": " ".join(STUDY),
