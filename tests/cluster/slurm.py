@@ -2,7 +2,7 @@
 
 Debian's packages `slurm-wlm` and `munge` bring the programs; they are started from a folder of their
 own, with ports of their own, and touch no Slurm that is there. No accounting, as on many small
-clusters. `python tests/cluster/slurm.py` starts one and waits, to try things by hand.
+clusters; no job ends by its time limit, for this machine may have much else to do. `python tests/cluster/slurm.py` starts one and waits, to try things by hand.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import getpass
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -49,6 +50,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 ReturnToService=2
 KillWait=5
+OverTimeLimit=UNLIMITED
 MinJobAge=300
 NodeName={nodes[0]} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=8000
 NodeName={nodes[1]} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=8000
@@ -167,6 +169,19 @@ class Slurm:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+        for pid in self._left():  # what a daemon that was killed had not ended
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _left(self) -> list[int]:
+        """Processes that were started with this cluster's settings, but for this one."""
+        mark, found = f"SLURM_CONF={self.conf}".encode(), []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                with contextlib.suppress(OSError):
+                    started = (entry / "environ").read_bytes().split(b"\0")
+                    found += [int(entry.name)] if mark in started else []
+        return found
 
 
 @contextlib.contextmanager
