@@ -4,6 +4,7 @@
 #   make book TASKS="inference" SEEDS="23 24"          another study
 #   make book TRACKS=scratch                         without the adapters on one base: half the time
 #   make book SET="n_embd=64 site=ln_2"              other parameters (src/memgen/config/ lists them)
+#   make book PROFILE=slurm                          on a cluster (profiles/slurm/config.yaml)
 #   make book NUMERICS=portable                      the same numbers on every x86-64 processor with AVX2
 
 # Settings count where they are written after `make`, nowhere else: `=` wins over an exported variable of the
@@ -17,6 +18,7 @@ TRACKS  = scratch lora
 RUNS    = data/runs
 SET     =
 NUMERICS = native
+PROFILE = none
 JOBS    = 2
 OUT     = _build
 LABS    = all
@@ -28,7 +30,7 @@ TRACK   = $(firstword $(TRACKS))
 
 q       = '$(subst ','\'',$1)'
 each    = $(foreach one,$1,$(call q,$(one)))
-SETTINGS := PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK
+SETTINGS := PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK
 hash    := \#
 open    := (
 close   := )
@@ -62,6 +64,7 @@ $(foreach name,$(filter-out PYTHONPATH PYTHONSAFEPATH $(SOURCES),\
   $(eval unexport $(name)))
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
+CLUSTER := $(VENV)/.cluster
 PIP     := PYTHONPATH= $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 OURS    := PYTHONPATH=src PYTHONSAFEPATH=1 PYTHONHOME= $(call q,$(PYTHON)) -m memgen.store.ours
 MEMGEN  := $(BIN)/python -m memgen.pipeline.cli
@@ -69,10 +72,10 @@ PRESS   := $(BIN)/python -m press.cli
 PICTURE := book/_static/figures/rulegraph.svg
 CHOSEN  = --tasks $(call each,$(TASKS)) --seeds $(call each,$(SEEDS)) --tracks $(call each,$(TRACKS))
 STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \
-          --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
+          --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf labs lab check test quick mutation torture verify scale arms bench rulegraph lock browser \
+.PHONY: help setup book pdf labs lab check test quick mutation torture cluster verify scale arms bench rulegraph lock browser \
         exercises clean clean-runs
 
 help: ## list the commands
@@ -95,6 +98,11 @@ $(READY): requirements.txt requirements-cpu.txt requirements-cuda.txt pyproject.
 	@PYTHONPATH= $(BIN)/python -m pip check
 	@touch $@
 
+# Only where a cluster is asked for: Snakemake loads its plugins whenever it starts, and Slurm's looks for Slurm then
+$(CLUSTER): requirements-cluster.txt $(READY)
+	@$(PIP) --require-hashes -r requirements-cluster.txt
+	@touch $@
+
 setup: $(READY) ## virtual environment and requirements
 
 book: labs ## run the study and build the book: _build/html/index.html
@@ -103,10 +111,10 @@ book: labs ## run the study and build the book: _build/html/index.html
 pdf: $(READY) browser ## print the built book to _build/think-or-remember.pdf; LABS=first or none: without most labs
 	@$(PRESS) pdf --html $(call q,$(OUT)/html) --labs $(call q,$(LABS))
 
-labs: $(READY) ## run the study without the book
+labs: $(READY) $(if $(filter-out none,$(PROFILE)),$(CLUSTER)) ## run the study without the book; PROFILE=slurm: on a cluster
 	@$(MEMGEN) labs $(STUDY)
 
-check: $(READY) ## check the parameters, run nothing; ELSEWHERE=yes: of a study that another machine will run
+check: $(READY) $(if $(filter-out none,$(PROFILE)),$(CLUSTER)) ## check the parameters, run nothing; ELSEWHERE=yes: of a study that another machine will run
 	@$(MEMGEN) check $(STUDY) $(if $(filter yes,$(ELSEWHERE)),--elsewhere) && echo "parameters are fine"
 
 lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inference SEED=23 SET="site=ln_2"
@@ -128,6 +136,9 @@ torture: $(READY) ## flip 100 bytes of results, fill the disk of a small study 1
 	@$(BIN)/python tests/torture/full.py
 	@$(BIN)/python tests/torture/kill.py
 
+cluster: $(READY) $(CLUSTER) ## run the smoke study in a Slurm of two nodes on this machine: drained, killed, cancelled. An hour or less
+	@$(BIN)/python tests/cluster/run.py
+
 verify: labs ## run the study and compare its key numbers and verdicts with data/reference/
 	@$(MEMGEN) verify check --preset $(call q,$(PRESET)) --runs $(call q,$(RUNS))
 
@@ -138,7 +149,7 @@ scale: $(READY) ## the scale sweep, hours: SEEDS="23 24"; ends with data/referen
 rulegraph: $(READY) ## draw the study as Snakemake plans it: the picture on the page Re-execute (needs graphviz)
 	@$(BIN)/python -m snakemake --quiet all --rulegraph --directory $(call q,$(OUT)) --config tracks='[scratch, lora]' | tred | dot -Tsvg -o $(PICTURE)
 
-lock: $(READY) ## compile requirements.txt and its two companions from pyproject.toml
+lock: $(READY) ## compile requirements.txt and its companions from pyproject.toml
 	@$(BIN)/python .ci/lock
 
 arms: $(READY) ## who is taught the rule, and on what the loss is: half an hour; ends with data/reference/arms/results.csv

@@ -8,13 +8,17 @@
 # Every job carries its own parameters, so the commands that Snakemake prints can be run by hand.
 from snakemake.logging import logger
 
+from memgen.pipeline.engine import Demands
 from memgen.pipeline.plan import TRAINING, Plan, urgency
-from memgen.pipeline.report import Report
+from memgen.pipeline.report import EndAtOnce, Report
 from memgen.pipeline.warm import RUN
+from memgen.stages import BASE
 from memgen.store.folders import stamp_pattern
 
 plan = Plan.of(config, workflow.overwrite_configfiles)
-logger.addHandler(Report(plan.home))
+demands = Demands.of(plan)
+# on the machines of a cluster each job is a Snakemake as well
+logger.addHandler(Report(plan.home) if workflow.is_main_process else EndAtOnce())
 
 
 workdir: str(plan.home)
@@ -44,6 +48,8 @@ rule base:
         "{base}/seed{seed}/00_base.log",
     params:
         given=plan.base_given,
+    resources:
+        **demands.resources(BASE),
     priority: urgency(TRAINING)
     shell:
         "exec {RUN} base {params.given:q} --runs {plan.runs:q} > {log:q} 2>&1"
@@ -66,5 +72,6 @@ for row in plan.rows:
             params:
                 stage=row.name,
                 given=plan.given(row.name),
+            resources: **demands.resources(row.name)
             priority: urgency(row.name)
             shell: "exec {RUN} lab {params.stage} {params.given:q} --runs {plan.runs:q} > {log:q} 2>&1"

@@ -208,7 +208,7 @@ def test_notebooks_hold_no_outputs():
 def test_requirements_are_those_of_pyproject_pinned_and_hashed():
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
-    assert set(extras) == {"book", "dev"}
+    assert set(extras) == {"book", "cluster", "dev"}
 
     def plain(requirement: str) -> str:
         return re.sub(r"\[.*\]", "", requirement).replace("_", "-").lower()
@@ -220,11 +220,12 @@ def test_requirements_are_those_of_pyproject_pinned_and_hashed():
         for entry in re.findall(r"^\w.*\n(?:\s.*\n)*", text, re.M):
             assert "--hash=sha256:" in entry, f"{file.name}: {entry.split()[0]} has no hash"
             entries.setdefault(plain(entry.split()[0]), file.name)
-    direct = [*project["dependencies"], *extras["book"], *extras["dev"]]
+    direct = [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
     assert all("==" in requirement for requirement in direct)
     assert {plain(r) for r in direct} - set(entries) == set()
     assert set(entries.values()) == {
         "requirements.txt",
+        "requirements-cluster.txt",
         "requirements-cpu.txt",
         "requirements-cuda.txt",
     }

@@ -20,6 +20,7 @@ from memgen.errors import StudyError
 from memgen.stages import TITLES, TRAINING
 from press import slides
 from press.arms import arms
+from press.cluster import cluster_trial
 from press.errors import BookError
 from press.exercises import Source, downloads, find, read_notebook
 from press.lab_page import Figure
@@ -126,6 +127,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "paper": lambda: paper_results(root),
             "scale": lambda: sweep(root, source),
             "arms": lambda: arms(root, source),
+            "cluster_trial": lambda: cluster_trial(root),
         }
     )
 

@@ -55,6 +55,24 @@ def test_the_page_of_parameters_names_tasks_tracks_and_presets(run, root, tmp_pa
     assert "`matrix_lr=0.004`" in text
 
 
+def test_the_page_of_the_cluster_says_what_was_seen_there_and_nothing_where_nothing_was(
+    run, root, tmp_path
+):
+    text = (stage(run, root, tmp_path / "without") / "cluster.md").read_text()
+    assert "PROFILE=slurm" in text and "This was tried" not in text
+    step = {"step": "a node vanishes", "status": 1, "jobs_left": 2, "holds": False}
+    seen = {"slurm": "22.5", "nodes": ["a", "b"], "date": "2026-11-26", "results": 9}
+    (root / "tests" / "cluster").mkdir(parents=True)
+    outcome = root / "tests" / "cluster" / "outcome.json"
+    outcome.write_text(json.dumps(seen | {"different": ["smoke/one"], "steps": [step]}))
+    text = (stage(run, root, tmp_path / "with") / "cluster.md").read_text()
+    assert "Slurm 22.5 of 2 nodes" in text and "1 of 9 results differed" in text
+    assert "| a node vanishes | 1 | 2 | no |" in text
+    outcome.write_text(json.dumps(seen | {"different": [], "steps": []}))
+    text = (stage(run, root, tmp_path / "equal") / "cluster.md").read_text()
+    assert "all 9 results equal" in text
+
+
 @pytest.fixture
 def two_tracks(run, tmp_path, notebook):
     make_run(tmp_path / "runs", ["inference"], [0], notebook, track="lora")

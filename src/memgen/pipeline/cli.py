@@ -4,6 +4,7 @@ memgen labs --preset laptop --tasks inference --seeds 0 1 --set n_embd=64
 memgen check ...                      the same arguments: check them, run nothing
 memgen verify check --preset laptop   does the finished study say what the committed one said?
 memgen scale run --seeds 23 24          the scale sweep; `memgen scale collect` writes its table
+memgen labs --profile slurm ...       on a cluster; `memgen demands` records what its jobs ask for
 memgen arms run --seeds 23 24           the arms of training; `memgen arms collect` writes their table
 memgen lab 04_differentiation --task inference --seed 23 --set site=ln_2    one lab alone
 memgen lab 02_training '{"task": "inference", "seed": 0}'    the same as one job (`base`: one base)
@@ -24,10 +25,11 @@ from memgen.config.base import SEEDS
 from memgen.config.values import settings
 from memgen.errors import EndedError, ParameterError, StudyError
 from memgen.pipeline import arms, reference, scale
+from memgen.pipeline.engine import HERE, Engine, record_demands
 from memgen.pipeline.job import run_lab
 from memgen.pipeline.keeper import KILLED, end_with_signals
 from memgen.pipeline.plan import Plan, refuse_device, refuse_unusable, refuse_unwritable
-from memgen.pipeline.report import FAILED
+from memgen.pipeline.report import FAILED, FINISHED
 from memgen.pipeline.runner import GOES_ON, run_labs
 from memgen.pipeline.surroundings import is_clean, refuse_unfit, surroundings
 from memgen.presets import stage_parameters
@@ -73,6 +75,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
             "--jobs", type=_count, default=2, help="labs side by side; each uses one thread"
         )
         sub.add_argument(
+            "--profile", default=HERE, help="a folder of profiles/, such as slurm: run on a cluster"
+        )
+        sub.add_argument(
             "--labs",
             nargs="+",
             choices=list(LABS),
@@ -86,6 +91,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
                 action="store_true",
                 help="another machine will run it: this one needs neither its device nor its folder",
             )
+    demands = command("demands", _demands, "record what a finished study used, for clusters")
+    demands.add_argument("--preset", default="laptop")
+    demands.add_argument("--runs", default="data/runs")
     verify = command("verify", _verify, "compare a finished study with the committed reference")
     verify.add_argument("what", choices=("record", "check"))
     verify.add_argument("--preset", default="laptop")
@@ -153,10 +161,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _check(arguments) -> None:
-    _planned(arguments)
+    _planned(arguments, Engine.of(arguments.profile))
 
 
-def _planned(arguments) -> Plan:
+def _planned(arguments, engine: Engine) -> Plan:
     refuse_unfit()
     plan = Plan(
         arguments.preset,
@@ -167,17 +175,23 @@ def _planned(arguments) -> Plan:
         arguments.tracks,
         with_their_inputs(arguments.labs),
     )
-    if not getattr(arguments, "elsewhere", False):
+    elsewhere = getattr(arguments, "elsewhere", False)
+    if not elsewhere:
         refuse_unwritable(next(iter(plan.studied.values())))
+    if not (elsewhere or engine.elsewhere):
         for p in plan.studied.values():
             refuse_device(p)
     return plan
 
 
 def _labs(arguments) -> None:
-    began, plan = time.monotonic(), _planned(arguments)
-    run_labs(plan, arguments.jobs)
+    began, engine = time.monotonic(), Engine.of(arguments.profile)
+    run_labs(_planned(arguments, engine), arguments.jobs, engine)
     print(f"finished in {duration(time.monotonic() - began)}", flush=True)
+
+
+def _demands(arguments) -> None:
+    print(f"recorded in {record_demands(arguments.preset, arguments.runs)}")
 
 
 def _arms(arguments) -> None:
@@ -255,8 +269,7 @@ def _job(arguments) -> int:
             traceback.print_exc()
         print(f"{FAILED}{error}", file=sys.stderr, flush=True)
         return 1
-    if out:
-        print(f"executed: {out}", flush=True)
+    print(f"executed: {out}" if out else FINISHED, flush=True)
     return 0
 
 

@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -36,8 +36,8 @@ ENDING = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr
 #: exit status, as a shell says it, of what was killed
 KILLED = 128 + 9
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-#: seconds within which killed processes have to be gone
-_PATIENCE = 8.0
+#: seconds within which killed processes have to be gone, and those that the last command has
+_PATIENCE, _LAST = 8.0, 60.0
 
 
 @dataclass
@@ -46,7 +46,8 @@ class Spec:
 
     `command`: its end is the end. `server`: a command that runs beside it as long as its standard
     input is open (or empty), its text goes to `server_log`. `lock`: a descriptor that both hold.
-    `remove`: paths that are removed in the end.
+    `remove`: paths that are removed in the end. `last`: a command that is run when nothing else of it
+    runs any more (or empty): it ends what works for this run on other machines.
     """
 
     command: list[str]
@@ -54,6 +55,7 @@ class Spec:
     server_log: str
     lock: int
     remove: list[str]
+    last: list[str] = field(default_factory=list)
 
     def keeper(self) -> list[str]:
         """The command that starts a keeper of it."""
@@ -79,7 +81,7 @@ def keep(spec: Spec, log: TextIO, environment: dict[str, str]) -> int:
     finally:
         keeper.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            keeper.wait(_PATIENCE + 1)
+            keeper.wait(_PATIENCE + 1 + (_LAST if spec.last else 0))
         until = time.monotonic() + _PATIENCE
         with contextlib.suppress(OSError):  # nobody is left, at once unless the keeper was killed
             while time.monotonic() < until:
@@ -169,7 +171,7 @@ class Keeper:
                         return KILLED
 
     def end(self) -> None:
-        """End all that runs still, then remove what the run alone needed."""
+        """End all that runs still, here and elsewhere; then remove what the run alone needed."""
         until = time.monotonic() + _PATIENCE
         while (left := below(self.pid)) and time.monotonic() < until:
             for pid in left:
@@ -177,6 +179,9 @@ class Keeper:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
             list(ended())
+        if self.spec.last:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(self.spec.last, stdin=subprocess.DEVNULL, timeout=_LAST)
         remove(self.spec.remove)
 
 

@@ -14,7 +14,8 @@ from typing import TextIO
 
 from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, EndedError, StudyError
-from memgen.pipeline import warm
+from memgen.pipeline import slurm_jobs, warm
+from memgen.pipeline.engine import Engine, job_name
 from memgen.pipeline.keeper import Spec, keep, remove, told_to_end
 from memgen.pipeline.plan import PLANNED, Plan
 from memgen.pipeline.report import FAILURES, relative_to_root
@@ -38,21 +39,24 @@ GOES_ON = "finished labs are kept, and the same command goes on"
 _PREFIX, _OF = "memgen-", "study"
 #: seconds that the next run waits for what is left of a killed one
 _PATIENCE = 10.0
+#: and for the jobs of an earlier one to leave a cluster: Slurm kills those that do not end by themselves
+_EARLIER = 90.0
 
 
-def run_labs(plan: Plan, jobs: int) -> None:
-    """Run the labs, `jobs` at once, and no process of it longer than this one.
+def run_labs(plan: Plan, jobs: int, engine: Engine | None = None) -> None:
+    """Run the labs, `jobs` at once (or as an engine's profile says), and none longer than this process.
 
     `StudyError`: some failed. `ArtifactError`: the folder is in use. `EndedError`: one of its processes
     was ended from outside. `KeyboardInterrupt`: this one is asked to end, by the signal that it names.
     """
-    home = plan.home
+    home, engine = plan.home, engine or Engine()
     with guard_disk(home), told_to_end():
         claim_runs(home)
         with _take(home / ".study.lock") as lock:
             write_whole(home / PLANNED, plan.to_json())
             numerics = plan.settings.get("numerics") or "native"
-            code = _wait(_snakemake(home, jobs), home, lock, numerics)
+            command = _snakemake(home, jobs, engine)
+            code = _wait(command, home, lock, numerics, engine)
     said = home / FAILURES
     failures = said.read_text().strip() if said.is_file() else ""
     if code and not failures and is_full(home):  # so that nobody could write what had failed
@@ -90,17 +94,18 @@ def _remove_left(folder: object, home: Path) -> None:
             remove([folder])
 
 
-def _snakemake(home: Path, jobs: int) -> list[str]:
+def _snakemake(home: Path, jobs: int, engine: Engine) -> list[str]:
     return [
         *(sys.executable, "-m", "snakemake"),
         *("--snakefile", str(ROOT / "Snakefile")),
         *("--configfile", str(home / PLANNED)),
         *("--directory", str(home)),
-        *("--cores", str(jobs)),
+        # in a job of a cluster, labs run one after the other
+        *("--cores", str(1 if engine.elsewhere else jobs)),
         # not in the user's cache: what is killed cannot remove it
         *("--runtime-source-cache-path", str(home / ".snakemake" / "sources")),
-        # nobody's profile: neither one that the user set up nor one that lies in a folder
-        *("--profile", "none", "--workflow-profile", "none"),
+        # no profile that the user set up, and none that lies in a folder
+        *engine.arguments(home),
         *("--rerun-incomplete", "--keep-going", "--nocolor"),
         # every finished job leaves a timer that asks again what can run, once in this time span
         # (default 1 s): 200 jobs would keep a sixth of a core busy
@@ -108,12 +113,19 @@ def _snakemake(home: Path, jobs: int) -> list[str]:
     ]
 
 
-def _wait(command: list[str], home: Path, lock: TextIO, numerics: str) -> int:
+def _wait(
+    command: list[str], home: Path, lock: TextIO, numerics: str, engine: Engine | None = None
+) -> int:
     """Snakemake's exit status. Its report goes to standard output, its own log to the study's folder.
 
     A keeper starts it and ends it with all its processes, also if this process is killed. A signal
-    that asks this process to end is a `KeyboardInterrupt`, when all the others have ended.
+    that asks this process to end is a `KeyboardInterrupt`, when all the others have ended. Jobs in a
+    Slurm are cancelled: those of an earlier run first, those of this one by the keeper and here, for
+    the keeper may be killed, too.
     """
+    engine = engine or Engine()
+    if engine.slurm:
+        _end_jobs(home, _EARLIER)
     (home / FAILURES).unlink(missing_ok=True)
     locks = home / ".snakemake" / "locks"  # ours is the only run: what it left behind is stale
     folder = _temporary() / (_PREFIX + secrets.token_hex(4))
@@ -123,13 +135,40 @@ def _wait(command: list[str], home: Path, lock: TextIO, numerics: str) -> int:
     try:
         folder.mkdir(mode=0o700)
         (folder / _OF).write_text(str(home))
-        server, own = warm_server(folder)
-        environment = surroundings(home, numerics, {**os.environ, **own}) | own
-        spec = Spec(command, server, str(home / "warm.log"), lock.fileno(), kept)
+        # a server is for the processes of this machine
+        server, own = ([], {}) if engine.elsewhere else warm_server(folder)
+        found = _for_other_machines(folder) if engine.elsewhere else dict(os.environ)
+        environment = surroundings(home, numerics, {**found, **own}) | own
+        last = [sys.executable, "-I", "-S", slurm_jobs.__file__, job_name(home)]
+        last = last if engine.slurm else []
+        spec = Spec(command, server, str(home / "warm.log"), lock.fileno(), kept, last)
         with open(home / "snakemake.log", "w") as log:
             return keep(spec, log, environment)
     finally:
         remove(kept)
+        if engine.slurm:
+            _end_jobs(home, _PATIENCE)
+
+
+def _end_jobs(home: Path, seconds: float) -> None:
+    """Cancel the jobs that this study has in Slurm, and say which do not end in time."""
+    if left := slurm_jobs.cancel(job_name(home), seconds):
+        print(
+            f"Slurm has not ended jobs {', '.join(left)} of this study yet; `squeue` shows them, and"
+            f" `scancel {' '.join(left)}` asks it again",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _for_other_machines(folder: Path) -> dict[str, str]:
+    """This process's environment without this machine's folders for temporary files.
+
+    Jobs inherit it. Here `folder` takes such files; a job has the TMPDIR of its own machine, which
+    Python asks first.
+    """
+    here = ("TMPDIR", "TEMP", "TMP")
+    return {k: v for k, v in os.environ.items() if k not in here} | {"TEMP": str(folder)}
 
 
 def _temporary() -> Path:

@@ -108,7 +108,7 @@ def test_several_studies_end_with_the_one_that_is_ended(monkeypatch, ends):
 
 @pytest.mark.parametrize("number, given", [(signal.SIGTERM, True), (signal.SIGINT, False)])
 def test_the_exit_status_says_which_signal_it_was(monkeypatch, capsys, number, given):
-    def run(plan, jobs):
+    def run(plan, jobs, engine):
         raise KeyboardInterrupt(number) if given else KeyboardInterrupt
 
     monkeypatch.setattr(cli, "run_labs", run)

@@ -49,7 +49,8 @@ def said(done: subprocess.CompletedProcess) -> str:
 
 # -- what `make` is told ------------------------------------------------------------------------------
 EXPORTED = dict.fromkeys(
-    "PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS JOBS OUT LABS LAB TASK SEED TRACK".split(),
+    "PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS"
+    " OUT LABS LAB TASK SEED TRACK".split(),
     "exported",
 ) | dict.fromkeys("BIN READY PIP OURS MEMGEN PRESS STUDY CHOSEN q each".split(), "exported")
 
