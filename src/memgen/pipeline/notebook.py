@@ -159,5 +159,6 @@ def open_lab(name: str, namespace: dict[str, Any]) -> Lab:
 
 
 def quiet() -> None:
-    """No library chatter on the page."""
+    """No library chatter on the page; marks such as `<mem>` in a table are text, not tags."""
+    pd.set_option("styler.format.escape", "html")
     warnings.filterwarnings("ignore", message=".*IProgress.*")
