@@ -164,6 +164,10 @@ def adapt(article: Tag, leaf: Leaf, places: dict[str, str]) -> str:
         tag.name = "div"
     for tag in article("details"):
         tag["open"] = ""
+    for tag in article(
+        "figure"
+    ):  # else a PDF has it as one more figure, which has no text of its own
+        tag["role"] = "group"
     addresses = Addresses(leaf, places, styled_by_pandas(article))
     for tag in article(True):
         tag.attrs = addresses.of(tag)
