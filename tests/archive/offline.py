@@ -39,9 +39,10 @@ def main() -> int:
     if not wheelhouse.is_dir():
         print(f"offline: no wheelhouse in {wheelhouse}: run `make wheelhouse`", file=sys.stderr)
         return 1
+    begun = about(wheelhouse)  # the commit that is cloned, not one that is made meanwhile
     with tempfile.TemporaryDirectory(prefix="memgen-offline-") as folder:
         seen = tried(Path(folder), wheelhouse)
-    text = json.dumps(about(wheelhouse) | seen, indent=1)
+    text = json.dumps(begun | seen, indent=1)
     print(text)
     Path(__file__).with_name("offline.json").write_text(text + "\n", encoding="utf8")
     return 0 if all(value for value in seen.values() if isinstance(value, bool)) else 1
