@@ -27,10 +27,11 @@ LAB     = 01_dataset_design
 TASK    = arithmetic-tagged
 SEED    = $(firstword $(SEEDS))
 TRACK   = $(firstword $(TRACKS))
+WHEELHOUSE =
 
 q       = '$(subst ','\'',$1)'
 each    = $(foreach one,$1,$(call q,$(one)))
-SETTINGS := PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK
+SETTINGS := PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK WHEELHOUSE
 hash    := \#
 open    := (
 close   := )
@@ -46,7 +47,7 @@ $(foreach name,$(SETTINGS),\
   $(if $(findstring command,$(origin $(name))),\
     $(if $(findstring $$,$(value $(name))),$(error $(name) contains a dollar sign, which make reads itself; choose a value without))\
     $(if $(findstring $(newline),$(value $(name))),$(error $(name) contains a line break; choose a value without))\
-    $(if $(filter-out SET,$(name)),$(if $(strip $(value $(name))),,$(error $(name) is empty; give it a value or leave it away)))))
+    $(if $(filter-out SET WHEELHOUSE,$(name)),$(if $(strip $(value $(name))),,$(error $(name) is empty; give it a value or leave it away)))))
 $(foreach mark,$(UNFIT),$(if $(findstring $(mark),$(VENV)),$(error VENV=$(VENV) contains $(mark): choose a folder of letters and digits for the environment)))
 $(if $(word 2,$(VENV)),$(error VENV=$(VENV) contains a space: choose a folder without for the environment))
 $(if $(findstring :,$(CURDIR)),$(error the repository lies in $(CURDIR), and Python cannot search a path with a colon: move it to a folder without))
@@ -65,7 +66,11 @@ $(foreach name,$(filter-out PYTHONPATH PYTHONSAFEPATH $(SOURCES),\
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 CLUSTER := $(VENV)/.cluster
-PIP     := PYTHONPATH= $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+# with a wheelhouse nothing else is asked: no index, no setting of pip's
+FROM     = $(if $(WHEELHOUSE),--isolated --no-index --find-links $(call q,$(WHEELHOUSE)))
+PIP      = PYTHONPATH= $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(FROM)
+WHEELS   = PYTHONPATH= $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+           --dest $(call q,$(or $(WHEELHOUSE),wheelhouse))
 OURS    := PYTHONPATH=src PYTHONSAFEPATH=1 PYTHONHOME= $(call q,$(PYTHON)) -m memgen.store.ours
 MEMGEN  := $(BIN)/python -m memgen.pipeline.cli
 PRESS   := $(BIN)/python -m press.cli
@@ -75,11 +80,11 @@ STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs
           --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf labs lab check test quick mutation torture cluster verify scale arms bench rulegraph lock browser \
+.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick mutation torture cluster verify scale arms bench rulegraph lock browser \
         exercises clean clean-runs
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo $(call q,  settings: PRESET=$(PRESET) TASKS="..." SEEDS="$(SEEDS)" TRACKS="$(TRACKS)" SET="name=value ..." RUNS=$(RUNS) JOBS=$(JOBS))
 
 # A copied or moved folder brings along an environment whose scripts and package are the other folder's
@@ -89,6 +94,7 @@ $(if $(OTHER),$(eval .PHONY: $(READY)))
 # torch: PyTorch's build for processors alone if pip finds it, else the one with CUDA's libraries
 $(READY): requirements.txt requirements-cpu.txt requirements-cuda.txt pyproject.toml
 	@$(call q,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@$(if $(WHEELHOUSE),test -d $(call q,$(WHEELHOUSE)) || { echo $(call q,WHEELHOUSE=$(WHEELHOUSE) is no folder; make one with make wheelhouse where there is a network) >&2; exit 1; })
 	@$(OURS) renew $(VENV)
 	@echo "set-up: virtual environment in $(VENV) and pinned requirements, about 2 min once"
 	@$(call q,$(PYTHON)) -m venv $(VENV)
@@ -103,10 +109,37 @@ $(CLUSTER): requirements-cluster.txt $(READY)
 	@$(PIP) --require-hashes -r requirements-cluster.txt
 	@touch $@
 
-setup: $(READY) ## virtual environment and requirements
+setup: $(READY) ## virtual environment and requirements; WHEELHOUSE=folder: from there, without a network
+
+wheelhouse: ## every pinned package for this system and Python, for a set-up without a network: wheelhouse/
+	@test -x $(BIN)/python || $(call q,$(PYTHON)) -m venv $(VENV)
+	@$(WHEELS) -r requirements-cpu.txt 2>/dev/null || $(WHEELS) -r requirements-cuda.txt
+	@$(WHEELS) -r requirements.txt && $(WHEELS) -r requirements-sphinx.txt
+	@echo $(call q,collected; where there is no network: make setup WHEELHOUSE=$(or $(WHEELHOUSE),wheelhouse))
+
+offline: ## set up a fresh clone from wheelhouse/ with the network cut (Linux, as root); ends with tests/archive/offline.json
+	@$(call q,$(PYTHON)) tests/archive/offline.py $(call q,$(or $(WHEELHOUSE),wheelhouse))
 
 book: labs ## run the study and build the book: _build/html/index.html
 	@$(PRESS) book --runs $(call q,$(RUNS)/$(PRESET)) --out $(call q,$(OUT)) $(CHOSEN)
+
+# an exit from Jupyter Book 1.x, which holds Sphinx at 7: what `make book` staged, built by the Sphinx of today
+sphinx: ## the staged book under plain Sphinx, in an environment of its own: _build/sphinx/index.html
+	@test -f $(call q,$(OUT)/source/conf.py) || { echo $(call q,$(OUT)/source holds no staged book; run make book first) >&2; exit 1; }
+	@test -x $(VENV)-sphinx/bin/python || $(call q,$(PYTHON)) -m venv $(VENV)-sphinx
+	@PYTHONPATH= $(VENV)-sphinx/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(FROM) \
+	  --require-hashes -r requirements-sphinx.txt
+	@PYTHONPATH=$(call q,$(OUT)/source/_ext) $(VENV)-sphinx/bin/python -m sphinx --quiet --nitpicky --fail-on-warning \
+	  --keep-going --fresh-env -d $(call q,$(OUT)/.doctrees-sphinx) $(call q,$(OUT)/source) $(call q,$(OUT)/sphinx)
+	@echo $(call q,ready: $(OUT)/sphinx/index.html)
+
+archive-check: $(READY) ## licences, citation, HTML and links of every page, PDF: needs java and npm; ends with tests/archive/checked.json
+	@test -x $(VENV)-archive/bin/python || $(call q,$(PYTHON)) -m venv $(VENV)-archive
+	@PYTHONPATH= $(VENV)-archive/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --require-hashes -r requirements-archive.txt
+	@cp tests/archive/package.json tests/archive/package-lock.json $(VENV)-archive
+	@npm ci --silent --ignore-scripts --prefix $(VENV)-archive
+	@$(BIN)/python tests/archive/checked.py --tools $(VENV)-archive --book $(call q,$(OUT)/html)
 
 pdf: $(READY) browser ## print the built book to _build/think-or-remember.pdf; LABS=first or none: without most labs
 	@$(PRESS) pdf --html $(call q,$(OUT)/html) --labs $(call q,$(LABS))

@@ -213,13 +213,21 @@ def test_requirements_are_those_of_pyproject_pinned_and_hashed():
     def plain(requirement: str) -> str:
         return re.sub(r"\[.*\]", "", requirement).replace("_", "-").lower()
 
-    entries = {}
+    groups = {
+        f"requirements-{group}.txt": {plain(requirement) for requirement in requirements}
+        for group, requirements in PYPROJECT["dependency-groups"].items()
+    }
+    entries, of_groups = {}, {name: set() for name in groups}
     for file in sorted(ROOT.glob("requirements*.txt")):
         text = file.read_text("utf8")
         assert not re.search(r"^\s*-|://", text.replace("    --hash=", ""), re.M), file.name
         for entry in re.findall(r"^\w.*\n(?:\s.*\n)*", text, re.M):
             assert "--hash=sha256:" in entry, f"{file.name}: {entry.split()[0]} has no hash"
-            entries.setdefault(plain(entry.split()[0]), file.name)
+            if file.name in groups:
+                of_groups[file.name].add(plain(entry.split()[0]))
+            else:
+                entries.setdefault(plain(entry.split()[0]), file.name)
+    assert all(groups[name] <= of_groups[name] for name in groups)
     direct = [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
     assert all("==" in requirement for requirement in direct)
     assert {plain(r) for r in direct} - set(entries) == set()

@@ -7,6 +7,8 @@ so both are taken off those lists. Figures are numbered by page.
 
 from __future__ import annotations
 
+from docutils import nodes
+
 ON_THEIR_PAGES = ("mathjax/", "live/")  # folders below _static whose pages ask for them
 
 
@@ -19,11 +21,15 @@ def keep_own_files(app, config):
         )
 
 
+def is_formula(node):
+    return isinstance(node, (nodes.math, nodes.math_block))
+
+
 def formulas_only_where_they_are(app, pagename, templatename, context, doctree):
-    """Sphinx loads MathJax on a page whose table of contents leads to formulas, so on the home
-    page, too: take it off there.
+    """Sphinx 7 loads MathJax on a page whose table of contents leads to formulas, so on the home
+    page, too: take it off there. The page itself is asked, not Sphinx, which stopped counting in 9.
     """
-    if not app.env.get_domain("math").data["has_equations"].get(pagename, False):
+    if doctree is None or not any(doctree.findall(is_formula)):
         context["script_files"][:] = [
             script
             for script in context["script_files"]

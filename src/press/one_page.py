@@ -164,6 +164,8 @@ def adapt(article: Tag, leaf: Leaf, places: dict[str, str]) -> str:
         tag.name = "div"
     for tag in article("details"):
         tag["open"] = ""
+    for tag in article("figure"):
+        tag["role"] = "group"  # a PDF would have it as one more figure, without a text of its own
     addresses = Addresses(leaf, places, styled_by_pandas(article))
     for tag in article(True):
         tag.attrs = addresses.of(tag)

@@ -9,12 +9,15 @@ from pathlib import Path
 UNUSED = (
     "**/*.map",
     "_static/vendor/**/*.ttf",
+    "_static/webpack-macros.html",
     "_static/locales/**/*.po",
     "_static/locales/**/*.mo",
 )
 #: classes that pygments gives to names, punctuation and spaces: they have the colour of plain code
 #: in both themes of the book
 PLAIN_CODE = re.compile(r'<span class="[npw]">([^<]*)</span>')
+#: a cell of a table that pandas wrote: its text, never markup
+CELL = re.compile(r"(<td[^>]*>)(.*?)(</td>)", re.DOTALL)
 INDENT = re.compile(r"\n\s+(?=<)")
 #: the theme loads the index of the whole book on every page, for a search as you type that this
 #: book does not use
@@ -29,7 +32,14 @@ SOURCE_MAP = re.compile(r"\s*(//# sourceMappingURL=\S+|/\*# sourceMappingURL=.*?
 
 
 def plain_table(html: str) -> str:
-    """A pandas Styler's table without its cells' ids and classes, if no style refers to them."""
+    """A pandas table as the HTML of today; without its cells' ids and classes if no style needs them.
+
+    Marks such as `<mem>` are text in a cell: a Styler writes them as if they were tags, and then no
+    reader sees them. `<style scoped>` and `border` are things that HTML no longer has.
+    """
+    html = CELL.sub(lambda cell: cell[1] + cell[2].replace("<", "&lt;") + cell[3], html)
+    html = re.sub(r"<style scoped>.*?</style>\s*", "", html, flags=re.DOTALL)
+    html = html.replace('<style type="text/css">', "<style>").replace('<table border="1"', "<table")
     bare = re.sub(r"<style[^>]*>\s*</style>\s*", "", html)
     if "<style" in bare:
         return html

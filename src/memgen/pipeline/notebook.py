@@ -179,5 +179,6 @@ def require_applicable(name: str, parameters: StageParameters) -> None:
 
 
 def quiet() -> None:
-    """No library chatter on the page."""
+    """No library chatter on the page; marks such as `<mem>` in a table are text, not tags."""
+    pd.set_option("styler.format.escape", "html")
     warnings.filterwarnings("ignore", message=".*IProgress.*")

@@ -50,9 +50,11 @@ def said(done: subprocess.CompletedProcess) -> str:
 # -- what `make` is told ------------------------------------------------------------------------------
 EXPORTED = dict.fromkeys(
     "PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS"
-    " OUT LABS LAB TASK SEED TRACK".split(),
+    " OUT LABS LAB TASK SEED TRACK WHEELHOUSE".split(),
     "exported",
-) | dict.fromkeys("BIN READY PIP OURS MEMGEN PRESS STUDY CHOSEN q each".split(), "exported")
+) | dict.fromkeys(
+    "BIN READY PIP FROM WHEELS OURS MEMGEN PRESS STUDY CHOSEN q each".split(), "exported"
+)
 
 
 @pytest.mark.parametrize("target", STUDIED)
@@ -111,6 +113,25 @@ def test_what_make_cannot_take_is_refused_by_name(house, arguments, words):
     line = done.stderr.strip()
     assert done.returncode == 2 and len(line.splitlines()) == 1
     assert all(word in line for word in words), line
+
+
+def test_a_wheelhouse_that_is_not_there_is_named(tmp_path):
+    house = checkout(tmp_path / "house")
+    done = make(house, "setup", "WHEELHOUSE=no where")
+    assert done.returncode == 2 and "WHEELHOUSE=no where is no folder" in done.stderr
+    assert not (house / ".venv").exists()
+
+
+def test_a_set_up_from_a_wheelhouse_asks_no_index(tmp_path):
+    house, wheels = checkout(tmp_path / "house"), tmp_path / AWKWARD.replace("$", "")
+    plant_python(house, RECORD)
+    (house / ".venv" / ".ready").unlink()
+    wheels.mkdir()
+    found = calls(house, tmp_path, "setup", f"WHEELHOUSE={wheels}")
+    installs = [call[call.index("--isolated") :] for call in found if "install" in call]
+    assert len(installs) == 3
+    for call in installs:
+        assert call[1:4] == ["--no-index", "--find-links", str(wheels)]
 
 
 def test_make_elsewhere_is_refused(house, tmp_path):
