@@ -15,6 +15,7 @@ from memgen.stages import labs_of
 from memgen.terms import VERDICTS
 from press import prose
 from press.machine import Made, of_seed
+from press.origin import bare
 from press.run import Run
 from press.scale import Sweep, sweep
 from running import ROOT
@@ -92,12 +93,12 @@ def rendered(tmp_path, monkeypatch):
     monkeypatch.setattr(prose.slides, "write", lambda *_: [])
     monkeypatch.setattr(prose.slides, "listing", lambda *_: "SLIDES")
 
-    def render(folder, *tracks) -> dict[str, str]:
+    def render(folder, *tracks, write=bare) -> dict[str, str]:
         source = tmp_path / "source"
         shutil.copytree(ROOT / "book", source)
         (source / "figures").mkdir()
         prose.render(Run(folder, tracks=tracks or ("scratch",)), {}, ROOT, source)
-        return {page: (source / page).read_text(encoding="utf8") for page in PAGES}
+        return {page: write((source / page).read_text(encoding="utf8")) for page in PAGES}
 
     return render
 
