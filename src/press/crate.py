@@ -37,6 +37,7 @@ PROFILES = {
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
 TERMS = "https://w3id.org/ro/terms/workflow-run/context"
+BIOSCHEMAS = "https://bioschemas.org/profiles"
 LICENCES = {
     "https://creativecommons.org/licenses/by/4.0/": "CC BY 4.0",
     "https://spdx.org/licenses/MIT": "MIT",
@@ -54,9 +55,10 @@ def write_crate(run: Run, root: Path, html: Path) -> Path:
 
     The same run, book and code give the same file. Errors: `BookError` for a file that the book lacks.
     """
-    path = html / NAME
-    content = Crate(run, root, html).written()
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True), "utf8")
+    path, content = html / NAME, Crate(run, root, html).written()
+    path.write_text(
+        json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf8"
+    )
     return path
 
 
@@ -67,7 +69,6 @@ class Crate:
         self.run, self.root, self.html = run, root, html
         self.crate = ROCrate(version="1.1")
         self.crate.metadata.extra_contexts.append(TERMS)
-        self.crate.metadata.extra_terms["sha256"] = "https://w3id.org/ro/terms/workflow-run#sha256"
         self.labs = [lab for one in run.every for lab in one.labs]
         self.results: dict[Path, File] = {}
 
@@ -84,17 +85,20 @@ class Crate:
         return self.crate.metadata.generate()
 
     # -- entities ---------------------------------------------------------------------------------
-    def thing(self, name: str, kind: str | list[str], **properties: Any) -> ContextEntity:
-        """An entity that is no file; the one of this name, if there is one."""
+    def thing(self, address: str, kind: str | list[str], /, **properties: Any) -> ContextEntity:
+        """An entity that is no file; the one of this address, if there is one."""
         kept = {key: value for key, value in properties.items() if value not in (None, [], "")}
-        return self.crate.get(name) or self.crate.add(
-            ContextEntity(self.crate, name, properties={"@type": kind, **kept})
+        about = {"@type": kind, **kept}
+        return self.crate.get(address) or self.crate.add(
+            ContextEntity(self.crate, address, properties=about)
         )
 
     def file(self, path: Path, form: str, **properties: Any) -> File:
         """A file of the book, with its size and hash."""
         if not path.is_file():
-            raise BookError(f"{path} is missing in the built book; delete {self.html} and build it again")
+            raise BookError(
+                f"{path} is missing in the built book; delete {self.html} and build it again"
+            )
         about = {"encodingFormat": form, "contentSize": str(path.stat().st_size)}
         about |= {"name": path.name, "sha256": sha256(path), **properties}
         name = path.relative_to(self.html).as_posix()
@@ -112,15 +116,13 @@ class Crate:
         kind = "Boolean" if isinstance(value, bool) else "Text"
         kind = "Number" if isinstance(value, (int, float)) and not isinstance(value, bool) else kind
         form = self.thing(f"#parameter-{name}", "FormalParameter", name=name, additionalType=kind)
-        form["conformsTo"] = {"@id": "https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE"}
+        form["conformsTo"] = {"@id": f"{BIOSCHEMAS}/FormalParameter/1.0-RELEASE"}
         found["exampleOfWork"] = form
         return found
 
     def of_lab(self, lab: ExecutedLab, name: str) -> File:
         """`result.json` or the manifest of a lab, where Sphinx has put it for download."""
-        source = f"labs/{lab.stage}/{downloads(lab)[name]}"
-        folder = hashlib.md5(source.encode(), usedforsecurity=False).hexdigest()
-        path = self.html / "_downloads" / folder / Path(source).name
+        path = download(self.html, f"labs/{lab.stage}/{downloads(lab)[name]}")
         return self.file(path, "application/json", identifier=str(lab.at(name)))
 
     # -- what was run -----------------------------------------------------------------------------
@@ -131,6 +133,8 @@ class Crate:
         for address, (name, version) in PROFILES.items():
             profile = self.thing(address, "CreativeWork", name=name, version=version)
             root.append_to("conformsTo", profile)
+        wanted = ("https://w3id.org/ro/crate/1.1", *list(PROFILES)[-1:])
+        self.crate.metadata._jsonld["conformsTo"] = [{"@id": address} for address in wanted]
         for address, name in LICENCES.items():
             self.thing(address, "CreativeWork", name=name, identifier=address)
         root["name"] = config["title"]
@@ -138,7 +142,9 @@ class Crate:
         root["license"] = self.crate.get(next(iter(LICENCES)))
         root["author"] = self.thing("#authors", "Organization", name=config["author"])
         ends = [ended for lab in self.labs if (ended := times(lab).get("endTime"))]
-        root["datePublished"] = max(ends, default="1970-01-01")  # no clock: equal runs, equal crates
+        root["datePublished"] = max(
+            ends, default="1970-01-01"
+        )  # no clock: equal runs, equal crates
 
     def citation(self) -> dict[str, Any]:
         path = next(f for f in (self.root / "CITATION.cff", ROOT / "CITATION.cff") if f.is_file())
@@ -153,6 +159,7 @@ class Crate:
         code = {"license": self.crate.get("https://spdx.org/licenses/MIT")}
         main = self.copied("Snakefile", "text/plain", name="The study", **code)
         main._jsonld["@type"] = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
+        main["conformsTo"] = {"@id": f"{BIOSCHEMAS}/ComputationalWorkflow/1.0-RELEASE"}
         main["programmingLanguage"] = engine
         if version := commit(self.root):
             main["version"] = version
@@ -172,7 +179,9 @@ class Crate:
 
     def language(self, name: str, title: str, address: str) -> ContextEntity:
         kinds = ["ComputerLanguage", "SoftwareApplication"]
-        return self.thing(f"#{name}", kinds, name=title, url=self.thing(address, "WebSite"))
+        return self.thing(
+            f"#{name}", kinds, name=title, url=self.thing(address, "WebSite", name=title)
+        )
 
     def copied(self, path: str, form: str, **about: Any) -> File:
         """A file of the repository, copied into the book."""
@@ -238,8 +247,13 @@ class Crate:
         about = {"startTime": min(starts, default=None), "endTime": max(ends, default=None)}
         about |= {"actionStatus": "http://schema.org/CompletedActionStatus"}
         whole = self.thing(
-            "#run", "CreateAction", name="The study", instrument=workflow, object=values,
-            result=last, **about,
+            "#run",
+            "CreateAction",
+            name="The study",
+            instrument=workflow,
+            object=values,
+            result=last,
+            **about,
         )
         controls = []
         for lab, one in zip(self.labs, runs):
@@ -248,10 +262,21 @@ class Crate:
             controls.append(self.thing(name, "ControlAction", instrument=step, object=one))
         engine = self.crate.get("#snakemake")
         self.thing(
-            "#organized", "OrganizeAction", name="The study, organized by Snakemake",
-            instrument=engine, object=controls, result=whole, **about,
+            "#organized",
+            "OrganizeAction",
+            name="The study, organized by Snakemake",
+            instrument=engine,
+            object=controls,
+            result=whole,
+            **about,
         )
         self.crate.root_dataset["mentions"] = [whole, *runs]
+
+
+def download(html: Path, source: str) -> Path:
+    """Where Sphinx puts a file of the sources that a page offers for download."""
+    folder = hashlib.md5(source.encode(), usedforsecurity=False).hexdigest()
+    return html / "_downloads" / folder / Path(source).name
 
 
 def times(lab: ExecutedLab) -> dict[str, str]:
@@ -265,11 +290,18 @@ def commit(root: Path) -> str | None:
     """The commit that the book is built from, `-dirty` if files differ from it; None without git."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     clean |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=clean, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip() if (root / ".git").exists() else None
-
-

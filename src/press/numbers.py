@@ -288,7 +288,9 @@ class Numbers:
         if len(values) == 1:
             return f"{middle} (one seed)"
         n = made(len(values), "len({every})", *values)
-        return f"{middle} ({write(least(values))} to {write(greatest(values))}{unit} over {n} seeds)"
+        return (
+            f"{middle} ({write(least(values))} to {write(greatest(values))}{unit} over {n} seeds)"
+        )
 
     def _follow(self, lab: ExecutedLab, key: str):
         value, key = lab.result, bare(key)  # a key may be made with a number of a result

@@ -97,9 +97,7 @@ class Judged:
     @property
     def balance(self) -> str:
         """On how many tasks it is supported, contradicted or reversed, open: `3 · 1 · 1`."""
-        of = Standing.of(
-            [case["verdict"] for case in self.cases.values()], VERDICTS_OF, self.cases
-        )
+        of = Standing.of([case["verdict"] for case in self.cases.values()], VERDICTS_OF, self.cases)
         return f"{of.supported} · {of.contradicted + of.reversed} · {of.open}"
 
     def on(self, case: str) -> str:
@@ -272,7 +270,10 @@ class Counts:
         asked = [f"None not in v and {how.format(limit)}" for how in hows]
         asked[2] = f"not ({asked[0]} or {asked[1]})"
         return Tally(
-            *(made(sides.count(i), f"sum({how} for v in {{every}})", *known) for i, how in enumerate(asked))
+            *(
+                made(sides.count(i), f"sum({how} for v in {{every}})", *known)
+                for i, how in enumerate(asked)
+            )
         )
 
     def as_good(self, stage: str, key: str, other: str, without: tuple[str, ...] = ()) -> Share:

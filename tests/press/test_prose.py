@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 
 import pandas as pd
 import pytest
@@ -15,7 +14,6 @@ from memgen.stages import labs_of
 from memgen.terms import VERDICTS
 from press import prose
 from press.machine import Made, of_seed
-from press.origin import bare
 from press.run import Run
 from press.scale import Sweep, sweep
 from running import ROOT
@@ -86,23 +84,6 @@ def test_a_decision_in_a_template_is_found(template):
 
 
 # -- what pages say --------------------------------------------------------------------------------
-@pytest.fixture
-def rendered(tmp_path, monkeypatch):
-    """`rendered(run folder, *tracks)`: all pages of a made-up run without figures, by name."""
-    monkeypatch.setattr(prose, "lab_figure", lambda *_: "FIGURE")
-    monkeypatch.setattr(prose.slides, "write", lambda *_: [])
-    monkeypatch.setattr(prose.slides, "listing", lambda *_: "SLIDES")
-
-    def render(folder, *tracks, write=bare) -> dict[str, str]:
-        source = tmp_path / "source"
-        shutil.copytree(ROOT / "book", source)
-        (source / "figures").mkdir()
-        prose.render(Run(folder, tracks=tracks or ("scratch",)), {}, ROOT, source)
-        return {page: write((source / page).read_text(encoding="utf8")) for page in PAGES}
-
-    return render
-
-
 def change(folder, path, **changes) -> None:
     """Overwrite entries of a stage's `result.json`."""
     path = folder / path / "result.json"
