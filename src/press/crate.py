@@ -1,8 +1,8 @@
 """The book as a research object: `ro-crate-metadata.json`, a Provenance Run Crate beside its pages.
 
-It says of every lab: which notebook ran, with which parameters, on what, when, in which environment,
-and which `result.json` it left, with its hash. The numbers on the pages lead to those (`press.origin`)
-by the crate's `identifier`. Profile: https://w3id.org/ro/wfrun/provenance/0.5.
+It says of every lab: which notebook ran, with which parameters, on what, when, in which
+environment, and which `result.json` it left, with its hash. The numbers on the pages lead to those
+(`press.origin`) by the crate's `identifier`. Profile: https://w3id.org/ro/wfrun/provenance/0.5.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ USED = {
 def write_crate(run: Run, root: Path, html: Path) -> Path:
     """Write the crate of a built book: `html` itself, which gets a copy of the workflow.
 
-    The same run, book and code give the same file. Errors: `BookError` for a file that the book lacks.
+    The same run, book and code give the same file. Errors: `BookError` for a file that is missing.
     """
     path, content = html / NAME, Crate(run, root, html).written()
     path.write_text(
@@ -217,7 +217,7 @@ class Crate:
         )
 
     def read(self, lab: ExecutedLab, folder: str, digest: str) -> Any:
-        """An input of a lab: the result of another, or what the book does not hold, by its digest."""
+        """An input of a lab: the result of another, or by its digest what the book does not hold."""
         path = (lab.folder.parent / folder).resolve()
         about = {"name": "/".join(path.parts[-3:]), "identifier": digest}
         return self.results.get(path) or self.thing(f"#input-{digest}", "CreativeWork", **about)
@@ -287,7 +287,7 @@ def times(lab: ExecutedLab) -> dict[str, str]:
 
 
 def commit(root: Path) -> str | None:
-    """The commit that the book is built from, `-dirty` if files differ from it; None without git."""
+    """The commit that the book is built from, `-dirty` if files differ; None without git."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     clean |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     command = [

@@ -315,7 +315,7 @@ class Numbers:
 
 
 def steering_rates(lab: ExecutedLab) -> dict:
-    """The synthesis' table of steering by task, direction and kind: `success`, `low`, `high`, `n`."""
+    """The synthesis' table of steering by task, direction, kind: `success`, `low`, `high`, `n`."""
     found: dict = {}
     for row in lab.kept.table("steering").itertuples():
         ends = {end: None if pd.isna(getattr(row, end)) else getattr(row, end) for end in ENDS}

@@ -1,13 +1,13 @@
 """Numbers that know where they come from, and write it into the page beside their digits.
 
-A number read from a result is a :class:`Count` or a :class:`Measured`: an `int` or a `float` with an
-`origin`. Arithmetic keeps it, the writers of `press.numbers` keep it, and the text of such a number
+A number read from a result is a :class:`Count` or a :class:`Measured`: an `int` or a `float` with
+an `origin`. Arithmetic keeps it, the writers of `press.numbers` keep it, and the text of such a number
 is a `<span>` that a reader does not see:
 
     <span data-source="inference/seed23/06_intervention/result.json#/m2g/success" ...>88 %</span>
 
-`data-source`: addresses, each a file below the run's folder and a JSON pointer in it; `seed{23,24}/...`
-stands for two. `data-how`: what
+`data-source`: addresses, each a file below the run's folder and a JSON pointer in it, where
+`seed{23,24}/...` stands for two. `data-how`: what
 was made of the list `x` of their values, an expression of Python in which `mean` and the writers of
 `press.numbers` are known, e.g. `percent(mean(x))`.
 """
@@ -45,8 +45,8 @@ class At(str):
 
 @dataclass(frozen=True)
 class Made:
-    """What was made of values: an expression of Python, in which `{every}` stands for all of them as
-    a list, and `{0}`, `{1}` for one of them.
+    """What was made of values: an expression of Python, in which `{every}` stands for the list of
+    all, and `{0}`, `{1}` for one of them.
     """
 
     expression: str
@@ -132,7 +132,7 @@ class Listed(list):
 
 
 def traced(value: Any, at: At) -> Any:
-    """A value of a result, itself and all that is in it, with addresses; true, false, null without."""
+    """A value of a result, itself and all in it, with addresses; true, false, null without."""
     found: Any
     if isinstance(value, dict):
         found = Named()
@@ -184,7 +184,7 @@ def spanned(text: str, origin: At | Made) -> str:
 
 
 def folded(addresses: Iterable[str]) -> list[str]:
-    """Addresses in a row that differ in one part as one, `seed{23,24,25}/...`; in the same order."""
+    """Addresses in a row that differ in one part as one, `seed{23,24}/...`; in the same order."""
     rows = [_PART.split(one) for one in addresses]
     while True:
         kept: list[list[str]] = []
@@ -197,7 +197,7 @@ def folded(addresses: Iterable[str]) -> list[str]:
 
 
 def _join(kept: list[str], row: list[str]) -> bool:
-    """Take `row` into `kept`, if they differ in one part and no part before it is folded already."""
+    """Take `row` into `kept`, if they differ in one part, and no part before it is folded."""
     differ = [i for i, (a, b) in enumerate(zip(kept, row)) if a != b]
     if len(kept) != len(row) or len(differ) != 1:
         return False
@@ -228,7 +228,7 @@ def bare(text: str) -> str:
 
 
 def only_in_prose(page: str) -> str:
-    """A page of Markdown whose code, roles and options of directives show numbers without origins."""
+    """A page of Markdown whose code, roles and options of directives show bare numbers."""
     return _CODE.sub(lambda m: bare(m[0]), _OPTION.sub(lambda m: bare(m[0]), page))
 
 
