@@ -35,6 +35,6 @@ found = [n for p in sorted(book.rglob("*.html")) for n in span.findall(p.read_te
 drawn = random.Random(seed).sample(found, 100)
 for source, how, text in (map(html.unescape, one) for one in drawn):
     values = [value(one) for address in source.split() for one in every(address)]
-    made = str(eval(how, known | {"x": values}))
+    made = str(eval(how, known | {"x": values})).replace("'", "’")
     agree += made == text or print(f"{text!r} is printed, {made!r} is {how} of {source}") or 0
 sys.exit(print(f"{agree} of 100 numbers agree; {len(found)} have a source") or agree < 100)
