@@ -20,6 +20,7 @@ from memgen.config.base import ROOT
 from memgen.config.sources import strays
 from memgen.store.ours import STAMP, claim_book
 from press.contents import contents, settings
+from press.crate import write_crate
 from press.errors import BookError
 from press.exercises import PARAMETERS, page, read_notebook, sources, student
 from press.exercises import downloads as exercise_files
@@ -58,6 +59,7 @@ def build_book(
     inputs = digest(source)
     stamp = out / STAMP
     if stamp.is_file() and stamp.read_text() == inputs:
+        write_crate(run, root, html)  # the same book may be that of another commit
         say(f"nothing changed: {html / 'index.html'} is up to date")
         return html / "index.html"
     say(f"building {n_labs} labs and the prose with Sphinx")
@@ -66,6 +68,7 @@ def build_book(
         shutil.rmtree(leftover, ignore_errors=True)
     sphinx(source, fresh, doctrees=out / ".doctrees")
     trim(fresh)
+    write_crate(run, root, fresh)
     (fresh / stamp.name).write_text(inputs)
     shutil.rmtree(html, ignore_errors=True)
     fresh.rename(html)

@@ -14,28 +14,34 @@ import numpy as np
 import pandas as pd
 
 from memgen.claims.quantities.steering import STEERED
-from memgen.claims.success import row_of
 from memgen.stages import TITLES
 from memgen.stats.intervals import pooled
 from memgen.store.artifacts import RESULT
 from memgen.tasks.families import families, variants
 from memgen.terms import STUDY
 from press.errors import BookError
-from press.run import ExecutedLab, Run
+from press.origin import bare, greatest, least, made, mean, plain, total, traced, writer
+from press.run import SYNTHESIS, ExecutedLab, Run
 
 SPACE, JOIN = "\u00a0", "\u2060"  # a number and its unit, a range and its dash stay on one line
+RATES, ENDS = "steering.json", ("low", "high")  # a table of the synthesis, for who reads no parquet
+#: `pooled` as an origin writes it: of a rate, its number of answers, the next rate, ...
+POOLED = "sum(round(k * n) for k, n in zip({every}[::2], {every}[1::2])) / sum({every}[1::2])"
 NOTHING = "n/a"  # not defined in a run, such as an AUC where only one behaviour occurred
 
 
+@writer
 def per_cent(x: float, digits: int = 0) -> str:
     """A rate in per cent; halves go up, as on the live page: 17 of 40 is 43."""
     return f"{math.floor(100 * x * 10**digits + 0.5 + 1e-9) / 10**digits:.{digits}f}"
 
 
+@writer
 def percent(x: float | None, digits: int = 0) -> str:
     return NOTHING if x is None else f"{per_cent(x, digits)}{SPACE}%"
 
 
+@writer
 def decimal(x: float | None, digits: int = 2) -> str:
     if x is None:
         return NOTHING
@@ -44,6 +50,7 @@ def decimal(x: float | None, digits: int = 2) -> str:
     return text.replace("-", "−") if float(f"{x:.{digits}f}") else text.lstrip("-")
 
 
+@writer
 def seconds(x: float) -> str:
     """A duration to read: `48 s`, `2 min 05 s`, `1 h 12 min`."""
     x = round(x)
@@ -74,8 +81,8 @@ def span(values: Iterable[float | None], write: Callable = percent) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return NOTHING
-    low, high = write(min(known)), write(max(known))
-    return low if low == high else f"{low} to {high}"
+    low, high = write(least(known)), write(greatest(known))
+    return low if bare(low) == bare(high) else f"{low} to {high}"
 
 
 class Numbers:
@@ -87,10 +94,10 @@ class Numbers:
     """
 
     AGGREGATES = {
-        "max": max,
-        "min": min,
-        "sum": sum,
-        "length": len,
+        "max": greatest,
+        "min": least,
+        "sum": total,
+        "length": lambda xs: made(len(xs), "len({0})", xs),
         "first": lambda xs: xs[0],
         "last": lambda xs: xs[-1],
     }
@@ -99,9 +106,11 @@ class Numbers:
         self.run, self.tasks = run, run.tasks
 
     @cached_property
-    def steering(self) -> pd.DataFrame:
-        """Success of steering and of all that it is held against, with intervals over seeds."""
-        return self._labs(STUDY, "08_synthesis")[0].kept.table("steering")
+    def rates(self) -> dict:
+        """Success of steering and of all that it is held against, as `steering_rates` has it."""
+        (lab,) = self._labs(STUDY, SYNTHESIS)
+        found = steering_rates(lab)
+        return traced(found, lab.at(RATES)) if lab.sourced else found
 
     def has(self, *tasks: str) -> bool:
         """Are all these tasks part of the run?"""
@@ -121,18 +130,18 @@ class Numbers:
 
     def mean(self, task: str, stage: str, key: str) -> float | None:
         values = self._defined(task, stage, key)
-        return sum(values) / len(values) if values else None
+        return mean(values) if values else None
 
     def total(self, task: str, stage: str, key: str) -> int:
-        return sum(self.values(task, stage, key))
+        return total(self.values(task, stage, key))
 
     def overall(self, stage: str, key: str) -> int:
         """The total over all tasks."""
-        return sum(self.total(task, stage, key) for task in self.tasks)
+        return total(x for task in self.tasks for x in self.values(task, stage, key))
 
     def first_seeds(self, stage: str, key: str) -> int:
         """The total over all tasks, the first seed of each."""
-        return sum(self.values(task, stage, key)[0] for task in self.tasks)
+        return total(self.values(task, stage, key)[0] for task in self.tasks)
 
     def means(self, stage: str, key: str) -> list[float | None]:
         """The mean of every task."""
@@ -155,18 +164,18 @@ class Numbers:
         def write(x):
             return per_cent(x) if digits is None else decimal(x, digits)
 
-        low, high, mean = write(min(values)), write(max(values)), write(sum(values) / len(values))
+        low, high = write(least(values)), write(greatest(values))
         between = " to " if min(values) < 0 else f"{JOIN}–{JOIN}"
         return (
-            mean
+            write(mean(values))
             + (f"{SPACE}%" if digits is None else "")
-            + (f"{SPACE}({low}{between}{high})" if low != high else "")
+            + (f"{SPACE}({low}{between}{high})" if bare(low) != bare(high) else "")
         )
 
     def success(self, task: str, direction: str, kind: str = STEERED) -> dict:
         """Mean of the seeds' success, its interval over seeds, `n`; nothing where it was not run."""
-        row = row_of(self.steering, task, direction, kind)
-        return dict.fromkeys(("success", "low", "high", "n")) if row is None else _rates(row)
+        found = self.rates.get(task, {}).get(direction, {})
+        return found.get(kind) or dict.fromkeys(("success", "low", "high", "n"))
 
     def by_layer(self, task: str, stage: str, key: str, digits: int | None = None) -> str:
         """Mean over seeds of each entry of a list, first layer first: `2 · 30 · 70 %`."""
@@ -174,7 +183,7 @@ class Numbers:
         if not lists:
             return NOTHING
         known = ([x for x in layer if x is not None] for layer in zip(*lists, strict=True))
-        means = [sum(layer) / len(layer) if layer else None for layer in known]
+        means = [mean(layer) if layer else None for layer in known]
         if digits is not None:
             return " · ".join(decimal(x, digits) for x in means)
         return " · ".join(NOTHING if x is None else per_cent(x) for x in means) + f"{SPACE}%"
@@ -194,18 +203,17 @@ class Numbers:
         for sign in (-1, 0, 1):
             same = [row for row in rows if np.sign(row["nearness"]) == sign]
             for name in names:
-                rate = pooled([(one["success"] or 0, one["n"]) for one in (r[name] for r in same)])
-                known = rate["n"] > 0
-                written[name].append(per_cent(rate["success"]) if known else NOTHING)
-            written["n"].append(str(sum(row[names[0]]["n"] for row in same)))
+                rates = [(one["success"] or 0, one["n"]) for one in (row[name] for row in same)]
+                rate = pooled([(plain(k), plain(n)) for k, n in rates])
+                share = made(rate["success"], POOLED, *(x for pair in rates for x in pair))
+                written[name].append(per_cent(share) if rate["n"] > 0 else NOTHING)
+            written["n"].append(str(total(row[names[0]]["n"] for row in same)))
         return {name: " · ".join(of) for name, of in written.items()}
 
     def controls(self, task: str, direction: str) -> dict[str, dict]:
         """The same for every control, and for rephrasing alone. `n` counts prompts times draws."""
-        rows = self.steering[
-            (self.steering.task == task) & (self.steering.direction == direction)
-        ].set_index("kind")
-        return {kind: _rates(row) for kind, row in rows.iterrows() if kind != STEERED}
+        found = self.rates.get(task, {}).get(direction, {})
+        return {kind: rates for kind, rates in found.items() if kind != STEERED}
 
     def successes(self, direction: str) -> list[float]:
         """Success on every task, mean of the seeds."""
@@ -218,7 +226,7 @@ class Numbers:
         for i, base in enumerate(found["base"]):
             for j in range(i):
                 pairs[base == found["base"][j]].append(found["overlap"][i][j])
-        shared, stranger = (sum(v) / len(v) if v else None for v in pairs.values())
+        shared, stranger = (mean(v) if v else None for v in pairs.values())
         return {"shared": shared, "stranger": stranger}
 
     def transfer(self, task: str, kind: str, direction: str) -> dict[str, dict | None]:
@@ -240,9 +248,9 @@ class Numbers:
         return {
             name: (
                 {
-                    "success": sum(s for s, _ in cells) / len(cells),
-                    "control": sum(c for _, c in cells) / len(cells),
-                    "cells": len(cells),
+                    "success": mean([s for s, _ in cells]),
+                    "control": mean([c for _, c in cells]),
+                    "cells": made(len(cells), "len({every})", *(s for s, _ in cells)),
                 }
                 if cells
                 else None
@@ -276,15 +284,16 @@ class Numbers:
         values = self._defined(task, stage, key)
         if not values:
             return NOTHING
-        mean = write(sum(values) / len(values)) + unit
+        middle = write(mean(values)) + unit
         if len(values) == 1:
-            return f"{mean} (one seed)"
+            return f"{middle} (one seed)"
+        n = made(len(values), "len({every})", *values)
         return (
-            f"{mean} ({write(min(values))} to {write(max(values))}{unit} over {len(values)} seeds)"
+            f"{middle} ({write(least(values))} to {write(greatest(values))}{unit} over {n} seeds)"
         )
 
     def _follow(self, lab: ExecutedLab, key: str):
-        value = lab.result
+        value, key = lab.result, bare(key)  # a key may be made with a number of a result
         for part in key.split("."):
             if value is None:  # a whole part that the run left undefined
                 return None
@@ -294,7 +303,7 @@ class Numbers:
                 defined = [x for x in value if x is not None]
                 value = self.AGGREGATES[part](defined) if defined else None
             elif isinstance(value, dict) and part == "sum":
-                value = sum(value.values())
+                value = total(value.values())
             elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
                 value = value[int(part)]
             else:
@@ -305,6 +314,11 @@ class Numbers:
         return value
 
 
-def _rates(row: pd.Series) -> dict:
-    ends = {end: None if pd.isna(row[end]) else row[end] for end in ("low", "high")}
-    return {"success": row.rate, **ends, "n": row.n}
+def steering_rates(lab: ExecutedLab) -> dict:
+    """The synthesis' table of steering by task, direction, kind: `success`, `low`, `high`, `n`."""
+    found: dict = {}
+    for row in lab.kept.table("steering").itertuples():
+        ends = {end: None if pd.isna(getattr(row, end)) else getattr(row, end) for end in ENDS}
+        kinds = found.setdefault(row.task, {}).setdefault(row.direction, {})
+        kinds[row.kind] = {"success": float(row.rate), **ends, "n": int(row.n)}
+    return found

@@ -26,6 +26,7 @@ from press.exercises import Source, downloads, find, read_notebook
 from press.lab_page import Figure
 from press.machine import Made, of_seed
 from press.numbers import Numbers, agree, decimal, listed, percent, plural, seconds, span
+from press.origin import only_in_prose
 from press.parameters import choices_reference, parameter_reference
 from press.quizzes import quiz
 from press.run import SYNTHESIS, ExecutedLab, Run
@@ -61,7 +62,7 @@ COUNTED = ["beyond", "against", "as_good", "halved", "in_gate", "marked"]
 def render(run: Run, pages: dict[ExecutedLab, list[Figure]], root: Path, source: Path) -> None:
     """Fill in the prose pages in place. An unknown name or number is an error that names the page."""
     environment = templates(source)
-    environment.globals.update(helpers(run, root, source))
+    environment.globals.update(helpers(run.sourced(), root, source))
     drawn = cache(lambda: slides.write(run, pages, source / "slides", source.parent / ".slides"))
     for path in own_files(source, "**/*.md"):
         page = path.relative_to(source).as_posix()
@@ -69,7 +70,8 @@ def render(run: Run, pages: dict[ExecutedLab, list[Figure]], root: Path, source:
         environment.globals.update(links(run, pages, root, source, up))
         environment.globals["slides"] = lambda up=up: slides.listing(drawn(), up)
         try:
-            path.write_text(environment.get_template(page).render(), encoding="utf8")
+            text = only_in_prose(environment.get_template(page).render())
+            path.write_text(text, encoding="utf8")
         except (StudyError, jinja2.UndefinedError) as error:
             raise BookError(f"book/{page}: {error}") from None
         except jinja2.TemplateSyntaxError as error:

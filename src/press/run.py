@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from memgen.store.reader import FinishedStage
 from memgen.tasks import TASK_NAMES
 from memgen.terms import STUDY, WHOLE
 from press.errors import BookError
+from press.origin import At, traced
 
 SYNTHESIS = "08_synthesis"  # the lab whose claims and main finding the whole book shows
 NEEDED = (RESULT, MANIFEST)
@@ -29,6 +31,12 @@ class ExecutedLab:
     seed: str
     folder: Path  # the stage's artifacts; the notebook lies beside it
     track: str = "scratch"
+    sourced: bool = False  # do the numbers of its result know where they come from?
+
+    def at(self, file: str) -> At:
+        """The address of one of its files below the folder of its run, which holds all tracks."""
+        track = () if self.track == "scratch" else (self.track,)
+        return At("/".join((*track, *self.folder.parts[-3:], file)))
 
     @property
     def notebook(self) -> Path:
@@ -60,9 +68,10 @@ class ExecutedLab:
         """What the lab left: its tables and arrays."""
         return FinishedStage(self.folder)
 
-    @property
+    @cached_property
     def result(self) -> dict:
-        return self.kept.result
+        found = self.kept.result
+        return traced(found, self.at(RESULT)) if self.sourced else found
 
     @property
     def manifest(self) -> dict:
@@ -183,6 +192,13 @@ class Run:
     def every(self) -> list[Run]:
         """This track and the others."""
         return [self, *self.others]
+
+    def sourced(self) -> Run:
+        """The same run, and every number of its results knows where it comes from."""
+        one = copy(self)
+        one.labs = [replace(lab, sourced=True) for lab in self.labs]
+        one.others = [other.sourced() for other in self.others]
+        return one
 
     def base(self) -> dict:
         """The shared base's `result.json`, timings, architecture; {} from scratch or elsewhere."""

@@ -11,9 +11,22 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from memgen.claims.ledger import tests
-from memgen.claims.quantities.behaviors import in_gate
+from memgen.claims.quantities.behaviors import GATE, in_gate
 from memgen.terms import DIRECTIONS, FORECASTS, SUPPORTED, VERDICTS
 from press.numbers import Numbers, decimal, plural
+from press.origin import greatest, least, made
+
+# How counts are made of parts of results, as the origins of numbers write it (`press.origin`)
+VERDICTS_OF = "sum(case['verdict'] %s for case in {0}.values())"
+VERDICTS_BY_CASE = "sum(case['verdict'] %s for claim in {0} for case in claim['cases'].values())"
+VERDICTS_OVER = "sum(claim['cases'] != {} and claim['verdict'] %s for claim in {0})"
+INTERVALS = (
+    "sum(case['interval'][0] is not None for claim in {0} for case in claim['cases'].values())"
+)
+AS_GOOD = "sum(a >= b for a, b in zip({every}[::2], {every}[1::2]))"
+HALVED = "sum(v['accuracy'] < v['alone']['accuracy'] / 2 for v in {every})"
+_LIMITS = " and ".join(f"{low} <= v[{name!r}] <= {high}" for name, (low, high) in GATE.items())
+IN_GATE = f"sum({_LIMITS} for v in {{every}})"
 
 
 class Share(NamedTuple):
@@ -78,12 +91,13 @@ class Judged:
 
     def share(self, verdict: str = SUPPORTED) -> Share:
         """On how many of the tasks on which it could be tested it has this verdict."""
-        return Share(len(self.where(verdict)), len(self.cases))
+        k = made(len(self.where(verdict)), VERDICTS_OF % f"== {verdict!r}", self.cases)
+        return Share(k, made(len(self.cases), "len({0})", self.cases))
 
     @property
     def balance(self) -> str:
         """On how many tasks it is supported, contradicted or reversed, open: `3 · 1 · 1`."""
-        of = Standing.of([case["verdict"] for case in self.cases.values()])
+        of = Standing.of([case["verdict"] for case in self.cases.values()], VERDICTS_OF, self.cases)
         return f"{of.supported} · {of.contradicted + of.reversed} · {of.open}"
 
     def on(self, case: str) -> str:
@@ -106,8 +120,11 @@ class Standing(NamedTuple):
     open: int
 
     @classmethod
-    def of(cls, verdicts: list[str]) -> Standing:
-        return cls(len(verdicts), *(verdicts.count(verdict) for verdict in VERDICTS))
+    def of(cls, verdicts: list[str], expression: str, found: list | dict) -> Standing:
+        """`expression`: how the verdicts of a kind are counted in `found`, a part of a result."""
+        tested = made(len(verdicts), expression % f"in {list(VERDICTS)}", found)
+        counts = [(verdicts.count(one), expression % f"== {one!r}") for one in VERDICTS]
+        return cls(tested, *(made(n, how, found) for n, how in counts))
 
 
 class Chance(NamedTuple):
@@ -121,6 +138,7 @@ class Ledger:
     """The judged claims of one track: `ledger["retrain"]`, or one after the other."""
 
     def __init__(self, claims: list[dict]):
+        self.found = claims
         self.claims = {claim["id"]: Judged(**claim) for claim in claims}
 
     def __getitem__(self, claim: str) -> Judged:
@@ -136,13 +154,13 @@ class Ledger:
 
     @property
     def standing(self) -> Standing:
-        return Standing.of([claim.verdict for claim in self.tested])
+        return Standing.of([claim.verdict for claim in self.tested], VERDICTS_OVER, self.found)
 
     @property
     def by_case(self) -> Standing:
         """The same, a claim on one task (or family) counted as one."""
         cases = [case for claim in self.tested for case in claim.cases.values()]
-        return Standing.of([case["verdict"] for case in cases])
+        return Standing.of([case["verdict"] for case in cases], VERDICTS_BY_CASE, self.found)
 
     @property
     def groups(self) -> dict[str, list[Judged]]:
@@ -156,7 +174,8 @@ class Ledger:
     def chance(self) -> Chance:
         """How many tests there are, and how many that chance alone would call supported."""
         found = tests([{"cases": claim.cases} for claim in self])
-        return Chance(int(found["n"]), found["by_chance"])
+        n = made(int(found["n"]), INTERVALS, self.found)
+        return Chance(n, made(found["by_chance"], f"0.025 * {INTERVALS}", self.found))
 
     @property
     def single(self) -> Share:
@@ -201,7 +220,8 @@ def thresholds(claim: Judged) -> Thresholds:
         missing = "none: an interval is missing"
         return Thresholds(ours, margin, missing, missing)
     lows, highs = zip(*known, strict=True)
-    support, rule_out = (min(lows), max(highs)) if claim.above else (max(highs), min(lows))
+    ends = (least(lows), greatest(highs))
+    support, rule_out = ends if claim.above else reversed(ends)
     distance = abs(rule_out - claim.threshold) if _beyond(claim, rule_out) else 0.0
     ruled_out = f"a threshold {right} {decimal(rule_out)}"  # what contradicts a limit
     if claim.margin:
@@ -239,15 +259,22 @@ class Counts:
     def beyond(self, stage: str, key: str, limit: float, task: str | None = None) -> Share:
         """How many numbers lie above the limit, of those that are defined."""
         known = [value for value in self._values(stage, key, task) if value is not None]
-        return Share(sum(value > limit for value in known), len(known))
+        k = sum(value > limit for value in known)
+        return Share(made(k, f"sum(v > {limit} for v in {{every}})", *known), _n(known))
 
     def against(self, stage: str, key: str, limit: float = 0.0) -> Tally:
         """On which side of the limit the defined intervals lie, as wholes."""
-        tally = [0, 0, 0]
-        for interval in self._values(stage, key):
-            if interval is not None:
-                tally[_side(interval, limit)] += 1
-        return Tally(*tally)
+        known = [interval for interval in self._values(stage, key) if interval is not None]
+        sides = [_side(interval, limit) for interval in known]
+        hows = ("v[0] > {0}", "v[1] < {0}", "v[0] <= {0} <= v[1]")
+        asked = [f"None not in v and {how.format(limit)}" for how in hows]
+        asked[2] = f"not ({asked[0]} or {asked[1]})"
+        return Tally(
+            *(
+                made(sides.count(i), f"sum({how} for v in {{every}})", *known)
+                for i, how in enumerate(asked)
+            )
+        )
 
     def as_good(self, stage: str, key: str, other: str, without: tuple[str, ...] = ()) -> Share:
         """How often the rate `key` is at least the rate `other`, where that is above 0."""
@@ -260,17 +287,21 @@ class Counts:
             )
             if reference and rate is not None
         ]
-        return Share(sum(rate >= reference for rate, reference in rates), len(rates))
+        k, all_of = sum(rate >= reference for rate, reference in rates), sum(rates, ())
+        n = made(len(rates), "len({every}) // 2", *all_of)
+        return Share(made(k, AS_GOOD, *all_of), n)
 
     def halved(self, stage: str, *keys: str) -> Share:
         """How often an accuracy falls below half of that of the same prompts alone."""
         found = [x for key in keys for x in self._values(stage, key) if x["n"]]
-        return Share(sum(x["accuracy"] < x["alone"]["accuracy"] / 2 for x in found), len(found))
+        k = sum(x["accuracy"] < x["alone"]["accuracy"] / 2 for x in found)
+        return Share(made(k, HALVED, *found), _n(found))
 
     def in_gate(self) -> Share:
         """How many models show both behaviours on test keys, by the ledger's gate."""
         found = self._values("02_training")
-        return Share(sum(in_gate(training) for training in found), len(found))
+        k = sum(in_gate(training) for training in found)
+        return Share(made(k, IN_GATE, *found), _n(found))
 
     def marked(self, task: str, stage: str, key: str, name: str) -> str:
         """One dagger for each seed whose list at `key` holds the name, behind a space."""
@@ -283,6 +314,10 @@ class Counts:
         if not key:
             return [found for t in tasks for found in self.numbers.results(t, stage)]
         return [x for t in tasks for k in keys for x in self.numbers.values(t, stage, k)]
+
+
+def _n(known: list) -> int:
+    return made(len(known), "len({every})", *known)
 
 
 def _side(interval: list[float | None], limit: float) -> int:

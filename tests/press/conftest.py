@@ -12,6 +12,9 @@ import pytest
 from fake_run import executed_lab, make_run
 
 from memgen.config.base import ROOT
+from press import prose
+from press.origin import bare
+from press.run import Run
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +53,23 @@ def built_book(request) -> Path:
         assert (html / "index.html").is_file(), f"MEMGEN_BOOK={html} holds no index.html"
         return html
     return request.getfixturevalue("smoke") / "_build" / "html"
+
+
+@pytest.fixture
+def rendered(tmp_path, monkeypatch):
+    """`rendered(run folder, *tracks)`: all pages of a made-up run without figures, by name, without
+    the origins of their numbers (`write=str`: with them).
+    """
+    monkeypatch.setattr(prose, "lab_figure", lambda *_: "FIGURE")
+    monkeypatch.setattr(prose.slides, "write", lambda *_: [])
+    monkeypatch.setattr(prose.slides, "listing", lambda *_: "SLIDES")
+
+    def render(folder, *tracks, write=bare) -> dict[str, str]:
+        source = tmp_path / "source"
+        shutil.copytree(ROOT / "book", source)
+        (source / "figures").mkdir()
+        pages = [path.relative_to(source).as_posix() for path in source.rglob("*.md")]
+        prose.render(Run(folder, tracks=tracks or ("scratch",)), {}, ROOT, source)
+        return {page: write((source / page).read_text(encoding="utf8")) for page in pages}
+
+    return render

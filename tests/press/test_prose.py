@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 
 import pandas as pd
 import pytest
@@ -85,23 +84,6 @@ def test_a_decision_in_a_template_is_found(template):
 
 
 # -- what pages say --------------------------------------------------------------------------------
-@pytest.fixture
-def rendered(tmp_path, monkeypatch):
-    """`rendered(run folder, *tracks)`: all pages of a made-up run without figures, by name."""
-    monkeypatch.setattr(prose, "lab_figure", lambda *_: "FIGURE")
-    monkeypatch.setattr(prose.slides, "write", lambda *_: [])
-    monkeypatch.setattr(prose.slides, "listing", lambda *_: "SLIDES")
-
-    def render(folder, *tracks) -> dict[str, str]:
-        source = tmp_path / "source"
-        shutil.copytree(ROOT / "book", source)
-        (source / "figures").mkdir()
-        prose.render(Run(folder, tracks=tracks or ("scratch",)), {}, ROOT, source)
-        return {page: (source / page).read_text(encoding="utf8") for page in PAGES}
-
-    return render
-
-
 def change(folder, path, **changes) -> None:
     """Overwrite entries of a stage's `result.json`."""
     path = folder / path / "result.json"
