@@ -80,7 +80,7 @@ STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs
           --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick mutation torture cluster verify scale arms bench rulegraph lock browser \
+.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick mutation torture processors cluster verify scale arms bench rulegraph lock browser \
         exercises clean clean-runs
 
 help: ## list the commands
@@ -168,6 +168,9 @@ torture: $(READY) ## flip 100 bytes of results, fill the disk of a small study 1
 	@$(BIN)/python tests/torture/flip.py
 	@$(BIN)/python tests/torture/full.py
 	@$(BIN)/python tests/torture/kill.py
+
+processors: $(READY) ## the labs of a small run under emulated processors (QEMU): the same bits? An hour or more
+	@$(BIN)/python tests/torture/processors.py
 
 cluster: $(READY) $(CLUSTER) ## run the smoke study in a Slurm of two nodes on this machine: drained, killed, cancelled. An hour or less
 	@$(BIN)/python tests/cluster/run.py
