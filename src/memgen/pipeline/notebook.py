@@ -22,6 +22,7 @@ from memgen.store import numerics
 from memgen.store.artifacts import Result, Stage, verify
 from memgen.store.folders import input_folders, lab_folder
 from memgen.store.left_out import reason_of, there
+from memgen.store.products import use_onednn
 from memgen.store.reader import FinishedRun, FinishedStage
 
 
@@ -31,10 +32,6 @@ class Lab:
     def __init__(self, name: str, parameters: StageParameters):
         numerics.require(parameters.numerics)
         if parameters.numerics == "portable":
-            from memgen.store.products import (
-                use_onednn,
-            )  # it loads torch, which some labs do without
-
             use_onednn()
         parameters = numerics.settled(parameters)
         self.name, self.parameters = name, parameters

@@ -10,28 +10,41 @@ from __future__ import annotations
 
 import functools
 import warnings
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @functools.cache
 def use_onednn() -> None:
     """From now on this process multiplies float32 matrices on the CPU by oneDNN."""
+    import torch  # some labs do without
+
     library = torch.library.Library("aten", "IMPL")
-    own = {name: torch.library.get_kernel(f"aten::{name}", "CPU") for name in ("mm", "addmm")}
+    own: dict[str, Any] = {
+        name: torch.library.get_kernel(f"aten::{name}", "CPU") for name in ("mm", "addmm")
+    }
     key = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 
-    def mm(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        if not _fits(a, b):
-            return own["mm"].call_boxed(key, a, b)
-        return _product(a, b)
+    def fits(a: torch.Tensor, b: torch.Tensor) -> bool:
+        return a.dtype == b.dtype == torch.float32 and bool(a.numel() and b.numel())
 
-    def addmm(bias, a, b, *, beta=1, alpha=1):
-        if not _fits(a, b):
+    def product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+        # [rows, inner] times [inner, columns]; oneDNN's operator wants the second one turned
+        return torch.ops.mkldnn._linear_pointwise(a, b.T, bias, "none", [], "")
+
+    def mm(a: torch.Tensor, b: torch.Tensor) -> Any:
+        return product(a, b) if fits(a, b) else own["mm"].call_boxed(key, a, b)
+
+    def addmm(
+        bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: float = 1, alpha: float = 1
+    ) -> Any:
+        if not fits(a, b):
             return own["addmm"].call_boxed(key, bias, a, b, beta=beta, alpha=alpha)
         if bias.ndim == 1 and beta == 1 and alpha == 1:
-            return _product(a, b, bias)
-        return _product(a, b).mul_(alpha).add_(bias, alpha=beta)
+            return product(a, b, bias)
+        return product(a, b).mul_(alpha).add_(bias, alpha=beta)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that a kernel is replaced, which is meant
@@ -41,12 +54,3 @@ def use_onednn() -> None:
 
 
 _KEPT: list[torch.library.Library] = []
-
-
-def _fits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.dtype == b.dtype == torch.float32 and bool(a.numel() and b.numel())
-
-
-def _product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`a` [rows, inner] times `b` [inner, columns]; oneDNN's operator wants the second one turned."""
-    return torch.ops.mkldnn._linear_pointwise(a, b.T, bias, "none", [], "")
