@@ -56,6 +56,7 @@ def main() -> int:
         "commit": line(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]),
         "versions": versions(bin_, jar),
         "pages": len(checks.pages(book)),
+        "labs": len(list(book.glob("labs/*/*.html"))),
         "findings": {what: len(found) for what, found in findings.items()},
         "pdf": pdf or "not printed: `make pdf`",
     }
