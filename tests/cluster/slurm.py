@@ -2,8 +2,8 @@
 
 Debian's packages `slurm-wlm` and `munge` bring the programs; they are started from a folder of their
 own, with ports of their own, and touch no Slurm that is there. No accounting, as on many small
-clusters; no job ends by its time limit, for this machine may have much else to do. To try things by
-hand, `python tests/cluster/slurm.py` starts one and waits.
+clusters; no job ends by its time limit, for this machine may have much else to do.
+`python tests/cluster/slurm.py` starts one and waits, to try things by hand.
 """
 
 from __future__ import annotations
