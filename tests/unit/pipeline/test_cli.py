@@ -192,7 +192,7 @@ def test_a_study_for_another_machine_can_be_checked_here(capsys, tmp_path):
 
 def test_some_labs_are_planned_with_all_that_they_read(monkeypatch):
     planned = []
-    monkeypatch.setattr(cli, "run_labs", lambda plan, jobs: planned.append(plan))
+    monkeypatch.setattr(cli, "run_labs", lambda plan, *_: planned.append(plan))
     asked = ["labs", "--preset", "smoke", "--tasks", "inference", "--seeds", "0"]
     assert main([*asked, "--labs", "05_prediction"]) == 0
     (plan,) = planned

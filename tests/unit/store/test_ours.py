@@ -124,7 +124,7 @@ def test_a_wheelhouse_that_is_not_there_is_named(tmp_path):
 
 def test_a_set_up_from_a_wheelhouse_asks_no_index(tmp_path):
     house, wheels = checkout(tmp_path / "house"), tmp_path / AWKWARD.replace("$", "")
-    plant_python(house, RECORD)
+    plant_environment(house, house)  # pip, which is none here, would have made it so
     (house / ".venv" / ".ready").unlink()
     wheels.mkdir()
     found = calls(house, tmp_path, "setup", f"WHEELHOUSE={wheels}")
@@ -181,7 +181,12 @@ def filled(folder: Path, *names: str) -> Path:
 
 
 def names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    """Files below a folder, without what Python keeps of modules it has read."""
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
 
 
 def test_the_folders_of_the_repository_are_removed(house):
