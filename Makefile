@@ -156,10 +156,10 @@ lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inferen
 	  --set $(call q,numerics=$(NUMERICS)) $(call q,$(SET))
 
 test: $(READY) browser ## every test, all labs in preset smoke and that book included
-	@$(BIN)/python -m pytest --numprocesses $(call q,$(JOBS)) --dist worksteal --cov
+	@PYTHONSAFEPATH= $(BIN)/python -m pytest --numprocesses $(call q,$(JOBS)) --dist worksteal --cov
 
 quick: $(READY) ## the tests of a minute: no study, no book, nothing slow
-	@$(BIN)/python -m pytest --numprocesses $(call q,$(JOBS)) --dist worksteal -m "not slow" tests/unit tests/test_house.py
+	@PYTHONSAFEPATH= $(BIN)/python -m pytest --numprocesses $(call q,$(JOBS)) --dist worksteal -m "not slow" tests/unit tests/test_house.py
 
 mutation: $(READY) ## break stats, neurons and steering on purpose: do the tests notice? An hour or more
 	@PYTHONPATH= PYTHONSAFEPATH= $(BIN)/python -m mutmut run --max-children $(call q,$(JOBS)); $(BIN)/python tests/mutation/survivors.py

@@ -9,6 +9,9 @@ from memgen.store.files import read_json
 
 
 def cluster_trial(root: Path) -> dict[str, Any]:
-    """The outcome of `make cluster`; empty where it was not made. `root`: the repository."""
+    """The outcome of `make cluster`, counted; empty where it was not made. `root`: the repository."""
     path = root / "tests" / "cluster" / "outcome.json"
-    return dict(read_json(path)) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    found = dict(read_json(path))
+    return found | {f"n_{name}": len(found[name]) for name in ("nodes", "different")}

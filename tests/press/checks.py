@@ -255,6 +255,8 @@ HOSTS = {
     "arxiv.org": "the paper",
     "doi.org": "references by their identifier",
     "creativecommons.org": "the licence of the text, on the page that says how to cite it",
+    "w3id.org": "the profile of the crate beside the book, on the same page",
+    "snakemake.github.io": "the executor that the page on clusters needs",
 }
 
 

@@ -16,6 +16,7 @@ from memgen.terms import TRACKS
 from press import build, parameters
 from press.errors import BookError
 from press.numbers import Numbers, decimal
+from press.origin import bare
 from press.run import Run
 
 
@@ -25,7 +26,7 @@ def test_numbers_come_from_the_results(run, root, tmp_path):
         " '05_prediction', 'auc.max') }}"
     )
     (root / "book" / "intro.md").write_text(template)
-    first, second = (stage(run, root, tmp_path / "out") / "intro.md").read_text().split()
+    first, second = bare((stage(run, root, tmp_path / "out") / "intro.md").read_text()).split()
     result = json.loads((run / "inference/seed0/06_intervention/result.json").read_text())
     assert float(first) == result["m2g"]["success"]
     assert float(second) == max(
@@ -121,7 +122,7 @@ def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path)
 
 def test_the_ledger_shows_every_claim_of_every_track(two_tracks, root, tmp_path):
     build.stage(two_tracks, root, tmp_path / "out")
-    text = (tmp_path / "out" / "ledger.md").read_text()
+    text = bare((tmp_path / "out" / "ledger.md").read_text())
     said = {claim.id: claim for claim in CLAIMS}
     supported, untested = (said[name].text for name in ("steer_m2g.random", "retrain"))
     line = (
@@ -134,7 +135,7 @@ def test_the_ledger_shows_every_claim_of_every_track(two_tracks, root, tmp_path)
     n = len(CLAIMS) - 1
     assert f"This ledger makes {n} tests with an interval" in text
     assert len(json.loads((tmp_path / "out" / "claims.json").read_text())) == 2 * len(CLAIMS)
-    home = " ".join((tmp_path / "out" / "index.md").read_text().split())
+    home = " ".join(bare((tmp_path / "out" / "index.md").read_text()).split())
     assert (
         f"Of {n} claims that this run can test, 1 is supported on every task, {n - 1} are"
         " contradicted on every task, 0 are reversed, and 0 are open or differ between tasks."

@@ -32,7 +32,9 @@ if what == "exit": sys.exit(7)
 if what == "raise": raise ValueError("wrong")
 if what == "kill": os.kill(os.getpid(), 9)
 if what == "sleep":
-    try: print(os.getpid(), flush=True); time.sleep(60)  # who reads the number may interrupt at once
+    try:  # who reads the number may interrupt at once, also just before a sleep begins: short ones
+        print(os.getpid(), flush=True)
+        for _ in range(600): time.sleep(0.1)
     except KeyboardInterrupt: print("interrupted", flush=True); sys.exit(3)
 """
 
