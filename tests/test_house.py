@@ -250,3 +250,14 @@ def test_the_changelog_is_the_books_page_of_changes():
     assert (ROOT / "book" / "changelog.md").read_text("utf8") == "{{ changelog() }}\n"
     links = re.findall(r"\]\((?!https)([^)]+)\)", changelog(ROOT))
     assert links and all((ROOT / "book" / link).is_file() for link in links)
+
+
+def test_what_make_runs_is_there():
+    """A script that was never committed is missed by whoever types its target, and by no other test."""
+    named = re.findall(r"(?<![\w/])(?:tests|src|\.ci)/[\w./-]+", (ROOT / "Makefile").read_text("utf8"))
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
+    there = set(files.split()) if files else None  # a copy without git has only its files
+    assert len(named) > 10
+    for path in set(named) - {"tests/archive/checked.json", "tests/archive/offline.json"}:
+        assert (ROOT / path).exists(), path
+        assert not there or any(one == path or one.startswith(path) for one in there), path
