@@ -254,7 +254,9 @@ def test_the_changelog_is_the_books_page_of_changes():
 
 def test_what_make_runs_is_there():
     """A script that was never committed is missed by whoever types its target, and by no other test."""
-    named = re.findall(r"(?<![\w/])(?:tests|src|\.ci)/[\w./-]+", (ROOT / "Makefile").read_text("utf8"))
+    named = re.findall(
+        r"(?<![\w/])(?:tests|src|\.ci)/[\w./-]+", (ROOT / "Makefile").read_text("utf8")
+    )
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
     there = set(files.split()) if files else None  # a copy without git has only its files
     assert len(named) > 10

@@ -10,21 +10,18 @@ last bit. What was found: `outcome.json` beside this file; what the studies said
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
-import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from torture.kill import Study, about, end, given, record, undisturbed, workplace  # noqa: E402
+from torture.kill import Disturb, Study, campaign, end, given, holds, record, workplace  # noqa: E402
 
 MEBIBYTES = 48
 #: set where this process has its own view of the mounted disks
@@ -93,37 +90,9 @@ def fill(study: Study, disk: Disk, moment: float) -> dict | None:
     }
 
 
-def campaign(arguments: argparse.Namespace, work: Path, log: TextIO) -> dict:
-    """All full disks, and the comparison of every study that got to its end."""
-    began = time.monotonic()
-    calm, expected, within = undisturbed(arguments, work, log)
-    draw, rows, compared = random.Random(arguments.seed), [], []
-    while len(rows) < arguments.times or not compared:
-        with Disk(work / f"disk{len(compared)}") as disk:
-            study = Study(disk.folder / "study", arguments.study, log)
-            while len(rows) < arguments.times:
-                row = fill(study, disk, draw.uniform(0, within))
-                if row is None:
-                    break
-                rows.append(row)
-                print(len(rows), json.dumps(row), flush=True)
-            finished = study.start().wait() == 0
-            compared.append({"finished": finished, "equal": study.numbers() == expected})
-            print(disk.folder.name, compared[-1], flush=True)
-        if not finished:
-            break
-    return about(arguments) | {
-        "stages": len(expected),
-        "undisturbed_seconds": calm,
-        "seconds": round(time.monotonic() - began),
-        "full": len(rows),
-        "told": sum(row["told"] for row in rows),
-        "with_orphans": sum(bool(row["orphans"]) for row in rows),
-        "with_something_left": sum(bool(row["left"]) for row in rows),
-        "with_something_lost": sum(bool(row["lost"]) for row in rows),
-        "studies": compared,
-        "rows": rows,
-    }
+def counted(rows: list[dict]) -> dict:
+    """What the outcome of the full disks says of them besides."""
+    return {"full": len(rows), "told": sum(row["told"] for row in rows)}
 
 
 def main() -> int:
@@ -132,12 +101,17 @@ def main() -> int:
         own = ["unshare", "--mount", *(["--map-root-user"] if os.getuid() else [])]
         os.execvp(own[0], [*own, sys.executable, __file__, *sys.argv[1:]])
     arguments = given(__doc__.splitlines()[0], 10)
+
+    @contextlib.contextmanager
+    def study_in(folder: Path) -> Iterator[tuple[Study, Disturb]]:
+        with Disk(folder) as disk:
+            study = Study(folder / "study", arguments.study, log)
+            yield study, lambda draw, within: fill(study, disk, draw.uniform(0, within))
+
     with workplace("full") as (work, log):
-        outcome = campaign(arguments, work, log)
+        outcome = campaign(arguments, work, log, study_in, counted)
     record(arguments.out, "full", outcome)
-    bad = [outcome[f"with_{what}"] for what in ("orphans", "something_left", "something_lost")]
-    good = not any(bad) and outcome["told"] == outcome["full"]
-    good = good and all(one["finished"] and one["equal"] for one in outcome["studies"])
+    good = holds(outcome) and outcome["told"] == outcome["full"]
     print(f"{outcome['full']} times full: {'nothing lost' if good else 'see'} {arguments.out}")
     return 0 if good else 1
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import TextIO
@@ -43,6 +43,10 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
 PATIENCE = 10.0
 #: in the environment of every process of the study
 MARK = "MEMGEN_TORTURE"
+
+
+#: disturbs a study once, at a moment that is drawn within so many seconds
+Disturb = Callable[[random.Random, float], "dict | None"]
 
 
 class Study:
@@ -208,35 +212,52 @@ def kill(study: Study, draw: random.Random, within: float) -> dict | None:
     return row
 
 
-def campaign(arguments: argparse.Namespace, work: Path, log: TextIO) -> dict:
-    """All kills, and the comparison of every study that got to its end."""
+def campaign(
+    arguments: argparse.Namespace,
+    work: Path,
+    log: TextIO,
+    study_in: Callable[[Path], contextlib.AbstractContextManager[tuple[Study, Disturb]]],
+    counted: Callable[[list[dict]], dict],
+) -> dict:
+    """All that disturbs, and the comparison of every study that got to its end.
+
+    `study_in`: a study in a folder that is still to be made, and what disturbs it once: a row of what
+    was seen, None if it had finished before. `counted`: what an outcome says of its rows besides.
+    """
     began = time.monotonic()
     calm, expected, within = undisturbed(arguments, work, log)
     draw, rows, compared = random.Random(arguments.seed), [], []
-    while len(rows) < arguments.times or len(compared) < 1:
-        study = Study(work / f"killed{len(compared)}", arguments.study, log)
-        while len(rows) < arguments.times and (row := kill(study, draw, within)):
-            rows.append(row)
-            print(len(rows), json.dumps(row), flush=True)
-        finished = study.start().wait() == 0
-        compared.append({"finished": finished, "equal": study.numbers() == expected})
-        print(study.runs.parent.name, compared[-1], flush=True)
-        if not finished:
-            break
-    return about(arguments) | {
-        "stages": len(expected),
-        "undisturbed_seconds": calm,
-        "seconds": round(time.monotonic() - began),
-        "kills": len(rows),
-        "by_process": Counter(row["process"] for row in rows),
-        "by_signal": Counter(row["signal"] for row in rows),
-        "slowest_end_seconds": max((row["gone_after_seconds"] for row in rows), default=None),
-        "with_orphans": sum(bool(row["orphans"]) for row in rows),
-        "with_something_left": sum(bool(row["left"]) for row in rows),
-        "with_something_lost": sum(bool(row["lost"]) for row in rows),
-        "studies": compared,
-        "rows": rows,
-    }
+    finished = True
+    while finished and (len(rows) < arguments.times or not compared):
+        with study_in(work / f"study{len(compared)}") as (study, disturb):
+            while len(rows) < arguments.times and (row := disturb(draw, within)):
+                rows.append(row)
+                print(len(rows), json.dumps(row), flush=True)
+            finished = study.start().wait() == 0
+            compared.append({"finished": finished, "equal": study.numbers() == expected})
+            print(f"study {len(compared)}", compared[-1], flush=True)
+    return (
+        about(arguments)
+        | {
+            "stages": len(expected),
+            "undisturbed_seconds": calm,
+            "seconds": round(time.monotonic() - began),
+        }
+        | counted(rows)
+        | {
+            "with_orphans": sum(bool(row["orphans"]) for row in rows),
+            "with_something_left": sum(bool(row["left"]) for row in rows),
+            "with_something_lost": sum(bool(row["lost"]) for row in rows),
+            "studies": compared,
+            "rows": rows,
+        }
+    )
+
+
+def holds(outcome: dict) -> bool:
+    """Was nothing lost, nothing left, and did every study end with the undisturbed one's numbers?"""
+    bad = [outcome[f"with_{what}"] for what in ("orphans", "something_left", "something_lost")]
+    return not any(bad) and all(one["finished"] and one["equal"] for one in outcome["studies"])
 
 
 def undisturbed(
@@ -306,13 +327,28 @@ def workplace(campaign: str) -> Iterator[tuple[Path, TextIO]]:
             end(marked(work))
 
 
+def counted(rows: list[dict]) -> dict:
+    """What the outcome of the kills says of them besides."""
+    return {
+        "kills": len(rows),
+        "by_process": Counter(row["process"] for row in rows),
+        "by_signal": Counter(row["signal"] for row in rows),
+        "slowest_end_seconds": max((row["gone_after_seconds"] for row in rows), default=None),
+    }
+
+
 def main() -> int:
     arguments = given(__doc__.splitlines()[0], 50)
+
+    @contextlib.contextmanager
+    def study_in(folder: Path) -> Iterator[tuple[Study, Disturb]]:
+        study = Study(folder, arguments.study, log)
+        yield study, lambda draw, within: kill(study, draw, within)
+
     with workplace("kill") as (work, log):
-        outcome = campaign(arguments, work, log)
+        outcome = campaign(arguments, work, log, study_in, counted)
     record(arguments.out, "kill", outcome)
-    bad = [outcome[f"with_{what}"] for what in ("orphans", "something_left", "something_lost")]
-    good = not any(bad) and all(one["finished"] and one["equal"] for one in outcome["studies"])
+    good = holds(outcome)
     print(
         f"{outcome['kills']} kills: {'nothing lost, nothing left' if good else 'see'} {arguments.out}"
     )

@@ -11,7 +11,7 @@ from memgen.errors import StudyError
 from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.selection import TOP_SHARE, select_top
 from memgen.store.folders import input_folders
-from memgen.store.left_out import reason_in, there
+from memgen.store.left_out import there
 from memgen.store.reader import FinishedRun, FinishedStage
 from memgen.terms import GENERALIZATION, MEMORIZATION, WHOLE
 
@@ -81,7 +81,7 @@ def read_evidence(p: SynthesisParameters) -> Evidence:
         for seed in p.seeds:
             run = FinishedRun.of(p, task, seed)
             found = {"behaviors": behaviors_by_key(run.answered())}
-            if reason_in(run.folder) is None:
+            if run.complete:
                 found["scores"] = run["05_prediction"].table("scores")
                 found["outcomes"] = outcomes_by_key(run["06_intervention"].table("outcomes"))
                 share, n_top = later_share(run["04_differentiation"])

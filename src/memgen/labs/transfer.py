@@ -24,7 +24,6 @@ from memgen.stats.intervals import wilson
 from memgen.steering.cells import Cell, cell_shift, random_shift
 from memgen.steering.steering import Steering, steering_prompts, summary
 from memgen.store.folders import run_folder
-from memgen.store.left_out import reason_in
 from memgen.store.reader import FinishedRun
 from memgen.terms import DIRECTIONS, SIGN, TARGET, Change
 
@@ -136,14 +135,9 @@ def model_names(p: TransferParameters) -> list[tuple[str, int, int]]:
     return [
         which
         for which in named
-        if is_complete(_run(p, p.task, which[1]))
+        if _run(p, p.task, which[1]).complete
         and not _run(p, p.task, *which[1:])["02_training"].result["miss"]
     ]
-
-
-def is_complete(run: FinishedRun) -> bool:
-    """Was no lab of this run left out?"""
-    return reason_in(run.folder) is None
 
 
 def read_models(p: TransferParameters) -> dict[str, TransferModel]:
@@ -239,7 +233,7 @@ def from_tasks(
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """The same for every task's model of this seed and shape; share of top neurons in common."""
     runs = {task: _run(p, task, target.seed) for task in p.tasks}
-    runs = {task: run for task, run in runs.items() if is_complete(run)}
+    runs = {task: run for task, run in runs.items() if run.complete}
     others = {task: Source.of(run) for task, run in runs.items()}
     shape = target.source.maps.nmd.shape
     fitting = {task: one for task, one in others.items() if one.maps.nmd.shape == shape}

@@ -23,6 +23,7 @@ from memgen.store.artifacts import (
 )
 from memgen.store.files import read_json
 from memgen.store.folders import run_folder
+from memgen.store.left_out import reason_in
 from memgen.tasks import Task
 
 
@@ -118,6 +119,11 @@ class FinishedRun:
         if stage not in self._stages:
             self._stages[stage] = FinishedStage(self.folder / stage)
         return self._stages[stage]
+
+    @property
+    def complete(self) -> bool:
+        """Was no lab of this run left out?"""
+        return reason_in(self.folder) is None
 
     @cached_property
     def data(self) -> FinishedStage:

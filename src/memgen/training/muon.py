@@ -13,13 +13,14 @@ def orthogonalised(
     Source: Jordan et al. (2024), Muon; the iteration is that of `torch.optim.Muon`, which does it in
     bfloat16 whatever the model is trained in.
     """
+    if update.size(0) > update.size(1):
+        return orthogonalised(update.T, coefficients, steps, eps).T
     a, b, c = coefficients
-    x = update.T if update.size(0) > update.size(1) else update
-    x = x / x.norm().clamp(min=eps)
+    x = update / update.norm().clamp(min=eps)
     for _ in range(steps):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if update.size(0) > update.size(1) else x
+    return x
 
 
 class Muon(torch.optim.Muon):
@@ -35,7 +36,9 @@ class Muon(torch.optim.Muon):
                 if p.grad is None:
                     continue
                 state = self.state[p]
-                buffer = state.setdefault("momentum_buffer", torch.zeros_like(p.grad))
+                if not state:  # in the first step
+                    state["momentum_buffer"] = torch.zeros_like(p.grad)
+                buffer = state["momentum_buffer"]
                 buffer.lerp_(p.grad, 1 - group["momentum"])
                 update = p.grad.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
                 update = orthogonalised(
