@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 
 from memgen.config.causal import PatchingParameters
 from memgen.neurons.pairs import flips, same_behavior
 from memgen.steering.editing import Writer
-from memgen.steering.patching import Interchange, Part
+from memgen.steering.patching import Interchange
 from memgen.steering.prompts import make_prompts
 from memgen.steering.steering import Steering
 from memgen.tasks.dataset import spread
@@ -39,7 +40,8 @@ class Bench:
             make_prompts(steering.tokenizer, list(rows[side]), *answers)
             for side in ("target", "source")
         )
-        exchange = Interchange(Writer.of(steering), target, source)
+        also = _own_answers(steering, rows)
+        exchange = Interchange(Writer.of(steering), target, source, also)
         return cls(steering, direction, rows, exchange)
 
     @property
@@ -51,8 +53,14 @@ class Bench:
         """How many tokens the shortest prompt has."""
         return int(self.exchange.target.attention_mask.sum(1).min())
 
-    def codes(self, parts: list[Part]) -> np.ndarray:
-        return self.exchange.patched(parts).codes(self.exchange.target)
+
+
+def _own_answers(steering: Steering, rows: pd.DataFrame) -> torch.Tensor:
+    """What the model writes to the sources, with its end token, `[n, A]`, padded with -1."""
+    end, length = steering.tokenizer.eos_token_id, steering.task.max_answer_tokens
+    texts = steering.tokenizer(list(rows.source_answer), add_special_tokens=False)["input_ids"]
+    cut = [[*ids, end][:length] for ids in texts]
+    return torch.tensor([row + [-1] * (length - len(row)) for row in cut])
 
 
 def _swapped(rows: pd.DataFrame, target, source, steering: Steering, limit: int) -> pd.DataFrame:

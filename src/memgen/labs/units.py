@@ -16,7 +16,7 @@ from memgen.neurons.nmd import correlation, nmd
 from memgen.neurons.pairs import flips
 from memgen.stats.draws import mean_over_draws
 from memgen.steering.cells import Cell, cell_shift, cumulative_norm, grid
-from memgen.steering.editing import Writer
+from memgen.steering.editing import Reach, Writer
 from memgen.steering.steering import Steering, steering_prompts
 from memgen.steering.units import adding, random_units, written_by
 from memgen.store.reader import FinishedStage
@@ -71,7 +71,7 @@ class UnitSteering:
             steering.prompts(rows),
             len(shifts),
             lambda cells: adding(steering.model, shifts[cells.numpy()], steering.positions),
-            generated=True,
+            Reach(back=1 if steering.positions == "decision" else None, generated=True),
         )
 
     def choose(

@@ -156,9 +156,8 @@ def contest(
 
     @torch.inference_mode()
     def succeeds(cells: list[int], index: torch.Tensor) -> torch.Tensor:
-        index = index.to(possible.device)
-        part = replace(sweep, prompts=sweep.prompts[index], deltas=sweep.deltas[cells])
-        return (matched_candidates(part)[..., target_code] & possible[index]).cpu()
+        found = matched_candidates(sweep, torch.tensor(cells), index)[..., target_code]
+        return (found & possible[index.to(possible.device)]).cpu()
 
     return succeeds
 
