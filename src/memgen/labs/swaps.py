@@ -40,7 +40,7 @@ class Bench:
             make_prompts(steering.tokenizer, list(rows[side]), *answers)
             for side in ("target", "source")
         )
-        also = _own_answers(steering, rows)
+        also = own_answers(steering, rows)
         exchange = Interchange(Writer.of(steering), target, source, also)
         return cls(steering, direction, rows, exchange)
 
@@ -55,7 +55,7 @@ class Bench:
 
 
 
-def _own_answers(steering: Steering, rows: pd.DataFrame) -> torch.Tensor:
+def own_answers(steering: Steering, rows: pd.DataFrame) -> torch.Tensor:
     """What the model writes to the sources, with its end token, `[n, A]`, padded with -1."""
     end, length = steering.tokenizer.eos_token_id, steering.task.max_answer_tokens
     texts = steering.tokenizer(list(rows.source_answer), add_special_tokens=False)["input_ids"]

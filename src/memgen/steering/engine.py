@@ -20,7 +20,7 @@ from torch import nn
 from memgen.models.checkpoint import check_room
 from memgen.models.hooks import check_delta, evaluating, shift
 from memgen.models.sites import bare, site_modules
-from memgen.steering.passes import ROWS, Asked, Batch, Unsteered, decoded
+from memgen.steering.passes import ROWS, Asked, Batch, Decoded, Unsteered, decoded
 from memgen.steering.prompts import Prompts
 from memgen.terms import MEMORY_CODE, OTHER_CODE, POSITIONS, RULE_CODE
 
@@ -65,23 +65,56 @@ class Sweep:
         with evaluating(self.model):
             return Unsteered.of(self.model, self.prompts, depth, self.decoding.rows_per_batch)
 
-    def rows(self, cell: torch.Tensor, prompt: torch.Tensor, skip: int) -> torch.Tensor:
-        """Which candidates the answers equal, `[rows, 2]`; row r: `prompt[r]` under `cell[r]`."""
+    def _batches(self, cell: torch.Tensor, prompt: torch.Tensor, leads: bool = False):
+        """`(places, Decoded)` of the rows `prompt[r]` under `cell[r]`, batch by batch."""
+        device = self.deltas.device
+        cell, prompt = cell.to(device), prompt.to(device)
+        with torch.inference_mode(), evaluating(self.model):
+            for skip in self.skips[cell].unique():
+                here = (self.skips[cell] == skip).nonzero()[:, 0]
+                for some in here.split(self.decoding.rows_per_batch):
+                    yield some.cpu(), self._decoded(cell[some], prompt[some], leads)
+
+    def _decoded(self, cell: torch.Tensor, prompt: torch.Tensor, leads: bool) -> Decoded:
         decoding = self.decoding
         back = 1 if decoding.positions == "decision" else None
-        fits = torch.tensor(self.looked_for).repeat(len(cell), 1)
         asked = Asked(
             self.prompts.candidates[prompt],
             decoding.max_new_tokens,
             decoding.eos_token_id,
-            fits,
+            torch.tensor(self.looked_for).repeat(len(cell), 1),
             decoding.early_end,
+            leads,
         )
 
         def steered(live: torch.Tensor, step: int):
             return shift(self.model, decoding.site, self.deltas[cell[live]], decoding.positions)
 
-        return decoded(Batch(self.shared, prompt, skip, back), steered, asked).fits
+        batch = Batch(self.shared, prompt, int(self.skips[cell[0]]), back)
+        return decoded(batch, steered, asked)
+
+    def codes(self, cell: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+        """Behaviours of rows, int8 `[R]`; row r is `prompt[r]` under `cell[r]`."""
+        found = torch.full((len(cell),), OTHER_CODE, dtype=torch.int8)
+        for some, one in self._batches(cell, prompt):
+            memory, rule = one.fits.cpu().unbind(-1)
+            found[some[rule]] = RULE_CODE
+            found[some[memory]] = MEMORY_CODE
+        return found
+
+    def leads(self, cell: torch.Tensor, prompt: torch.Tensor, candidate: int) -> torch.Tensor:
+        """By how much a candidate is ahead, `[R]`: see `passes.Decoded`."""
+        found = torch.empty(len(cell))
+        for some, one in self._batches(cell, prompt, leads=True):
+            found[some] = one.leads[:, candidate].cpu()
+        return found
+
+    def read(self, cell: torch.Tensor, prompt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which candidates the answers are, `[R, 2]`, and the first token's log-probabilities `[R, V]`."""
+        parts = [(some, one.fits.cpu(), one.logits.cpu()) for some, one in self._batches(cell, prompt)]
+        places, fits, logits = (torch.cat(of) for of in zip(*parts, strict=True))
+        order = places.argsort()
+        return fits[order], logits[order].float().log_softmax(-1)
 
     @classmethod
     def of(
@@ -121,26 +154,6 @@ class Sweep:
         return cls(model, prompts.to(core.device), deltas, decoding, looked_for)
 
 
-@torch.inference_mode()
-def matched_candidates(
-    sweep: Sweep, cells: torch.Tensor | None = None, prompts: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Which candidates the answers equal, `[C, P, 2]`, of these cells on these prompts (None: all)."""
-    device, size = sweep.deltas.device, sweep.decoding.rows_per_batch
-    cells = torch.arange(len(sweep.deltas)) if cells is None else cells
-    prompts = torch.arange(len(sweep.prompts)) if prompts is None else prompts
-    cells, prompts = cells.to(device), prompts.to(device)
-    found = torch.zeros(len(cells), len(prompts), 2, dtype=torch.bool, device=device)
-    with evaluating(sweep.model):
-        for skip in sweep.skips[cells].unique().tolist():
-            which = (sweep.skips[cells] == skip).nonzero()[:, 0]
-            rows = torch.cartesian_prod(which, torch.arange(len(prompts), device=device))
-            for cell, prompt in (batch.unbind(-1) for batch in rows.split(size)):
-                found[cell, prompt] = sweep.rows(cells[cell], prompts[prompt], skip)
-    return found
-
-
-@torch.inference_mode()
 def run_cells(
     model: nn.Module, prompts: Prompts, deltas: torch.Tensor, decoding: Decoding = Decoding()
 ) -> torch.Tensor:
@@ -152,8 +165,5 @@ def run_cells(
     same). `early_end=False` gives the same codes for more work. Errors: `ValueError` for an unknown
     site, `positions` or architecture, deltas not finite or of another shape, and sizes below 1.
     """
-    memory, rule = matched_candidates(Sweep.of(model, prompts, deltas, decoding)).cpu().unbind(-1)
-    codes = torch.full(memory.shape, OTHER_CODE, dtype=torch.int8)
-    codes[rule] = RULE_CODE
-    codes[memory] = MEMORY_CODE
-    return codes
+    n, every = len(prompts), torch.arange(len(deltas) * len(prompts))
+    return Sweep.of(model, prompts, deltas, decoding).codes(every // n, every % n).reshape(-1, n)

@@ -160,7 +160,7 @@ class Asked:
 
     At most `length` tokens are written, the `end` token among them. `fits` `[rows, K]`: which of the
     answers matter. `leave`: does a row leave when it fits none of these, or has ended? Without any
-    answer (K = 0) rows leave when they have ended.
+    answer (K = 0) rows leave when they have ended. `leads`: are they asked for, too?
     """
 
     answers: torch.Tensor
@@ -168,17 +168,23 @@ class Asked:
     end: int
     fits: torch.Tensor | None = None
     leave: bool = True
+    leads: bool = False
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Greedy answers `[rows, length]`, -1 after the end, `GONE` after a row left; which of the asked
-    answers they equal `[rows, K]`; logits of the first token `[rows, vocabulary]`.
+    """What rows show.
+
+    `tokens` `[rows, length]`: greedy answers, -1 after the end, `GONE` after a row left. `fits` `[rows,
+    K]`: which of the asked answers they equal. `logits` `[rows, vocabulary]`: of the first token.
+    `leads` `[rows, K]`: by how many logits the asked answer's token is ahead of every other one, at
+    the place where it is least so; up to the first token that is another. Positive if it is written.
     """
 
     tokens: torch.Tensor
     fits: torch.Tensor
     logits: torch.Tensor
+    leads: torch.Tensor
 
 
 def decoded(batch: Batch, edits: Edits, asked: Asked) -> Decoded:
@@ -193,7 +199,7 @@ def decoded(batch: Batch, edits: Edits, asked: Asked) -> Decoded:
     ended = torch.zeros(n, dtype=torch.bool, device=core.device)
     live = torch.arange(n, device=core.device)  # the rows still in the batch
     ids, mask, positions, cache, resumed = batch.begin()
-    first = None
+    first, leads = None, torch.full(fits.shape, torch.inf, device=core.device)
     for step in range(length):
         with ExitStack() as stack:
             if step == 0:
@@ -212,6 +218,9 @@ def decoded(batch: Batch, edits: Edits, asked: Asked) -> Decoded:
         chosen = logits.argmax(-1)
         token = chosen.masked_fill(ended[live], -1)  # after its end padded as the answers are
         tokens[live, step] = token
+        if asked.leads:
+            ahead = _ahead(logits, padded[live, :, step])
+            leads[live] = torch.where(fits[live], leads[live].minimum(ahead), leads[live])
         fits[live] &= padded[live, :, step] == token[:, None]
         ended[live] |= token == asked.end
         if asked.leave:
@@ -229,4 +238,14 @@ def decoded(batch: Batch, edits: Edits, asked: Asked) -> Decoded:
         positions = mask.sum(-1, keepdim=True) - 1
     after = ended[:, None] & (tokens == GONE)
     fits &= (padded[..., length:] == -1).all(-1)
-    return Decoded(tokens.masked_fill(after, -1), fits, first)
+    least = torch.finfo(leads.dtype).tiny  # of two equal logits the first token is written
+    leads = torch.where(fits, leads.clamp(min=least), leads.clamp(max=-least))
+    return Decoded(tokens.masked_fill(after, -1), fits, first, leads)
+
+
+def _ahead(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Logit of each row's `wanted` tokens `[rows, K]` less the highest other one; inf for -1."""
+    own = logits.gather(1, wanted.clamp(min=0))
+    best, place = logits.topk(2)
+    other = torch.where(wanted == place[:, :1], best[:, 1:], best[:, :1])
+    return (own - other).float().masked_fill(wanted < 0, torch.inf)

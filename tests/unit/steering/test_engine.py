@@ -15,8 +15,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from memgen.models.hooks import shift
-from memgen.steering.engine import Decoding, Sweep, _beginning, _Shared, run_cells
+from memgen.models.hooks import record, shift
+from memgen.steering.engine import Decoding, run_cells
+from memgen.steering.passes import Batch, Unsteered
 from memgen.steering.prompts import Prompts, make_prompts
 from memgen.steering.race import Rules, race, race_rows
 from memgen.terms import SITES
@@ -180,8 +181,8 @@ def test_a_cell_that_touches_nothing_is_the_unsteered_model():
     ).all()  # candidate 0 is its own answer
 
 
-def test_early_ends_and_shared_blocks_do_less_work():
-    """Count the positions that the first and the last block really compute."""
+def test_early_ends_shared_blocks_and_tokens_that_nobody_reads_do_less_work():
+    """Count the positions that the first and the last feed-forward part really compute."""
     model = build()
     prompts, deltas = scenario(model, "resid_post", "all")
     deltas = deltas[1:3]
@@ -196,11 +197,11 @@ def test_early_ends_and_shared_blocks_do_less_work():
         return sum(seen)
 
     assert work(0, max_new_tokens=1) == P * T  # once per prompt, whatever the number of cells
-    assert work(1, max_new_tokens=1) == 2 * P * T
+    assert work(1, max_new_tokens=1) == 2 * P  # the last one at the last token alone
     assert work(1, max_new_tokens=1, positions="decision") == P * T + 2 * P
     assert work(1, early_end=True) < work(1, early_end=False)
     prompts.candidates[:] = torch.tensor([VOCABULARY, END, -1, -1])  # a token that is never chosen
-    assert work(1, early_end=True) == 2 * P * T
+    assert work(1, early_end=True) == 2 * P
 
 
 def test_a_row_that_fits_no_candidate_leaves_the_batch_while_another_goes_on():
@@ -222,13 +223,33 @@ def test_a_row_that_fits_no_candidate_leaves_the_batch_while_another_goes_on():
 def test_what_skipped_blocks_give_is_of_the_kind_that_they_gave():
     """Bare states, or a tuple that begins with them, as older versions of transformers have it."""
     model = build()
-    prompts, deltas = scenario(model, "resid_post", "all")
-    sweep, states = Sweep.of(model, prompts, deltas, Decoding()), torch.randn(P, T, WIDTH)
-    rows = torch.tensor([3, 0, 3])
-    bare = _beginning(sweep, _Shared([states], [], []), rows, 1)[-1]
+    prompts, _ = scenario(model, "resid_post", "all")
+    states, rows = torch.randn(P, T, WIDTH), torch.tensor([3, 0, 3])
+    bare = Batch(Unsteered(model, prompts, [states], [], []), rows, skip=1).begin()[-1]
     assert torch.equal(bare, states[rows])
-    kept = _beginning(sweep, _Shared([(states, "rest")], [], []), rows, 1)[-1]
+    kept = Batch(Unsteered(model, prompts, [(states, "rest")], [], []), rows, skip=1).begin()[-1]
     assert torch.equal(kept[0], states[rows]) and kept[1:] == ("rest",)
+
+
+@pytest.mark.parametrize("kind", [build, build_llama])
+def test_the_unsteered_pass_is_the_models_own_in_any_batches(kind):
+    model = kind()
+    prompts, _ = scenario(model, "resid_post", "all")
+    ids, mask = prompts.input_ids, prompts.attention_mask
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    with torch.no_grad(), record(model, "resid_post") as states:
+        plain = model(ids, attention_mask=mask, position_ids=positions, use_cache=True)
+    real = mask.bool()
+    for rows in (5, 512):
+        with torch.no_grad():
+            found = Unsteered.of(model, prompts, rows=rows)
+        for layer, cache in enumerate(plain.past_key_values.layers):
+            torch.testing.assert_close(found.outputs[layer][real], states[layer][real])
+            for ours, theirs in ((found.keys, cache.keys), (found.values, cache.values)):
+                torch.testing.assert_close(
+                    ours[layer].transpose(1, 2)[real], theirs.transpose(1, 2)[real]
+                )
+        assert len(found.outputs) == LAYERS
 
 
 def test_the_model_is_left_as_it_was_after_an_exception(monkeypatch):

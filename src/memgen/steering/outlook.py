@@ -1,0 +1,198 @@
+"""What rows that were not run would show, judged by those that were.
+
+A row's *lead* says by how much the looked-for answer is ahead of every other one; it is positive if
+that answer is written. Squeezed by arcsinh, the leads of one prompt are taken for one draw from a
+Gaussian over the cells, the same for all prompts. Its mean and covariance are estimated from the
+rows that were run, by expectation maximization (Dempster, Laird and Rubin 1977) from a prior in which
+shifts that point alike and are of one size act alike. What a prompt did in some cells then says,
+with an error, what it would do in the others.
+
+The errors are Student's t and not Gauss', and no smaller than those that were made: every row that is
+run was foretold first, and the scale of the errors is raised until what was found fits. The mean of
+a cell of which few rows were run has an error of its own, common to all prompts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+DEGREES = 4  # of freedom of the errors
+COMMON, OWN = 0.25, 0.02  # shares of the prior variance that all cells have in common, and each alone
+SIZE, TURN = 0.9, 0.7  # by which log length, and root of 1 - cosine, two shifts still act alike
+PRIOR = 20  # prompts that the prior counts as
+ROUNDS, STILL = 200, 0.002  # rounds of estimation at most; it ends when nothing moves more, in variance
+LEAST = 1e-4  # no row that was not run is surer than that
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+
+def kinship(shifts: np.ndarray) -> np.ndarray:
+    """Prior correlation of cells `[C, C]` by their shifts `[C, L, d]`; a zero shift is like no other."""
+    flat = np.asarray(shifts, dtype=np.float64).reshape(len(shifts), -1)
+    length = np.linalg.norm(flat, axis=1)
+    moved = length > 0
+    unit = flat / np.where(moved, length, 1)[:, None]
+    log = np.log(np.where(moved, length, 1))
+    apart = ((log[:, None] - log) / SIZE) ** 2 / 2 + (1 - unit @ unit.T) / TURN**2
+    alike = np.where(moved[:, None] & moved, np.exp(-apart), 0)
+    np.fill_diagonal(alike, 1)
+    return COMMON + (1 - COMMON - OWN) * alike + OWN * np.eye(len(flat))
+
+
+class Outlook:
+    """Chances of success of all cells on all prompts; 0 or 1 where a row was run."""
+
+    def __init__(self, kin: np.ndarray, n_prompts: int):
+        self.kin = kin
+        self.run = np.zeros((len(kin), n_prompts), dtype=bool)
+        self.won = np.zeros_like(self.run)
+        self._lead = np.zeros(self.run.shape)
+        self._center = self._spread = None  # what is foretold of every lead
+        self._covariance: np.ndarray | None = None
+        self._errors: list[np.ndarray] = []
+
+    def learn(self, cells: np.ndarray, prompts: np.ndarray, leads: np.ndarray) -> None:
+        """Rows that were run, and none of which was known; each is a cell, a prompt and a lead."""
+        found = np.arcsinh(np.asarray(leads, dtype=np.float64))
+        if self._center is not None:
+            missed = found - self._center[cells, prompts]
+            self._errors.append(np.abs(missed / self._spread[cells, prompts]))
+        self._lead[cells, prompts], self.run[cells, prompts] = found, True
+        self.won[cells, prompts] = leads > 0
+        self._center = None
+
+    def _foretell(self) -> None:
+        """Center and spread `[C, P]` of every lead, and the error of what is foretold of a cell `[C]`."""
+        known = self._lead[self.run]
+        scale, level = max(float(known.var()), 1e-6), float(known.mean())
+        width = self._widths()
+        expected = self.kin * np.outer(width, width)
+        if self._covariance is None:
+            self._covariance = expected
+        prior, n = np.linalg.inv(self.kin * scale), self.run.shape[1]
+        at, there = _places(self.run)  # [P, K]
+        lead = np.where(there, self._lead[at, np.arange(n)[:, None]], 0) - level * there
+        for _ in range(ROUNDS):
+            given = _Given.of(self._covariance, at, there, 1e-6 * scale)
+            # the likeliest means, and the covariance of their errors
+            information, pull = prior.copy(), np.zeros(len(prior))
+            np.add.at(information, (at[:, :, None], at[:, None]), given.inverse)
+            np.add.at(pull, at, (given.inverse @ lead[:, :, None])[..., 0])
+            error = np.linalg.inv(information)
+            mean = error @ pull
+            missed = lead - mean[at] * there
+            center = mean + (missed[:, None] @ given.weights)[:, 0]  # [P, C]
+            apart = center - mean
+            covariance = apart.T @ apart + given.left + PRIOR * expected
+            before, self._covariance = self._covariance, covariance / (n + PRIOR)
+            if np.abs(self._covariance - before).max() < STILL * scale:
+                break
+        self._center = level + center.T
+        self._spread = np.sqrt(np.maximum(given.spread.T, 1e-6 * scale))
+        # what of an error of the means is left in the mean of what is foretold
+        passed = np.eye(len(prior)) - given.passed / n
+        self._doubt = np.sqrt(((passed @ error) * passed).sum(1))
+
+    def _widths(self) -> np.ndarray:
+        """Spread of the leads of a cell and of those that act alike `[C]`, the own mean left out."""
+        counts, sums = self.run.sum(1), np.where(self.run, self._lead, 0).sum(1)
+        near = (self.kin - COMMON).clip(min=0) ** 2
+        mean = (near @ sums) / (near @ counts).clip(min=1e-9)
+        squares = np.where(self.run, (self._lead - mean[:, None]) ** 2, 0).sum(1)
+        floor = 1e-3 * max(float(squares.sum() / counts.sum()), 1e-6)
+        return np.sqrt((near @ squares / (near @ counts).clip(min=1e-9)).clip(min=floor))
+
+    @property
+    def _inflation(self) -> float:
+        """By how much errors were larger than foretold."""
+        made = np.concatenate([*self._errors, np.zeros(0)])
+        if len(made) < len(self.kin):
+            return 1.0
+        return max(1.0, float(np.median(made) / student.ppf(0.75, DEGREES)))
+
+    def _chances(self, node: float) -> np.ndarray:
+        """Chances `[C, P]` if every cell does better than it seems, by `node` standard errors."""
+        if self._center is None:
+            self._foretell()
+        spread = self._spread * self._inflation
+        ahead = self._center / spread
+        # the mean may be off, and the width by its share of 1 / sqrt(2 n), n rows being run
+        share = 1 / np.sqrt(2 * (1 + self.run.sum(1)))[:, None]
+        error = np.hypot(self._doubt[:, None] / spread, share * ahead)
+        chance = student.cdf(ahead + node * error, DEGREES)
+        return np.where(self.run, self.won, chance.clip(LEAST, 1 - LEAST))
+
+    @property
+    def chances(self) -> np.ndarray:
+        """`[C, P]`."""
+        return self._chances(0.0)
+
+    def at_least(self, needed: np.ndarray) -> np.ndarray:
+        """By cell the chance of as many successes on all prompts as `needed` `[C]`."""
+        parts = [weight * tail(self._chances(node), needed) for node, weight in zip(_NODES, _WEIGHTS)]
+        return np.sum(parts, axis=0)
+
+
+def _places(run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By prompt the cells that were run on it `[P, K]`, filled up with others; and which are no filling."""
+    most = int(run.sum(0).max())
+    at = np.argsort(~run.T, axis=1, kind="stable")[:, :most]
+    return at, np.take_along_axis(run.T, at, axis=1)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What follows for all cells from those that a prompt was run in, under one covariance.
+
+    `inverse` `[P, K, K]` of the known cells' covariance; `weights` `[P, K, C]` of what is known;
+    `spread` `[P, C]` that is left; `left`, `passed` `[C, C]`: sums over the prompts of the covariance
+    that is left, and of the weights.
+    """
+
+    inverse: np.ndarray
+    weights: np.ndarray
+    spread: np.ndarray
+    left: np.ndarray
+    passed: np.ndarray
+
+    @classmethod
+    def of(cls, covariance: np.ndarray, at: np.ndarray, there: np.ndarray, jitter: float) -> _Given:
+        both = there[:, :, None] & there[:, None]
+        among = np.where(both, covariance[at[:, :, None], at[:, None]], 0)
+        diagonal = np.arange(at.shape[1])
+        among[:, diagonal, diagonal] += np.where(there, jitter, 1)
+        inverse = np.where(both, np.linalg.inv(among), 0)
+        across = covariance[at] * there[:, :, None]  # [P, K, C]
+        weights = inverse @ across
+        n_cells = len(covariance)
+        taken = across.reshape(-1, n_cells).T @ weights.reshape(-1, n_cells)
+        passed = np.zeros((n_cells, n_cells))
+        np.add.at(passed, at, weights)
+        spread = covariance.diagonal() - (across * weights).sum(1)
+        return cls(inverse, weights, spread, len(at) * covariance - taken, passed.T)
+
+
+def tail(chances: np.ndarray, needed: np.ndarray) -> np.ndarray:
+    """The chance of at least `needed` `[C]` successes among independent ones of `chances` `[C, P]`.
+
+    Exact, but for what Chernoff's bound (1952) shows to be below 1e-9, which that bound stands for.
+    """
+    needed, n = np.asarray(needed), chances.shape[1]
+    mean = chances.sum(1)
+    found = np.where(needed <= 0, 1.0, 0.0)
+    open_cells = (needed > 0) & (needed <= (chances > 0).sum(1))  # else it is certain either way
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bound = np.exp(needed - mean - needed * np.log(needed / mean))
+    small = open_cells & (needed > mean) & (bound < 1e-9)
+    found[small] = bound[small]
+    exact = np.flatnonzero(open_cells & ~small)
+    counts = np.zeros((len(exact), n + 1))
+    counts[:, 0] = 1
+    for chance in chances[exact].T:
+        counts[:, 1:] = counts[:, 1:] * (1 - chance[:, None]) + counts[:, :-1] * chance[:, None]
+        counts[:, 0] *= 1 - chance
+    found[exact] = [row[k:].sum() for row, k in zip(counts, needed[exact])]
+    return found.clip(0, 1)
