@@ -70,7 +70,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", type=Path, help="folder of a preset: <task>/seed<k>/06_intervention")
+    parser.add_argument(
+        "runs", type=Path, help="folder of a preset: <task>/seed<k>/06_intervention"
+    )
     parser.add_argument("--tasks", nargs="*", help="these tasks alone")
     parser.add_argument("--seeds", nargs="*", help="these seeds alone")
     args = parser.parse_args()
@@ -104,7 +106,9 @@ def main() -> None:
             f" {both:.1f}-fold; CPU race {total['race']:.1f} s, full grid {total['full']:.1f} s"
         )
     same = {name: sum(row[name] for row in rows) for name in ("max", "kept")}
-    print(f"same cell: success alone {same['max']} of {len(rows)}, limited {same['kept']} of {len(rows)}")
+    print(
+        f"same cell: success alone {same['max']} of {len(rows)}, limited {same['kept']} of {len(rows)}"
+    )
 
 
 _SUMMED = ("run", "grid", "alone", "free_run", "free_grid", "race", "full")

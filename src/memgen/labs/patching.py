@@ -152,7 +152,9 @@ def confirmed(
     found = {}
     for i, part in enumerate(parts):
         train, test = rows["train"][part], rows["test"][part]
-        own = {name: getattr(test, name) for name in ("success", "other", "n", "n_keys", "n_margin")}
+        own = {
+            name: getattr(test, name) for name in ("success", "other", "n", "n_keys", "n_margin")
+        }
         own |= {name: number(getattr(test, name)) for name in ("margin", "recovered")}
         own["interval"] = None if pd.isna(test.low) else [test.low, test.high]
         controls = {name: foreign[name][i] if name in others else FOREIGN for name in SOURCES}

@@ -54,7 +54,6 @@ class Bench:
         return int(self.exchange.target.attention_mask.sum(1).min())
 
 
-
 def own_answers(steering: Steering, rows: pd.DataFrame) -> torch.Tensor:
     """What the model writes to the sources, with its end token, `[n, A]`, padded with -1."""
     end, length = steering.tokenizer.eos_token_id, steering.task.max_answer_tokens

@@ -70,7 +70,7 @@ class UnitSteering:
         return writer.cells(
             steering.prompts(rows),
             len(shifts),
-            lambda cells: adding(steering.model, shifts[cells.numpy()], steering.positions),
+            lambda cells: adding(steering.model, shifts[cells.numpy()]),
             Reach(back=1 if steering.positions == "decision" else None, generated=True),
         )
 

@@ -19,7 +19,9 @@ from memgen.steering.race import Limit, Rules, Table, settle
 from memgen.steering.steering import Steering
 from memgen.terms import RULE_CODE, SIGN, TARGET
 
-FIRST = 0.02  # share of the rows on free prompts that are run before a cell is suspected of anything
+FIRST = (
+    0.02  # share of the rows on free prompts that are run before a cell is suspected of anything
+)
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,7 @@ def choose(
     told, on all free prompts.
     """
     shifts, rules = SIGN[direction] * np.stack([steering.shift(cell) for cell in cells]), Rules()
-    turned = Table(
-        steering.leads(shifts, tuning, TARGET[direction]), kinship(shifts), len(tuning)
-    )
+    turned = Table(steering.leads(shifts, tuning, TARGET[direction]), kinship(shifts), len(tuning))
     turned.begin(rules)
     most = settle(turned, rules)
     alone = int(turned.run.sum())

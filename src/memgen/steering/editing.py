@@ -76,7 +76,9 @@ class Writer:
     ) -> Written:
         """Whole answers, each prompt under its own edits."""
         nothing = prompts.candidates[:, :0]
-        return self.rows(self.unsteered(prompts), torch.arange(len(prompts)), edits_of, reach, nothing)
+        return self.rows(
+            self.unsteered(prompts), torch.arange(len(prompts)), edits_of, reach, nothing
+        )
 
     @torch.inference_mode()
     def rows(
@@ -132,7 +134,9 @@ class Writer:
         def steered(live: torch.Tensor, step: int):
             if step == 0:
                 return edited(self.model, edits)
-            return edited(self.model, edits_of(some[live.cpu()])) if reach.generated else nullcontext()
+            return (
+                edited(self.model, edits_of(some[live.cpu()])) if reach.generated else nullcontext()
+            )
 
         batch = Batch(shared, prompt[some].to(device), skip, reach.back)
         return decoded(batch, steered, Asked(answers.to(device), self.length, self.end))

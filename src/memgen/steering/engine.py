@@ -51,7 +51,9 @@ class Sweep:
     def skips(self) -> torch.Tensor:
         """By cell how many blocks of the prompt's pass are the unsteered model's, `[C]`."""
         n_layer, touched = self.deltas.shape[1], self.deltas.any(-1)  # [C, n_layer]
-        if self.decoding.positions == "decision":  # one token through all blocks costs next to nothing
+        if (
+            self.decoding.positions == "decision"
+        ):  # one token through all blocks costs next to nothing
             return torch.zeros(len(touched), dtype=torch.long, device=touched.device)
         lowest = torch.where(touched.any(-1), touched.int().argmax(-1), n_layer)
         # resid_post is edited after its block, so that block is still the same for all cells
@@ -88,7 +90,8 @@ class Sweep:
         )
 
         def steered(live: torch.Tensor, step: int):
-            return shift(self.model, decoding.site, self.deltas[cell[live]], decoding.positions)
+            # with `decision` no pass is over other tokens than those that are shifted
+            return shift(self.model, decoding.site, self.deltas[cell[live]])
 
         batch = Batch(self.shared, prompt, int(self.skips[cell[0]]), back)
         return decoded(batch, steered, asked)
@@ -111,7 +114,9 @@ class Sweep:
 
     def read(self, cell: torch.Tensor, prompt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Which candidates the answers are, `[R, 2]`, and the first token's log-probabilities `[R, V]`."""
-        parts = [(some, one.fits.cpu(), one.logits.cpu()) for some, one in self._batches(cell, prompt)]
+        parts = [
+            (some, one.fits.cpu(), one.logits.cpu()) for some, one in self._batches(cell, prompt)
+        ]
         places, fits, logits = (torch.cat(of) for of in zip(*parts, strict=True))
         order = places.argsort()
         return fits[order], logits[order].float().log_softmax(-1)

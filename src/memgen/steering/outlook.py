@@ -20,10 +20,16 @@ import numpy as np
 from scipy.stats import t as student
 
 DEGREES = 4  # of freedom of the errors
-COMMON, OWN = 0.25, 0.02  # shares of the prior variance that all cells have in common, and each alone
+COMMON, OWN = (
+    0.25,
+    0.02,
+)  # shares of the prior variance that all cells have in common, and each alone
 SIZE, TURN = 0.9, 0.7  # by which log length, and root of 1 - cosine, two shifts still act alike
 PRIOR = 20  # prompts that the prior counts as
-ROUNDS, STILL = 200, 0.002  # rounds of estimation at most; it ends when nothing moves more, in variance
+ROUNDS, STILL = (
+    200,
+    0.002,
+)  # rounds of estimation at most; it ends when nothing moves more, in variance
 LEAST = 1e-4  # no row that was not run is surer than that
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
@@ -87,7 +93,9 @@ class Outlook:
             center = mean + (missed[:, None] @ given.weights)[:, 0]  # [P, C]
             apart = center - mean
             covariance = apart.T @ apart + given.left + PRIOR * expected
-            before, self._covariance = self._covariance, covariance / (n + PRIOR)
+            # rounding makes it a little lopsided, which would grow from round to round
+            covariance = (covariance + covariance.T) / (2 * (n + PRIOR))
+            before, self._covariance = self._covariance, covariance
             if np.abs(self._covariance - before).max() < STILL * scale:
                 break
         self._center = level + center.T
@@ -132,7 +140,9 @@ class Outlook:
 
     def at_least(self, needed: np.ndarray) -> np.ndarray:
         """By cell the chance of as many successes on all prompts as `needed` `[C]`."""
-        parts = [weight * tail(self._chances(node), needed) for node, weight in zip(_NODES, _WEIGHTS)]
+        parts = [
+            weight * tail(self._chances(node), needed) for node, weight in zip(_NODES, _WEIGHTS)
+        ]
         return np.sum(parts, axis=0)
 
 
@@ -165,6 +175,7 @@ class _Given:
         diagonal = np.arange(at.shape[1])
         among[:, diagonal, diagonal] += np.where(there, jitter, 1)
         inverse = np.where(both, np.linalg.inv(among), 0)
+        inverse = (inverse + inverse.transpose(0, 2, 1)) / 2
         across = covariance[at] * there[:, :, None]  # [P, K, C]
         weights = inverse @ across
         n_cells = len(covariance)

@@ -188,59 +188,160 @@ class Decoded:
 
 
 def decoded(batch: Batch, edits: Edits, asked: Asked) -> Decoded:
-    """The rows' answers, greedy. The model has to be in evaluation mode."""
-    model, answers, length = batch.shared.model, asked.answers, asked.length
-    core, blocks = bare(model), site_modules(model, "resid_post")
-    n, missing = len(batch.prompt), max(0, length - answers.shape[-1])
-    padded = torch.nn.functional.pad(answers, (0, missing), value=-1)
-    fits = torch.ones(padded.shape[:2], dtype=torch.bool, device=core.device)
-    fits = fits if asked.fits is None else asked.fits.to(core.device).clone()
-    tokens = torch.full((n, length), GONE, device=core.device)
-    ended = torch.zeros(n, dtype=torch.bool, device=core.device)
-    live = torch.arange(n, device=core.device)  # the rows still in the batch
-    ids, mask, positions, cache, resumed = batch.begin()
-    first, leads = None, torch.full(fits.shape, torch.inf, device=core.device)
-    for step in range(length):
-        with ExitStack() as stack:
-            if step == 0:
-                stack.enter_context(only_last_token(model))
-                stack.enter_context(skipped(blocks[: batch.skip], lambda: resumed))
-            stack.enter_context(edits(live, step))
-            logits = core(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-        first = logits if first is None else first
+    """The rows' answers, greedy. The model has to be in evaluation mode.
+
+    With answers to look for, and rows that may leave, there are two passes: an answer is written if
+    each of its tokens is the likeliest one after those before, which one pass over them shows. Else
+    the rows are written token by token. In later passes than the first, edits get vectors of tokens
+    of the answer only.
+    """
+    rows = _Rows.of(batch, asked)
+    rows.take(_pass(batch, edits, rows, 0))
+    if asked.leave and asked.answers.shape[1]:
+        rows.follow(batch, edits)
+    else:
+        while rows.go_on(batch):
+            rows.take(_pass(batch, edits, rows, rows.step))
+    return rows.result()
+
+
+def _pass(batch: Batch, edits: Edits, rows: _Rows, step: int) -> torch.Tensor:
+    """Logits `[live, tokens, vocabulary]`: of the prompt's last token, or of those of the answer."""
+    model = batch.shared.model
+    with ExitStack() as stack:
+        if step == 0:
+            blocks = site_modules(model, "resid_post")[: batch.skip]
+            stack.enter_context(only_last_token(model))
+            stack.enter_context(skipped(blocks, lambda: rows.resumed))
+        stack.enter_context(edits(rows.live, step))
+        return bare(model)(
+            input_ids=rows.ids,
+            attention_mask=rows.mask,
+            position_ids=rows.positions,
+            past_key_values=rows.cache,
+            use_cache=True,
+            logits_to_keep=1 if step == 0 else 0,
+        ).logits
+
+
+@dataclass
+class _Rows:
+    """Rows while they are decoded; `live` `[rows]` are those that the next pass is over."""
+
+    asked: Asked
+    answers: torch.Tensor  # [rows, K, length or more], padded with -1
+    fits: torch.Tensor
+    leads: torch.Tensor
+    tokens: torch.Tensor
+    ended: torch.Tensor
+    live: torch.Tensor
+    ids: torch.Tensor
+    mask: torch.Tensor
+    positions: torch.Tensor
+    cache: DynamicCache
+    resumed: object
+    step: int = 0  # tokens that were taken
+    first: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, batch: Batch, asked: Asked) -> _Rows:
+        device, n = bare(batch.shared.model).device, len(batch.prompt)
+        missing = max(0, asked.length - asked.answers.shape[-1])
+        answers = torch.nn.functional.pad(asked.answers.to(device), (0, missing), value=-1)
+        fits = torch.ones(answers.shape[:2], dtype=torch.bool, device=device)
+        fits = fits if asked.fits is None else asked.fits.to(device).clone()
+        return cls(
+            asked,
+            answers,
+            fits,
+            torch.full(fits.shape, torch.inf, device=device),
+            torch.full((n, asked.length), GONE, device=device),
+            torch.zeros(n, dtype=torch.bool, device=device),
+            torch.arange(n, device=device),
+            *batch.begin(),
+        )
+
+    def take(self, logits: torch.Tensor) -> None:
+        """The next token of every live row, `logits` `[live, 1, vocabulary]`."""
+        logits, live, step = logits[:, -1], self.live, self.step
+        self.first = logits if self.first is None else self.first
         chosen = logits.argmax(-1)
-        token = chosen.masked_fill(ended[live], -1)  # after its end padded as the answers are
-        tokens[live, step] = token
-        if asked.leads:
-            ahead = _ahead(logits, padded[live, :, step])
-            leads[live] = torch.where(fits[live], leads[live].minimum(ahead), leads[live])
-        fits[live] &= padded[live, :, step] == token[:, None]
-        ended[live] |= token == asked.end
-        if asked.leave:
-            going_on = ~ended[live] & (fits[live].any(-1) if answers.shape[1] else True)
-        else:
-            going_on = ~ended.all().expand(len(live))
-        if step + 1 == length or not going_on.any():
-            break
+        token = chosen.masked_fill(self.ended[live], -1)  # after its end padded as the answers are
+        self.tokens[live, step] = token
+        wanted = self.answers[live, :, step]
+        if self.asked.leads:
+            nearer = self.leads[live].minimum(_ahead(logits, wanted))
+            self.leads[live] = torch.where(self.fits[live], nearer, self.leads[live])
+        self.fits[live] &= wanted == token[:, None]
+        self.ended[live] |= token == self.asked.end
+        self.ids, self.step = chosen[:, None], step + 1
+
+    def go_on(self, batch: Batch) -> bool:
+        """Make ready for another token; False if there is none to come."""
+        going_on = ~self.ended[self.live]
+        if not self.asked.leave:
+            going_on = going_on.any().expand(len(self.live))
+        if self.step == self.asked.length or not going_on.any():
+            return False
         if not going_on.all():
-            live, chosen, mask = live[going_on], chosen[going_on], mask[going_on]
-            cache.batch_select_indices(going_on.nonzero()[:, 0])
-        if step == 0:  # the skipped blocks' keys and values are needed only now, by the rows left
-            batch.complete(cache, live)
-        ids, mask = chosen[:, None], torch.nn.functional.pad(mask, (0, 1), value=1)
-        positions = mask.sum(-1, keepdim=True) - 1
-    after = ended[:, None] & (tokens == GONE)
-    fits &= (padded[..., length:] == -1).all(-1)
-    least = torch.finfo(leads.dtype).tiny  # of two equal logits the first token is written
-    leads = torch.where(fits, leads.clamp(min=least), leads.clamp(max=-least))
-    return Decoded(tokens.masked_fill(after, -1), fits, first, leads)
+            self._keep(going_on.nonzero()[:, 0])
+        if (
+            self.step == 1
+        ):  # the skipped blocks' keys and values are needed only now, by the rows left
+            batch.complete(self.cache, self.live)
+        self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
+        self.positions = self.mask.sum(-1, keepdim=True) - 1
+        return True
+
+    def _keep(self, places: torch.Tensor) -> None:
+        """Only these of the live rows, in this order; one may stand there more than once."""
+        self.live, self.ids, self.mask = self.live[places], self.ids[places], self.mask[places]
+        self.cache.batch_select_indices(places)
+
+    def follow(self, batch: Batch, edits: Edits) -> None:
+        """Are the answers that fit so far written to their ends? A row for each of them, in one pass."""
+        length = self.asked.length
+        open_rows, which = (self.fits & ~self.ended[:, None]).nonzero().unbind(-1)
+        if length == 1 or not len(open_rows):
+            return
+        self._keep(open_rows)
+        batch.complete(self.cache, self.live)
+        wanted = self.answers[open_rows, which, :length]
+        given = wanted[:, :-1] >= 0
+        self.ids = wanted[:, :-1].clamp(min=0)
+        before = self.mask.sum(-1, keepdim=True)
+        self.mask = torch.cat([self.mask, given.to(self.mask.dtype)], dim=1)
+        self.positions = before + torch.arange(length - 1, device=before.device)
+        self.positions = self.positions.where(given, before)  # there is room for these in any model
+        logits = _pass(batch, edits, self, 1)
+        chosen, wanted = logits.argmax(-1), wanted[:, 1:]
+        same = (chosen == wanted) | (wanted < 0)
+        agreed = same.int().cumprod(1)  # up to the first token that is another
+        if self.asked.leads:
+            ahead = _ahead(logits.flatten(0, 1), wanted.reshape(-1, 1)).reshape(wanted.shape)
+            nearest = ahead[:, 0]
+            for place in range(1, ahead.shape[1]):
+                nearer = nearest.minimum(ahead[:, place])
+                nearest = torch.where(agreed[:, place - 1] > 0, nearer, nearest)
+            self.leads[open_rows, which] = self.leads[open_rows, which].minimum(nearest)
+        self.fits[open_rows, which] &= agreed[:, -1] > 0
+        # of a row's answers the one that goes furthest tells its tokens, with the first that is another
+        reached = agreed.masked_fill(wanted < 0, 0).sum(1)
+        known = torch.arange(length - 1, device=reached.device) <= reached[:, None]
+        written = chosen.masked_fill(~known | (wanted < 0), GONE)
+        furthest = torch.full((len(self.fits),), -1, device=reached.device)
+        for answer in range(self.answers.shape[1]):
+            here = ((which == answer) & (reached > furthest[open_rows])).nonzero()[:, 0]
+            furthest[open_rows[here]] = reached[here]
+            self.tokens[open_rows[here], 1:] = written[here]
+            self.ended[open_rows[here]] = (written[here] == self.asked.end).any(1)
+
+    def result(self) -> Decoded:
+        after = self.ended[:, None] & (self.tokens == GONE)
+        fits = self.fits & (self.answers[..., self.asked.length :] == -1).all(-1)
+        least = torch.finfo(self.leads.dtype).tiny  # of two equal logits the first token is written
+        leads = torch.where(fits, self.leads.clamp(min=least), self.leads.clamp(max=-least))
+        return Decoded(self.tokens.masked_fill(after, -1), fits, self.first, leads)
 
 
 def _ahead(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

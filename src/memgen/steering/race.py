@@ -88,7 +88,9 @@ class Table:
         rng = np.random.default_rng(rules.seed)
         cells = np.concatenate([rng.permutation(n_cells) for _ in range(each)])
         # each permutation's cells meet other prompts than the one's before
-        prompts = np.concatenate([rng.permutation(n_prompts) for _ in range(-(-len(cells) // n_prompts))])
+        prompts = np.concatenate(
+            [rng.permutation(n_prompts) for _ in range(-(-len(cells) // n_prompts))]
+        )
         rows = np.unique(np.stack([cells, prompts[: len(cells)]]), axis=1)
         self.ask(*rows)
 

@@ -61,7 +61,9 @@ def test_edits_of_cells_hold_over_the_answer_only_when_asked():
         return {("resid_post", 0): lambda vector: vector + shifts[cells, None]}
 
     one = [
-        writer.write(empty, lambda rows: edits_of(torch.ones_like(rows)), Reach(generated=along)).tokens
+        writer.write(
+            empty, lambda rows: edits_of(torch.ones_like(rows)), Reach(generated=along)
+        ).tokens
         for along in (False, True)
     ]
     differ = (one[0] != one[1]).any(1)

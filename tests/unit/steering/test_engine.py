@@ -4,6 +4,9 @@ grid.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
+import numpy as np
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -15,11 +18,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from memgen.models.hooks import record, shift
+from memgen.models.hooks import hooked, record, shift, vector_of, with_vector
+from memgen.models.sites import site_modules
 from memgen.steering.engine import Decoding, run_cells
 from memgen.steering.passes import Batch, Unsteered
 from memgen.steering.prompts import Prompts, make_prompts
-from memgen.steering.race import Rules, race, race_rows
+from memgen.steering.race import Rules, contest, race
 from memgen.terms import SITES
 
 LAYERS, WIDTH, VOCABULARY, PAD, END, NEW = 2, 32, 12, 0, 1, 4
@@ -306,7 +310,7 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="target_code"):
         race(model, prompts, deltas, 2)
     with pytest.raises(ValueError, match="order"):
-        race(model, prompts, deltas, 1, rules=Rules([0, 0, 1, 2, 3, 4]))
+        race(model, prompts, deltas, 1, rules=Rules(order=[0, 0, 1, 2, 3, 4]))
     with pytest.raises(ValueError, match="risk"):
         race(model, prompts, deltas, 1, rules=Rules(risk=1.0))
     with pytest.raises(ValueError, match="candidates"):
@@ -316,63 +320,6 @@ def test_bad_input_is_named():
 
 
 # -- race ------------------------------------------------------------------------------------------
-
-
-def table(seed: int, cells: int = 20, n: int = 120) -> torch.Tensor:
-    """Who succeeds where: a ridge of good cells, prompts of unequal difficulty that the cells
-    share.
-    """
-    g = torch.Generator().manual_seed(seed)
-    rate = 0.9 - 0.8 * torch.rand(cells, generator=g)
-    ease = torch.randn(n, generator=g) + 0.5 * torch.randn(cells, n, generator=g)
-    return ease < torch.special.ndtri(rate)[:, None]
-
-
-def full_grid_choice(won: torch.Tensor, order=None) -> int:
-    order = list(range(len(won))) if order is None else order
-    return max(order, key=lambda cell: (int(won[cell].sum()), -order.index(cell)))
-
-
-@pytest.mark.parametrize("risk", [0.0, 0.05])
-def test_the_race_chooses_as_the_full_grid(risk):
-    rows = 0
-    for seed in range(25):
-        won = table(seed)
-        result = race_rows(
-            lambda cells, prompts: won[cells][:, prompts],
-            *won.shape,
-            Rules(risk=risk, seed=seed),
-            rows_per_batch=80,
-        )
-        assert result.best == full_grid_choice(won)
-        assert sum(result.evaluated) == result.rows_run
-        assert all(s <= e <= won.shape[1] for s, e in zip(result.successes, result.evaluated))
-        assert result.evaluated[result.best] == won.shape[1]
-        assert result.successes[result.best] == won[result.best].sum()
-        rows += result.rows_run
-    assert rows < 25 * won.numel() / (2 if risk else 1.3)
-
-
-def test_ties_go_to_the_cell_that_is_preferred():
-    won = table(0)
-    won[3] = won[11] = won[7] = won[full_grid_choice(won)]
-    for order in (list(range(20)), list(range(20))[::-1], [7, *range(7), *range(8, 20)]):
-        result = race_rows(
-            lambda cells, prompts: won[cells][:, prompts],
-            *won.shape,
-            Rules(order),
-            rows_per_batch=80,
-        )
-        assert result.best == full_grid_choice(won, order)
-
-
-def test_degenerate_races_end():
-    for won in (torch.zeros(3, 5), torch.ones(3, 5), torch.ones(1, 5), torch.ones(4, 1)):
-        won = won.bool()
-        result = race_rows(lambda cells, prompts: won[cells][:, prompts], *won.shape)
-        assert result.best == 0
-    with pytest.raises(ValueError, match="nothing to race"):
-        race_rows(None, 0, 5)
 
 
 def planted(model, n_prompts=60, seed=5) -> tuple[Prompts, torch.Tensor]:
@@ -403,8 +350,10 @@ def test_the_race_on_a_planted_model_chooses_as_the_full_grid(target_code):
     ).float().mean() > 0.5  # the plant does flip behaviour
     for order in (None, list(range(len(deltas)))[::-1]):
         decoding = Decoding(positions="decision", rows_per_batch=40)
-        result = race(model, prompts, deltas, target_code, decoding, Rules(order))
-        assert result.best == full_grid_choice(codes == target_code, order)
+        result = race(model, prompts, deltas, target_code, decoding, Rules(order=order))
+        won = (codes == target_code).sum(1).tolist()
+        cells = order or list(range(len(deltas)))
+        assert result.best == max(cells, key=lambda cell: (won[cell], -cells.index(cell)))
         assert result.rows_run < codes.numel()
         assert result.successes[result.best] == (codes[result.best] == target_code).sum()
 
@@ -416,3 +365,61 @@ def test_an_answer_that_fits_both_counts_as_memorization_in_the_race_too():
     codes = run_cells(model, prompts, deltas)
     assert (codes[0] == 0).all() and not (codes == 1).any()
     assert max(race(model, prompts, deltas, 1).successes) == 0
+
+
+@pytest.mark.parametrize("positions", ["all", "decision"])
+@pytest.mark.parametrize("target_code", [0, 1])
+def test_leads_are_those_of_the_candidate_read_token_by_token(target_code, positions):
+    """The lowest lead over its tokens, up to the first one that the model would not write."""
+    met = set()
+    for model in (build(0), build_llama()):
+        prompts, deltas = scenario(model, "resid_post", positions)
+        leads = contest(model, prompts, deltas, target_code, Decoding(positions=positions))
+        cells, at = (x.flatten() for x in np.meshgrid(range(len(deltas)), range(P), indexing="ij"))
+        found = leads(cells, at).reshape(len(deltas), P)
+        codes = plain_codes(model, prompts, deltas, "resid_post", positions)
+        same = (prompts.candidates[:, 0] == prompts.candidates[:, 1]).all(-1)
+        hits = codes == target_code
+        assert ((torch.from_numpy(found) > 0) == hits).all() or same.any()
+        for cell in range(1, len(deltas)):
+            for row in range(P):
+                real = prompts.attention_mask[row].bool()
+                ids = prompts.input_ids[row][real].tolist()
+                lowest = float("inf")
+                answer = [t for t in prompts.candidates[row, target_code].tolist() if t != -1]
+                for step, token in enumerate(answer):
+                    delta = deltas[cell]
+                    if positions == "decision":  # every token of the answer was the last once
+                        start = len(ids) - step
+                        with _shifted_from(model, delta, start - 1), torch.no_grad():
+                            logits = model(torch.tensor([ids])).logits[0, -1]
+                    else:
+                        with shift(model, "resid_post", delta), torch.no_grad():
+                            logits = model(torch.tensor([ids])).logits[0, -1]
+                    others = logits.clone()
+                    others[token] = -torch.inf
+                    lowest = min(lowest, float(logits[token] - others.max()))
+                    if lowest < 0:
+                        break
+                    ids.append(token)
+                met.add(lowest > 0)
+                if not same[row]:
+                    assert found[cell, row] == pytest.approx(lowest, abs=1e-4)
+    assert met == {True, False}
+
+
+@contextmanager
+def _shifted_from(model, delta, begin: int):
+    """The shift at `begin` and at all positions behind it, in one pass over the whole text."""
+
+    def hook(layer):
+        def add(module, args, output):
+            vector = vector_of(output).clone()
+            vector[:, begin:] += delta[layer]
+            return with_vector(output, vector)
+
+        return add
+
+    blocks = site_modules(model, "resid_post")
+    with hooked(blocks, [hook(layer) for layer in range(len(blocks))]):
+        yield
