@@ -113,21 +113,33 @@ def other_sources(bench: Bench, answered: pd.DataFrame, p: PatchingParameters) -
         ("other_key", pool[pool.behavior == opposite], streams[0]),
         ("random_prompt", pool, streams[1]),
     ):
-        drawn = [_foreign(bench, among, rng) for _ in range(p.n_sources)]
-        found[name] = pd.concat(drawn, ignore_index=True)
+        found[name] = _foreign(bench, among, p.n_sources, rng)
     return {
         name: Bench.of(steering, direction, table) for name, table in found.items() if len(table)
     }
 
 
-def _foreign(bench: Bench, among: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """The bench's targets, each with a random source of another key and as many tokens, if any."""
-    lengths = _lengths(bench.steering, among.prompt)
+def _foreign(
+    bench: Bench, among: pd.DataFrame, n_draws: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """The bench's targets, each with a random source of another key and as many tokens, if any.
+
+    One draw for all targets after the other.
+    """
+    lengths, keys = _lengths(bench.steering, among.prompt), among.key.to_numpy()
     own = _lengths(bench.steering, bench.rows.target)
-    keys, found = among.key.to_numpy(), []
-    for row, length in zip(bench.rows.to_dict("records"), own, strict=True):
-        fitting = np.flatnonzero((lengths == length) & (keys != row["key"]))
-        if len(fitting):
-            drawn = among.iloc[rng.choice(fitting)]
-            found.append(row | {"source": drawn.prompt, "source_answer": drawn.answer})
-    return pd.DataFrame(found, columns=bench.rows.columns)
+    fitting = [
+        np.flatnonzero((lengths == length) & (keys != key)) for key, length in zip(bench.keys, own)
+    ]
+    drawn = [
+        (row, rng.choice(places))
+        for _ in range(n_draws)
+        for row, places in enumerate(fitting)
+        if len(places)
+    ]
+    rows, sources = np.array(drawn, dtype=int).reshape(-1, 2).T
+    given = {
+        "source": among.prompt.to_numpy()[sources],
+        "source_answer": among.answer.to_numpy()[sources],
+    }
+    return bench.rows.iloc[rows].reset_index(drop=True).assign(**given)

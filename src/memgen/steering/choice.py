@@ -84,7 +84,7 @@ class Choice:
 
     @property
     def rows(self) -> dict[str, int]:
-        """Rows that were `run` of those of the full `grid`, and on free prompts; the unsteered model's not."""
+        """Rows that were `run` of those of the full `grid`, and on free prompts."""
         # the winner of a race was run on all prompts
         return {
             "alone": self.alone,

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from memgen.models.components import Edit, Place, head_width, read
+from memgen.models.components import Edit, Place, head_width, read_several
 from memgen.models.hooks import evaluating
 from memgen.models.sites import bare
 from memgen.steering.editing import Reach, Writer, Written
@@ -100,16 +100,11 @@ class Interchange:
     @cached_property
     def _sources(self) -> dict[str, torch.Tensor]:
         """By component what the sources' runs computed, `[n, n_layer, positions, width]`."""
-        return {}
-
-    def _source(self, component: str) -> torch.Tensor:
-        known, core = self._sources, bare(self.writer.model)
-        if component not in known:
-            ids, mask = self.source.input_ids, self.source.attention_mask
-            with evaluating(self.writer.model):
-                found = read(self.writer.model, ids, mask, component)
-            known[component] = found.to(device=core.device, dtype=core.dtype)
-        return known[component]
+        model, core = self.writer.model, bare(self.writer.model)
+        ids, mask = self.source.input_ids, self.source.attention_mask
+        with evaluating(model):
+            found = read_several(model, ids, mask, sorted(set(KINDS.values())))
+        return {name: of.to(device=core.device, dtype=core.dtype) for name, of in found.items()}
 
     @cached_property
     def _shared(self) -> Unsteered:
@@ -183,7 +178,7 @@ class Interchange:
     ) -> Edit:
         """`parts`: each with the rows of the batch that it is patched in; `prompt` `[rows]`."""
         component, layer = place
-        given, model = self._source(component)[:, layer], self.writer.model
+        given, model = self._sources[component][:, layer], self.writer.model
         width = head_width(model) if component == "heads" else given.shape[-1]
 
         def replace(vector: torch.Tensor) -> torch.Tensor:

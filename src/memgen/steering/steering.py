@@ -23,7 +23,7 @@ from memgen.steering.race import Leads, RaceResult, contest, race_rows
 from memgen.store.reader import FinishedRun
 from memgen.tasks import Task
 from memgen.tasks.dataset import spread
-from memgen.terms import CODE, SIGN, START, TARGET, Positions, Site
+from memgen.terms import CODE, START, TARGET, Positions, Site
 
 
 def steering_prompts(

@@ -14,8 +14,8 @@ from memgen.models.generate import decode
 from memgen.models.hooks import shift
 from memgen.steering.cells import random_shift
 from memgen.steering.editing import Reach, Writer
-from memgen.steering.passes import GONE
 from memgen.steering.necessity import ablating, mean_states
+from memgen.steering.passes import GONE
 from memgen.steering.patching import (
     Interchange,
     Part,
