@@ -76,12 +76,13 @@ class Outlook:
         scale, level = max(float(known.var()), 1e-6), float(known.mean())
         width = self._widths()
         expected = self.kin * np.outer(width, width)
+        rounds = FOLLOWING
         if self._covariance is None:
-            self._covariance = expected
+            rounds, self._covariance = SETTLING, expected
         prior, n = np.linalg.inv(self.kin * scale), self.run.shape[1]
         at, there = _places(self.run)  # [P, K]
         lead = np.where(there, self._lead[at, np.arange(n)[:, None]], 0) - level * there
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             given = _Given.of(self._covariance, at, there, 1e-6 * scale)
             # the likeliest means, and the covariance of their errors
             information, pull = prior.copy(), np.zeros(len(prior))
