@@ -325,7 +325,8 @@ class _Rows:
                 nearest = torch.where(agreed[:, place - 1] > 0, nearer, nearest)
             self.leads[open_rows, which] = self.leads[open_rows, which].minimum(nearest)
         # an answer without an end goes on in the model, unless there is no room for more
-        over = (self.answers[open_rows, which, :length] == self.asked.end).any(1) | given.all(1)
+        whole = self.answers[open_rows, which, :length]
+        over = (whole == self.asked.end).any(1) | (whole >= 0).all(1)
         self.fits[open_rows, which] &= (agreed[:, -1] > 0) & over
         # of a row's answers the one that goes furthest tells its tokens, with the first that is another
         reached = agreed.masked_fill(wanted < 0, 0).sum(1)
