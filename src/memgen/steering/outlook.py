@@ -26,10 +26,8 @@ COMMON, OWN = (
 )  # shares of the prior variance that all cells have in common, and each alone
 SIZE, TURN = 0.9, 0.7  # by which log length, and root of 1 - cosine, two shifts still act alike
 PRIOR = 20  # prompts that the prior counts as
-ROUNDS, STILL = (
-    200,
-    0.002,
-)  # rounds of estimation at most; it ends when nothing moves more, in variance
+SETTLING, FOLLOWING = 60, 8  # rounds of estimation at most, at first and after more rows
+STILL = 0.005  # it ends when no covariance moves by more, in units of the leads' variance
 LEAST = 1e-4  # no row that was not run is surer than that
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()

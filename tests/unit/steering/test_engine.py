@@ -191,19 +191,23 @@ def test_early_ends_shared_blocks_and_tokens_that_nobody_reads_do_less_work():
     prompts, deltas = scenario(model, "resid_post", "all")
     deltas = deltas[1:3]
 
-    def work(block: int, **settings) -> int:
+    def passes(block: int, **settings) -> list[int]:
         seen = []
         handle = model.transformer.h[block].mlp.register_forward_hook(
             lambda module, args, output: seen.append(output.shape[0] * output.shape[1])
         )
         run_cells(model, prompts, deltas, Decoding(**settings))
         handle.remove()
-        return sum(seen)
+        return seen
+
+    def work(block: int, **settings) -> int:
+        return sum(passes(block, **settings))
 
     assert work(0, max_new_tokens=1) == P * T  # once per prompt, whatever the number of cells
     assert work(1, max_new_tokens=1) == 2 * P  # the last one at the last token alone
     assert work(1, max_new_tokens=1, positions="decision") == P * T + 2 * P
-    assert work(1, early_end=True) < work(1, early_end=False)
+    # the prompt, and then all tokens of the answer that is looked for at once, or one after the other
+    assert len(passes(1, early_end=True)) == 2 < len(passes(1, early_end=False)) == NEW
     prompts.candidates[:] = torch.tensor([VOCABULARY, END, -1, -1])  # a token that is never chosen
     assert work(1, early_end=True) == 2 * P
 
