@@ -14,7 +14,15 @@ from scipy.stats import binomtest
 from computing import planted_lab, run_cell
 from memgen.errors import StudyError
 from memgen.figures import intervention as figures
-from memgen.labs.intervention import answer, by_setting, doses, rephrasing, side_by_side
+from memgen.labs.intervention import (
+    answer,
+    by_setting,
+    doses,
+    raced,
+    rephrasing,
+    said,
+    side_by_side,
+)
 from memgen.models.generate import first_token_log_probabilities, tokenize_prompts
 from memgen.neurons.nmd import NeuronMaps
 from memgen.steering.cells import Cell, cell_shift, cumulative_norm, grid, random_shift
@@ -309,7 +317,12 @@ def test_both_cells_are_reported_and_the_limit_decides_which_leads(planted, lab)
     everything = lab(planted(PlantedAlike), collateral_limit=0.999)[0]["g2m"]
     assert everything["cell"] == "max"  # all are lost, and all but one in a thousand may be
     races = tables["races"][tables["races"].direction == "g2m"]
-    assert (races.free_seen > 0).all() and not races.free_right.any()
+    assert (
+        races.free_seen.max() == 20 and not races.free_right.any() and (races.within < 0.05).all()
+    )
+    assert unkept["race"]["risk"]["kept"] <= 0.05 and "that a better cell was lost" in raced(
+        result, "g2m"
+    )
     table = side_by_side(result)
     assert list(table) == ["m2g, max", "m2g, kept", "g2m, max"]
     assert table.loc["success"].tolist() == [1.0, 1.0, 1.0]
@@ -452,6 +465,17 @@ def test_a_summary_of_nothing_knows_nothing():
 
 
 # -- what the page says ----------------------------------------------------------------------------
+def test_the_page_says_how_far_a_race_was_run_and_how_sure_it_is():
+    race = {"alone": 9, "run": 1200, "grid": 15000, "free_run": 700, "free_grid": 25000}
+    race["risk"] = {"max": 0.0123, "kept": 0.0}
+    told = raced({"m2g": {"race": race}}, "m2g")
+    assert told == (
+        "1,200 of the grid's 15,000 rows, and 700 of 25,000 on free prompts; that a better cell was"
+        " lost: success alone chance of at most 1.2%, within the limit certainly not"
+    )
+    assert said(1e-5) == "chance of at most 0.1%"  # no chance is said to be none
+
+
 def test_figures_say_every_rate_and_the_answer_names_the_strongest_control(planted, lab):
     result, tables = lab(planted(PlantedAlike))
     drawn = {

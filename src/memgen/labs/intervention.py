@@ -281,7 +281,7 @@ def raced(r: dict, direction: str) -> str:
 
 def said(risk: float) -> str:
     """A race's bound in words."""
-    return f"chance of at most {risk:.1%}" if risk else "certainly not"
+    return f"chance of at most {max(risk, 0.001):.1%}" if risk else "certainly not"
 
 
 def side_by_side(r: dict) -> pd.DataFrame:

@@ -20,10 +20,7 @@ import numpy as np
 from scipy.stats import t as student
 
 DEGREES = 4  # of freedom of the errors
-COMMON, OWN = (
-    0.25,
-    0.02,
-)  # shares of the prior variance that all cells have in common, and each alone
+COMMON, OWN = 0.25, 0.02  # shares of the prior variance: common to all cells, a cell's alone
 SIZE, TURN = 0.9, 0.7  # by which log length, and root of 1 - cosine, two shifts still act alike
 PRIOR = 20  # prompts that the prior counts as
 SETTLING, FOLLOWING = 60, 8  # rounds of estimation at most, at first and after more rows
