@@ -7,7 +7,7 @@ rows that were run, by expectation maximization (Dempster, Laird and Rubin 1977)
 shifts that point alike and are of one size act alike. What a prompt did in some cells then says,
 with an error, what it would do in the others.
 
-The errors are Student's t and not Gauss', and no smaller than those that were made: every row that is
+The errors are Student's t (of four degrees of freedom) and not Gauss', and no smaller than those that were made: every row that is
 run was foretold first, and the scale of the errors is raised until what was found fits. The mean of
 a cell of which few rows were run has an error of its own, common to all prompts.
 """
@@ -17,13 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import ndtr
 
-DEGREES = 4  # of freedom of the errors
+MEDIAN = 0.7406970841126829  # of the size of Student's t with four degrees of freedom
 COMMON, OWN = 0.25, 0.02  # shares of the prior variance: common to all cells, a cell's alone
 SIZE, TURN = 0.9, 0.7  # by which log length, and root of 1 - cosine, two shifts still act alike
 PRIOR = 20  # prompts that the prior counts as
-SETTLING, FOLLOWING = 60, 8  # rounds of estimation at most, at first and after more rows
+SETTLING, FOLLOWING = 60, 2  # rounds of estimation at most, at first and after more rows
 STILL = 0.005  # it ends when no covariance moves by more, in units of the leads' variance
 LEAST = 1e-4  # no row that was not run is surer than that
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
@@ -115,10 +115,14 @@ class Outlook:
         made = np.concatenate([*self._errors, np.zeros(0)])
         if len(made) < len(self.kin):
             return 1.0
-        return max(1.0, float(np.median(made) / student.ppf(0.75, DEGREES)))
+        return max(1.0, float(np.median(made) / MEDIAN))
 
-    def _chances(self, node: float) -> np.ndarray:
-        """Chances `[C, P]` if every cell does better than it seems, by `node` standard errors."""
+    def _chances(self, node: float = 0.0, most: bool = False) -> np.ndarray:
+        """Chances `[C, P]` if every cell does better than it seems, by `node` standard errors.
+
+        `most`: the larger one of what errors of Student's and of Gauss' kind would give; the former have
+        more of a chance where failure is foretold, and less where success is.
+        """
         if self._center is None:
             self._foretell()
         spread = self._spread * self._inflation
@@ -126,18 +130,22 @@ class Outlook:
         # the mean may be off, and the width by its share of 1 / sqrt(2 n), n rows being run
         share = 1 / np.sqrt(2 * (1 + self.run.sum(1)))[:, None]
         error = np.hypot(self._doubt[:, None] / spread, share * ahead)
-        chance = student.cdf(ahead + node * error, DEGREES)
+        ahead = ahead + node * error
+        chance = student_below(ahead)
+        if most:
+            chance = np.maximum(chance, ndtr(ahead))
         return np.where(self.run, self.won, chance.clip(LEAST, 1 - LEAST))
 
     @property
     def chances(self) -> np.ndarray:
         """`[C, P]`."""
-        return self._chances(0.0)
+        return self._chances()
 
     def at_least(self, needed: np.ndarray) -> np.ndarray:
-        """By cell the chance of as many successes on all prompts as `needed` `[C]`."""
+        """By cell at most the chance of as many successes on all prompts as `needed` `[C]`."""
         parts = [
-            weight * tail(self._chances(node), needed) for node, weight in zip(_NODES, _WEIGHTS)
+            weight * tail(self._chances(node, most=True), needed)
+            for node, weight in zip(_NODES, _WEIGHTS)
         ]
         return np.sum(parts, axis=0)
 
@@ -180,6 +188,12 @@ class _Given:
         np.add.at(passed, at, weights)
         spread = covariance.diagonal() - (across * weights).sum(1)
         return cls(inverse, weights, spread, len(at) * covariance - taken, passed.T)
+
+
+def student_below(x: np.ndarray) -> np.ndarray:
+    """The chance that Student's t with four degrees of freedom is below x."""
+    squared = 1 + x**2 / 4
+    return 0.5 + 0.375 * x / np.sqrt(squared) * (1 - x**2 / (12 * squared))
 
 
 def tail(chances: np.ndarray, needed: np.ndarray) -> np.ndarray:

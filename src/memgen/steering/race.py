@@ -29,19 +29,26 @@ class Rules:
     """How a race is run.
 
     `risk`: it ends when the chance of having lost the best cell is no larger. `first`: share of the
-    rows that are run to begin with; `share`: at least that many in every round. `order`: preference
-    among equally good cells (default 0, 1, ...). `seed`: of which rows are run first.
+    rows that are run to begin with. `share`: of the grid's rows, `growth`: of those that were run so far,
+    how many a round runs, the larger number. `order`: preference among equally good cells (default 0,
+    1, ...). `seed`: of which rows are run first.
     """
 
     risk: float = 0.05
     first: float = 0.04
     share: float = 0.01
+    growth: float = 0.1
     order: Sequence[int] | None = None
     seed: int = 0
 
     def __post_init__(self):
         if not 0 <= self.risk < 1:
             raise ValueError(f"risk must be in [0, 1), not {self.risk}")
+
+    def round(self, table: Table) -> int:
+        """How many rows the next round runs."""
+        n = max(self.share * table.run.size, self.growth * table.run.sum())
+        return max(1, round(n))
 
     def preference(self, n_cells: int) -> np.ndarray:
         """`[C]`, the preferred cell's is the highest."""
@@ -159,7 +166,7 @@ def _standing(table: Table, within: np.ndarray, preference: np.ndarray):
 def _most_doubtful(table: Table, cell: int, rules: Rules) -> None:
     """Run a cell where its outcome is least certain, a few prompts more."""
     doubt = np.where(table.run[cell], -1, _doubt(table)[cell])
-    n = max(1, round(rules.share * table.run.size))
+    n = rules.round(table)
     prompts = np.argsort(-doubt, kind="stable")[:n]
     table.ask(np.full(len(prompts), cell), prompts[doubt[prompts] >= 0][: len(prompts)])
 
@@ -192,7 +199,7 @@ def _run_next(table: Table, rules: Rules, limit: Limit | None, standing: tuple) 
         scores[0] *= ours[:, None]
         scores[1][: len(lost)] *= theirs[:, None]
         scores[1][len(lost) :] = 0
-    n = max(1, round(rules.share * table.run.size))
+    n = rules.round(table)
     flat = np.concatenate([score.ravel() for score in scores])
     chosen = np.argsort(-flat, kind="stable")[:n]
     chosen = chosen[flat[chosen] > 0]

@@ -6,8 +6,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
-from memgen.steering.outlook import LEAST, Outlook, kinship, tail
+from memgen.steering.outlook import LEAST, MEDIAN, Outlook, kinship, student_below, tail
 
 
 def counted(chances: np.ndarray, needed: int) -> float:
@@ -41,6 +42,12 @@ def test_a_bound_stands_for_what_is_hardly_possible():
     exact = tail(np.full((1, 60), 0.1), np.array([12]))[0]
     draws = np.random.default_rng(0).binomial(60, 0.1, 200000)
     assert exact == pytest.approx((draws >= 12).mean(), rel=0.1)
+
+
+def test_students_distribution_is_that_of_scipy():
+    x = np.linspace(-30, 30, 601)
+    np.testing.assert_allclose(student_below(x), student.cdf(x, 4), atol=1e-12)
+    assert MEDIAN == pytest.approx(student.ppf(0.75, 4), rel=1e-12)
 
 
 def test_shifts_that_point_alike_and_are_as_long_are_kin():
