@@ -7,9 +7,10 @@ rows that were run, by expectation maximization (Dempster, Laird and Rubin 1977)
 shifts that point alike and are of one size act alike. What a prompt did in some cells then says,
 with an error, what it would do in the others.
 
-The errors are Student's t (of four degrees of freedom) and not Gauss', and no smaller than those that were made: every row that is
-run was foretold first, and the scale of the errors is raised until what was found fits. The mean of
-a cell of which few rows were run has an error of its own, common to all prompts.
+The errors are Student's t with four degrees of freedom and not Gauss', and no smaller than those
+that were made: every row that is run was foretold first, and the scale of the errors is raised until
+what was found fits. The mean of a cell of which few rows were run has an error of its own, common to
+all prompts.
 """
 
 from __future__ import annotations

@@ -300,44 +300,47 @@ class _Rows:
 
     def follow(self, batch: Batch, edits: Edits) -> None:
         """Are the answers that fit so far written to their ends? A row for each of them, in one pass."""
-        length = self.asked.length
-        open_rows, which = (self.fits & ~self.ended[:, None]).nonzero().unbind(-1)
-        if length == 1 or not len(open_rows):
+        rows, which = (self.fits & ~self.ended[:, None]).nonzero().unbind(-1)
+        whole = self.answers[rows, which, : self.asked.length]
+        # an answer without an end goes on in the model, unless there is no room for more
+        self.fits[rows, which] &= (whole == self.asked.end).any(1) | (whole >= 0).all(1)
+        more = int((whole >= 0).sum(1).max()) - 1 if len(rows) else 0  # tokens after the first
+        if not more:
             return
-        self._keep(open_rows)
+        self._keep(rows)
         batch.complete(self.cache, self.live)
-        wanted = self.answers[open_rows, which, :length]
-        given = wanted[:, :-1] >= 0
-        self.ids = wanted[:, :-1].clamp(min=0)
+        given = whole[:, :more] >= 0
+        self.ids = whole[:, :more].clamp(min=0)
         before = self.mask.sum(-1, keepdim=True)
         self.mask = torch.cat([self.mask, given.to(self.mask.dtype)], dim=1)
-        self.positions = before + torch.arange(length - 1, device=before.device)
+        self.positions = before + torch.arange(more, device=before.device)
         self.positions = self.positions.where(given, before)  # there is room for these in any model
-        logits = _pass(batch, edits, self, 1)
-        chosen, wanted = logits.argmax(-1), wanted[:, 1:]
-        same = (chosen == wanted) | (wanted < 0)
-        agreed = same.int().cumprod(1)  # up to the first token that is another
+        logits, wanted = _pass(batch, edits, self, 1), whole[:, 1 : more + 1]
+        chosen = logits.argmax(-1)
+        agreed = ((chosen == wanted) | (wanted < 0)).int().cumprod(1)  # up to the first other token
+        self.fits[rows, which] &= agreed[:, -1] > 0
         if self.asked.leads:
             ahead = _ahead(logits.flatten(0, 1), wanted.reshape(-1, 1)).reshape(wanted.shape)
-            nearest = ahead[:, 0]
-            for place in range(1, ahead.shape[1]):
-                nearer = nearest.minimum(ahead[:, place])
-                nearest = torch.where(agreed[:, place - 1] > 0, nearer, nearest)
-            self.leads[open_rows, which] = self.leads[open_rows, which].minimum(nearest)
-        # an answer without an end goes on in the model, unless there is no room for more
-        whole = self.answers[open_rows, which, :length]
-        over = (whole == self.asked.end).any(1) | (whole >= 0).all(1)
-        self.fits[open_rows, which] &= (agreed[:, -1] > 0) & over
-        # of a row's answers the one that goes furthest tells its tokens, with the first that is another
-        reached = agreed.masked_fill(wanted < 0, 0).sum(1)
-        known = torch.arange(length - 1, device=reached.device) <= reached[:, None]
-        written = chosen.masked_fill(~known | (wanted < 0), GONE)
+            until = torch.nn.functional.pad(agreed[:, :-1], (1, 0), value=1) > 0
+            nearest = ahead.masked_fill(~until, torch.inf).amin(1)
+            self.leads[rows, which] = self.leads[rows, which].minimum(nearest)
+        self._tell(
+            rows, which, chosen.masked_fill(wanted < 0, GONE), agreed.masked_fill(wanted < 0, 0)
+        )
+
+    def _tell(
+        self, rows: torch.Tensor, which: torch.Tensor, chosen: torch.Tensor, agreed: torch.Tensor
+    ) -> None:
+        """Of a row's answers the one that goes furthest tells the tokens, and the first other one."""
+        reached, n = agreed.sum(1), chosen.shape[1]
+        known = torch.arange(n, device=reached.device) <= reached[:, None]
+        written = chosen.masked_fill(~known, GONE)
         furthest = torch.full((len(self.fits),), -1, device=reached.device)
         for answer in range(self.answers.shape[1]):
-            here = ((which == answer) & (reached > furthest[open_rows])).nonzero()[:, 0]
-            furthest[open_rows[here]] = reached[here]
-            self.tokens[open_rows[here], 1:] = written[here]
-            self.ended[open_rows[here]] = (written[here] == self.asked.end).any(1)
+            here = ((which == answer) & (reached > furthest[rows])).nonzero()[:, 0]
+            furthest[rows[here]] = reached[here]
+            self.tokens[rows[here], 1 : n + 1] = written[here]
+            self.ended[rows[here]] = (written[here] == self.asked.end).any(1)
 
     def result(self) -> Decoded:
         after = self.ended[:, None] & (self.tokens == GONE)

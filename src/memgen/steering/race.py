@@ -29,15 +29,13 @@ class Rules:
     """How a race is run.
 
     `risk`: it ends when the chance of having lost the best cell is no larger. `first`: share of the
-    rows that are run to begin with. `share`: of the grid's rows, `growth`: of those that were run so far,
-    how many a round runs, the larger number. `order`: preference among equally good cells (default 0,
-    1, ...). `seed`: of which rows are run first.
+    rows that are run to begin with; `share`: that a round runs. `order`: preference among equally
+    good cells (default 0, 1, ...). `seed`: of which rows are run first.
     """
 
     risk: float = 0.05
     first: float = 0.04
     share: float = 0.01
-    growth: float = 0.1
     order: Sequence[int] | None = None
     seed: int = 0
 
@@ -47,8 +45,7 @@ class Rules:
 
     def round(self, table: Table) -> int:
         """How many rows the next round runs."""
-        n = max(self.share * table.run.size, self.growth * table.run.sum())
-        return max(1, round(n))
+        return max(1, round(self.share * table.run.size))
 
     def preference(self, n_cells: int) -> np.ndarray:
         """`[C]`, the preferred cell's is the highest."""
@@ -166,9 +163,9 @@ def _standing(table: Table, within: np.ndarray, preference: np.ndarray):
 def _most_doubtful(table: Table, cell: int, rules: Rules) -> None:
     """Run a cell where its outcome is least certain, a few prompts more."""
     doubt = np.where(table.run[cell], -1, _doubt(table)[cell])
-    n = rules.round(table)
-    prompts = np.argsort(-doubt, kind="stable")[:n]
-    table.ask(np.full(len(prompts), cell), prompts[doubt[prompts] >= 0][: len(prompts)])
+    prompts = np.argsort(-doubt, kind="stable")[: rules.round(table)]
+    prompts = prompts[doubt[prompts] >= 0]
+    table.ask(np.full(len(prompts), cell), prompts)
 
 
 def _doubt(table: Table) -> np.ndarray:

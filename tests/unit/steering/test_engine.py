@@ -225,7 +225,8 @@ def test_a_row_that_fits_no_candidate_leaves_the_batch_while_another_goes_on():
     codes = run_cells(model, prompts, 0 * deltas[:1])
     handle.remove()
     assert codes[0].tolist() == [0 if row == longest else 2 for row in range(P)]
-    assert own[longest] >= 2 and seen == [(P, T)] + [(1, 1)] * (int(own[longest]) - 1)
+    # one pass over the prompts, which is all that is shared, and one over the answer that goes on
+    assert own[longest] >= 2 and seen == [(P, T), (1, int(own[longest]) - 1)]
 
 
 def test_what_skipped_blocks_give_is_of_the_kind_that_they_gave():

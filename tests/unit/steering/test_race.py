@@ -16,6 +16,7 @@ from memgen.steering.race import Limit, Rules, Table, contest, race, race_rows, 
 from steered import random_model
 
 N_SIZES, N_TURNS, P = 8, 2, 60
+N_GRIDS = 30
 
 
 def shifts() -> np.ndarray:
@@ -68,9 +69,9 @@ def raced(leads: np.ndarray, rules: Rules = Rules()):
 
 @pytest.mark.parametrize("plant", [gaussian, peaked, unrelated])
 def test_best_cells_are_lost_no_more_often_than_is_said(plant):
-    """Over 60 planted grids, near ties among them. The bound is the mean of those that were printed."""
+    """Over many planted grids, near ties among them. The bound is the mean of those that were printed."""
     lost, said, rows = [], [], []
-    for seed in range(60):
+    for seed in range(N_GRIDS):
         leads = plant(np.random.default_rng(seed))
         found = raced(leads, Rules(seed=seed))
         lost.append(found.best != best_of(leads))
@@ -86,7 +87,7 @@ def test_best_cells_are_lost_no_more_often_than_is_said(plant):
 def test_a_race_that_stops_at_once_loses_more(plant):
     """So the grids are hard enough for a bound to be broken, and their bounds say so."""
     lost, said = [], []
-    for seed in range(60):
+    for seed in range(N_GRIDS):
         leads = plant(np.random.default_rng(seed))
         found = raced(leads, Rules(risk=0.99, seed=seed))
         lost.append(found.best != best_of(leads))
@@ -156,7 +157,7 @@ def harming(rng: np.random.Generator, n: int = 100) -> np.ndarray:
 
 def test_the_best_within_the_limit_is_lost_no_more_often_than_is_said():
     lost, said, rows = [], [], []
-    for seed in range(40):
+    for seed in range(N_GRIDS):
         rng = np.random.default_rng(seed)
         leads, free = peaked(rng), harming(rng)
         table, beside = (
