@@ -49,8 +49,6 @@ class Outlook:
 
     def __init__(self, kin: np.ndarray, n_prompts: int):
         self.kin = kin
-        # how much the rows of a cell tell of another one's width
-        self._near = ((kin - COMMON).clip(min=0) / (1 - COMMON)) ** 2
         self.run = np.zeros((len(kin), n_prompts), dtype=bool)
         self.won = np.zeros_like(self.run)
         self._lead = np.zeros(self.run.shape)
@@ -106,7 +104,7 @@ class Outlook:
     def _widths(self) -> np.ndarray:
         """Spread of the leads of a cell and of those that act alike `[C]`, the own mean left out."""
         counts, sums = self.run.sum(1), np.where(self.run, self._lead, 0).sum(1)
-        near = self._near
+        near = (self.kin - COMMON).clip(min=0) ** 2
         mean = (near @ sums) / (near @ counts).clip(min=1e-9)
         squares = np.where(self.run, (self._lead - mean[:, None]) ** 2, 0).sum(1)
         floor = 1e-3 * max(float(squares.sum() / counts.sum()), 1e-6)
@@ -130,8 +128,8 @@ class Outlook:
             self._foretell()
         spread = self._spread * self._inflation
         ahead = self._center / spread
-        # the mean may be off, and the width by its share of 1 / sqrt(2 n), of n rows that tell it
-        share = 1 / np.sqrt(2 * (1 + self._near @ self.run.sum(1)))[:, None]
+        # the mean may be off, and the width by its share of 1 / sqrt(2 n), n rows being run
+        share = 1 / np.sqrt(2 * (1 + self.run.sum(1)))[:, None]
         error = np.hypot(self._doubt[:, None] / spread, share * ahead)
         ahead = ahead + node * error
         chance = student_below(ahead)
