@@ -22,6 +22,7 @@ from scipy.special import ndtr
 
 MEDIAN = 0.7406970841126829  # of the size of Student's t with four degrees of freedom
 COMMON, OWN = 0.25, 0.02  # shares of the prior variance: common to all cells, a cell's alone
+MEANS_OWN = 0.1  # share that the mean of a cell has for itself, beside what it has in common
 SIZE, TURN = 0.9, 0.7  # by which log length, and root of 1 - cosine, two shifts still act alike
 PRIOR = 20  # prompts that the prior counts as
 SETTLING, FOLLOWING = 60, 2  # rounds of estimation at most, at first and after more rows
@@ -75,7 +76,8 @@ class Outlook:
         rounds = FOLLOWING
         if self._covariance is None:
             rounds, self._covariance = SETTLING, expected
-        prior, n = np.linalg.inv(self.kin * scale), self.run.shape[1]
+        alone = MEANS_OWN * np.eye(len(self.kin))
+        prior, n = np.linalg.inv((self.kin + alone) * scale), self.run.shape[1]
         at, there = _places(self.run)  # [P, K]
         lead = np.where(there, self._lead[at, np.arange(n)[:, None]], 0) - level * there
         for _ in range(rounds):
