@@ -356,14 +356,9 @@ def test_nothing_to_steer_is_said(planted, lab, split):
 
 def test_controls_run_every_draw_on_its_share_of_the_prompts(alike, planted_direction, monkeypatch):
     steering, _, answered = alike
-    seen, real = [], steering.outcomes
+    seen, real = [], steering.sweep
     monkeypatch.setattr(
-        steering,
-        "outcomes",
-        lambda shifts, rows, *where: (
-            seen.append((shifts, len(rows))),
-            real(shifts, rows, *where),
-        )[1],
+        steering, "sweep", lambda shifts, rows: (seen.append(shifts), real(shifts, rows))[1]
     )
     cell = Cell(0.3, 2.0)
     rows = steering_prompts(answered, "test", "g2m", 20)
@@ -380,12 +375,11 @@ def test_controls_run_every_draw_on_its_share_of_the_prompts(alike, planted_dire
         if bar.draws > 1:
             assert bar.draw_range == pytest.approx((by_draw.min(), by_draw.max()))
     reference = cell_shift(cell, steering.nmd, steering.rho)
-    assert sum(len(shifts) for shifts, _ in seen) == 19
-    for shifts, n in seen:
-        assert n in (10, 20)
-        for shift in shifts:
-            far = cumulative_norm(shift) / cumulative_norm(reference)
-            assert far == pytest.approx(1, abs=0.1 + 1e-6)
+    (shifts,) = seen  # all of them in one sweep
+    assert len(shifts) == 19
+    for shift in shifts:
+        far = cumulative_norm(shift) / cumulative_norm(reference)
+        assert far == pytest.approx(1, abs=0.1 + 1e-6)
 
 
 def test_doses_start_at_the_identity(alike):

@@ -134,9 +134,8 @@ def choose(
     alone = int(turned.run.sum())
     intact = collateral.table(shifts)
     intact.finish(most.best)
-    if intact.won[most.best].sum() < collateral.enough:  # else the best one is kept
-        intact.begin(Rules(first=FIRST))
-    kept = settle(turned, rules, Limit(intact, collateral.enough))
+    limit = Limit(intact, collateral.enough)
+    kept = settle(turned, rules, limit)
     n = len(cells)
     race = pd.DataFrame(
         {
@@ -147,7 +146,7 @@ def choose(
             "expected": turned.outlook.chances.sum(1),
             "free_right": intact.won.sum(1)[:n],
             "free_seen": intact.run.sum(1)[:n],
-            "within": Limit(intact, collateral.enough).chances()[:n],
+            "within": limit.chances[:n],
         }
     )
     return Choice(

@@ -112,10 +112,24 @@ class Limit:
     table: Table
     enough: int
 
+    @property
+    def spared(self) -> np.ndarray:
+        """By cell how many more failures it may have, `[C]`; below 0: it is out for certain."""
+        n_cells, n = self.table.run.shape
+        return n - self.enough - (self.table.run & ~self.table.won).sum(1)
+
+    @property
     def chances(self) -> np.ndarray:
-        """By cell the chance of being within the limit, `[C]`."""
+        """By cell the chance of being within the limit, `[C]`; 0 and 1 are certain."""
         n_cells = len(self.table.run)
         return self.table.outlook.at_least(np.full(n_cells, self.enough))
+
+    def ask(self, cell: int, n: int) -> None:
+        """Run a cell on the n prompts on which it is most likely to fail, of those that are left."""
+        table = self.table
+        hope = np.where(table.run[cell], np.inf, table.outlook.chances[cell])
+        prompts = np.argsort(hope, kind="stable")[: min(n, int((~table.run[cell]).sum()))]
+        table.ask(np.full(len(prompts), cell), prompts)
 
 
 @dataclass(frozen=True)
@@ -127,84 +141,58 @@ class Verdict:
 
 
 def settle(table: Table, rules: Rules, limit: Limit | None = None) -> Verdict:
-    """The cell with most successes, of those within the limit; run on all prompts, as the limit's."""
+    """The cell with most successes, of those within the limit; run on all prompts, as the limit's.
+
+    Who is within the limit is no matter of chance: a cell that is better than the one chosen was seen
+    to fail too often.
+    """
     n_cells = len(table.run)
     preference = rules.preference(n_cells)
     while True:
-        within = np.ones(n_cells) if limit is None else limit.chances()[:n_cells]
-        leader, better = _standing(table, within, preference)
-        lost = within * better
-        if leader is not None:
-            lost[leader] = 0
+        left = np.ones(n_cells, dtype=bool) if limit is None else limit.spared[:n_cells] >= 0
+        if not left.any():
+            return Verdict(None, 0.0)
+        leader, better = _standing(table, left, preference)
+        lost = np.where(left, better, 0)
+        lost[leader] = 0
         risk = min(1.0, float(lost.sum()))
-        if risk <= rules.risk:
-            if leader is None:
-                return Verdict(None, risk)
-            if table.whole(leader) and (limit is None or limit.table.whole(leader)):
-                return Verdict(leader, risk)
+        if risk > rules.risk:
+            _run_next(table, rules, limit, (leader, lost))
+        elif limit is not None and not limit.table.whole(leader):
+            limit.ask(leader, rules.round(limit.table))
+        elif not table.whole(leader):
             table.finish(leader)
-            if limit is not None:
-                _most_doubtful(limit.table, leader, rules)
-            continue
-        _run_next(table, rules, limit, (leader, within, better))
+        else:
+            return Verdict(leader, risk)
 
 
-def _standing(table: Table, within: np.ndarray, preference: np.ndarray):
-    """`(the best cell so far, chances [C] of turning out better than it)`."""
+def _standing(table: Table, left: np.ndarray, preference: np.ndarray) -> tuple[int, np.ndarray]:
+    """`(the best cell so far, of those left; chances [C] of turning out better than it)`."""
     expected = table.outlook.chances.sum(1)
-    likely = np.flatnonzero(within >= 0.5)
-    if not len(likely):
-        return None, np.ones(len(within))
-    leader = max(likely, key=lambda cell: (round(expected[cell], 9), preference[cell]))
+    leader = max(
+        np.flatnonzero(left), key=lambda cell: (round(expected[cell], 9), preference[cell])
+    )
     wanted = int(np.ceil(expected[leader] - 1e-9)) + (preference < preference[leader])
     return int(leader), table.outlook.at_least(wanted)
 
 
-def _most_doubtful(table: Table, cell: int, rules: Rules) -> None:
-    """Run a cell where its outcome is least certain, a few prompts more."""
-    doubt = np.where(table.run[cell], -1, _doubt(table)[cell])
-    prompts = np.argsort(-doubt, kind="stable")[: rules.round(table)]
-    prompts = prompts[doubt[prompts] >= 0]
-    table.ask(np.full(len(prompts), cell), prompts)
-
-
-def _doubt(table: Table) -> np.ndarray:
-    chances = table.outlook.chances
-    return np.where(table.run, 0, chances * (1 - chances))
-
-
-def _run_next(table: Table, rules: Rules, limit: Limit | None, standing: tuple) -> None:
-    """Run the rows that say most about which cell is best, and whether it is within the limit."""
-    leader, within, better = standing
-    lost = within * better
+def _run_next(
+    table: Table, rules: Rules, limit: Limit | None, standing: tuple[int, np.ndarray]
+) -> None:
+    """Run the rows that say most about which cell is best, or that show a cell to be out."""
+    leader, lost = standing
     weight = np.where(lost > rules.risk / (4 * len(lost)), np.maximum(lost / lost.max(), 0.05), 0)
-    scores = [_doubt(table)]
-    tables = [table]
-    if limit is None:
-        if leader is not None:
-            weight[leader] = 1
-        scores[0] *= weight[:, None]
-    else:
-        tables.append(limit.table)
-        scores.append(_doubt(limit.table))
-        whole = [one.run.all(1)[: len(lost)] for one in tables]
-        # what is nearer to being out is shown to be
-        by_limit = (whole[0] | (within < better)) & ~whole[1]
-        ours, theirs = np.where(by_limit, 0, weight), np.where(by_limit, weight, 0)
-        if leader is not None:
-            ours[leader] = theirs[leader] = 1
-        scores[0] *= ours[:, None]
-        scores[1][: len(lost)] *= theirs[:, None]
-        scores[1][len(lost) :] = 0
-    n = rules.round(table)
-    flat = np.concatenate([score.ravel() for score in scores])
-    chosen = np.argsort(-flat, kind="stable")[:n]
-    chosen = chosen[flat[chosen] > 0]
-    begin = 0
-    for one, score in zip(tables, scores):
-        here = chosen[(chosen >= begin) & (chosen < begin + score.size)] - begin
-        one.ask(*np.unravel_index(here, score.shape))
-        begin += score.size
+    weight[leader] = 1
+    if limit is not None:
+        doomed = limit.chances[: len(lost)] < 0.5
+        for cell in np.flatnonzero((weight > 0) & doomed):
+            # some of those that are likeliest to fail will not
+            limit.ask(cell, 2 * (int(limit.spared[cell]) + 1))
+        weight[doomed] = 0
+    chances = table.outlook.chances
+    doubt = (np.where(table.run, 0, chances * (1 - chances)) * weight[:, None]).ravel()
+    chosen = np.argsort(-doubt, kind="stable")[: rules.round(table)]
+    table.ask(*np.unravel_index(chosen[doubt[chosen] > 0], table.run.shape))
 
 
 @dataclass(frozen=True)

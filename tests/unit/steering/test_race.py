@@ -92,7 +92,7 @@ def test_a_race_that_stops_at_once_loses_more(plant):
         found = raced(leads, Rules(risk=0.99, seed=seed))
         lost.append(found.best != best_of(leads))
         said.append(found.risk)
-    assert np.mean(lost) > 0.1 and np.mean(said) > 0.1
+    assert np.mean(lost) > 0.05 and np.mean(said) > 0.1
     assert np.sum(lost) <= np.sum(said) + 2 * np.sqrt(np.sum(said))
 
 
@@ -166,7 +166,6 @@ def test_the_best_within_the_limit_is_lost_no_more_often_than_is_said():
         )
         rules = Rules(seed=seed)
         table.begin(rules)
-        beside.begin(rules)
         verdict = settle(table, rules, Limit(beside, enough=95))
         lost.append(verdict.best != best_within(leads, free, 95))
         said.append(verdict.risk)
@@ -184,8 +183,9 @@ def test_where_every_cell_does_harm_none_is_chosen():
         for of in (leads, free)
     )
     table.begin(Rules())
-    assert settle(table, Rules(), Limit(beside, enough=29)).best is None
-    assert beside.run.sum() < beside.run.size
+    found = settle(table, Rules(), Limit(beside, enough=29))
+    assert found.best is None and found.risk == 0  # each was seen to fail twice
+    assert (beside.run.sum(1) >= 2).all() and beside.run.sum() < beside.run.size / 2
 
 
 # -- leads of a model ------------------------------------------------------------------------------
