@@ -70,7 +70,7 @@ class Outlook:
     def _foretell(self) -> None:
         """Center and spread `[C, P]` of every lead, and the error of what is foretold of a cell `[C]`."""
         known = self._lead[self.run]
-        scale, level = max(float(known.var()), 1e-6), float(known.mean())
+        scale, level = (max(float(known.var()), 1e-6), float(known.mean())) if len(known) else (1, 0)
         width = self._widths()
         expected = self.kin * np.outer(width, width)
         rounds = FOLLOWING
@@ -109,7 +109,7 @@ class Outlook:
         near = (self.kin - COMMON).clip(min=0) ** 2
         mean = (near @ sums) / (near @ counts).clip(min=1e-9)
         squares = np.where(self.run, (self._lead - mean[:, None]) ** 2, 0).sum(1)
-        floor = 1e-3 * max(float(squares.sum() / counts.sum()), 1e-6)
+        floor = 1e-3 * max(float(squares.sum() / max(counts.sum(), 1)), 1e-6)
         return np.sqrt((near @ squares / (near @ counts).clip(min=1e-9)).clip(min=floor))
 
     @property
