@@ -26,6 +26,7 @@ def shifts() -> np.ndarray:
 
 
 KIN = kinship(shifts())
+APART = kinship(np.eye(N_SIZES * N_TURNS)[:, None])  # as many directions, none like another
 
 
 def gaussian(rng: np.random.Generator) -> np.ndarray:
@@ -55,32 +56,36 @@ def best_of(leads: np.ndarray, order=None) -> int:
     return max(order, key=lambda cell: ((leads[cell] > 0).sum(), -order.index(cell)))
 
 
-def raced(leads: np.ndarray, rules: Rules = Rules()):
+def raced(leads: np.ndarray, rules: Rules = Rules(), kin: np.ndarray = KIN):
     asked = np.zeros(leads.shape, dtype=int)
 
     def look(cells, prompts):
         np.add.at(asked, (cells, prompts), 1)
         return leads[cells, prompts]
 
-    result = race_rows(look, KIN, leads.shape[1], rules)
+    result = race_rows(look, kin, leads.shape[1], rules)
     assert asked.max() <= 1 and asked.sum() == result.rows_run  # no row is run twice
     return result
 
 
-@pytest.mark.parametrize("plant", [gaussian, peaked, unrelated])
-def test_best_cells_are_lost_no_more_often_than_is_said(plant):
+@pytest.mark.parametrize(
+    ("plant", "kin"),
+    [(gaussian, KIN), (peaked, KIN), (unrelated, APART)],
+    ids=["gaussian", "peaked", "unrelated"],
+)
+def test_best_cells_are_lost_no_more_often_than_is_said(plant, kin):
     """Over many planted grids, near ties among them. The bound is the mean of those that were printed."""
     lost, said, rows = [], [], []
     for seed in range(N_GRIDS):
         leads = plant(np.random.default_rng(seed))
-        found = raced(leads, Rules(seed=seed))
+        found = raced(leads, Rules(seed=seed), kin)
         lost.append(found.best != best_of(leads))
         said.append(found.risk)
         rows.append(found.rows_run / leads.size)
         assert found.risk <= 0.05
     bound = np.sum(said)
     assert np.sum(lost) <= bound + 2 * np.sqrt(bound)
-    assert np.mean(rows) < 0.75
+    assert np.mean(rows) < 0.8
 
 
 @pytest.mark.parametrize("plant", [gaussian, peaked])
