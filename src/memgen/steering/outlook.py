@@ -23,8 +23,11 @@ from scipy.special import ndtr
 MEDIAN = 0.7406970841126829  # of the size of Student's t with four degrees of freedom
 COMMON, OWN = 0.25, 0.02  # shares of the prior variance: common to all cells, a cell's alone
 MEANS_OWN = 0.1  # share that the mean of a cell has for itself, beside what it has in common
-SIZE, TURN = 0.9, 0.7  # by which log length, and root of 1 - cosine, two shifts still act alike
-PRIOR = 20  # prompts that the prior counts as
+SIZE, TURN = 0.9, 1.0  # by which log length, and root of 1 - cosine, two shifts still act alike
+PRIOR, WIDTH = (
+    20,
+    5,
+)  # prompts that the prior counts as; rows that what is like a cell tells its width as
 SETTLING, FOLLOWING = 60, 2  # rounds of estimation at most, at first and after more rows
 STILL = 0.005  # it ends when no covariance moves by more, in units of the leads' variance
 LEAST = 1e-4  # no row that was not run is surer than that
@@ -70,7 +73,9 @@ class Outlook:
     def _foretell(self) -> None:
         """Center and spread `[C, P]` of every lead, and the error of what is foretold of a cell `[C]`."""
         known = self._lead[self.run]
-        scale, level = (max(float(known.var()), 1e-6), float(known.mean())) if len(known) else (1, 0)
+        scale, level = (
+            (max(float(known.var()), 1e-6), float(known.mean())) if len(known) else (1, 0)
+        )
         width = self._widths()
         expected = self.kin * np.outer(width, width)
         rounds = FOLLOWING
@@ -130,8 +135,8 @@ class Outlook:
             self._foretell()
         spread = self._spread * self._inflation
         ahead = self._center / spread
-        # the mean may be off, and the width by its share of 1 / sqrt(2 n), n rows being run
-        share = 1 / np.sqrt(2 * (1 + self.run.sum(1)))[:, None]
+        # the mean may be off, and the width by its share of 1 / sqrt(2 n) after n rows
+        share = 1 / np.sqrt(2 * (WIDTH + self.run.sum(1)))[:, None]
         error = np.hypot(self._doubt[:, None] / spread, share * ahead)
         ahead = ahead + node * error
         chance = student_below(ahead)
