@@ -24,10 +24,8 @@ MEDIAN = 0.7406970841126829  # of the size of Student's t with four degrees of f
 COMMON, OWN = 0.25, 0.02  # shares of the prior variance: common to all cells, a cell's alone
 MEANS_OWN = 0.1  # share that the mean of a cell has for itself, beside what it has in common
 SIZE, TURN = 0.9, 1.0  # by which log length, and root of 1 - cosine, two shifts still act alike
-PRIOR, WIDTH = (
-    20,
-    5,
-)  # prompts that the prior counts as; rows that what is like a cell tells its width as
+PRIOR = 20  # prompts that the prior counts as
+WIDTH = 12  # rows that what is known of others tells the width of a cell's leads as
 SETTLING, FOLLOWING = 60, 2  # rounds of estimation at most, at first and after more rows
 STILL = 0.005  # it ends when no covariance moves by more, in units of the leads' variance
 LEAST = 1e-4  # no row that was not run is surer than that
