@@ -458,10 +458,12 @@ def test_a_summary_of_nothing_knows_nothing():
 def test_the_page_says_how_far_a_race_was_run_and_how_sure_it_is():
     race = {"alone": 9, "run": 1200, "grid": 15000, "free_run": 700, "free_grid": 25000}
     race["risk"] = {"max": 0.0123, "kept": 0.0}
-    told = raced({"m2g": {"race": race}}, "m2g")
+    random = {"rows_run": 800, "grid_rows": 2500, "risk": 0.5}
+    told = raced({"m2g": {"race": race, "best_of_random": random}}, "m2g")
     assert told == (
         "1,200 of the grid's 15,000 rows, and 700 of 25,000 on free prompts; that a better cell was"
-        " lost: success alone chance of at most 1.2%, within the limit certainly not"
+        " lost: success alone chance of at most 1.2%, within the limit certainly not; random"
+        " directions: 800 of 2,500 rows, chance of at most 50.0%"
     )
     assert said(1e-5) == "chance of at most 0.1%"  # no chance is said to be none
 

@@ -270,12 +270,12 @@ def gathered(p: InterventionParameters, reports: dict[str, Report]) -> Result:
 
 def raced(r: dict, direction: str) -> str:
     """How far a direction's race was run, and what it may have lost, in a line."""
-    race = r[direction]["race"]
-    risks = {name: said(race["risk"][name]) for name in ("max", "kept")}
+    race, random = r[direction]["race"], r[direction]["best_of_random"]
     return (
         f"{race['run']:,} of the grid's {race['grid']:,} rows, and {race['free_run']:,} of"
         f" {race['free_grid']:,} on free prompts; that a better cell was lost: success alone"
-        f" {risks['max']}, within the limit {risks['kept']}"
+        f" {said(race['risk']['max'])}, within the limit {said(race['risk']['kept'])}; random"
+        f" directions: {random['rows_run']:,} of {random['grid_rows']:,} rows, {said(random['risk'])}"
     )
 
 
