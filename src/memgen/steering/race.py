@@ -2,8 +2,11 @@
 
 Each prompt is run in a few cells first. From these rows an `Outlook` tells the chance of success of all
 the others, and with that of every cell the chance of being better than the best one so far. The rows
-that would say most about it are run next, until the chance that any cell is better, which is the sum
-of theirs, is small enough. The best cell itself is run on all prompts.
+that would say most about it are run next, until the chance that any cell is better, which is no larger
+than the sum of theirs, is small enough. The best cell itself is run on all prompts.
+
+That sum is the bound that is printed. It holds if leads are what an outlook takes them to be: it is a
+chance given the rows that were run, so it does not matter which were chosen, or when the race ended.
 """
 
 from __future__ import annotations
@@ -115,7 +118,7 @@ class Limit:
     @property
     def spared(self) -> np.ndarray:
         """By cell how many more failures it may have, `[C]`; below 0: it is out for certain."""
-        n_cells, n = self.table.run.shape
+        n = self.table.run.shape[1]
         return n - self.enough - (self.table.run & ~self.table.won).sum(1)
 
     @property
@@ -214,21 +217,14 @@ class RaceResult:
     def of(cls, table: Table, verdict: Verdict) -> RaceResult:
         run, won = table.run, table.won
         expected = table.outlook.chances.sum(1).tolist()
-        risk = 0.0 if run.all() else verdict.risk
-        return cls(
-            verdict.best,
-            won.sum(1).tolist(),
-            run.sum(1).tolist(),
-            expected,
-            int(run.sum()),
-            risk,
-        )
+        counts = won.sum(1).tolist(), run.sum(1).tolist()
+        return cls(verdict.best, *counts, expected, int(run.sum()), verdict.risk)
 
 
 def race_rows(leads: Leads, kin: np.ndarray, n_prompts: int, rules: Rules = Rules()) -> RaceResult:
     """Find the cell with most successes, with a chance of at most `rules.risk` of losing it.
 
-    `kin`: `outlook.kinship` of the cells. With `risk=0` every row is run.
+    `kin`: `outlook.kinship` of the cells. With `risk=0` it goes on until no other cell can be better.
     """
     table = Table(leads, kin, n_prompts)
     table.begin(rules)
