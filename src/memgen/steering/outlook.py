@@ -216,10 +216,26 @@ def tail(chances: np.ndarray, needed: np.ndarray) -> np.ndarray:
     small = open_cells & (needed > mean) & (bound < 1e-9)
     found[small] = bound[small]
     exact = np.flatnonzero(open_cells & ~small)
-    counts = np.zeros((len(exact), n + 1))
-    counts[:, 0] = 1
-    for chance in chances[exact].T:
-        counts[:, 1:] = counts[:, 1:] * (1 - chance[:, None]) + counts[:, :-1] * chance[:, None]
-        counts[:, 0] *= 1 - chance
-    found[exact] = [row[k:].sum() for row, k in zip(counts, needed[exact])]
+    certain, possible = (chances == 1).sum(1), (chances > 0).sum(1)
+    # successes are counted up to those that are needed, or failures up to those that may be
+    by_failures = 2 * needed > certain + possible
+    for cells, failing in ((exact[~by_failures[exact]], False), (exact[by_failures[exact]], True)):
+        if failing:
+            spared = possible[cells] - needed[cells]
+            failures = np.where(chances[cells] > 0, 1 - chances[cells], 0)
+            found[cells] = _fewer(failures, spared + 1)
+        else:
+            open_chances = np.where(chances[cells] < 1, chances[cells], 0)
+            found[cells] = 1 - _fewer(open_chances, needed[cells] - certain[cells])
     return found.clip(0, 1)
+
+
+def _fewer(chances: np.ndarray, than: np.ndarray) -> np.ndarray:
+    """The chance of fewer events than `than` `[C]`, of independent ones of `chances` `[C, P]`."""
+    counts = np.zeros((len(chances), int(than.max(initial=0)) + 1))
+    counts[:, 0] = 1
+    for chance in chances.T[:, :, None]:
+        moved = counts * chance
+        counts -= moved
+        counts[:, 1:] += moved[:, :-1]
+    return np.array([row[:k].sum() for row, k in zip(counts, than)])

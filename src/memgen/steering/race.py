@@ -38,7 +38,7 @@ class Rules:
 
     risk: float = 0.05
     first: float = 0.04
-    share: float = 0.01
+    share: float = 0.005
     order: Sequence[int] | None = None
     seed: int = 0
 
