@@ -318,7 +318,7 @@ def test_both_cells_are_reported_and_the_limit_decides_which_leads(planted, lab)
     assert everything["cell"] == "max"  # all are lost, and all but one in a thousand may be
     races = tables["races"][tables["races"].direction == "g2m"]
     assert races.free_seen.max() == unkept["validation_n_free"] and not races.free_right.any()
-    assert (races.within == 0).all() and unkept["race"]["risk"]["kept"] == 0  # all are seen to lose
+    assert races.out.all() and unkept["race"]["risk"]["kept"] == 0  # all are seen to lose
     table = side_by_side(result)
     assert list(table) == ["m2g, max", "m2g, kept", "g2m, max"]
     assert table.loc["success"].tolist() == [1.0, 1.0, 1.0]

@@ -43,7 +43,7 @@ def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
         def grid(values, table=table):
             return table.assign(v=values).pivot(index="top_n", columns="alpha", values="v")
 
-        values, out = grid(rate), grid(table.within < 0.5).astype(bool)
+        values, out = grid(rate), grid(table.out).astype(bool)
         early = grid(table.evaluated < table.evaluated.max()).astype(bool)
         image = ax.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1, origin="lower")
         for cell, style in (("max", "--"), ("kept", "-")):
@@ -77,8 +77,8 @@ def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
         caption=(
             "The race on validation keys. Dashed box: the most successful cell; solid box: the most"
             " successful of those that lose at most"
-            f" {r['collateral_limit']:.0%} of the free prompts. A cross marks a cell that loses more, or"
-            " is likely to. A dot marks one that was not run on all prompts, because the best is hardly"
+            f" {r['collateral_limit']:.0%} of the free prompts. A cross marks a cell that was"
+            " seen to lose more. A dot marks one that was not run on all prompts, because the best is hardly"
             " among them: its colour is what the rows that were run foretell."
         ),
         name="grid",

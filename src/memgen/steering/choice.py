@@ -69,7 +69,7 @@ class Choice:
     """The cells chosen for one direction, and the race that chose them.
 
     `race`: a row per cell: top_n, alpha, successes of `evaluated` prompts, `expected` on all of them;
-    `free_right` of `free_seen` free prompts; `within`, the chance of being within the limit.
+    `free_right` of `free_seen` free prompts; `out`: were more of them lost than may be?
     `before`: right of `n_free` unsteered. `risk`: by choice the chance of having lost the best cell
     (0: certain). `alone`: rows after which the choice by success alone stood.
     """
@@ -146,7 +146,7 @@ def choose(
             "expected": turned.outlook.chances.sum(1),
             "free_right": intact.won.sum(1)[:n],
             "free_seen": intact.run.sum(1)[:n],
-            "within": limit.chances[:n],
+            "out": limit.spared[:n] < 0,
         }
     )
     return Choice(

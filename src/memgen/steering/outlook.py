@@ -47,13 +47,16 @@ def kinship(shifts: np.ndarray) -> np.ndarray:
 
 
 class Outlook:
-    """Chances of success of all cells on all prompts; 0 or 1 where a row was run."""
+    """Chances of success of all cells on all prompts; 0 or 1 where a row was run.
+
+    `run`, `won`: bool `[C, P]`; `lead`: squeezed, 0 where nothing was run.
+    """
 
     def __init__(self, kin: np.ndarray, n_prompts: int):
         self.kin = kin
         self.run = np.zeros((len(kin), n_prompts), dtype=bool)
         self.won = np.zeros_like(self.run)
-        self._lead = np.zeros(self.run.shape)
+        self.lead = np.zeros(self.run.shape)
         self._center = self._spread = None  # what is foretold of every lead
         self._covariance: np.ndarray | None = None
         self._errors: list[np.ndarray] = []
@@ -64,13 +67,13 @@ class Outlook:
         if self._center is not None:
             missed = found - self._center[cells, prompts]
             self._errors.append(np.abs(missed / self._spread[cells, prompts]))
-        self._lead[cells, prompts], self.run[cells, prompts] = found, True
+        self.lead[cells, prompts], self.run[cells, prompts] = found, True
         self.won[cells, prompts] = leads > 0
         self._center = None
 
     def _foretell(self) -> None:
         """Center and spread `[C, P]` of every lead, and the error of what is foretold of a cell `[C]`."""
-        known = self._lead[self.run]
+        known = self.lead[self.run]
         scale, level = (
             (max(float(known.var()), 1e-6), float(known.mean())) if len(known) else (1, 0)
         )
@@ -82,7 +85,7 @@ class Outlook:
         alone = MEANS_OWN * np.eye(len(self.kin))
         prior, n = np.linalg.inv((self.kin + alone) * scale), self.run.shape[1]
         at, there = _places(self.run)  # [P, K]
-        lead = np.where(there, self._lead[at, np.arange(n)[:, None]], 0) - level * there
+        lead = np.where(there, self.lead[at, np.arange(n)[:, None]], 0) - level * there
         for _ in range(rounds):
             given = _Given.of(self._covariance, at, there, 1e-6 * scale)
             # the likeliest means, and the covariance of their errors
@@ -108,10 +111,10 @@ class Outlook:
 
     def _widths(self) -> np.ndarray:
         """Spread of the leads of a cell and of those that act alike `[C]`, the own mean left out."""
-        counts, sums = self.run.sum(1), np.where(self.run, self._lead, 0).sum(1)
+        counts, sums = self.run.sum(1), np.where(self.run, self.lead, 0).sum(1)
         near = (self.kin - COMMON).clip(min=0) ** 2
         mean = (near @ sums) / (near @ counts).clip(min=1e-9)
-        squares = np.where(self.run, (self._lead - mean[:, None]) ** 2, 0).sum(1)
+        squares = np.where(self.run, (self.lead - mean[:, None]) ** 2, 0).sum(1)
         floor = 1e-3 * max(float(squares.sum() / max(counts.sum(), 1)), 1e-6)
         return np.sqrt((near @ squares / (near @ counts).clip(min=1e-9)).clip(min=floor))
 
@@ -207,7 +210,7 @@ def tail(chances: np.ndarray, needed: np.ndarray) -> np.ndarray:
 
     Exact, but for what Chernoff's bound (1952) shows to be below 1e-9, which that bound stands for.
     """
-    needed, n = np.asarray(needed), chances.shape[1]
+    needed = np.asarray(needed)
     mean = chances.sum(1)
     found = np.where(needed <= 0, 1.0, 0.0)
     open_cells = (needed > 0) & (needed <= (chances > 0).sum(1))  # else it is certain either way

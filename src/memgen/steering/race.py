@@ -109,7 +109,8 @@ class Table:
 class Limit:
     """A cell counts only if it succeeds on at least `enough` prompts of another table.
 
-    That table may have more cells than the grid, behind those of it.
+    That table may have more cells than the grid, behind those of it. Nothing is foretold of it: a cell
+    is out when it was seen to fail too often, and it is run first where it is likeliest to.
     """
 
     table: Table
@@ -117,22 +118,30 @@ class Limit:
 
     @property
     def spared(self) -> np.ndarray:
-        """By cell how many more failures it may have, `[C]`; below 0: it is out for certain."""
+        """By cell how many more failures it may have, `[C]`; below 0: it is out."""
         n = self.table.run.shape[1]
         return n - self.enough - (self.table.run & ~self.table.won).sum(1)
 
     @property
-    def chances(self) -> np.ndarray:
-        """By cell the chance of being within the limit, `[C]`; 0 and 1 are certain."""
-        n_cells = len(self.table.run)
-        return self.table.outlook.at_least(np.full(n_cells, self.enough))
+    def suspect(self) -> np.ndarray:
+        """Cells that may well be out, bool `[C]`: hardly run yet, or failing at every fourth prompt."""
+        run = self.table.run.sum(1)
+        failed = run - self.table.won.sum(1)
+        hardly = run < 2 * (self.table.run.shape[1] - self.enough + 1)
+        return (self.spared >= 0) & (run < self.table.run.shape[1]) & (hardly | (4 * failed > run))
 
     def ask(self, cell: int, n: int) -> None:
-        """Run a cell on the n prompts on which it is most likely to fail, of those that are left."""
-        table = self.table
-        hope = np.where(table.run[cell], np.inf, table.outlook.chances[cell])
-        prompts = np.argsort(hope, kind="stable")[: min(n, int((~table.run[cell]).sum()))]
-        table.ask(np.full(len(prompts), cell), prompts)
+        """Run a cell on n of the prompts that are left: where cells like it fail, or nearly do.
+
+        That is told by those that were run on all prompts, such as the unsteered model.
+        """
+        outlook = self.table.outlook
+        whole = np.flatnonzero(outlook.run.all(1))
+        lead = outlook.lead[whole]
+        lead = (lead - lead.mean(1, keepdims=True)) / lead.std(1, keepdims=True).clip(min=1e-9)
+        hope = np.where(outlook.run[cell], np.inf, outlook.kin[cell, whole] @ lead)
+        prompts = np.argsort(hope, kind="stable")[: min(n, int((~outlook.run[cell]).sum()))]
+        self.table.ask(np.full(len(prompts), cell), prompts)
 
 
 @dataclass(frozen=True)
@@ -187,11 +196,11 @@ def _run_next(
     weight = np.where(lost > rules.risk / (4 * len(lost)), np.maximum(lost / lost.max(), 0.05), 0)
     weight[leader] = 1
     if limit is not None:
-        doomed = limit.chances[: len(lost)] < 0.5
-        for cell in np.flatnonzero((weight > 0) & doomed):
-            # some of those that are likeliest to fail will not
+        suspect = limit.suspect[: len(lost)]
+        for cell in np.flatnonzero((weight > 0) & suspect):
+            # some of the prompts that are likeliest to fail will not
             limit.ask(cell, 2 * (int(limit.spared[cell]) + 1))
-        weight[doomed] = 0
+        weight[suspect] = 0
     chances = table.outlook.chances
     doubt = (np.where(table.run, 0, chances * (1 - chances)) * weight[:, None]).ravel()
     chosen = np.argsort(-doubt, kind="stable")[: rules.round(table)]
