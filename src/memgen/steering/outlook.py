@@ -229,7 +229,8 @@ def tail(chances: np.ndarray, needed: np.ndarray) -> np.ndarray:
             found[cells] = _fewer(failures, spared + 1)
         else:
             open_chances = np.where(chances[cells] < 1, chances[cells], 0)
-            found[cells] = 1 - _fewer(open_chances, needed[cells] - certain[cells])
+            missing = (needed[cells] - certain[cells]).clip(min=0)
+            found[cells] = 1 - _fewer(open_chances, missing)
     return found.clip(0, 1)
 
 

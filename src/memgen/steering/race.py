@@ -171,7 +171,10 @@ def settle(table: Table, rules: Rules, limit: Limit | None = None) -> Verdict:
         if risk > rules.risk:
             _run_next(table, rules, limit, (leader, lost))
         elif limit is not None and not limit.table.whole(leader):
-            limit.ask(leader, rules.round(limit.table))
+            # a few prompts show most cells to be out; one that is not is run on all of them
+            limit.ask(
+                leader, max(4 * (int(limit.spared[leader]) + 1), limit.table.run[leader].sum() // 2)
+            )
         elif not table.whole(leader):
             table.finish(leader)
         else:
