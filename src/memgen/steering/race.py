@@ -131,16 +131,17 @@ class Limit:
         return (self.spared >= 0) & (run < self.table.run.shape[1]) & (hardly | (4 * failed > run))
 
     def ask(self, cell: int, n: int) -> None:
-        """Run a cell on n of the prompts that are left: where cells like it fail, or nearly do.
-
-        That is told by those that were run on all prompts, such as the unsteered model.
-        """
-        outlook = self.table.outlook
-        whole = np.flatnonzero(outlook.run.all(1))
-        lead = outlook.lead[whole]
-        lead = (lead - lead.mean(1, keepdims=True)) / lead.std(1, keepdims=True).clip(min=1e-9)
-        hope = np.where(outlook.run[cell], np.inf, outlook.kin[cell, whole] @ lead)
-        prompts = np.argsort(hope, kind="stable")[: min(n, int((~outlook.run[cell]).sum()))]
+        """Run a cell on n of the prompts that are left: where cells like it fail, or nearly do."""
+        run, lead, kin = self.table.run, self.table.outlook.lead, self.table.outlook.kin[cell]
+        whole = run.all(1)  # such as the unsteered model
+        plain = lead[whole].mean(0) if whole.any() else np.zeros(run.shape[1])
+        # how far below that the leads were in other cells, the more alike the heavier
+        below = np.where(run, lead - plain, 0)
+        alike = (kin - kin.min()) ** 2
+        typical, little = below.sum() / max(1, run.sum()), 0.1
+        hope = plain + (alike @ below + little * typical) / (alike @ run + little)
+        left = np.flatnonzero(~run[cell])
+        prompts = left[np.argsort(hope[left], kind="stable")[:n]]
         self.table.ask(np.full(len(prompts), cell), prompts)
 
 
