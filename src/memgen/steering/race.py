@@ -23,6 +23,7 @@ from memgen.steering.outlook import Outlook, kinship
 from memgen.steering.prompts import Prompts
 from memgen.terms import MEMORY_CODE, RULE_CODE
 
+FEW = 12  # rows of one cell are run at once, at least
 #: leads `[rows]` of rows, each a cell and a prompt: `passes.Decoded.leads` of the looked-for answer
 Leads = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -127,11 +128,15 @@ class Limit:
         """Cells that may well be out, bool `[C]`: hardly run yet, or failing at every fourth prompt."""
         run = self.table.run.sum(1)
         failed = run - self.table.won.sum(1)
-        hardly = run < 2 * (self.table.run.shape[1] - self.enough + 1)
+        hardly = run < self.table.run.shape[1] - self.enough + 1
         return (self.spared >= 0) & (run < self.table.run.shape[1]) & (hardly | (4 * failed > run))
 
-    def ask(self, cell: int, n: int) -> None:
-        """Run a cell on n of the prompts that are left: where cells like it fail, or nearly do."""
+    def ask(self, cell: int) -> None:
+        """Run a cell on some prompts more: where cells like it fail, or nearly do.
+
+        At least on as many as would show it to be out, if it failed at all of them.
+        """
+        n = max(int(self.spared[cell]) + 1, FEW, self.table.run[cell].sum() // 2)
         run, lead, kin = self.table.run, self.table.outlook.lead, self.table.outlook.kin[cell]
         whole = run.all(1)  # such as the unsteered model
         plain = lead[whole].mean(0) if whole.any() else np.zeros(run.shape[1])
@@ -171,13 +176,12 @@ def settle(table: Table, rules: Rules, limit: Limit | None = None) -> Verdict:
         risk = min(1.0, float(lost.sum()))
         if risk > rules.risk:
             _run_next(table, rules, limit, (leader, lost))
-        elif limit is not None and not limit.table.whole(leader):
-            # a few prompts show most cells to be out; one that is not is run on all of them
-            limit.ask(
-                leader, max(4 * (int(limit.spared[leader]) + 1), limit.table.run[leader].sum() // 2)
-            )
+        elif limit is not None and limit.suspect[leader]:
+            limit.ask(leader)
         elif not table.whole(leader):
             table.finish(leader)
+        elif limit is not None and not limit.table.whole(leader):
+            limit.ask(leader)
         else:
             return Verdict(leader, risk)
 
@@ -202,8 +206,7 @@ def _run_next(
     if limit is not None:
         suspect = limit.suspect[: len(lost)]
         for cell in np.flatnonzero((weight > 0) & suspect):
-            # some of the prompts that are likeliest to fail will not
-            limit.ask(cell, 2 * (int(limit.spared[cell]) + 1))
+            limit.ask(cell)
         weight[suspect] = 0
     chances = table.outlook.chances
     doubt = (np.where(table.run, 0, chances * (1 - chances)) * weight[:, None]).ravel()
