@@ -42,7 +42,7 @@ class Made:
 
     @property
     def labs(self) -> list[ExecutedLab]:
-        return [lab for one in self.run.every for lab in one.pages]
+        return self.run.all_pages
 
     @property
     def versions(self) -> dict[str, str]:

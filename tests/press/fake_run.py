@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import shutil
 from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from memgen.claims.quantities.steering import STEERED
 from memgen.stages import LABS, labs_of
 from memgen.steering.controls import CONTROLS
 from memgen.store.folders import base_folder
+from memgen.store.left_out import MARK
 from memgen.terms import (
     BEST_OF_RANDOM,
     CHANGES,
@@ -542,3 +544,12 @@ def stage(run: Path, root: Path, out: Path) -> Path:
 def bar_of(out: Path, lab: str = "06_intervention/inference-seed0") -> str:
     """The Markdown of the bar on top of a staged lab."""
     return json.loads((out / "labs" / f"{lab}.ipynb").read_text())["cells"][1]["source"]
+
+
+def leave_out(run: Path, seed: int, why: str) -> None:
+    """As a study does with a run that missed the gate: the first labs are there, the rest says why."""
+    for lab in [name for name in labs_of("run") if LABS[name].gated]:
+        folder = run / "inference" / f"seed{seed}" / lab
+        shutil.rmtree(folder)
+        folder.with_suffix(".ipynb").unlink()
+        folder.with_suffix(".stamp").write_text(MARK + why)
