@@ -45,6 +45,12 @@ class Made:
         return self.run.all_pages
 
     @property
+    def numerics(self) -> list[str]:
+        """By which kernels the labs computed: `native`, `portable`, or both."""
+        said = {lab.manifest.get("parameters", {}).get("numerics", "native") for lab in self.labs}
+        return sorted(said)
+
+    @property
     def versions(self) -> dict[str, str]:
         return {k: v for lab in self.labs for k, v in lab.manifest.get("versions", {}).items()}
 

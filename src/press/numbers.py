@@ -177,9 +177,12 @@ class Numbers:
         found = self.rates.get(task, {}).get(direction, {})
         return found.get(kind) or dict.fromkeys(("success", "low", "high", "n"))
 
-    def by_layer(self, task: str, stage: str, key: str, digits: int | None = None) -> str:
-        """Mean over seeds of each entry of a list, first layer first: `2 · 30 · 70 %`."""
-        lists = self._defined(task, stage, key)
+    def by_layer(
+        self, task: str, stage: str, key: str, digits: int | None = None, seed: int | None = None
+    ) -> str:
+        """Mean over seeds (or one seed's) of each entry of a list, first layer first: `2 · 30 · 70 %`."""
+        seeds = zip(self.run.seeds[task], self.values(task, stage, key), strict=True)
+        lists = [found for of, found in seeds if found is not None and seed in (None, of)]
         if not lists:
             return NOTHING
         known = ([x for x in layer if x is not None] for layer in zip(*lists, strict=True))

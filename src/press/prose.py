@@ -113,6 +113,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "preset": run.preset,
             "stages": TITLES,
             "is_finding": run.is_finding,
+            "asked_anew": asked_anew(numbers, run.tasks),
             "synthesis": run.of(SYNTHESIS)[0].result,
             "ledger": lambda track=run.track: ledgers[track],
             "claim": lambda name, track=run.track: ledgers[track][name],
@@ -132,6 +133,12 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "cluster_trial": lambda: cluster_trial(root),
         }
     )
+
+
+def asked_anew(numbers: Numbers, tasks: list[str]) -> list[str]:
+    """The tasks whose maps and shifts are made of pairs that differ by content, not by order."""
+    chosen = {task: numbers.values(task, "04_differentiation", "pairs") for task in tasks}
+    return [task for task in tasks if "content" in chosen[task]]
 
 
 def links(
