@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from IPython import get_ipython
 
 from memgen.config.base import StageParameters
 from memgen.errors import ArtifactError, EndedError, InapplicableError
@@ -88,6 +89,7 @@ class Lab:
         """Write `result.json` and the manifest, and put the folder in place."""
         self.stage.finish(result, timings)
         self.__dict__.pop("finished", None)
+        _count_figures(self.stage)
 
     # -- reading ----------------------------------------------------------------------------------
     @property
@@ -173,6 +175,19 @@ def require_applicable(name: str, parameters: StageParameters) -> None:
         asked = LABS[name].gated and stage.name == TRAINING and stage.exists
         if asked and (miss := stage.result["miss"]):
             raise InapplicableError(miss)
+
+
+def _count_figures(stage: Stage) -> None:
+    """After every cell from here on, the stage's manifest says what its figures have taken so far."""
+    shell = get_ipython()
+    if shell is None:
+        return
+
+    def count(_: Any) -> None:
+        with contextlib.suppress(ArtifactError, OSError):  # a count is not worth a lab
+            stage.count_figures()
+
+    shell.events.register("post_run_cell", count)
 
 
 def quiet() -> None:
