@@ -32,6 +32,8 @@ PHASES = {
     "figures": "the cells after the computing: figures and tables",
 }
 START, FIGURES, REST = "process start", "figures", "other"
+#: what stands for the phases of stages that were made before they were counted
+NOT_RECORDED = "not recorded"
 
 
 def cpu_seconds() -> float:

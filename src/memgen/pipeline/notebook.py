@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from IPython import get_ipython
 
 from memgen.config.base import StageParameters
 from memgen.errors import ArtifactError, EndedError, InapplicableError
@@ -179,7 +179,8 @@ def require_applicable(name: str, parameters: StageParameters) -> None:
 
 def _count_figures(stage: Stage) -> None:
     """After every cell from here on, the stage's manifest says what its figures have taken so far."""
-    shell = get_ipython()
+    ipython = sys.modules.get("IPython")  # loaded where a notebook runs, and nowhere else needed
+    shell = ipython.get_ipython() if ipython else None
     if shell is None:
         return
 
