@@ -27,7 +27,7 @@ PHASES = {
     "answers": "what the unsteered model answers, elsewhere",
     "capture": "reading hidden states",
     "sweep": "answers under shifts and patches",
-    "probes": "probes, permutation tests, resampling",
+    "probes": "fits of probes, permutation tests, resampling",
     "other": "the rest of the computing",
     "figures": "the cells after the computing: figures and tables",
 }
