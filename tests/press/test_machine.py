@@ -29,6 +29,10 @@ def home(tmp_path, notebook):
     for track in ("scratch", "lora"):
         folder = make_run(tmp_path / "runs", ["inference"], [0], notebook, track=track)
     plant(folder / "inference" / "seed0" / "02_training", SPENT)
+    adapted = folder / "lora" / "inference" / "seed0" / "02_training" / MANIFEST
+    manifest = json.loads(adapted.read_text())
+    manifest["parameters"] |= {"base_steps": 500}
+    adapted.write_text(json.dumps(manifest))
     plant(folder / "inference" / "seed0-retrain1" / "02_training", {"training": 7.0})
     plant(folder / "shared-base-llama" / "seed0" / "00_base", {"training": 300.0})
     plant(folder / "shared-base-llama" / "seed9" / "00_base", {"training": 10_000.0})  # nobody's

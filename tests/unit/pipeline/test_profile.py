@@ -100,7 +100,11 @@ def test_the_figure_says_what_it_shows_and_tells_every_phase_apart(runs):
     assert set(LOOKS) == {*PHASES, NOT_RECORDED} and len(set(LOOKS.values())) == len(LOOKS)
     table = profile.profile_of(finished_stages(runs / "smoke"))
     drawing = by_phase(table)
-    assert [ax.get_title() for ax in drawing.figure.axes] == ["scratch", "lora", "shared base"]
+    assert [ax.get_title(loc="left") for ax in drawing.figure.axes] == [
+        "scratch",
+        "lora",
+        "shared base",
+    ]
     assert "lora, 02_training: 95 (training 60, evaluation 20, process start 10)" in drawing.alt
     assert "scratch, 06_intervention: 30 (not recorded 30)" in drawing.alt
     assert "before phases were counted" in drawing.caption
