@@ -80,7 +80,7 @@ STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs
           --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick mutation torture processors cluster verify scale arms bench rulegraph lock browser \
+.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify scale arms bench rulegraph lock browser \
         exercises clean clean-runs
 
 help: ## list the commands
@@ -191,6 +191,9 @@ lock: $(READY) ## compile requirements.txt and its companions from pyproject.tom
 arms: $(READY) ## who is taught the rule, and on what the loss is: half an hour; ends with data/reference/arms/results.csv
 	@$(MEMGEN) arms run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
 	@$(MEMGEN) arms collect
+
+profile: $(READY) ## where the CPU seconds of a study went, by lab, track and phase; and <RUNS>/<PRESET>/profile.png
+	@$(MEMGEN) profile --preset $(call q,$(PRESET)) --runs $(call q,$(RUNS))
 
 bench: $(READY) ## time capture and sweep against plain forward passes
 	@$(BIN)/python tests/benchmarks/bench_capture.py

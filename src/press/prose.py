@@ -24,7 +24,7 @@ from press.cluster import cluster_trial
 from press.errors import BookError
 from press.exercises import Source, downloads, find, read_notebook
 from press.lab_page import Figure
-from press.machine import Made, of_seed
+from press.machine import Made, of_seed, profile
 from press.numbers import Numbers, agree, decimal, listed, percent, plural, seconds, span
 from press.origin import only_in_prose
 from press.parameters import choices_reference, parameter_reference
@@ -130,6 +130,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "paper": lambda: paper_results(root),
             "scale": lambda: sweep(root, source),
             "arms": lambda: arms(root, source),
+            "profile": lambda: profile(run, source),
             "cluster_trial": lambda: cluster_trial(root),
         }
     )
