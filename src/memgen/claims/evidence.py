@@ -13,7 +13,10 @@ from memgen.neurons.selection import TOP_SHARE, select_top
 from memgen.store.folders import input_folders
 from memgen.store.left_out import there
 from memgen.store.reader import FinishedRun, FinishedStage
-from memgen.terms import GENERALIZATION, MEMORIZATION, WHOLE
+from memgen.terms import GENERALIZATION, MEMORIZATION, REPHRASINGS, WHOLE
+
+#: kinds of outcomes that no size of a shift enters, and the cell that is reported without the limit
+UNLIMITED = ("forbid_source", "force_target", *REPHRASINGS, "steered_max")
 
 
 @dataclass
@@ -24,9 +27,9 @@ class Evidence:
     both behaviours, those of the labs before. `behaviors` are of all runs, the rest of complete ones.
     Tables with one row per key of a seed:
     `behaviors` (task, seed, key, memory, rule, n), `scores` (one row per prompt: task, seed, key,
-    label, probe and a column per baseline), `outcomes` (task, seed, direction, kind, key, wins, n:
-    of all draws of a control) and `transfers` (task, seed, source, direction, kind, own, shared,
-    key, wins, n, control_wins, control_n). `later`: by task `later_share`, one per seed, and of how
+    label, probe and a column per baseline), `outcomes` (task, seed, direction, kind, key, wins, n,
+    unlimited: see `outcomes_by_key`; of all draws of a control) and `transfers` (task, seed, source,
+    direction, kind, own, shared, key, wins, n, control_wins, control_n). `later`: by task `later_share`, one per seed, and of how
     many neurons.
     """
 
@@ -83,7 +86,8 @@ def read_evidence(p: SynthesisParameters) -> Evidence:
             found = {"behaviors": behaviors_by_key(run.answered())}
             if run.complete:
                 found["scores"] = run["05_prediction"].table("scores")
-                found["outcomes"] = outcomes_by_key(run["06_intervention"].table("outcomes"))
+                steered = run["06_intervention"]
+                found["outcomes"] = outcomes_by_key(steered.table("outcomes"), steered.result)
                 share, n_top = later_share(run["04_differentiation"])
                 later[task] = ([*later.get(task, ([], 0))[0], share], n_top)
             for name, table in found.items():
@@ -110,10 +114,19 @@ def behaviors_by_key(answered: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def outcomes_by_key(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Prompts that changed sides, per key: direction, kind (steered or a control), key, wins, n."""
+def outcomes_by_key(outcomes: pd.DataFrame, result: dict) -> pd.DataFrame:
+    """Prompts that changed sides, per key: direction, kind (steered or a control), key, wins, n.
+
+    `wins` are those within the limit on lost free prompts. Where no cell stays within it (`result`
+    of lab 06: `kept_exists`), nothing may be shifted: then every answer is the unsteered model's,
+    which is the side that the prompts start from, and neither steering nor a control of its size
+    turns one. What needs no shift (`UNLIMITED`) keeps its wins. `unlimited`: wins of the cell that
+    was run, limit or not.
+    """
     by_key = outcomes.groupby(["direction", "kind", "key"], as_index=False)
-    return by_key.success.agg(wins="sum", n="size")
+    found = by_key.success.agg(unlimited="sum", n="size")
+    kept = found.direction.map({d: bool(result[d]["kept_exists"]) for d in set(found.direction)})
+    return found.assign(wins=found.unlimited.where(kept | found.kind.isin(UNLIMITED), 0))
 
 
 def later_share(differentiation: FinishedStage) -> tuple[float, int]:

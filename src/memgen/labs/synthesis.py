@@ -7,9 +7,9 @@ import pandas as pd
 
 from memgen.claims.catalogue import GROUPS
 from memgen.claims.evidence import Evidence, read_evidence
-from memgen.claims.ledger import judge_all
+from memgen.claims.ledger import judge_all, verdict_on
 from memgen.claims.quantities.overview import main_numbers
-from memgen.claims.quantities.steering import success
+from memgen.claims.quantities.steering import is_kept, kept_seeds, success
 from memgen.claims.success import FORBID, row_of, success_table
 from memgen.stats.coverage import Design, coverage
 from memgen.stats.intervals import number
@@ -20,12 +20,17 @@ __all__ = ["GROUPS", "judge_all", "main_numbers", "read_evidence", "success_tabl
 #: the task of the headline, if it is in the study: its answers look alike, and it needs no prompt
 #: that teaches a key both behaviours. Its counterpart is where the format does most.
 FIRST, COUNTERPART = "inference", "arithmetic-tagged"
+AHEAD = (
+    "beyond_words"  # the claim that a probe is ahead of all that needs none of the model's states
+)
 
 
 def overview(results: dict) -> pd.DataFrame:
-    """A row per task and seed: test gate, best AUC, both ways beside two controls, or nan.
+    """A row per task and seed: test gate, AUCs, both ways beside two controls, or nan.
 
-    A run of which a lab was left out has no row.
+    `m2g`, `g2m`: success within the limit on lost free prompts, 0 where no cell stays within it;
+    `_max`: of the cell that turns most, whatever it costs, and `_max_free` the free prompts that are
+    then answered right. A run of which a lab was left out has no row.
     """
     rows = []
     for task, by_seed in results.items():
@@ -44,36 +49,48 @@ def overview(results: dict) -> pd.DataFrame:
                 "auc_low": _or_nan(prediction["best_auc_interval"][0]),
                 "auc_layer": prediction["best_layer"],
                 "prompt_only_auc": _or_nan(prediction["prompt_only_auc"]),
+                "chosen_baseline_auc": _or_nan(prediction["chosen_baseline_auc"]),
             }
             for direction in DIRECTIONS:
                 found = stages["06_intervention"][direction]
+                kept = is_kept(stages, direction)
                 row |= {
-                    f"{direction}": found["success"],
+                    f"{direction}": found["success"] if kept else 0.0,
+                    f"{direction}_kept": kept,
+                    f"{direction}_max": found["max"]["success"],
+                    f"{direction}_max_free": found["max"]["free_accuracy_after"],
                     f"{direction}_n": found["n"],
                     f"{direction}_alpha": found["alpha"],
                     f"{direction}_top_n": found["top_n"],
                 }
-                row[f"{direction}_{BEST_OF_RANDOM}"] = _or_nan(
-                    found["controls"].get(BEST_OF_RANDOM)
-                )
+                random = found["controls"].get(BEST_OF_RANDOM)
+                row[f"{direction}_{BEST_OF_RANDOM}"] = _or_nan(random) if kept else 0.0
                 forbidden = found["output_controls"][FORBID]["success"]
                 row[f"{direction}_{FORBID}"] = _or_nan(forbidden)
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def mean_auc(table: pd.DataFrame) -> pd.Series:
-    """AUC of the best layer's probe by task, mean of the seeds. `table`: `overview`."""
-    return table.groupby("task", sort=False).auc.mean()
+def mean_auc(table: pd.DataFrame) -> pd.DataFrame:
+    """AUCs by task, mean of the seeds: of the best layer's `probe`, and of what it has to beat.
+
+    `without`: the strongest forecast without this model's states, as chosen on train keys. `table`:
+    `overview`.
+    """
+    by_task = table.groupby("task", sort=False)
+    return pd.DataFrame(
+        {"probe": by_task.auc.mean(), "without": by_task.chosen_baseline_auc.mean()}
+    )
 
 
-def headline(evidence: Evidence, table: pd.DataFrame) -> tuple[str, dict]:
+def headline(evidence: Evidence, table: pd.DataFrame, claims: list[dict]) -> tuple[str, dict]:
     """The finding in one paragraph and its number, built from numbers alone.
 
-    `table`: `success_table`. The task, its counterpart and the direction are fixed beforehand.
+    `table`: `success_table`; `claims`: as judged. The task, its counterpart and the direction are
+    fixed beforehand.
     """
     auc = mean_auc(overview(evidence.results))
-    first = FIRST if FIRST in auc else auc.index[0]
+    first = FIRST if FIRST in auc.index else auc.index[0]
     effect = success(evidence, first, "m2g")
     found = {
         "task": first,
@@ -83,16 +100,22 @@ def headline(evidence: Evidence, table: pd.DataFrame) -> tuple[str, dict]:
         "high": number(effect.high),
         "n": effect.n,
         "n_seeds": effect.n_seeds,
+        "n_kept": kept_seeds(evidence, first, "m2g"),
+        "auc": number(auc.probe[first]),
+        "auc_without": number(auc.without[first]),
+        "ahead": verdict_on(claims, AHEAD, first),
         "controls": {kind: _rate(table, first, kind) for kind in (BEST_OF_RANDOM, FORBID)},
     }
     text = (
         f"On {first}, shifting hidden coordinates turns {_said(found['rate'])} of the answers that"
         f" came from memory into the rule's answer (best of many random directions:"
         f" {_said(found['controls'][BEST_OF_RANDOM])}; the memory's first token forbidden and nothing"
-        f" shifted: {_said(found['controls'][FORBID])}), and a probe tells which of the two will"
-        f" come before the first answer token (AUC {auc[first]:.2f})."
+        f" shifted: {_said(found['controls'][FORBID])}). That is within a limit on lost free prompts,"
+        f" which {found['n_kept']} of {found['n_seeds']} models can keep (any other counts as turning"
+        " none). A probe tells which of the two will come before the first answer token"
+        f" ({_read(found)})."
     )
-    if COUNTERPART in auc and COUNTERPART != first:
+    if COUNTERPART in auc.index and COUNTERPART != first:
         rates = [_rate(table, COUNTERPART, kind) for kind in ("steered", FORBID)]
         found["counterpart"] = {"task": COUNTERPART, "rate": rates[0], FORBID: rates[1]}
         text += (
@@ -105,6 +128,16 @@ def headline(evidence: Evidence, table: pd.DataFrame) -> tuple[str, dict]:
 def _rate(table: pd.DataFrame, task: str, kind: str) -> float | None:
     row = row_of(table, task, "m2g", kind)
     return None if row is None else number(row.rate)
+
+
+def _read(found: dict) -> str:
+    """The probe's AUC with what it has to beat, and whether it does by the ledger."""
+    if found["auc_without"] is None:
+        return f"AUC {found['auc']:.2f}; no forecast without this model's states to hold it against"
+    return (
+        f"AUC {found['auc']:.2f}; the strongest forecast without this model's states"
+        f" {found['auc_without']:.2f}; that it is ahead is, by the ledger, {found['ahead']}"
+    )
 
 
 def _said(rate: float | None) -> str:

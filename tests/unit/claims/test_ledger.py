@@ -76,7 +76,7 @@ def outcomes(*changes: tuple, control: int = 1) -> pd.DataFrame:
         rows &= (found.direction == direction) if direction else True
         there = zip(found.task[rows], found.direction[rows], strict=True)
         found.loc[rows, "wins"] = [steered(*one) for one in there] if wins is None else wins
-    return found
+    return found.assign(unlimited=found.wins)
 
 
 def transfers(retrain: int = 8, stranger: int = 2, addition: int = 8, inference: int = 6):
@@ -122,6 +122,7 @@ def cell(**changes) -> dict:
     """A direction of lab 06."""
     return {
         "n": 200,
+        "kept_exists": True,
         "other": 0.02,
         "top_n": 0.05,
         "free_accuracy_before": 0.97,
@@ -654,7 +655,7 @@ def run_the_study(planted, runs: Path, shuffled: bool) -> Evidence:
         found = {
             "behaviors": behaviors_by_key(run.answered()),
             "scores": run["05_prediction"].table("scores"),
-            "outcomes": outcomes_by_key(outcomes),
+            "outcomes": outcomes_by_key(outcomes, run["06_intervention"].result),
         }
         for name, table in found.items():
             parts[name].append(table.assign(task="planted", seed=seed))
