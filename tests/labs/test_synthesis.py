@@ -66,6 +66,8 @@ def seed(**changes) -> dict:
             "null_significant_share": [0.0, 0.02],
             "nmd_split_half": [0.1, 0.4],
             "max_abs_rho": [0.2, 0.8],
+            "base_null": None,
+            "n_neurons": 20,
         },
         "05_prediction": {
             "auc": [0.7, 0.95],

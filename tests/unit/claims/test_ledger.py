@@ -25,6 +25,7 @@ from memgen.claims.quantities.prediction import CHANCE
 from memgen.claims.quantities.steering import CONTROL_FAMILIES, STEERED
 from memgen.labs.synthesis import overview
 from memgen.labs.transfer import Source, apply_sources
+from memgen.neurons.nulls import SignFlips
 from memgen.stats.over_seeds import Effect
 from memgen.steering.cells import Cell
 from memgen.steering.steering import Steering
@@ -155,6 +156,7 @@ def results(task: str = "", **changes) -> dict:
                 "nmd_split_half": [0.02, 0.3],
                 "max_abs_rho": [0.2, 0.8],
                 "n_pairs": 50,
+                "n_neurons": 512,
                 "base": {"nmd_split_half": {"on": [0.1, 0.2], "off": [0.1, 0.15]}, "n_pairs": 50},
             },
             "05_prediction": {"auc": LAYERS[family], "n_test": 100},
@@ -367,6 +369,72 @@ def test_every_claim_about_a_difference_says_which_would_matter():
         claim.id for claim in CLAIMS if not claim.margin and claim.threshold
     }
     assert {claim.threshold for claim in CLAIMS if claim.margin} == {0.0, CHANCE}
+
+
+# -- a test that finds nothing -------------------------------------------------------------------
+FOUND = ("differ", "differ_base")
+
+
+def found_shares(trained: list[float], null: list[float]) -> Evidence:
+    """By seed the share of neurons that the test finds in the model, and in both its nulls."""
+    given = results()
+    for runs in given.values():
+        for seed, one, other in zip(SEEDS, trained, null, strict=True):
+            runs[seed]["04_differentiation"] |= {
+                "significant_share": [one, one],
+                "null_significant_share": [other, other],
+                "base_null": {"significant_share": [other, other]},
+            }
+    return evidence(results=given)
+
+
+@pytest.mark.parametrize(
+    "trained, null, wanted",
+    [
+        ([0.0] * 3, [0.0] * 3, OPEN),  # no discovery is no proof
+        ([0.01, 0.02, 0.01], [0.0] * 3, OPEN),  # nor are a few
+        ([0.5, 0.52, 0.0], [0.0] * 3, OPEN),
+        ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], CONTRADICTED),  # it can find many, and no more of them
+        ([0.1, 0.1, 0.11], [0.5, 0.5, 0.5], REVERSED),
+        ([0.1, 0.1, 0.0], [0.5, 0.5, 0.0], OPEN),
+        ([0.5, 0.52, 0.51], [0.0, 0.01, 0.0], SUPPORTED),
+    ],
+)
+def test_a_test_that_finds_nothing_contradicts_nothing(trained, null, wanted):
+    found = judged(found_shares(trained, null), *FOUND)
+    assert [claim["verdict"] for claim in found.values()] == [wanted] * 2
+
+
+def test_a_quiet_seed_counts_for_a_claim_as_nothing_and_against_it_not_at_all():
+    (case,) = {
+        json.dumps(claim["cases"]["inference"])
+        for claim in judged(found_shares([0.0] * 3, [0.0] * 3), *FOUND).values()
+    }
+    silent = json.loads(case)
+    assert silent["effect"] == 0 and silent["interval"] == [None, None] and silent["n_seeds"] == 3
+    assert silent["detectable"] is None  # that it could have shown nothing is not known
+    some = judged(found_shares([0.5, 0.6, 0.0], [0.0] * 3), "differ")["differ"]["cases"]["inference"]
+    assert some["effect"] == pytest.approx(1.1 / 3) and some["interval"][1] == 1.0
+    assert some["interval"][0] < 0
+
+
+def test_neurons_that_differ_too_little_to_be_found_are_not_ruled_out():
+    """Planted: half of the neurons differ, by a third of their spread, in pairs of eight keys."""
+    rng, keys = np.random.default_rng(0), np.repeat(np.arange(8), 2)
+    shares = []
+    for _ in SEEDS:
+        differences = rng.normal(0, 1, (16, 2, 64))
+        differences[..., :32] += 1 / 3
+        shares.append(float(SignFlips(500, 0.05, 0).significant_share(differences, keys).mean()))
+    assert max(shares) < 0.05  # though the truth is one half
+    found = judged(found_shares(shares, [0.0] * 3), *FOUND)
+    assert {claim["verdict"] for claim in found.values()} == {OPEN}
+
+
+def test_seeds_that_agree_to_the_last_digit_show_how_coarse_a_number_is():
+    alike = results(prediction__auc=[0.9, 0.9, 0.9], prediction__n_test=20)
+    claim = judged(evidence(results=alike), "deeper_probes")["deeper_probes"]["cases"]["inference"]
+    assert claim["effect"] == 0 and claim["interval"][1] > 0.05 and claim["verdict"] == OPEN
 
 
 # -- over tasks ------------------------------------------------------------------------------------

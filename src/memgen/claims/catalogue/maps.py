@@ -9,6 +9,11 @@ from memgen.claims.quantities import maps
 EARLY = 0.25  # |NMD| of the first layer over that of the last that still counts as near 0
 CARRIES = 0.5  # share of the mean |NMD| that the base must have to carry most of it
 
+#: what a test that finds nothing proves
+QUIET = (
+    f"a seed in which neither side reaches {POINTS:.0%} of the neurons does not count against it"
+)
+
 MAPS = (
     Claim(
         "differ",
@@ -16,9 +21,9 @@ MAPS = (
         "Neurons differ by behaviour more than between prompts of one behaviour.",
         PAPER,
         "share of significant neurons, mean of the layers, less the same for pairs whose behaviour"
-        " stays: interval above 0",
+        f" stays: interval above 0; {QUIET}",
         "04_differentiation",
-        maps.differ,
+        lambda e, t: maps.differ(e, t, POINTS),
         margin=POINTS,
     ),
     Claim(
@@ -27,9 +32,9 @@ MAPS = (
         "They differ more than the same pairs do in the base, which never saw a key.",
         OURS,
         "share of significant neurons, mean of the layers, less the same pairs' in the base:"
-        " interval above 0",
+        f" interval above 0; {QUIET}",
         "04_differentiation",
-        maps.beyond_base,
+        lambda e, t: maps.beyond_base(e, t, POINTS),
         margin=POINTS,
     ),
     Claim(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from memgen.claims.evidence import Evidence
-from memgen.stats.over_seeds import Effect, over_seeds
+from memgen.stats.intervals import NAN
+from memgen.stats.over_seeds import NOTHING, Effect, over_seeds
 
 
 def _numbers(evidence: Evidence, task: str, value) -> Effect:
@@ -14,27 +15,42 @@ def _numbers(evidence: Evidence, task: str, value) -> Effect:
     return over_seeds([value(one) for one in found], sum(one["n_pairs"] for one in found))
 
 
-def differ(evidence: Evidence, task: str) -> Effect:
+def differ(evidence: Evidence, task: str, matters: float) -> Effect:
     """Share of significant neurons less that of pairs whose behaviour stays, mean of the layers."""
-    return _numbers(
-        evidence,
-        task,
-        lambda f: float(np.mean(f["significant_share"]) - np.mean(f["null_significant_share"])),
-    )
+    return _found(evidence, task, lambda f: f["null_significant_share"], matters)
 
 
-def beyond_base(evidence: Evidence, task: str) -> Effect:
+def beyond_base(evidence: Evidence, task: str, matters: float) -> Effect:
     """Share of significant neurons less that of the same pairs in the base, mean of the layers."""
-    return _numbers(
-        evidence,
-        task,
-        lambda f: (
-            f.get("base_null")
-            and float(
-                np.mean(f["significant_share"]) - np.mean(f["base_null"]["significant_share"])
-            )
-        ),
+    return _found(
+        evidence, task, lambda f: f["base_null"] and f["base_null"]["significant_share"], matters
     )
+
+
+def _found(evidence: Evidence, task: str, null, matters: float) -> Effect:
+    """Share of neurons that the test finds less the share it finds in `null(result)`.
+
+    What a test finds among many neurons bounds the share that differ from below only: neurons that
+    differ by less than it can see are not found. So a seed in which it finds less than `matters`, the
+    smallest difference of interest, on *both* sides says nothing about its power to find as much;
+    it is quiet. It counts with its difference, so that it never helps the claim, but it leaves the
+    interval without an upper end below 1, so that it does not speak against the claim either. Where
+    all seeds are quiet there is no interval. A test that finds many neurons on one side at least has
+    shown that it can, and there a difference of nothing is a result.
+    """
+    results = [f for f in evidence.stage(task, "04_differentiation") if null(f) is not None]
+    shares = np.array([(np.mean(f["significant_share"]), np.mean(null(f))) for f in results])
+    if not len(shares):
+        return NOTHING
+    effect = over_seeds(
+        list(shares[:, 0] - shares[:, 1]),
+        sum(f["n_pairs"] for f in results),
+        1 / min(f["n_neurons"] for f in results),
+    )
+    quiet = shares.max(axis=1) < matters
+    if quiet.all():
+        return effect._replace(low=NAN, high=NAN, detectable=NAN)
+    return effect._replace(high=1.0, detectable=NAN) if quiet.any() else effect
 
 
 def grows(evidence: Evidence, task: str) -> Effect:

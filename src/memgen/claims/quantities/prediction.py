@@ -68,8 +68,14 @@ def _layers(evidence: Evidence, task: str, value) -> dict[int, float | None]:
 
 def deeper(evidence: Evidence, task: str) -> Effect:
     """AUC of the last layer's probe less that of the first layer's."""
-    n = sum(one["n_test"] for one in evidence.stage(task, "05_prediction"))
-    return over_seeds(list(_layers(evidence, task, lambda auc: auc[-1] - auc[0]).values()), n)
+    differences = _layers(evidence, task, lambda auc: auc[-1] - auc[0])
+    return over_seeds(list(differences.values()), *_prompts(evidence, task))
+
+
+def _prompts(evidence: Evidence, *tasks: str) -> tuple[int, float]:
+    """How many prompts these tasks' AUCs rest on, and one over the fewest of a seed: their step."""
+    counts = [f["n_test"] for task in tasks for f in evidence.stage(task, "05_prediction")]
+    return sum(counts), 1 / max(min(counts, default=1), 1)
 
 
 def last_layer(evidence: Evidence, case: str) -> Effect:
@@ -83,8 +89,7 @@ def last_layer(evidence: Evidence, case: str) -> Effect:
     )
     pairs = [(of_one[seed], of_other[seed]) for seed in of_one.keys() & of_other.keys()]
     differences = [None if None in pair else pair[0] - pair[1] for pair in pairs]
-    n = sum(f["n_test"] for task in (one, other) for f in evidence.stage(task, "05_prediction"))
-    return over_seeds(differences, n)
+    return over_seeds(differences, *_prompts(evidence, one, other))
 
 
 AGAINST = " against "
