@@ -225,7 +225,7 @@ def runs(tmp_path):
             | {
                 "site": "resid_post",
                 "n_pairs": 5,
-                "lens": {"gain_before": None, "n": 0},
+                "lens": {"gain_before": None, "n": 0, "before_answer": None},
                 "instruction": None,
             },
         )

@@ -132,8 +132,13 @@ def cell(**changes) -> dict:
     } | changes
 
 
+def lens(gain: float, unread: bool = True) -> dict:
+    """Of lab 09, in the layer before the answer is read; `unread`: the lens is at chance there."""
+    return {"gain_before": gain, "n": 100, "before_answer": unread}
+
+
 #: AUC of the probe by layer: the last one adds more in addition than in inference
-LAYERS = {"arithmetic": [0.6, 0.6, 0.9], "inference": [0.7, 0.8, 0.85]}
+LAYERS = {"arithmetic": [0.6, 0.6, 0.9], "inference": [0.4, 0.4, 0.5]}
 
 
 def results(task: str = "", **changes) -> dict:
@@ -161,7 +166,7 @@ def results(task: str = "", **changes) -> dict:
             },
             "05_prediction": {"auc": LAYERS[family], "n_test": 100},
             "06_intervention": {d: cell() for d in DIRECTIONS},
-            "09_confounds": {"lens": {"gain_before": 0.2, "n": 100}},
+            "09_confounds": {"lens": lens(0.2)},
             "11_open_points": {"instruction": instructed(0.4)},
         }
 
@@ -270,13 +275,14 @@ FALLING = {
         )
     ),
     "predictable": spoiled(BEYOND, scores=scores(probe=5)),
-    "deeper_probes": spoiled(results=layers([0.9, 0.3, 0.9], [0.8, 0.8, 0.8])),
-    "last_layer": spoiled(results=layers([0.6, 0.8, 0.8], [0.6, 0.8, 0.8])),
+    "deeper_probes": spoiled(results=layers([0.9, 0.3, 0.9], [0.5, 0.5, 0.5])),
+    "last_layer": spoiled(results=layers([0.6, 0.8, 0.8], [0.2, 0.4, 0.4])),
+    "last_layer_only": spoiled(results=layers([0.6, 0.6, 0.9], [0.6, 0.6, 0.7])),
     **{
         name: spoiled(scores=scores(**{column: 9}))
         for name, column in zip(BEYOND, BASELINES, strict=True)
     },
-    "before_answer": spoiled(results=results(confounds__lens={"gain_before": 0.0, "n": 100})),
+    "before_answer": spoiled(results=results(confounds__lens=lens(0.0))),
     **{
         f"steer_{direction}.{family}": beaten(direction, family)
         for direction in DIRECTIONS
@@ -365,7 +371,7 @@ def test_a_limit_has_no_margin_and_cannot_be_reversed(low, high, wanted):
 def test_every_claim_about_a_difference_says_which_would_matter():
     """A claim without a margin is a limit: on both sides of it there are values that one could want."""
     limits = {claim.id for claim in CLAIMS if not claim.margin}
-    assert limits == {"emerges", "taught"} | {
+    assert limits == {"emerges", "taught", "last_layer_only"} | {
         claim.id for claim in CLAIMS if not claim.margin and claim.threshold
     }
     assert {claim.threshold for claim in CLAIMS if claim.margin} == {0.0, CHANCE}
@@ -478,6 +484,29 @@ def test_seeds_that_differ_leave_a_task_open():
     assert claim["cases"]["arithmetic-tagged"]["verdict"] == SUPPORTED
 
 
+def test_each_half_of_a_claim_about_two_tasks_can_fail_alone():
+    half = {"addition": ([0.6, 0.6, 0.5], LAYERS["inference"])}
+    half["inference"] = (LAYERS["arithmetic"], [0.4, 0.4, 0.9])
+    for name, auc in half.items():
+        claim = judged(evidence(results=layers(*auc)), "last_layer_only")["last_layer_only"]
+        assert claim["verdict"] == CONTRADICTED, name
+    assert judged(evidence(), "last_layer_only")["last_layer_only"]["effect"] == pytest.approx(0.05)
+
+
+def test_a_seed_whose_lens_reads_the_answer_is_no_test_of_what_comes_before_it():
+    given = results(confounds__lens=lens(0.2))
+    read = {"inference": SEEDS, "arithmetic-tagged": SEEDS[1:], "arithmetic-matched": SEEDS[2:]}
+    for task, seeds in read.items():
+        for seed in seeds:
+            given[task][seed]["09_confounds"]["lens"] = lens(0.9, unread=False)
+    cases = judged(evidence(results=given), "before_answer")["before_answer"]["cases"]
+    assert set(cases) == {"arithmetic-tagged", "arithmetic-matched"}
+    assert {case["effect"] for case in cases.values()} == {0.2}
+    assert cases["arithmetic-tagged"]["verdict"] == OPEN  # one seed is left
+    assert cases["arithmetic-matched"]["n"] == 200
+    assert cases["arithmetic-matched"]["verdict"] == SUPPORTED
+
+
 @pytest.mark.parametrize("name", GATE)
 def test_each_part_of_the_gate_counts_and_so_does_every_seed(name):
     changes = {
@@ -544,7 +573,7 @@ def test_a_run_that_missed_the_gate_counts_against_both_and_nothing_else_is_said
 # -- what is not there, and what is said -----------------------------------------------------------
 def test_what_was_not_measured_is_open():
     nothing = results(
-        confounds__lens={"gain_before": None, "n": 0},
+        confounds__lens={"gain_before": None, "n": 0, "before_answer": None},
         open_points__instruction=None,
         differentiation__base_null=None,
     )
@@ -571,7 +600,8 @@ def test_what_was_not_measured_is_open():
         (OPEN, None, 0, "This run holds nothing to test it on.")
     }
     only = judged(evidence(results={"inference": results()["inference"]}))
-    assert not only["format"]["cases"] and not only["last_layer"]["cases"]
+    for claim in ("format", "last_layer", "last_layer_only"):
+        assert not only[claim]["cases"]
     assert only["same_format"]["verdict"] == SUPPORTED
 
 

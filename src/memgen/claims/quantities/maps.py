@@ -54,7 +54,7 @@ def _found(evidence: Evidence, task: str, null, matters: float) -> Effect:
 
 
 def grows(evidence: Evidence, task: str) -> Effect:
-    """Mean |NMD| (without its noise) of the last layer less that of the first, over the last's."""
+    """Size of NMD (`split_half`) in the last layer less that in the first, over the last's."""
     return _numbers(
         evidence,
         task,
@@ -63,12 +63,15 @@ def grows(evidence: Evidence, task: str) -> Effect:
 
 
 def early(evidence: Evidence, task: str) -> Effect:
-    """Mean |NMD| (without its noise) of the first layer over that of the last."""
+    """Size of NMD (`split_half`) in the first layer over that in the last."""
     return _numbers(evidence, task, _first_over_last)
 
 
 def _first_over_last(found: dict) -> float | None:
-    """Of mean |NMD|; None where there were too few keys to know it, or nothing in the last layer."""
+    """Of root mean squares of NMD without noise, which are below 0 where halves of the keys disagree.
+
+    None, so that the seed is left out: too few keys to know it, or nothing in the last layer.
+    """
     first, *_, last = found["nmd_split_half"] or [None, None]
     return None if first is None or not last or last < 0 else first / last
 
@@ -85,7 +88,7 @@ def later(evidence: Evidence, task: str) -> Effect:
 
 
 def base_share(evidence: Evidence, task: str) -> Effect:
-    """Mean |NMD| of the base alone over that with the adapter on, same pairs, without noise."""
+    """Size of NMD (`split_half`, mean of the layers) in the base over that with the adapter on."""
     found = [f["base"] for f in evidence.stage(task, "04_differentiation") if f.get("base")]
     return over_seeds([_off_over_on(f) for f in found], sum(f["n_pairs"] for f in found))
 
