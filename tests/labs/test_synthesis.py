@@ -274,7 +274,7 @@ def runs(tmp_path):
                     "direction": "m2g",
                     "kind": "retrain",
                     "shared_base": s == t,
-                    "seed": 0,
+                    "seed": int(t.removeprefix("seed ")),  # of the steered model
                     "by_key": counts,
                 }
                 for s in ("seed 0", "seed 2")

@@ -377,6 +377,44 @@ def test_every_claim_about_a_difference_says_which_would_matter():
     assert {claim.threshold for claim in CLAIMS if claim.margin} == {0.0, CHANCE}
 
 
+# -- models of one base ------------------------------------------------------------------------
+def cells(*pairs: tuple[str, str]) -> pd.DataFrame:
+    """Of lab 07: `(source, target)` models of one task, each cell with two keys of ten prompts."""
+    counts = [
+        {"key": key, "wins": wins, "n": 10, "control_wins": 1, "control_n": 10}
+        for key, wins in (("a", 8), ("b", 6))
+    ]
+    return pd.DataFrame(
+        [
+            {
+                "source": source,
+                "target": target,
+                "direction": "m2g",
+                "kind": "retrain",
+                "shared_base": source[:6] == target[:6],
+                "seed": int(target[5]),
+                "by_key": counts,
+            }
+            for source, target in pairs
+        ]
+    )
+
+
+def test_retrains_of_a_seed_are_one_base():
+    again = "seed 0, retrain 1"
+    one = transfers_by_key(cells(("seed 0", again), (again, "seed 0"))).assign(task="inference")
+    case = judged(evidence(transfers=one), "retrain")["retrain"]["cases"]["inference"]
+    assert (case["n_seeds"], case["n_keys"], case["n"]) == (1, 2, 40)
+    assert case["effect"] == pytest.approx(0.6)
+    assert case["interval"] == [None, None] and case["verdict"] == OPEN
+    models = ("seed 0", again, "seed 1")
+    strangers = transfers_by_key(
+        cells(*[(a, b) for a in models for b in models if a[:6] != b[:6]])
+    ).assign(task="inference")
+    case = judged(evidence(transfers=strangers), "stranger")["stranger"]["cases"]["inference"]
+    assert (case["n_seeds"], case["n_keys"], case["n"]) == (2, 4, 80)
+
+
 # -- a test that finds nothing -------------------------------------------------------------------
 FOUND = ("differ", "differ_base")
 
