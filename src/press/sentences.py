@@ -114,6 +114,11 @@ class Judged:
         return self.cases[case]["verdict"] if case in self.cases else "not tested"
 
     @property
+    def alone(self) -> list[str]:
+        """The tasks on which it rests on one seed, so that it has no interval."""
+        return [name for name, case in self.cases.items() if case["n_seeds"] == 1]
+
+    @property
     def hardest(self) -> str:
         """Its effect, with interval, on the task that is hardest on it: `0.30 (0.10 to 0.50)`."""
         return effect(self) if self.cases else "not tested"

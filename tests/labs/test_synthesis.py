@@ -75,6 +75,8 @@ def seed(**changes) -> dict:
             "null_significant_share": [0.0, 0.02],
             "nmd_split_half": [0.1, 0.4],
             "max_abs_rho": [0.2, 0.8],
+            "base_null": None,
+            "n_neurons": 20,
         },
         "05_prediction": {
             "auc": [0.7, 0.95],
@@ -338,7 +340,7 @@ def runs(tmp_path):
             | {
                 "site": "resid_post",
                 "n_pairs": 5,
-                "lens": {"gain_before": None, "n": 0},
+                "lens": {"gain_before": None, "n": 0, "before_answer": None},
                 "instruction": None,
             },
         )
@@ -387,7 +389,7 @@ def runs(tmp_path):
                     "direction": "m2g",
                     "kind": "retrain",
                     "shared_base": s == t,
-                    "seed": 0,
+                    "seed": int(t.removeprefix("seed ")),  # of the steered model
                     "by_key": counts,
                 }
                 for s in ("seed 0", "seed 2")

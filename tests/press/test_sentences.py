@@ -73,6 +73,13 @@ def test_a_claim_says_where_it_has_which_verdict():
     assert Judged(**judged()).hardest == "not tested"
 
 
+def test_a_claim_says_where_it_rests_on_one_seed():
+    found = judged(inference=UNKNOWN, cipher_tagged=BAD)
+    for (name, case), n_seeds in zip(found["cases"].items(), (1, 3), strict=True):
+        found["cases"][name] = case | {"n_seeds": n_seeds}
+    assert Judged(**found).alone == ["inference"]
+
+
 LEDGER = Ledger(
     [
         judged("steer_m2g.random", a=GOOD, b=GOOD),

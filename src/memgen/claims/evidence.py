@@ -145,7 +145,11 @@ COUNTS = ["key", "wins", "n", "control_wins", "control_n"]
 
 
 def transfers_by_key(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the transfer lab taken apart by key; `seed` is the model that was steered."""
+    """The cells of the transfer lab, per key; `seed`: of the base that the steered model began from.
+
+    Retrains of a seed have its base and its test keys, so they are counted with it: an interval over
+    seeds is about other bases, and says nothing of them where it has only one.
+    """
     rows = [
         {
             "source": cell.source,
@@ -153,11 +157,12 @@ def transfers_by_key(cells: pd.DataFrame) -> pd.DataFrame:
             "kind": cell.kind,
             "own": cell.source == cell.target,
             "shared": bool(cell.shared_base),
-            "seed": cell.target if cell.kind == "retrain" else f"seed {cell.seed}",
+            "seed": f"seed {cell.seed}",
             **counts,
         }
         for cell in cells.itertuples()
         for counts in cell.by_key
     ]
     about = ["source", "direction", "kind", "own", "shared", "seed"]
-    return pd.DataFrame(rows, columns=[*about, *COUNTS])
+    found = pd.DataFrame(rows, columns=[*about, *COUNTS])
+    return found.groupby([*about, "key"], as_index=False, sort=False)[COUNTS[1:]].sum()
