@@ -1,6 +1,7 @@
 """Success of steering over the seeds, beside all that it is held against: what figures and pages show.
 
-It is success within the limit on lost free prompts (`evidence.outcomes_by_key`). Nothing is decided by these rates; verdicts are the ledger's. The intervals are the ledger's, too.
+It is success within the limit on lost free prompts (`evidence.outcomes_by_key`). Nothing is
+decided by these rates; verdicts are the ledger's. The intervals are the ledger's, too.
 """
 
 from __future__ import annotations
