@@ -25,8 +25,11 @@ from press.run import SYNTHESIS, ExecutedLab, Run
 
 SPACE, JOIN = "\u00a0", "\u2060"  # a number and its unit, a range and its dash stay on one line
 RATES, ENDS = "steering.json", ("low", "high")  # a table of the synthesis, for who reads no parquet
+COUNTS = ("n", "n_kept", "n_seeds")
 #: `pooled` as an origin writes it: of a rate, its number of answers, the next rate, ...
 POOLED = "sum(round(k * n) for k, n in zip({every}[::2], {every}[1::2])) / sum({every}[1::2])"
+#: success within the limit on lost free prompts, of a direction of lab 06: without such a cell, none
+WITHIN = "({0}['success'] if {0}['kept_exists'] else 0.0)"
 NOTHING = "n/a"  # not defined in a run, such as an AUC where only one behaviour occurred
 
 
@@ -173,9 +176,29 @@ class Numbers:
         )
 
     def success(self, task: str, direction: str, kind: str = STEERED) -> dict:
-        """Mean of the seeds' success, its interval over seeds, `n`; nothing where it was not run."""
+        """Mean of the seeds' success, its interval over seeds, `n`; nothing where it was not run.
+
+        Within the limit on lost free prompts, which `n_kept` of `n_seeds` seeds can keep.
+        """
         found = self.rates.get(task, {}).get(direction, {})
-        return found.get(kind) or dict.fromkeys(("success", "low", "high", "n"))
+        return found.get(kind) or dict.fromkeys(("success", *ENDS, *COUNTS))
+
+    def within(self, task: str, direction: str) -> list[float]:
+        """Success of every seed within the limit on lost free prompts; 0 where no cell keeps it."""
+        found = self.values(task, "06_intervention", direction)
+        return [made(x["success"] if x["kept_exists"] else 0.0, WITHIN, x) for x in found]
+
+    def taught(self, task: str) -> str:
+        """Which keys were trained with the rule's answer, too, and whether a controller dosed it."""
+        design = self._labs(task, "01_dataset_design")[0]
+        training = self._labs(task, "02_training")[0].manifest["parameters"]
+        gate = design.manifest["parameters"].get("n_gate_keys", 0)
+        who = {
+            "keys": "every key, those of the test split too",
+            "gate": f"{gate} gate keys, which nothing is measured on",
+            "none": "no key",
+        }[design.result["contrast_on"]]
+        return f"{who}; with `balance`" if training.get("balance") else who
 
     def by_layer(self, task: str, stage: str, key: str, digits: int | None = None) -> str:
         """Mean over seeds of each entry of a list, first layer first: `2 · 30 · 70 %`."""
@@ -315,10 +338,11 @@ class Numbers:
 
 
 def steering_rates(lab: ExecutedLab) -> dict:
-    """The synthesis' table of steering by task, direction, kind: `success`, `low`, `high`, `n`."""
+    """The synthesis' table of steering by task, direction, kind: `success`, `low`, `high`, counts."""
     found: dict = {}
     for row in lab.kept.table("steering").itertuples():
         ends = {end: None if pd.isna(getattr(row, end)) else getattr(row, end) for end in ENDS}
         kinds = found.setdefault(row.task, {}).setdefault(row.direction, {})
-        kinds[row.kind] = {"success": float(row.rate), **ends, "n": int(row.n)}
+        counts = {name: int(getattr(row, name)) for name in COUNTS}
+        kinds[row.kind] = {"success": float(row.rate), **ends, **counts}
     return found

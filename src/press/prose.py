@@ -20,6 +20,7 @@ from memgen.errors import StudyError
 from memgen.stages import TITLES, TRAINING
 from press import slides
 from press.arms import arms
+from press.beside_paper import beside_paper
 from press.cluster import cluster_trial
 from press.errors import BookError
 from press.exercises import Source, downloads, find, read_notebook
@@ -49,6 +50,8 @@ ASKED = [
     "by_layer",
     "by_setting",
     "success",
+    "within",
+    "taught",
     "controls",
     "successes",
     "transfer",
@@ -127,6 +130,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "citation": lambda: citation(root),
             "bibtex": lambda key: bibtex(source, key),
             "paper": lambda: paper_results(root),
+            "beside_paper": lambda: beside_paper(numbers, paper_results(root)),
             "scale": lambda: sweep(root, source),
             "arms": lambda: arms(root, source),
             "cluster_trial": lambda: cluster_trial(root),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from memgen.claims.ledger import tests
 from memgen.claims.quantities.behaviors import GATE, in_gate
-from memgen.terms import DIRECTIONS, FORECASTS, SUPPORTED, VERDICTS
+from memgen.terms import CONTRADICTED, DIRECTIONS, FORECASTS, REVERSED, SUPPORTED, VERDICTS
 from press.numbers import Numbers, decimal, plural
 from press.origin import greatest, least, made
 
@@ -93,6 +93,15 @@ class Judged:
         """On how many of the tasks on which it could be tested it has this verdict."""
         k = made(len(self.where(verdict)), VERDICTS_OF % f"== {verdict!r}", self.cases)
         return Share(k, made(len(self.cases), "len({0})", self.cases))
+
+    @property
+    def fallen(self) -> str:
+        """Where it is contradicted or reversed: `inference (reversed)`, or `no task`."""
+        if not self.cases:
+            return "not tested"
+        found = {name: case["verdict"] for name, case in self.cases.items()}
+        against = [f"{n} ({v})" for n, v in found.items() if v in (CONTRADICTED, REVERSED)]
+        return ", ".join(against) or "no task"
 
     @property
     def balance(self) -> str:

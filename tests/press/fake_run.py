@@ -161,7 +161,7 @@ class MadeUp:
             "controls": controls,
             "control_n": dict.fromkeys(names, 5 * n),
             "control_draws": dict.fromkeys(names, 5),
-            "control_other": {name: self.near(0.1) for name in names},
+            "control_other": {n: self.near(0.1) for n in (*names, *OUTPUT_CONTROLS, *REPHRASINGS)},
             "rephrase_floor": self.near(0.1),
             "rephrase_n": 4 * n,
         }
@@ -356,6 +356,10 @@ class MadeUp:
             "high": 0.905,
             "n": 690,
             "n_seeds": 3,
+            "n_kept": 2,
+            "auc": 0.92,
+            "auc_without": 0.84,
+            "ahead": "open",
             "controls": {BEST_OF_RANDOM: 0.36, "forbid_source": 0.41},
         }
         if "arithmetic-tagged" in self.tasks[1:]:
@@ -433,7 +437,8 @@ def steering_table(tasks: list[str], seeds: list[int]) -> pd.DataFrame:
                 rate = sum(rates) / len(rates)
                 about = {"task": task, "direction": direction, "kind": kind}
                 ends = {"rate": rate, "low": rate - 0.05, "high": rate + 0.05}
-                rows.append(about | ends | {"n": n, "n_keys": 20, "n_seeds": len(seeds)})
+                counts = {"n": n, "n_keys": 20, "n_seeds": len(seeds), "n_kept": len(seeds)}
+                rows.append(about | ends | counts)
     return pd.DataFrame(rows)
 
 

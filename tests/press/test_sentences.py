@@ -56,6 +56,13 @@ def test_a_share_is_written_with_its_noun():
     )
 
 
+def test_a_claim_says_where_it_has_fallen():
+    claim = Judged(**judged(inference=GOOD, cipher_tagged=BAD, cipher_matched=UNCLEAR, b=WRONG))
+    assert claim.fallen == "cipher-tagged (contradicted), b (reversed)"
+    assert Judged(**judged(a=GOOD, b=UNCLEAR)).fallen == "no task"
+    assert Judged(**judged()).fallen == "not tested"
+
+
 def test_a_claim_says_where_it_has_which_verdict():
     claim = Judged(**judged(inference=GOOD, cipher_tagged=BAD, cipher_matched=UNCLEAR))
     assert claim.where() == ["inference"] and claim.where(CONTRADICTED) == ["cipher-tagged"]
