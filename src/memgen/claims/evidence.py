@@ -29,8 +29,8 @@ class Evidence:
     `behaviors` (task, seed, key, memory, rule, n), `scores` (one row per prompt: task, seed, key,
     label, probe and a column per baseline), `outcomes` (task, seed, direction, kind, key, wins, n,
     unlimited: see `outcomes_by_key`; of all draws of a control) and `transfers` (task, seed, source,
-    direction, kind, own, shared, key, wins, n, control_wins, control_n). `later`: by task `later_share`, one per seed, and of how
-    many neurons.
+    direction, kind, own, shared, key, wins, n, control_wins, control_n). `later`: by task
+    `later_share`, one per seed, and of how many neurons.
     """
 
     results: dict

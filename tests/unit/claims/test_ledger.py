@@ -458,7 +458,9 @@ def test_a_quiet_seed_counts_for_a_claim_as_nothing_and_against_it_not_at_all():
     silent = json.loads(case)
     assert silent["effect"] == 0 and silent["interval"] == [None, None] and silent["n_seeds"] == 3
     assert silent["detectable"] is None  # that it could have shown nothing is not known
-    some = judged(found_shares([0.5, 0.6, 0.0], [0.0] * 3), "differ")["differ"]["cases"]["inference"]
+    some = judged(found_shares([0.5, 0.6, 0.0], [0.0] * 3), "differ")["differ"]["cases"][
+        "inference"
+    ]
     assert some["effect"] == pytest.approx(1.1 / 3) and some["interval"][1] == 1.0
     assert some["interval"][0] < 0
 
