@@ -782,7 +782,10 @@ def run_the_study(planted, runs: Path, shuffled: bool) -> Evidence:
             "01_dataset_design": {"contrast_on": "none"},
             "02_training": dict.fromkeys(GATE, 0.5) | {"other_rate": 0.0, "free_accuracy": 1.0},
         }
-        outcomes = run["06_intervention"].table("outcomes")
+        # one neuron decides all answers here, those of free prompts too: towards memory no shift is
+        # within a limit on what they lose, and a shuffle is about success, whatever it costs
+        steered = run["06_intervention"]
+        outcomes = outcomes_by_key(steered.table("outcomes"), steered.result)
         steering = Steering.of(run)
         cells = dict.fromkeys(DIRECTIONS, Cell(1 / 16, 1.0))
         source = Source(steering.maps, cells, chosen_on=frozenset())
@@ -793,7 +796,7 @@ def run_the_study(planted, runs: Path, shuffled: bool) -> Evidence:
         found = {
             "behaviors": behaviors_by_key(run.answered()),
             "scores": run["05_prediction"].table("scores"),
-            "outcomes": outcomes_by_key(outcomes, run["06_intervention"].result),
+            "outcomes": outcomes.assign(wins=outcomes.unlimited),
         }
         for name, table in found.items():
             parts[name].append(table.assign(task="planted", seed=seed))
