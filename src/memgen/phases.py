@@ -9,7 +9,7 @@
 A phase inside another is counted apart, so the phases of a process add up to at most what it used.
 They are counted in the thread that runs the lab; what it starts (torch's threads, a process that it
 waits for) counts with it. Nothing that is computed depends on this: entering and leaving a phase
-reads a clock, some two microseconds.
+reads a clock, a few microseconds.
 """
 
 from __future__ import annotations
