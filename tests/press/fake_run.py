@@ -376,8 +376,9 @@ class MadeUp:
             "coverage": [
                 {
                     "task": task,
+                    "quantity": "rate",
+                    "planted": [0.5],
                     "n_keys": 20,
-                    "rate": 0.5,
                     "seeds_sd": 0.4,
                     "keys_sd": 0.8,
                     "covered": 0.946,
