@@ -8,7 +8,10 @@ from typing import NamedTuple
 from press.numbers import decimal, percent
 from press.origin import made
 
-BAND = (0.93, 0.97)  # what a 95 % interval should hold, within the error of the simulation and a bit
+BAND = (
+    0.93,
+    0.97,
+)  # what a 95 % interval should hold, within the error of the simulation and a bit
 NARROW, WIDE = "†", "‡"
 COUNTED = "sum(case['covered'] %s for case in {0})"
 

@@ -395,7 +395,7 @@ def by_split(*values) -> dict:
 
 
 #: of a claim of the catalogue, as `result.json` repeats it
-SAID = ("id", "name", "text", "source", "test", "threshold", "margin", "above", "page")
+SAID = ("id", "name", "text", "source", "test", "threshold", "margin", "above", "corrected", "page")
 
 
 def claim(known, verdicts: dict[str, str]) -> dict:

@@ -19,7 +19,6 @@ from scipy.stats import norm
 from memgen.stats.auc import CHANCE
 from memgen.stats.over_seeds import half_widths
 
-
 Rng = np.random.Generator
 BATCH = 200  # studies that are simulated at once; more take more memory
 
@@ -81,8 +80,7 @@ class _Keys:
         return np.broadcast_to(drawn, (self.n, *self.design.shape))
 
 
-def a_rate(design: Design, spread: Spread, planted: tuple[float, ...], n: int, rng: Rng
-) -> Drawn:
+def a_rate(design: Design, spread: Spread, planted: tuple[float, ...], n: int, rng: Rng) -> Drawn:
     """A share of successes. The log odds of a prompt are those of `planted`, plus what its seed and
     its key add (normal); the truth is the mean over all seeds and keys that there could be.
     """
@@ -102,9 +100,7 @@ def a_difference(
     return Drawn(truth, one - other)
 
 
-def smallest(
-    design: Design, spread: Spread, planted: tuple[float, ...], n: int, rng: Rng
-) -> Drawn:
+def smallest(design: Design, spread: Spread, planted: tuple[float, ...], n: int, rng: Rng) -> Drawn:
     """The smallest distance of three rates from their limits, as the gate has it.
 
     `planted`: the share of memory among answers that are memory or rule; `OTHER` of all are neither.
@@ -124,16 +120,14 @@ def smallest(
     return Drawn(float(truth), _slack(_share(memory, design), _share(neither, design)))
 
 
-def an_auc(design: Design, spread: Spread, planted: tuple[float, ...], n: int, rng: Rng
-) -> Drawn:
+def an_auc(design: Design, spread: Spread, planted: tuple[float, ...], n: int, rng: Rng) -> Drawn:
     """AUC of scores that are normal around their behaviour, their key and their seed's distance."""
     keys, (area,) = _Keys(design, spread, n, rng), planted
     labels, of_keys = _labels(keys), keys.of_keys()
     return Drawn(area, _auc(labels, _scores(keys, area, labels, of_keys), design))
 
 
-def a_gain(design: Design, spread: Spread, planted: tuple[float, ...], n: int, rng: Rng
-) -> Drawn:
+def a_gain(design: Design, spread: Spread, planted: tuple[float, ...], n: int, rng: Rng) -> Drawn:
     """AUC of a probe less the larger of a baseline's and one half, on the same prompts.
 
     The truth is the mean over seeds of that difference between a seed's own areas.

@@ -457,7 +457,9 @@ def test_a_quiet_seed_counts_for_a_claim_as_nothing_and_against_it_not_at_all():
     silent = json.loads(case)
     assert silent["effect"] == 0 and silent["interval"] == [None, None] and silent["n_seeds"] == 3
     assert silent["detectable"] is None  # that it could have shown nothing is not known
-    some = judged(found_shares([0.5, 0.6, 0.0], [0.0] * 3), "differ")["differ"]["cases"]["inference"]
+    some = judged(found_shares([0.5, 0.6, 0.0], [0.0] * 3), "differ")["differ"]["cases"][
+        "inference"
+    ]
     assert some["effect"] == pytest.approx(1.1 / 3) and some["interval"][1] == 1.0
     assert some["interval"][0] < 0
 
@@ -684,13 +686,16 @@ def of_one_seed() -> Evidence:
 def test_one_seed_decides_nothing():
     found = judge_all(of_one_seed(), GROUPS)
     assert {claim["verdict"] for claim in found} == {OPEN}
-    assert ledger.tests(found) == {"n": 0, "by_chance": 0.0}
+    assert ledger.tests(found) == {"n": 0, "limits": 0, "by_chance": 0.0}
 
 
 def test_tests_with_an_interval_are_counted():
     found = judge_all(evidence(), GROUPS)
-    assert ledger.tests(found)["n"] == sum(len(claim["cases"]) for claim in found)
-    assert ledger.tests(found[:1]) == {"n": 1, "by_chance": 0.025}
+    counts = ledger.tests(found)
+    assert counts["n"] + counts["limits"] == sum(len(claim["cases"]) for claim in found)
+    assert ledger.tests(found[:1]) == {"n": 0, "limits": 1, "by_chance": 0.0}  # both emerge
+    (format_,) = [claim for claim in found if claim["id"] == "format"]
+    assert ledger.tests([format_]) == {"n": 1, "limits": 0, "by_chance": 0.025}
 
 
 # -- keys ------------------------------------------------------------------------------------------
