@@ -50,7 +50,7 @@ class Spread:
 
 #: in log odds; at a rate of one half, .4 are ten points between seeds, and .8 twenty between keys
 SPREADS = (Spread(0.0, 0.8), Spread(0.4, 0.8), Spread(0.8, 0.8))
-#: where the gate lies and how many answers are neither, in `smallest`
+#: in `smallest`: where the gate lies (as `claims.quantities.behaviors` has it), answers that are neither
 AT_LEAST, AT_MOST, OTHER = 0.25, 0.20, 0.05
 
 
@@ -201,13 +201,14 @@ def coverage(
 def _wins(keys: _Keys, middle: float, of_keys: np.ndarray) -> np.ndarray:
     """Successes of every key [N, S, K]."""
     odds = logit(middle) + keys.of_seeds() + of_keys
-    return keys.rng.binomial(keys.design.n_prompts, expit(odds))
+    wins: np.ndarray = keys.rng.binomial(keys.design.n_prompts, expit(odds))
+    return wins
 
 
 def _share(wins: np.ndarray, design: Design) -> np.ndarray:
     """Of successes [N, S, K], as `Drawn` has them; all keys have as many prompts."""
     total = wins.sum(axis=-1, keepdims=True)
-    whole = total / (design.n_keys * design.n_prompts)
+    whole: np.ndarray = total / (design.n_keys * design.n_prompts)
     if not design.shared_keys:
         return whole
     return np.concatenate([whole, (total - wins) / ((design.n_keys - 1) * design.n_prompts)], -1)
@@ -216,7 +217,8 @@ def _share(wins: np.ndarray, design: Design) -> np.ndarray:
 def _slack(memory: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The smallest distance of memory, rule and other answers from their limits."""
     rule = 1 - memory - other
-    return np.minimum(np.minimum(memory, rule) - AT_LEAST, AT_MOST - other)
+    slack: np.ndarray = np.minimum(np.minimum(memory, rule) - AT_LEAST, AT_MOST - other)
+    return slack
 
 
 def _mean_rate(spread: Spread, middle: float) -> float:
@@ -229,7 +231,9 @@ def _mean_rate(spread: Spread, middle: float) -> float:
 def _labels(keys: _Keys) -> np.ndarray:
     """Behaviours [N, S, K, P]: keys lean to one of them, on average half of the prompts have each."""
     leaning = expit(keys.of_keys())[..., None]
-    return keys.rng.random((keys.n, *keys.design.shape, keys.design.n_prompts)) < leaning
+    shape = (keys.n, *keys.design.shape, keys.design.n_prompts)
+    by_rule: np.ndarray = keys.rng.random(shape) < leaning
+    return by_rule
 
 
 def _noise(spread: Spread) -> float:
@@ -245,7 +249,9 @@ def _distance(spread: Spread, area: float) -> float:
 def _scores(keys: _Keys, area: float, labels: np.ndarray, of_keys: np.ndarray) -> np.ndarray:
     """[N, S, K, P]; the key's part is the same for every score that sees these prompts."""
     distance = _distance(keys.spread, area) + keys.of_seeds()[..., None]
-    return distance * labels + of_keys[..., None] + keys.rng.normal(0, 1, labels.shape)
+    noise = keys.rng.normal(0, 1, labels.shape)
+    scores: np.ndarray = distance * labels + of_keys[..., None] + noise
+    return scores
 
 
 def _auc(labels: np.ndarray, scores: np.ndarray, design: Design) -> np.ndarray:
@@ -263,8 +269,9 @@ def _auc(labels: np.ndarray, scores: np.ndarray, design: Design) -> np.ndarray:
     n_memory = labels.shape[-1] - n_rule
     all_rule, all_memory = (one.sum(axis=-1, keepdims=True) for one in (n_rule, n_memory))
     with np.errstate(invalid="ignore"):
+        area: np.ndarray = whole / (all_rule * all_memory)
         if not design.shared_keys:
-            return whole / (all_rule * all_memory)
+            return area
         # of a rule prompt the memories below it, of a memory the rules above it
         by_prompt = np.empty_like(flat)
         right = np.where(rule > 0, memories, rules[..., -1:] - rules)
@@ -273,4 +280,4 @@ def _auc(labels: np.ndarray, scores: np.ndarray, design: Design) -> np.ndarray:
         above = (scores[..., :, None] > scores[..., None, :]) & labels[..., :, None]
         within = (above & ~labels[..., None, :]).sum(axis=(-1, -2))
         left = (whole - of_key + within) / ((all_rule - n_rule) * (all_memory - n_memory))
-        return np.concatenate([whole / (all_rule * all_memory), left], axis=-1)
+        return np.concatenate([area, left], axis=-1)
