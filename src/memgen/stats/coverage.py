@@ -261,9 +261,7 @@ def _auc(labels: np.ndarray, scores: np.ndarray, design: Design) -> np.ndarray:
     rule prompts and those of its memory prompts, less those within the key, which are in both.
     """
     flat = scores.reshape(*scores.shape[:2], -1)
-    order = np.argsort(flat, axis=-1)
-    rule = np.take_along_axis(labels.reshape(flat.shape), order, axis=-1).astype(float)
-    rules, memories = np.cumsum(rule, axis=-1), np.cumsum(1 - rule, axis=-1)
+    order, rule, memories = _sorted(labels.reshape(flat.shape), flat)
     whole = (memories * rule).sum(axis=-1, keepdims=True)
     n_rule = labels.sum(axis=-1).astype(float)
     n_memory = labels.shape[-1] - n_rule
@@ -274,10 +272,18 @@ def _auc(labels: np.ndarray, scores: np.ndarray, design: Design) -> np.ndarray:
             return area
         # of a rule prompt the memories below it, of a memory the rules above it
         by_prompt = np.empty_like(flat)
+        rules = np.cumsum(rule, axis=-1)
         right = np.where(rule > 0, memories, rules[..., -1:] - rules)
         np.put_along_axis(by_prompt, order, right, axis=-1)
         of_key = by_prompt.reshape(scores.shape).sum(axis=-1)
-        above = (scores[..., :, None] > scores[..., None, :]) & labels[..., :, None]
-        within = (above & ~labels[..., None, :]).sum(axis=(-1, -2))
+        _, rule, memories = _sorted(labels, scores)
+        within = (memories * rule).sum(axis=-1)
         left = (whole - of_key + within) / ((all_rule - n_rule) * (all_memory - n_memory))
         return np.concatenate([area, left], axis=-1)
+
+
+def _sorted(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Along the last axis by score: the order, 1 for prompts of the rule, memories up to there."""
+    order = np.argsort(scores, axis=-1)
+    rule = np.take_along_axis(labels, order, axis=-1).astype(float)
+    return order, rule, np.cumsum(1 - rule, axis=-1)
