@@ -22,6 +22,7 @@ from press import slides
 from press.arms import arms
 from press.beside_paper import beside_paper
 from press.cluster import cluster_trial
+from press.coverage import BAND, Coverage
 from press.errors import BookError
 from press.exercises import Source, downloads, find, read_notebook
 from press.lab_page import Figure
@@ -119,6 +120,10 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "asked_anew": asked_anew(numbers, run.tasks),
             "synthesis": run.of(SYNTHESIS)[0].result,
             "ledger": lambda track=run.track: ledgers[track],
+            "coverage": lambda track=run.track: Coverage(
+                tracks[track].result(SYNTHESIS)["coverage"]
+            ),
+            "coverage_band": BAND,
             "claim": lambda name, track=run.track: ledgers[track][name],
             "has_paper_runs": (root / "data" / "reference" / "paper").is_dir(),
         }

@@ -21,7 +21,8 @@ VERDICTS_OF = "sum(case['verdict'] %s for case in {0}.values())"
 VERDICTS_BY_CASE = "sum(case['verdict'] %s for claim in {0} for case in claim['cases'].values())"
 VERDICTS_OVER = "sum(claim['cases'] != {} and claim['verdict'] %s for claim in {0})"
 INTERVALS = (
-    "sum(case['interval'][0] is not None for claim in {0} for case in claim['cases'].values())"
+    "sum(case['interval'][0] is not None for claim in {0} if %sclaim['margin']"
+    " for case in claim['cases'].values())"
 )
 AS_GOOD = "sum(a >= b for a, b in zip({every}[::2], {every}[1::2]))"
 HALVED = "sum(v['accuracy'] < v['alone']['accuracy'] / 2 for v in {every})"
@@ -75,6 +76,7 @@ class Judged:
     threshold: float
     margin: float
     above: bool
+    corrected: str
     page: str
     group: str
     track: str
@@ -142,9 +144,12 @@ class Standing(NamedTuple):
 
 
 class Chance(NamedTuple):
-    """Tests with an interval, and how many of them support a claim if no effect is real."""
+    """Tests with an interval, of differences and of limits; how many of the first support a claim if
+    no effect is real.
+    """
 
     tests: int
+    limits: int
     supported: float
 
 
@@ -187,9 +192,18 @@ class Ledger:
     @property
     def chance(self) -> Chance:
         """How many tests there are, and how many that chance alone would call supported."""
-        found = tests([{"cases": claim.cases} for claim in self])
-        n = made(int(found["n"]), INTERVALS, self.found)
-        return Chance(n, made(found["by_chance"], f"0.025 * {INTERVALS}", self.found))
+        found = tests([{"cases": claim.cases, "margin": claim.margin} for claim in self])
+        differences, limits = (INTERVALS % no for no in ("", "not "))
+        return Chance(
+            made(int(found["n"]), differences, self.found),
+            made(int(found["limits"]), limits, self.found),
+            made(found["by_chance"], f"0.025 * {differences}", self.found),
+        )
+
+    @property
+    def corrected(self) -> list[Judged]:
+        """The tested claims whose test was changed after test keys had been seen."""
+        return [claim for claim in self.tested if claim.corrected]
 
     @property
     def single(self) -> Share:

@@ -4,6 +4,8 @@ the runs' files.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,6 +28,7 @@ from memgen.errors import ArtifactError
 from memgen.figures.synthesis import forest, formats, gate, main_finding, verdicts
 from memgen.labs.synthesis import (
     claims_table,
+    designs,
     headline,
     mean_auc,
     numbers_table,
@@ -34,6 +37,7 @@ from memgen.labs.synthesis import (
 )
 from memgen.presets import stage_parameters
 from memgen.stages import labs_of
+from memgen.stats.coverage import QUANTITIES, Design
 from memgen.steering.controls import CONTROLS
 from memgen.store.files import write_json
 from memgen.store.folders import input_folders
@@ -125,7 +129,7 @@ def evidence(found: dict, **rates: float) -> Evidence:
     return Evidence(
         found,
         behaviors=pd.DataFrame(rows),
-        scores=pd.DataFrame(),
+        scores=pd.DataFrame(rows)[["task", "seed", "key"]].loc[lambda t: t.index.repeat(8)],
         outcomes=pd.DataFrame(outcomes),
         transfers=pd.DataFrame(),
         later={},
@@ -243,11 +247,17 @@ def test_the_main_finding_is_told_in_its_numbers_beside_what_it_is_held_against(
 
 
 def test_coverage_is_simulated_at_the_studys_own_numbers():
-    found = simulated_coverage(evidence(results("inference", "cipher-matched")), 50)
+    given = evidence(results("inference", "cipher-matched"))
+    found = simulated_coverage(given, 50)
     assert {row["task"] for row in found} == {"inference", "cipher-matched"}
+    assert {row["quantity"] for row in found} == set(QUANTITIES)
     assert all(row["n_keys"] == 3 and 0.5 < row["covered"] <= 1 for row in found)
-    one = evidence({"inference": {0: seed()}})
-    alone = Evidence(**{**vars(one), "behaviors": one.behaviors[one.behaviors.seed == 0]})
+    assert set(designs(given, "inference").values()) == {Design(2, 3, 10), Design(2, 3, 8)}
+    shared = replace(given, track="lora")
+    assert designs(shared, "inference")["AUC"] == Design(2, 3, 8, shared_keys=True)
+    tables = ("behaviors", "scores", "outcomes")
+    one = {name: getattr(given, name).query("seed == 0") for name in tables}
+    alone = replace(given, results={"inference": {0: seed()}}, **one)
     assert simulated_coverage(alone, 50) == []  # one seed has no interval
 
 

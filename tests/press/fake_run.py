@@ -380,8 +380,9 @@ class MadeUp:
             "coverage": [
                 {
                     "task": task,
+                    "quantity": "rate",
+                    "planted": [0.5],
                     "n_keys": 20,
-                    "rate": 0.5,
                     "seeds_sd": 0.4,
                     "keys_sd": 0.8,
                     "covered": 0.946,
@@ -398,7 +399,7 @@ def by_split(*values) -> dict:
 
 
 #: of a claim of the catalogue, as `result.json` repeats it
-SAID = ("id", "name", "text", "source", "test", "threshold", "margin", "above", "page")
+SAID = ("id", "name", "text", "source", "test", "threshold", "margin", "above", "corrected", "page")
 
 
 def claim(known, verdicts: dict[str, str]) -> dict:

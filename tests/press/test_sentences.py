@@ -28,7 +28,8 @@ from press.sentences import (
 def judged(claim: str = "steer_m2g.random", **cases) -> dict:
     """A claim of the ledger; each case is `(low, high, verdict)`."""
     known = next(one for one in CLAIMS if one.id == claim)
-    names = ("id", "name", "text", "source", "test", "threshold", "margin", "above", "page")
+    names = ("id", "name", "text", "source", "test", "threshold", "margin", "above", "corrected")
+    names = (*names, "page")
     found = {
         task.replace("_", "-"): {"verdict": verdict, "effect": 0.3, "interval": [low, high]}
         for task, (low, high, verdict) in cases.items()
@@ -120,8 +121,15 @@ def test_claims_stand_in_the_groups_of_the_catalogue():
     ]
 
 
-def test_chance_counts_the_tests_that_have_an_interval():
-    assert LEDGER.chance == (7, pytest.approx(0.175))
+def test_chance_counts_the_tests_of_differences_that_have_an_interval():
+    assert LEDGER.chance == (7, 0, pytest.approx(0.175))
+    limits = Ledger([judged("few_neurons", a=GOOD, b=UNKNOWN), judged("format", a=GOOD)])
+    assert limits.chance == (1, 1, pytest.approx(0.025))  # nothing is no effect of a limit
+
+
+def test_claims_with_a_corrected_test_are_named():
+    found = [judged("retrain", a=GOOD), judged("differ"), judged("format", a=GOOD)]
+    assert [claim.id for claim in Ledger(found).corrected] == ["retrain"]
 
 
 def test_effects_and_intervals_are_written_as_far_as_they_are_known():

@@ -9,7 +9,7 @@ from memgen.claims.catalogue import GROUPS
 from memgen.claims.evidence import Evidence, read_evidence
 from memgen.claims.ledger import judge_all, verdict_on
 from memgen.claims.quantities.overview import main_numbers
-from memgen.claims.quantities.steering import is_kept, kept_seeds, success
+from memgen.claims.quantities.steering import STEERED, is_kept, kept_seeds, success
 from memgen.claims.success import FORBID, row_of, success_table
 from memgen.stats.coverage import Design, coverage
 from memgen.stats.intervals import number
@@ -145,21 +145,38 @@ def _said(rate: float | None) -> str:
 
 
 def simulated_coverage(evidence: Evidence, n_studies: int) -> list[dict]:
-    """`coverage` of the intervals at each task's own numbers of seeds, test keys and prompts a key."""
+    """`coverage` of the intervals at each task's own numbers of seeds, test keys and prompts a key.
+
+    Each quantity has the numbers of the table that the ledger computes it from.
+    """
     found, known = [], {}
     for task in evidence.tasks:
-        rows = evidence.behaviors[evidence.behaviors.task == task]
-        n_seeds = rows.seed.nunique()
-        if n_seeds < 2:
-            continue
-        design = Design(
-            n_seeds,
-            round(len(rows) / n_seeds),
-            round(rows.n.mean()),
-            evidence.shared_keys,
-        )
-        known[design] = known.get(design) or coverage(design, n_studies)
-        found += [{"task": task, "n_keys": design.n_keys, **row} for row in known[design]]
+        asked = tuple(designs(evidence, task).items())
+        known[asked] = known.get(asked) or coverage(dict(asked), n_studies)
+        found += [{"task": task, **row} for row in known[asked]]
+    return found
+
+
+def designs(evidence: Evidence, task: str) -> dict[str, Design]:
+    """By quantity (`coverage.QUANTITIES`), where there are two seeds at least."""
+    steered = evidence.outcomes[
+        (evidence.outcomes.kind == STEERED) & (evidence.outcomes.direction == "m2g")
+    ]
+    answers, scores = evidence.behaviors, evidence.scores.assign(n=1)
+    tables = {
+        "rate": answers,
+        "difference of rates": steered,
+        "smallest distance": answers,
+        "AUC": scores,
+        "gain in AUC": scores,
+    }
+    found = {}
+    for name, table in tables.items():
+        by_key = table[table.task == task].groupby(["seed", "key"]).n.sum()
+        n_seeds = by_key.index.get_level_values("seed").nunique()
+        if n_seeds > 1:
+            n_keys, n_prompts = round(len(by_key) / n_seeds), round(by_key.mean())
+            found[name] = Design(n_seeds, n_keys, n_prompts, evidence.shared_keys)
     return found
 
 

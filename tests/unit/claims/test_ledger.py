@@ -687,13 +687,16 @@ def of_one_seed() -> Evidence:
 def test_one_seed_decides_nothing():
     found = judge_all(of_one_seed(), GROUPS)
     assert {claim["verdict"] for claim in found} == {OPEN}
-    assert ledger.tests(found) == {"n": 0, "by_chance": 0.0}
+    assert ledger.tests(found) == {"n": 0, "limits": 0, "by_chance": 0.0}
 
 
 def test_tests_with_an_interval_are_counted():
     found = judge_all(evidence(), GROUPS)
-    assert ledger.tests(found)["n"] == sum(len(claim["cases"]) for claim in found)
-    assert ledger.tests(found[:1]) == {"n": 1, "by_chance": 0.025}
+    counts = ledger.tests(found)
+    assert counts["n"] + counts["limits"] == sum(len(claim["cases"]) for claim in found)
+    assert ledger.tests(found[:1]) == {"n": 0, "limits": 1, "by_chance": 0.0}  # both emerge
+    (format_,) = [claim for claim in found if claim["id"] == "format"]
+    assert ledger.tests([format_]) == {"n": 1, "limits": 0, "by_chance": 0.025}
 
 
 # -- keys ------------------------------------------------------------------------------------------

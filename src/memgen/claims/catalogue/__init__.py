@@ -1,7 +1,7 @@
 """The claims: what is claimed, by whom, which test decides it, and which effect would matter.
 
 The tests, thresholds and margins were written down before any test key of the study's seeds
-(`memgen.config.base.SEEDS`) had been answered. Where the paper
+(`memgen.config.base.SEEDS`) had been answered, but for those that say `corrected`. Where the paper
 claims less than a reviewer or we would ask, both stand here as claims of their own.
 """
 

@@ -28,6 +28,7 @@ MAPS = (
         "04_differentiation",
         lambda e, t: maps.differ(e, t, POINTS),
         margin=POINTS,
+        corrected="silence of the test no longer contradicts: towards open",
     ),
     Claim(
         "differ_base",
@@ -39,6 +40,7 @@ MAPS = (
         "04_differentiation",
         lambda e, t: maps.beyond_base(e, t, POINTS),
         margin=POINTS,
+        corrected="silence of the test no longer contradicts: towards open",
     ),
     Claim(
         "early",

@@ -26,6 +26,7 @@ TRANSFER = (
         "07_transfer",
         lambda e, t: steering.transfers(e, t, "retrain", True),
         margin=POINTS,
+        corrected="a retrain counts with its seed: from scratch fewer seeds, towards open",
     ),
     Claim(
         "stranger",
@@ -38,6 +39,7 @@ TRANSFER = (
         lambda e, t: steering.transfers(e, t, "retrain", False),
         threshold=NEAR_RANDOM,
         above=False,
+        corrected="a retrain counts with its seed: from scratch fewer seeds, towards open",
     ),
     Claim(
         "across_formats",
