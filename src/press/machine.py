@@ -121,7 +121,7 @@ class Profile:
 
 def profile(run: Run, source: Path) -> Profile:
     """The seconds of a run by phase, their figure staged in `source`."""
-    table = profile_of([*(lab.kept for one in run.every for lab in one.pages), *_beside(run)])
+    table = profile_of([*(lab.kept for lab in run.all_pages), *_beside(run)])
     drawing = by_phase(table)
     drawing.figure.savefig(source / "figures" / "profile.png")
     plt.close(drawing.figure)

@@ -245,13 +245,16 @@ class Numbers:
         """Success on every task, mean of the seeds."""
         return [self.success(task, direction)["success"] for task in self.tasks]
 
-    def overlap(self, task: str) -> dict[str, float | None]:
-        """Mean share of top neurons in common: pairs of a `shared` base, `stranger`; or None."""
+    def overlap(self, task: str, share: str = "overlap") -> dict[str, float | None]:
+        """Mean share of top neurons in common: pairs of a `shared` base, `stranger`; or None.
+
+        `share`: `overlap_by_layer` is what the numbers in each layer alone would give.
+        """
         (found,) = self.values(task, "07_transfer", "retrain")
         pairs: dict[bool, list[float]] = {True: [], False: []}
         for i, base in enumerate(found["base"]):
             for j in range(i):
-                pairs[base == found["base"][j]].append(found["overlap"][i][j])
+                pairs[base == found["base"][j]].append(found[share][i][j])
         shared, stranger = (mean(v) if v else None for v in pairs.values())
         return {"shared": shared, "stranger": stranger}
 

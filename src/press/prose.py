@@ -14,7 +14,7 @@ from pathlib import Path
 import jinja2
 import yaml
 
-from memgen.config.base import ROOT
+from memgen.config.base import ROOT, SEEDS, SEEN_SEEDS
 from memgen.config.sources import own_files
 from memgen.errors import StudyError
 from memgen.stages import TITLES, TRAINING
@@ -30,6 +30,7 @@ from press.machine import Made, of_seed, profile
 from press.numbers import Numbers, agree, decimal, listed, percent, plural, seconds, span
 from press.origin import only_in_prose
 from press.parameters import choices_reference, parameter_reference
+from press.price import numerics_price
 from press.quizzes import quiz
 from press.run import SYNTHESIS, ExecutedLab, Run
 from press.scale import sweep
@@ -113,6 +114,8 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "seeds": run.seeds,
             "n_tasks": len(run.tasks),
             "all_seeds": sorted({seed for seeds in run.seeds.values() for seed in seeds}),
+            "default_seeds": SEEDS,
+            "seen_seeds": sorted({s for of in run.seeds.values() for s in of if s in SEEN_SEEDS}),
             "several_tracks": len(tracks) > 1,
             "preset": run.preset,
             "stages": TITLES,
@@ -140,6 +143,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "scale": lambda: sweep(root, source),
             "arms": lambda: arms(root, source),
             "profile": lambda: profile(run, source),
+            "numerics_price": lambda: numerics_price(root),
             "cluster_trial": lambda: cluster_trial(root),
         }
     )

@@ -330,6 +330,7 @@ class MadeUp:
                 "control": own,
                 "base": ["a", "a", "b"],
                 "overlap": square,
+                "overlap_by_layer": square,
                 "overlap_by_chance": 0.05,
             },
             "task": {

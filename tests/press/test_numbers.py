@@ -167,9 +167,12 @@ def test_models_on_one_base_are_told_from_strangers(changed, tmp_path):
     path = tmp_path / "laptop" / "cipher-tagged" / "all" / "07_transfer" / "result.json"
     result = json.loads(path.read_text())
     overlap = [[1.0, 0.4, 0.2], [0.4, 1.0, 0.1], [0.2, 0.1, 1.0]]
-    result["retrain"] |= {"base": ["a", "a", "b"], "overlap": overlap}
+    by_layer = [[0.3, 0.1, 0.06], [0.1, 0.3, 0.08], [0.06, 0.08, 0.3]]
+    result["retrain"] |= {"base": ["a", "a", "b"], "overlap": overlap, "overlap_by_layer": by_layer}
     path.write_text(json.dumps(result))
     assert numbers.overlap("cipher-tagged") == pytest.approx({"shared": 0.4, "stranger": 0.15})
+    by_layer = numbers.overlap("cipher-tagged", "overlap_by_layer")
+    assert by_layer == pytest.approx({"shared": 0.1, "stranger": 0.07})
     result["retrain"] |= {"base": ["a"], "overlap": [[1.0]]}
     path.write_text(json.dumps(result))
     again = Numbers(Run(tmp_path / "laptop"))

@@ -9,7 +9,13 @@ from memgen.claims.catalogue import GROUPS
 from memgen.claims.evidence import Evidence, read_evidence
 from memgen.claims.ledger import judge_all, verdict_on
 from memgen.claims.quantities.overview import main_numbers
-from memgen.claims.quantities.steering import STEERED, is_kept, kept_seeds, success
+from memgen.claims.quantities.steering import (
+    STEERED,
+    is_kept,
+    kept_seeds,
+    success,
+    within_limit,
+)
 from memgen.claims.success import FORBID, row_of, success_table
 from memgen.stats.coverage import Design, coverage
 from memgen.stats.intervals import number
@@ -53,10 +59,9 @@ def overview(results: dict) -> pd.DataFrame:
             }
             for direction in DIRECTIONS:
                 found = stages["06_intervention"][direction]
-                kept = is_kept(stages, direction)
                 row |= {
-                    f"{direction}": found["success"] if kept else 0.0,
-                    f"{direction}_kept": kept,
+                    f"{direction}": within_limit(stages, direction, found["success"]),
+                    f"{direction}_kept": is_kept(stages, direction),
                     f"{direction}_max": found["max"]["success"],
                     f"{direction}_max_free": found["max"]["free_accuracy_after"],
                     f"{direction}_n": found["n"],
@@ -64,7 +69,9 @@ def overview(results: dict) -> pd.DataFrame:
                     f"{direction}_top_n": found["top_n"],
                 }
                 random = found["controls"].get(BEST_OF_RANDOM)
-                row[f"{direction}_{BEST_OF_RANDOM}"] = _or_nan(random) if kept else 0.0
+                row[f"{direction}_{BEST_OF_RANDOM}"] = within_limit(
+                    stages, direction, _or_nan(random)
+                )
                 forbidden = found["output_controls"][FORBID]["success"]
                 row[f"{direction}_{FORBID}"] = _or_nan(forbidden)
             rows.append(row)

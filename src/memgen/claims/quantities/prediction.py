@@ -72,10 +72,15 @@ def deeper(evidence: Evidence, task: str) -> Effect:
     return over_seeds(list(differences.values()), *_prompts(evidence, task))
 
 
+def _step(counts: list[int]) -> float:
+    """The smallest step of a rate over these numbers of prompts: one over the fewest of a seed."""
+    return 1 / max(min(counts, default=1), 1)
+
+
 def _prompts(evidence: Evidence, *tasks: str) -> tuple[int, float]:
     """How many prompts these tasks' AUCs rest on, and one over the fewest of a seed: their step."""
     counts = [f["n_test"] for task in tasks for f in evidence.stage(task, "05_prediction")]
-    return sum(counts), 1 / max(min(counts, default=1), 1)
+    return sum(counts), _step(counts)
 
 
 def last_layer(evidence: Evidence, case: str) -> Effect:
@@ -128,6 +133,4 @@ def before_the_answer(evidence: Evidence, task: str) -> Effect:
     lenses = [f["lens"] for f in evidence.stage(task, "09_confounds")]
     found = [lens for lens in lenses if lens["before_answer"]]
     n = [lens["n"] for lens in found]
-    return over_seeds(
-        [lens["gain_before"] for lens in found], sum(n), 1 / max(min(n, default=1), 1)
-    )
+    return over_seeds([lens["gain_before"] for lens in found], sum(n), _step(n))

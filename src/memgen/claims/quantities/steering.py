@@ -38,6 +38,11 @@ def is_kept(stages: dict[str, dict], direction: str) -> bool:
     return bool(stages["06_intervention"][direction]["kept_exists"])
 
 
+def within_limit(stages: dict[str, dict], direction: str, rate: float) -> float:
+    """A rate of this run's success as it counts: 0 where no cell stays within the limit."""
+    return rate if is_kept(stages, direction) else 0.0
+
+
 def kept_seeds(evidence: Evidence, task: str, direction: str) -> int:
     """In how many seeds a cell stays within the limit."""
     runs = (stages for _, stages in evidence.of_seeds(task) if "06_intervention" in stages)
@@ -154,7 +159,7 @@ def beyond_instruction(evidence: Evidence, task: str) -> Effect:
         if not found:
             continue
         gaps = [
-            (found[d]["steering"]["success"] if is_kept(stages, d) else 0.0)
+            within_limit(stages, d, found[d]["steering"]["success"])
             - (found[d]["instruction"]["success"] - found[d]["none"]["success"])
             for d in DIRECTIONS
             if found[d]["instruction"]["n"]
