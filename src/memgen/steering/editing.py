@@ -14,6 +14,7 @@ from memgen.models.checkpoint import check_room
 from memgen.models.components import Edit, Place, edited
 from memgen.models.hooks import evaluating
 from memgen.models.sites import bare
+from memgen.phases import phase
 from memgen.steering.answers import behaviors_of
 from memgen.steering.passes import ROWS, Asked, Batch, Unsteered, decoded
 from memgen.steering.prompts import Prompts
@@ -64,6 +65,7 @@ class Writer:
     def of(cls, steering: Steering) -> Writer:
         return cls(steering.model, steering.task.max_answer_tokens, steering.tokenizer.eos_token_id)
 
+    @phase("sweep")
     @torch.inference_mode()
     def unsteered(self, prompts: Prompts) -> Unsteered:
         """What the rows of `rows` share: the pass over their prompts."""
@@ -80,6 +82,7 @@ class Writer:
             self.unsteered(prompts), torch.arange(len(prompts)), edits_of, reach, nothing
         )
 
+    @phase("sweep")
     @torch.inference_mode()
     def rows(
         self,

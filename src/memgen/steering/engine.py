@@ -20,6 +20,7 @@ from torch import nn
 from memgen.models.checkpoint import check_room
 from memgen.models.hooks import check_delta, evaluating, shift
 from memgen.models.sites import bare, site_modules
+from memgen.phases import phase
 from memgen.steering.passes import ROWS, Asked, Batch, Decoded, Unsteered, decoded
 from memgen.steering.prompts import Prompts
 from memgen.terms import MEMORY_CODE, OTHER_CODE, POSITIONS, RULE_CODE
@@ -71,7 +72,7 @@ class Sweep:
         """`(places, Decoded)` of the rows `prompt[r]` under `cell[r]`, batch by batch."""
         device = self.deltas.device
         cell, prompt = cell.to(device), prompt.to(device)
-        with torch.inference_mode(), evaluating(self.model):
+        with evaluating(self.model):
             for skip in self.skips[cell].unique():
                 here = (self.skips[cell] == skip).nonzero()[:, 0]
                 for some in here.split(self.decoding.rows_per_batch):
@@ -96,6 +97,8 @@ class Sweep:
         batch = Batch(self.shared, prompt, int(self.skips[cell[0]]), back)
         return decoded(batch, steered, asked)
 
+    @phase("sweep")
+    @torch.inference_mode()
     def codes(self, cell: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
         """Behaviours of rows, int8 `[R]`; row r is `prompt[r]` under `cell[r]`."""
         found = torch.full((len(cell),), OTHER_CODE, dtype=torch.int8)
@@ -105,6 +108,8 @@ class Sweep:
             found[some[memory]] = MEMORY_CODE
         return found
 
+    @phase("sweep")
+    @torch.inference_mode()
     def leads(self, cell: torch.Tensor, prompt: torch.Tensor, candidate: int) -> torch.Tensor:
         """By how much a candidate is ahead, `[R]`: see `passes.Decoded`."""
         found = torch.empty(len(cell))
@@ -112,6 +117,8 @@ class Sweep:
             found[some] = one.leads[:, candidate].cpu()
         return found
 
+    @phase("sweep")
+    @torch.inference_mode()
     def read(self, cell: torch.Tensor, prompt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Which candidates the answers are, `[R, 2]`, and the first token's log-probabilities `[R, V]`."""
         parts = [

@@ -18,6 +18,7 @@ from memgen.models.adapters import attach, save_adapter
 from memgen.models.build import N_POSITIONS, save_model
 from memgen.models.checkpoint import check_context, check_texts
 from memgen.models.load import base_context, load_base, load_model, memory_estimate
+from memgen.phases import phase
 from memgen.progress import Progress
 from memgen.store.numerics import settled
 from memgen.tasks import Task
@@ -55,6 +56,7 @@ class Outcome:
         )
 
 
+@phase("training")
 def train(
     task: Task,
     tokenizer,
@@ -98,7 +100,8 @@ def train(
     kept = max(trainer.history, key=_rank, default=None)
     while trainer.step < p.max_steps and not (kept and _rank(kept) >= (True, p.enough)):
         loss = trainer.advance(draw, min(p.evaluate_every, p.max_steps - trainer.step))
-        found = watch(model, tokenizer, task, frame, "validation")
+        with phase("evaluation"):
+            found = watch(model, tokenizer, task, frame, "validation")
         found |= {
             "step": trainer.step,
             "loss": loss,

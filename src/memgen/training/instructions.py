@@ -24,6 +24,7 @@ from memgen.config.training import TrainingParameters
 from memgen.errors import ArtifactError
 from memgen.models.checkpoint import check_context, context_of
 from memgen.models.sites import bare
+from memgen.phases import phase
 from memgen.tasks.dataset import spread
 from memgen.terms import DIRECTIONS
 from memgen.training.batches import Mixture, Pool, encode, same_length
@@ -183,6 +184,7 @@ class Course:
         return tuple(torch.cat(columns) for columns in zip(*parts))
 
 
+@phase("training")
 def teach(model, tokenizer, syllabus: Syllabus, p: OpenPointsParameters):
     """`(model, tokenizer, loss of the last quarter)`: copies that learned the two instructions."""
     model, tokenizer = extended(model, tokenizer, p.seed)
