@@ -19,10 +19,6 @@ from memgen.steering.race import Limit, Rules, Table, settle
 from memgen.steering.steering import Steering
 from memgen.terms import RULE_CODE, SIGN, TARGET
 
-FIRST = (
-    0.02  # share of the rows on free prompts that are run before a cell is suspected of anything
-)
-
 
 @dataclass(frozen=True)
 class Collateral:

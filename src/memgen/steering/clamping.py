@@ -91,9 +91,8 @@ def answered(
 def moved(steering: Steering, rows: pd.DataFrame, moves: Moves) -> list[float]:
     """By how much each move moves prompts: mean L2 norm over all layers of their last token's moves."""
     writer = Writer.of(steering)
-    first = Writer(
-        writer.model, 1, writer.end
-    )  # one token is written: the prompts are read, no more
+    # one token is written: the prompts are read, no more
+    first = Writer(writer.model, 1, writer.end)
     lengths: list[np.ndarray] = []
     made: list[torch.Tensor] = []
 

@@ -52,9 +52,8 @@ class Sweep:
     def skips(self) -> torch.Tensor:
         """By cell how many blocks of the prompt's pass are the unsteered model's, `[C]`."""
         n_layer, touched = self.deltas.shape[1], self.deltas.any(-1)  # [C, n_layer]
-        if (
-            self.decoding.positions == "decision"
-        ):  # one token through all blocks costs next to nothing
+        # one token through all blocks costs next to nothing
+        if self.decoding.positions == "decision":
             return torch.zeros(len(touched), dtype=torch.long, device=touched.device)
         lowest = torch.where(touched.any(-1), touched.int().argmax(-1), n_layer)
         # resid_post is edited after its block, so that block is still the same for all cells

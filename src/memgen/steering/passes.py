@@ -285,9 +285,8 @@ class _Rows:
             return False
         if not going_on.all():
             self._keep(going_on.nonzero()[:, 0])
-        if (
-            self.step == 1
-        ):  # the skipped blocks' keys and values are needed only now, by the rows left
+        # the skipped blocks' keys and values are needed only now, by the rows left
+        if self.step == 1:
             batch.complete(self.cache, self.live)
         self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
         self.positions = self.mask.sum(-1, keepdim=True) - 1
