@@ -15,8 +15,6 @@ all prompts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.special import ndtr
 
@@ -83,30 +81,35 @@ class Outlook:
         if self._covariance is None:
             rounds, self._covariance = SETTLING, expected
         alone = MEANS_OWN * np.eye(len(self.kin))
-        prior, n = np.linalg.inv((self.kin + alone) * scale), self.run.shape[1]
+        prior, (n_cells, n) = np.linalg.inv((self.kin + alone) * scale), self.run.shape
         at, there = _places(self.run)  # [P, K]
         lead = np.where(there, self.lead[at, np.arange(n)[:, None]], 0) - level * there
+        pairs = (at[:, :, None] * n_cells + at[:, None]).ravel()
+        pull = np.zeros((n, n_cells))
         for _ in range(rounds):
-            given = _Given.of(self._covariance, at, there, 1e-6 * scale)
+            before = self._covariance
+            inverse = _inverses(before, at, there, 1e-6 * scale)
+            among = np.bincount(pairs, inverse.ravel(), n_cells**2).reshape(n_cells, n_cells)
             # the likeliest means, and the covariance of their errors
-            information, pull = prior.copy(), np.zeros(len(prior))
-            np.add.at(information, (at[:, :, None], at[:, None]), given.inverse)
-            np.add.at(pull, at, (given.inverse @ lead[:, :, None])[..., 0])
-            error = np.linalg.inv(information)
-            mean = error @ pull
+            error = np.linalg.inv(prior + among)
+            np.put_along_axis(pull, at, (inverse @ lead[:, :, None])[..., 0], axis=1)
+            mean = error @ pull.sum(0)
             missed = lead - mean[at] * there
-            center = mean + (missed[:, None] @ given.weights)[:, 0]  # [P, C]
-            apart = center - mean
-            covariance = apart.T @ apart + given.left + PRIOR * expected
+            np.put_along_axis(pull, at, (inverse @ missed[:, :, None])[..., 0], axis=1)
+            # einsum: a product of this size would wake the threads of BLAS, which costs more than it
+            moved = np.einsum("pc,pd->cd", pull, pull) - among
+            covariance = before @ moved @ before + n * before + PRIOR * expected
             # rounding makes it a little lopsided, which would grow from round to round
-            covariance = (covariance + covariance.T) / (2 * (n + PRIOR))
-            before, self._covariance = self._covariance, covariance
+            self._covariance = (covariance + covariance.T) / (2 * (n + PRIOR))
             if np.abs(self._covariance - before).max() < STILL * scale:
                 break
-        self._center = level + center.T
-        self._spread = np.sqrt(np.maximum(given.spread.T, 1e-6 * scale))
+        across = before[at]  # [P, K, C]
+        weights = inverse @ across
+        self._center = (level + mean + (missed[:, None] @ weights)[:, 0]).T
+        spread = before.diagonal() - (across * weights).sum(1)
+        self._spread = np.sqrt(np.maximum(spread.T, 1e-6 * scale))
         # what of an error of the means is left in the mean of what is foretold
-        passed = np.eye(len(prior)) - given.passed / n
+        passed = np.eye(n_cells) - before @ among / n
         self._doubt = np.sqrt(((passed @ error) * passed).sum(1))
 
     def _widths(self) -> np.ndarray:
@@ -152,11 +155,10 @@ class Outlook:
 
     def at_least(self, needed: np.ndarray) -> np.ndarray:
         """By cell at most the chance of as many successes on all prompts as `needed` `[C]`."""
-        parts = [
-            weight * tail(self._chances(node, most=True), needed)
-            for node, weight in zip(_NODES, _WEIGHTS)
-        ]
-        return np.sum(parts, axis=0)
+        n_nodes = len(_NODES)
+        every = np.concatenate([self._chances(node, most=True) for node in _NODES])
+        found = tail(every, np.tile(needed, n_nodes)).reshape(n_nodes, -1)
+        return (_WEIGHTS[:, None] * found).sum(0)
 
 
 def _places(run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,37 +168,16 @@ def _places(run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return at, np.take_along_axis(run.T, at, axis=1)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """What follows for all cells from those that a prompt was run in, under one covariance.
-
-    `inverse` `[P, K, K]` of the known cells' covariance; `weights` `[P, K, C]` of what is known;
-    `spread` `[P, C]` that is left; `left`, `passed` `[C, C]`: sums over the prompts of the covariance
-    that is left, and of the weights.
-    """
-
-    inverse: np.ndarray
-    weights: np.ndarray
-    spread: np.ndarray
-    left: np.ndarray
-    passed: np.ndarray
-
-    @classmethod
-    def of(cls, covariance: np.ndarray, at: np.ndarray, there: np.ndarray, jitter: float) -> _Given:
-        both = there[:, :, None] & there[:, None]
-        among = np.where(both, covariance[at[:, :, None], at[:, None]], 0)
-        diagonal = np.arange(at.shape[1])
-        among[:, diagonal, diagonal] += np.where(there, jitter, 1)
-        inverse = np.where(both, np.linalg.inv(among), 0)
-        inverse = (inverse + inverse.transpose(0, 2, 1)) / 2
-        across = covariance[at] * there[:, :, None]  # [P, K, C]
-        weights = inverse @ across
-        n_cells = len(covariance)
-        taken = across.reshape(-1, n_cells).T @ weights.reshape(-1, n_cells)
-        passed = np.zeros((n_cells, n_cells))
-        np.add.at(passed, at, weights)
-        spread = covariance.diagonal() - (across * weights).sum(1)
-        return cls(inverse, weights, spread, len(at) * covariance - taken, passed.T)
+def _inverses(
+    covariance: np.ndarray, at: np.ndarray, there: np.ndarray, jitter: float
+) -> np.ndarray:
+    """By prompt the inverse of the covariance of the cells that it was run in, `[P, K, K]`; else 0."""
+    both = there[:, :, None] & there[:, None]
+    among = np.where(both, covariance[at[:, :, None], at[:, None]], 0)
+    diagonal = np.arange(at.shape[1])
+    among[:, diagonal, diagonal] += np.where(there, jitter, 1)
+    inverse = np.where(both, np.linalg.inv(among), 0)
+    return (inverse + inverse.transpose(0, 2, 1)) / 2
 
 
 def student_below(x: np.ndarray) -> np.ndarray:
