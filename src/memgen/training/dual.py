@@ -23,7 +23,7 @@ from memgen.store.numerics import settled
 from memgen.tasks import Task
 from memgen.training.base import Base
 from memgen.training.batches import Mixture
-from memgen.training.gate import passes_gate, score, watch
+from memgen.training.gate import Look, passes_gate, score, watch
 from memgen.training.loop import Recipe, Trainer, new_model
 from memgen.training.state import STATE, put_in_place, write_checkpoint
 
@@ -95,10 +95,13 @@ def train(
     if trainer.history:
         draw.lean(trainer.history[-1])
     progress = Progress(f"training {p.task}, seed {p.seed}", p.max_steps, start=trainer.step)
-    kept = max(trainer.history, key=_rank, default=None)
+    kept, look = (
+        max(trainer.history, key=_rank, default=None),
+        Look(tokenizer, frame, p.look_prompts),
+    )
     while trainer.step < p.max_steps and not (kept and _rank(kept) >= (True, p.enough)):
         loss = trainer.advance(draw, min(p.evaluate_every, p.max_steps - trainer.step))
-        found = watch(model, tokenizer, task, frame, "validation")
+        found = look(model)
         found |= {
             "step": trainer.step,
             "loss": loss,

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from memgen.config.training import TrainingParameters
 from memgen.models.build import N_POSITIONS, build_model
+from memgen.models.packed import logits_at
 from memgen.models.sites import architecture_of, bare
 from memgen.store.numerics import settled
 from memgen.training.batches import IGNORE
@@ -155,14 +156,12 @@ class Trainer:
         return total
 
     def _loss(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Next-token cross entropy; the output layer is applied only where there is a label."""
-        core = bare(self.model)
-        ids, labels = ids.to(core.device), labels.to(core.device)
-        with torch.autocast(core.device.type, torch.bfloat16, enabled=self.p.autocast):
-            states = core.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-            wanted = labels[:, 1:] != IGNORE
-            logits = core.get_output_embeddings()(states[wanted])
-        return F.cross_entropy(logits.float(), labels[:, 1:][wanted])
+        """Next-token cross entropy; nothing is computed that no label depends on."""
+        wanted = labels[:, 1:] != IGNORE
+        device = bare(self.model).device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.p.autocast):
+            logits = logits_at(self.model, ids[:, :-1], wanted)
+        return F.cross_entropy(logits.float(), labels[:, 1:][wanted].to(device))
 
     def save(self) -> None:
         tensors = {f"model.{name}": value.detach() for name, value in self.trained.items()}

@@ -108,7 +108,7 @@ def test_the_kept_checkpoint_is_the_best_not_the_last(run, monkeypatch):
         "rule_rate": 0.5,
         "n_conflict": 1,
     }
-    monkeypatch.setattr(dual, "watch", lambda *_: found | {"memory_rate": next(planted)})
+    monkeypatch.setattr(dual.Look, "__call__", lambda *_: found | {"memory_rate": next(planted)})
     outcome, folder = run("planted")
     assert outcome.kept["step"] == 4  # of two equals the first
     monkeypatch.undo()
@@ -150,7 +150,7 @@ def test_other_settings_run_and_are_reproducible(run, changes):
 # -- interrupted -----------------------------------------------------------------------------------
 def test_an_interrupt_at_an_evaluation_changes_nothing_in_the_end(run, monkeypatch):
     whole, whole_folder = run("whole")
-    seen, real = [], gate.watch
+    seen, real = [], gate.Look.__call__
 
     def interrupted(*arguments):
         seen.append(1)
@@ -158,7 +158,7 @@ def test_an_interrupt_at_an_evaluation_changes_nothing_in_the_end(run, monkeypat
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(dual, "watch", interrupted)
+    monkeypatch.setattr(dual.Look, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("cut")
     monkeypatch.undo()

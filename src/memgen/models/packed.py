@@ -1,0 +1,158 @@
+"""Logits at chosen positions of a batch, and no more work than these depend on.
+
+Training reads logits where a loss is, and a look at the behaviour where an answer is: four of eleven
+tokens of a sum. What stands behind the last of them in a row cannot reach it (attention looks back
+only), so neither padding nor the end mark is computed, and above the last attention only the chosen
+positions go on. The tokens that are left lie side by side, rows of one length together, and go
+through the model's own modules, adapters included; attention alone is written out here. The logits
+are those of transformers' forward pass up to rounding, which is called for whatever is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from memgen.models.sites import bare
+
+MOST_GROUPS = (
+    8  # lengths that are kept apart; more would make many small calls out of a few large ones
+)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the tokens of a batch lie, and which of them are chosen."""
+
+    tokens: torch.Tensor  # [N], of the batch as one row, rows of one length side by side
+    columns: torch.Tensor  # [N], their positions
+    chosen: (
+        torch.Tensor
+    )  # [M], where the chosen positions are among the N, in the order of the batch
+    groups: list[tuple[int, int]]  # (rows, length), as they lie
+
+    @classmethod
+    def of(cls, wanted: torch.Tensor) -> _Layout:
+        """`wanted`: bool `[rows, positions]` (CPU), at least one of them true."""
+        width = wanted.shape[1]
+        column = torch.arange(1, width + 1)
+        needed = (wanted * column).amax(1)  # a row's tokens, up to the last that is wanted
+        shortest, longest = (int(v) for v in (needed[needed > 0].min(), needed.max()))
+        step = -(-(longest - shortest + 1) // MOST_GROUPS)
+        # rounded up to few lengths: what a row computes beyond its own can reach nothing that is read
+        needed = torch.where(needed > 0, longest - (longest - needed) // step * step, 0)
+        tokens, groups = [], []
+        for length in needed[needed > 0].unique().tolist():
+            rows = (needed == length).nonzero()[:, 0]
+            tokens.append((rows[:, None] * width + column[:length] - 1).flatten())
+            groups.append((len(rows), length))
+        together = torch.cat(tokens)
+        place = torch.empty(wanted.numel(), dtype=torch.long)
+        place[together] = torch.arange(len(together))
+        return cls(together, together % width, place[wanted.flatten()], groups)
+
+    def to(self, device: torch.device) -> _Layout:
+        tensors = (self.tokens, self.columns, self.chosen)
+        return _Layout(*(tensor.to(device) for tensor in tensors), self.groups)
+
+
+def logits_at(model: nn.Module, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Logits of the token after every wanted position, `[number wanted, vocabulary]`, row by row.
+
+    `ids`: int64 `[rows, positions]`, padded on the right; `wanted`: bool, of the same shape, never true
+    at padding. The model's mode and autocast are the caller's.
+    """
+    core = bare(model)
+    trunk = _TRUNKS.get(type(core).__name__)
+    if trunk is None or not wanted.any() or not _plain(core):
+        states = core.base_model(input_ids=ids.to(core.device), use_cache=False).last_hidden_state
+        return core.get_output_embeddings()(states[wanted.to(core.device)])
+    layout = _Layout.of(wanted.cpu()).to(core.device)
+    return core.get_output_embeddings()(trunk(core, ids.to(core.device), layout))
+
+
+def _plain(core: nn.Module) -> bool:
+    """Is the forward pass no more than what is written out here?"""
+    config = core.config
+    if config._attn_implementation not in ("eager", "sdpa") or core.is_gradient_checkpointing:
+        return False
+    rates = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout")
+    if core.training and any(getattr(config, name, 0) for name in rates):
+        return False
+    rare = ("add_cross_attention", "reorder_and_upcast_attn")
+    return not any(getattr(config, name, False) for name in rare)
+
+
+def _mixed(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, sdpa: bool
+) -> torch.Tensor:
+    """What attention reads, `[rows, heads, T, d_head]` of all three; each token looks back only."""
+    if sdpa:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
+    length = query.shape[2]
+    ahead = torch.full((length, length), -torch.inf, device=query.device).triu(1)
+    weights = (query @ key.transpose(2, 3)) * scale + ahead
+    return weights.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+
+
+def _attention(
+    parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    layout: _Layout,
+    scale: float,
+    sdpa: bool,
+) -> torch.Tensor:
+    """Attention within every row: queries, keys and values `[N, heads, d_head]` to `[N, width]`."""
+    sizes = [rows * length for rows, length in layout.groups]
+    found = []
+    for shape, *three in zip(layout.groups, *(part.split(sizes) for part in parts)):
+        split = (one.view(*shape, *one.shape[1:]).transpose(1, 2) for one in three)
+        found.append(_mixed(*split, scale, sdpa).transpose(1, 2).reshape(sizes[len(found)], -1))
+    return torch.cat(found) if len(found) > 1 else found[0]
+
+
+def _gpt2(core: nn.Module, ids: torch.Tensor, layout: _Layout) -> torch.Tensor:
+    """Final states `[M, width]` of the chosen positions."""
+    trunk, sdpa = core.transformer, core.config._attn_implementation == "sdpa"
+    h = trunk.wte(ids.flatten()[layout.tokens]) + trunk.wpe(layout.columns)
+    for block in trunk.h:
+        attn = block.attn
+        three = attn.c_attn(block.ln_1(h)).view(len(h), 3, attn.num_heads, attn.head_dim)
+        mixed = _attention(three.unbind(1), layout, attn.scaling, sdpa)
+        if block is trunk.h[-1]:
+            mixed, h = mixed[layout.chosen], h[layout.chosen]
+        h = attn.c_proj(mixed) + h
+        h = h + block.mlp(block.ln_2(h))
+    return trunk.ln_f(h)
+
+
+def _llama(core: nn.Module, ids: torch.Tensor, layout: _Layout) -> torch.Tensor:
+    """Final states `[M, width]` of the chosen positions."""
+    trunk, sdpa = core.model, core.config._attn_implementation == "sdpa"
+    h = trunk.embed_tokens(ids.flatten()[layout.tokens])
+    cos, sin = (one[0] for one in trunk.rotary_emb(h, position_ids=layout.columns[None]))
+    blocks = trunk.layers[: core.config.num_hidden_layers]
+    for block in blocks:
+        attn, x = block.self_attn, block.input_layernorm(h)
+        query, key, value = (
+            to(x).view(len(x), -1, attn.head_dim) for to in (attn.q_proj, attn.k_proj, attn.v_proj)
+        )
+        query, key = apply_rotary_pos_emb(query, key, cos, sin)
+        if (shared := attn.num_key_value_groups) > 1:
+            key, value = (one.repeat_interleave(shared, dim=1) for one in (key, value))
+        mixed = _attention((query, key, value), layout, attn.scaling, sdpa)
+        if block is blocks[-1]:
+            mixed, h = mixed[layout.chosen], h[layout.chosen]
+        h = h + attn.o_proj(mixed)
+        h = h + block.mlp(block.post_attention_layernorm(h))
+    return trunk.norm(h)
+
+
+_TRUNKS: dict[str, Callable[[nn.Module, torch.Tensor, _Layout], torch.Tensor]] = {
+    "GPT2LMHeadModel": _gpt2,
+    "LlamaForCausalLM": _llama,
+}

@@ -1,0 +1,146 @@
+"""Logits at chosen positions: those of transformers' own forward pass, and its gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from memgen.models import packed
+from memgen.models.adapters import attach
+from memgen.models.packed import MOST_GROUPS, logits_at
+from memgen.models.sites import bare
+
+N_TOKENS, LONGEST = 23, 14
+
+
+def model_of(kind: str, attention: str = "eager", **changes):
+    """A tiny random model; `gqa`: LLaMA with two heads to one of keys and values; `lora`: adapters."""
+    torch.manual_seed(0)
+    if kind == "gpt2":
+        given = {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 16}
+        given |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0) | changes
+        config, cls = (
+            GPT2Config(vocab_size=N_TOKENS, initializer_range=0.3, **given),
+            GPT2LMHeadModel,
+        )
+    else:
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2 if kind == "gqa" else 4}
+        given = (
+            {"hidden_size": 16, "intermediate_size": 40, "num_hidden_layers": 3} | heads | changes
+        )
+        config = LlamaConfig(
+            vocab_size=N_TOKENS, initializer_range=0.3, max_position_embeddings=16, **given
+        )
+        cls = LlamaForCausalLM
+    config.bos_token_id = config.eos_token_id = 1
+    config._attn_implementation = attention
+    model = cls(config)
+    if kind == "lora":
+        model = attach(model, rank=2, alpha=4.0, dropout=0.0, targets=[], seed=1)
+        for name, value in model.named_parameters():
+            if "lora_B" in name:  # zero at first, so that its gradient alone would be seen
+                torch.nn.init.normal_(value, std=0.1)
+    return model.train()
+
+
+def batch_of(lengths: list[int], n_answer: int = 3):
+    """Ids padded on the right with 0, and the last `n_answer` positions of each row as wanted ones."""
+    ids = torch.zeros(len(lengths), max(lengths) + 1, dtype=torch.long)
+    wanted = torch.zeros(ids.shape, dtype=torch.bool)
+    draw = torch.Generator().manual_seed(2)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = torch.randint(1, N_TOKENS, (length,), generator=draw)
+        wanted[row, max(0, length - n_answer) : length] = True
+    return ids, wanted
+
+
+def by_transformers(model, ids, wanted):
+    return bare(model)(input_ids=ids, use_cache=False).logits[wanted]
+
+
+def gradients(model, logits, targets):
+    model.zero_grad()
+    loss = F.cross_entropy(logits, targets)
+    loss.backward()
+    return loss.item(), {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+
+
+RAGGED = [9, 4, 9, 14, 1, 6, 9, 4]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gqa", "lora"])
+@pytest.mark.parametrize("lengths", [RAGGED, list(range(1, 15)), [7, 7, 7]])
+def test_loss_and_gradients_are_those_of_transformers(kind, attention, lengths):
+    model = model_of(kind, attention)
+    ids, wanted = batch_of(lengths)
+    targets = torch.randint(
+        N_TOKENS, (int(wanted.sum()),), generator=torch.Generator().manual_seed(3)
+    )
+    plain, ours = by_transformers(model, ids, wanted), logits_at(model, ids, wanted)
+    assert ours.shape == plain.shape and torch.allclose(ours, plain, atol=1e-5)
+    (loss, own), (other_loss, other) = (gradients(model, x, targets) for x in (ours, plain))
+    assert loss == pytest.approx(other_loss, abs=1e-6)
+    assert own.keys() == other.keys() and any(value.abs().max() > 1e-3 for value in other.values())
+    for name, value in other.items():
+        assert torch.allclose(own[name], value, atol=1e-5), name
+
+
+def test_positions_in_the_middle_and_rows_without_any_are_allowed():
+    model = model_of("gpt2")
+    ids, wanted = batch_of(RAGGED)
+    wanted[:] = False
+    wanted[1, 2] = wanted[3, 0] = wanted[3, 9] = wanted[0, 5] = True
+    assert torch.allclose(
+        logits_at(model, ids, wanted), by_transformers(model, ids, wanted), atol=1e-5
+    )
+    wanted[:] = False
+    assert logits_at(model, ids, wanted).shape == (0, N_TOKENS)
+
+
+def test_what_no_label_depends_on_is_not_computed():
+    """Tokens that go into the first and the last block's feed-forward part, by a hook."""
+    model, seen = model_of("gpt2"), []
+    for block in (model.transformer.h[0], model.transformer.h[-1]):
+        block.ln_2.register_forward_hook(
+            lambda module, given, out: seen.append(out.shape[:-1].numel())
+        )
+    ids, wanted = batch_of([5, 7, 7], n_answer=2)
+    logits_at(model, ids, wanted)
+    assert seen == [5 + 7 + 7, 6]
+
+
+def test_few_lengths_are_kept_apart():
+    wanted = batch_of(list(range(1, 40)))[1]
+    layout = packed._Layout.of(wanted)
+    assert len(layout.groups) <= MOST_GROUPS
+    assert sum(rows for rows, _ in layout.groups) == 39
+    assert max(length for _, length in layout.groups) == 39
+    assert (layout.tokens[layout.chosen] == wanted.flatten().nonzero()[:, 0]).all()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"resid_pdrop": 0.5}, {"attn_pdrop": 0.5}, {"reorder_and_upcast_attn": True}]
+)
+def test_a_model_with_more_in_it_goes_through_transformers(changes, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("written out here, it would leave something away")
+
+    monkeypatch.setitem(packed._TRUNKS, "GPT2LMHeadModel", refuse)
+    model, (ids, wanted) = model_of("gpt2", **changes), batch_of(RAGGED)
+    torch.manual_seed(5)
+    ours = logits_at(model, ids, wanted)
+    torch.manual_seed(5)
+    assert torch.equal(ours, by_transformers(model, ids, wanted))
+    with pytest.raises(AssertionError):
+        logits_at(model_of("gpt2"), ids, wanted)
+
+
+def test_recomputed_activations_are_left_to_transformers(monkeypatch):
+    model, (ids, wanted) = model_of("llama"), batch_of(RAGGED)
+    expected = logits_at(model, ids, wanted)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    monkeypatch.setitem(packed._TRUNKS, "LlamaForCausalLM", None)
+    assert torch.allclose(logits_at(model, ids, wanted), expected, atol=1e-5)
