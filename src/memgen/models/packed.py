@@ -3,15 +3,16 @@
 Training reads logits where a loss is, and a look at the behaviour where an answer is: four of eleven
 tokens of a sum. What stands behind the last of them in a row cannot reach it (attention looks back
 only), so neither padding nor the end mark is computed, and above the last attention only the chosen
-positions go on. The tokens that are left lie side by side, rows of one length together, and go
-through the model's own modules, adapters included; attention alone is written out here. The logits
-are those of transformers' forward pass up to rounding, which is called for whatever is not known here.
+positions go on. What comes out at a token depends on those before it alone, so rows that begin alike
+share their beginnings, and the first block asks only which token stands where. The model's own
+modules are used, adapters included; attention alone is written out here. The logits are those of
+transformers' forward pass up to rounding, which is called for whatever is not known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -27,18 +28,23 @@ MOST_GROUPS = (
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the tokens of a batch lie, and which of them are chosen."""
+    """What is computed for a batch, and where.
 
-    tokens: torch.Tensor  # [N], of the batch as one row, rows of one length side by side
-    columns: torch.Tensor  # [N], their positions
-    chosen: (
-        torch.Tensor
-    )  # [M], where the chosen positions are among the N, in the order of the batch
+    *Places* are the tokens of the batch that are needed, rows of one length side by side; *nodes* are
+    the different beginnings of rows; *points* are the different pairs of a token and its position.
+    """
+
+    ids: torch.Tensor  # [points]
+    columns: torch.Tensor  # [points], their positions
+    point: torch.Tensor  # [places], the point at each place
+    node: torch.Tensor  # [places], the node at each place
+    first: torch.Tensor  # [nodes], a place of each node
+    chosen: torch.Tensor  # [M], the places that are wanted, in the order of the batch
     groups: list[tuple[int, int]]  # (rows, length), as they lie
 
     @classmethod
-    def of(cls, wanted: torch.Tensor) -> _Layout:
-        """`wanted`: bool `[rows, positions]` (CPU), at least one of them true."""
+    def of(cls, ids: torch.Tensor, wanted: torch.Tensor) -> _Layout:
+        """`ids`, `wanted`: `[rows, positions]` (CPU), at least one of them wanted."""
         width = wanted.shape[1]
         column = torch.arange(1, width + 1)
         needed = (wanted * column).amax(1)  # a row's tokens, up to the last that is wanted
@@ -51,14 +57,55 @@ class _Layout:
             rows = (needed == length).nonzero()[:, 0]
             tokens.append((rows[:, None] * width + column[:length] - 1).flatten())
             groups.append((len(rows), length))
-        together = torch.cat(tokens)
+        places = torch.cat(tokens)
         place = torch.empty(wanted.numel(), dtype=torch.long)
-        place[together] = torch.arange(len(together))
-        return cls(together, together % width, place[wanted.flatten()], groups)
+        place[places] = torch.arange(len(places))
+        nodes, node = _beginnings(ids)[places].unique(return_inverse=True)
+        first = torch.full((len(nodes),), len(places)).scatter_reduce(
+            0, node, torch.arange(len(places)), "amin"
+        )
+        pairs, point = (ids.flatten()[places] * width + places % width).unique(return_inverse=True)
+        found = (pairs // width, pairs % width, point, node, first, place[wanted.flatten()])
+        return cls(*found, groups)
 
     def to(self, device: torch.device) -> _Layout:
-        tensors = (self.tokens, self.columns, self.chosen)
-        return _Layout(*(tensor.to(device) for tensor in tensors), self.groups)
+        moved = {
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **moved)
+
+    def blocks(self, blocks: Sequence[nn.Module]) -> Iterator[tuple]:
+        """Each block with the index of its input at every place, the places that go on, and their inputs.
+
+        None stands for all inputs as they are.
+        """
+        for number, block in enumerate(blocks):
+            ends = number == len(blocks) - 1
+            inputs = self.node if number else self.point
+            going_on = self.chosen if ends else self.first
+            yield block, inputs, going_on, inputs[going_on] if ends or not number else None
+
+
+def _beginnings(ids: torch.Tensor) -> torch.Tensor:
+    """A number for each token of the batch, the same where rows `[rows, positions]` agree up to there."""
+    found, count = torch.empty_like(ids), 0
+    before = torch.zeros_like(ids[:, 0])
+    for column in range(ids.shape[1]):
+        different, before = (before * (int(ids.max()) + 1) + ids[:, column]).unique(
+            return_inverse=True
+        )
+        found[:, column] = before + count
+        count += len(different)
+    return found.flatten()
+
+
+def _taken(values: torch.Tensor, index: torch.Tensor | None) -> torch.Tensor:
+    """Rows of `values`; the gradient of one that is taken often is summed in float32."""
+    if index is None:
+        return values
+    return F.embedding(index, values.float()).to(values.dtype)
 
 
 def logits_at(model: nn.Module, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -72,8 +119,8 @@ def logits_at(model: nn.Module, ids: torch.Tensor, wanted: torch.Tensor) -> torc
     if trunk is None or not wanted.any() or not _plain(core):
         states = core.base_model(input_ids=ids.to(core.device), use_cache=False).last_hidden_state
         return core.get_output_embeddings()(states[wanted.to(core.device)])
-    layout = _Layout.of(wanted.cpu()).to(core.device)
-    return core.get_output_embeddings()(trunk(core, ids.to(core.device), layout))
+    layout = _Layout.of(ids.cpu(), wanted.cpu()).to(core.device)
+    return core.get_output_embeddings()(trunk(core, layout))
 
 
 def _plain(core: nn.Module) -> bool:
@@ -106,7 +153,7 @@ def _attention(
     scale: float,
     sdpa: bool,
 ) -> torch.Tensor:
-    """Attention within every row: queries, keys and values `[N, heads, d_head]` to `[N, width]`."""
+    """Attention within every row: queries, keys and values `[places, heads, d_head]` to `[places, width]`."""
     sizes = [rows * length for rows, length in layout.groups]
     found = []
     for shape, *three in zip(layout.groups, *(part.split(sizes) for part in parts)):
@@ -115,44 +162,44 @@ def _attention(
     return torch.cat(found) if len(found) > 1 else found[0]
 
 
-def _gpt2(core: nn.Module, ids: torch.Tensor, layout: _Layout) -> torch.Tensor:
+def _gpt2(core: nn.Module, layout: _Layout) -> torch.Tensor:
     """Final states `[M, width]` of the chosen positions."""
     trunk, sdpa = core.transformer, core.config._attn_implementation == "sdpa"
-    h = trunk.wte(ids.flatten()[layout.tokens]) + trunk.wpe(layout.columns)
-    for block in trunk.h:
+    h = trunk.wte(layout.ids) + trunk.wpe(layout.columns)
+    for block, inputs, going_on, own in layout.blocks(trunk.h):
         attn = block.attn
-        three = attn.c_attn(block.ln_1(h)).view(len(h), 3, attn.num_heads, attn.head_dim)
+        three = _taken(attn.c_attn(block.ln_1(h)), inputs)
+        three = three.view(len(inputs), 3, attn.num_heads, attn.head_dim)
         mixed = _attention(three.unbind(1), layout, attn.scaling, sdpa)
-        if block is trunk.h[-1]:
-            mixed, h = mixed[layout.chosen], h[layout.chosen]
-        h = attn.c_proj(mixed) + h
+        h = attn.c_proj(_taken(mixed, going_on)) + _taken(h, own)
         h = h + block.mlp(block.ln_2(h))
     return trunk.ln_f(h)
 
 
-def _llama(core: nn.Module, ids: torch.Tensor, layout: _Layout) -> torch.Tensor:
+def _llama(core: nn.Module, layout: _Layout) -> torch.Tensor:
     """Final states `[M, width]` of the chosen positions."""
     trunk, sdpa = core.model, core.config._attn_implementation == "sdpa"
-    h = trunk.embed_tokens(ids.flatten()[layout.tokens])
-    cos, sin = (one[0] for one in trunk.rotary_emb(h, position_ids=layout.columns[None]))
-    blocks = trunk.layers[: core.config.num_hidden_layers]
-    for block in blocks:
+    h, columns = trunk.embed_tokens(layout.ids), layout.columns
+    for block, inputs, going_on, own in layout.blocks(trunk.layers):
         attn, x = block.self_attn, block.input_layernorm(h)
+        cos, sin = (one[0] for one in trunk.rotary_emb(h, position_ids=columns[None]))
         query, key, value = (
             to(x).view(len(x), -1, attn.head_dim) for to in (attn.q_proj, attn.k_proj, attn.v_proj)
         )
         query, key = apply_rotary_pos_emb(query, key, cos, sin)
+        query, key, value = (
+            _taken(one.flatten(1), inputs).view(-1, *one.shape[1:]) for one in (query, key, value)
+        )
         if (shared := attn.num_key_value_groups) > 1:
             key, value = (one.repeat_interleave(shared, dim=1) for one in (key, value))
         mixed = _attention((query, key, value), layout, attn.scaling, sdpa)
-        if block is blocks[-1]:
-            mixed, h = mixed[layout.chosen], h[layout.chosen]
-        h = h + attn.o_proj(mixed)
+        h = attn.o_proj(_taken(mixed, going_on)) + _taken(h, own)
         h = h + block.mlp(block.post_attention_layernorm(h))
+        columns = layout.columns[layout.point[layout.first]]
     return trunk.norm(h)
 
 
-_TRUNKS: dict[str, Callable[[nn.Module, torch.Tensor, _Layout], torch.Tensor]] = {
+_TRUNKS: dict[str, Callable[[nn.Module, _Layout], torch.Tensor]] = {
     "GPT2LMHeadModel": _gpt2,
     "LlamaForCausalLM": _llama,
 }

@@ -101,24 +101,50 @@ def test_positions_in_the_middle_and_rows_without_any_are_allowed():
 
 
 def test_what_no_label_depends_on_is_not_computed():
-    """Tokens that go into the first and the last block's feed-forward part, by a hook."""
+    """Tokens that go into the feed-forward part of each block, by a hook."""
     model, seen = model_of("gpt2"), []
-    for block in (model.transformer.h[0], model.transformer.h[-1]):
-        block.ln_2.register_forward_hook(
-            lambda module, given, out: seen.append(out.shape[:-1].numel())
-        )
+    for block in model.transformer.h:
+        block.ln_1.register_forward_hook(lambda module, given, out: seen.append(len(out)))
+        block.ln_2.register_forward_hook(lambda module, given, out: seen.append(len(out)))
     ids, wanted = batch_of([5, 7, 7], n_answer=2)
-    logits_at(model, ids, wanted)
-    assert seen == [5 + 7 + 7, 6]
+    ids[2, :3] = ids[1, :3]  # two rows begin alike, and
+    ids[2, 3] = ids[1, 3] % (N_TOKENS - 1) + 1  # part
+    points = {
+        (column, int(ids[row, column]))
+        for row, n in ((0, 5), (1, 7), (2, 7))
+        for column in range(n)
+    }
+    ours = logits_at(model, ids, wanted)
+    nodes = 5 + 7 + 4 - (int(ids[0, 0]) == int(ids[1, 0]))
+    assert seen == [len(points), nodes, nodes, nodes, nodes, 6]
+    assert torch.allclose(ours, by_transformers(model, ids, wanted), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "lora"])
+@pytest.mark.parametrize("n_layer", [1, 2])
+def test_gradients_of_shared_beginnings_are_summed(kind, n_layer):
+    """Rows of few different tokens: most begin like another one, some are the same throughout."""
+    named = "n_layer" if kind == "gpt2" else "num_hidden_layers"
+    model, (ids, wanted) = model_of(kind, **{named: n_layer}), batch_of([6] * 40, n_answer=2)
+    ids = ids.clamp(max=2)
+    ids[1] = ids[0]
+    targets = torch.randint(N_TOKENS, (80,), generator=torch.Generator().manual_seed(4))
+    (loss, own), (other_loss, other) = (
+        gradients(model, of(model, ids, wanted), targets) for of in (logits_at, by_transformers)
+    )
+    assert loss == pytest.approx(other_loss, abs=1e-6)
+    for name, value in other.items():
+        assert torch.allclose(own[name], value, atol=1e-5), name
 
 
 def test_few_lengths_are_kept_apart():
-    wanted = batch_of(list(range(1, 40)))[1]
-    layout = packed._Layout.of(wanted)
+    ids, wanted = batch_of(list(range(1, 40)))
+    layout = packed._Layout.of(ids, wanted)
     assert len(layout.groups) <= MOST_GROUPS
     assert sum(rows for rows, _ in layout.groups) == 39
     assert max(length for _, length in layout.groups) == 39
-    assert (layout.tokens[layout.chosen] == wanted.flatten().nonzero()[:, 0]).all()
+    assert (layout.ids[layout.point[layout.chosen]] == ids[wanted]).all()
+    assert (layout.node[layout.first] == torch.arange(len(layout.first))).all()
 
 
 @pytest.mark.parametrize(
