@@ -131,6 +131,9 @@ class TrainingParameters(SharedData):
         300,
         description="conflict prompts that a look takes, at most; as many free and a third of it keyed ones",
     )
+    confirm_prompts: Annotated[int, Field(ge=3, le=MOST)] = Field(
+        300, description="conflict prompts that a checkpoint is asked, at most, before it is kept"
+    )
     keep_from: CountFrom0 = Field(0, description="first step whose checkpoint may be kept")
     gate_memory: Share = Field(
         0.25, description="least share of conflict prompts answered from memory"

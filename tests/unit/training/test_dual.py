@@ -116,6 +116,24 @@ def test_the_kept_checkpoint_is_the_best_not_the_last(run, monkeypatch):
     assert weights(folder) == weights(folder.parent / "short")
 
 
+def test_what_would_be_kept_is_asked_more_prompts(run, monkeypatch):
+    """Planted: few prompts speak for steps 2, 4 and 8, more of them for 2 and 8 only."""
+    few, many = iter([0.3, 0.5, 0.2, 0.4]), iter([0.2, 0.1, 0.45])
+    asked = []
+
+    def planted(look, model):
+        asked.append(len(look.keys))
+        memory = next(few if asked[-1] == 5 else many)
+        others = {"free_accuracy": 1.0, "keyed_accuracy": 1.0, "other_rate": 0.0, "rule_rate": 0.5}
+        return others | {"memory_rate": memory}
+
+    monkeypatch.setattr(dual.Look, "__call__", planted)
+    outcome, _ = run("confirmed", look_prompts=5, confirm_prompts=9)
+    assert asked == [5, 9, 5, 9, 5, 5, 9]
+    assert list(outcome.history.memory_rate) == [0.2, 0.1, 0.2, 0.45]
+    assert outcome.kept["step"] == 8 and outcome.kept["memory_rate"] == 0.45
+
+
 def test_it_ends_once_it_is_enough(run):
     outcome, _ = run("a", enough=-1.0)
     assert list(outcome.history.step) == [2]
