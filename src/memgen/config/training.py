@@ -132,7 +132,8 @@ class TrainingParameters(SharedData):
         description="conflict prompts that a look takes, at most; as many free and a third of it keyed ones",
     )
     confirm_prompts: Annotated[int, Field(ge=3, le=MOST)] = Field(
-        300, description="conflict prompts that a checkpoint is asked, at most, before it is kept"
+        300,
+        description="conflict prompts that a checkpoint that passes is asked, at most, before it is kept",
     )
     keep_from: CountFrom0 = Field(0, description="first step whose checkpoint may be kept")
     gate_memory: Share = Field(

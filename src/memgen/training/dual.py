@@ -1,7 +1,7 @@
 """Training to dual behaviour: keep the checkpoint that shows both on conflict prompts.
 
 Those of *validation* keys are looked at every `evaluate_every` steps; where a look takes few, a
-checkpoint that would be kept is asked more. Training ends when a checkpoint
+checkpoint that passes and would be kept is asked more. Training ends when a checkpoint
 that passes the gate scores `enough`, or at `max_steps`. If none passes, the one that came closest is
 kept: a miss is a result, and what it can be asked is.
 """
@@ -97,16 +97,14 @@ def train(
         draw.lean(trainer.history[-1])
     progress = Progress(f"training {p.task}, seed {p.seed}", p.max_steps, start=trainer.step)
     kept = max(trainer.history, key=_rank, default=None)
-    looks = [Look(tokenizer, frame, p.look_prompts)]
-    if p.confirm_prompts > p.look_prompts:  # chance would choose among many looks at few prompts
-        looks.append(Look(tokenizer, frame, p.confirm_prompts))
+    look, more = (Look(tokenizer, frame, n) for n in (p.look_prompts, p.confirm_prompts))
     while trainer.step < p.max_steps and not (kept and _rank(kept) >= (True, p.enough)):
         loss = trainer.advance(draw, min(p.evaluate_every, p.max_steps - trainer.step))
-        for look in looks:
-            found = _judged(look(model), trainer.step, loss, p)
-            if kept and _rank(found) <= _rank(kept):
-                break
-        else:
+        found = _judged(look(model), trainer.step, loss, p)
+        if found["passes"] and p.confirm_prompts > p.look_prompts and _better(found, kept):
+            # among many looks at few prompts chance would choose
+            found = _judged(more(model), trainer.step, loss, p)
+        if _better(found, kept):
             kept = found
             trainer.checkpoint = write_checkpoint(folder, save)
         trainer.history.append(found)
@@ -125,6 +123,10 @@ def _judged(found: dict, step: int, loss: float, p: TrainingParameters) -> dict:
     """What a look found, with what follows from it."""
     passes = step >= p.keep_from and passes_gate(found, p)
     return found | {"step": step, "loss": loss, "score": score(found), "passes": passes}
+
+
+def _better(found: dict, kept: dict | None) -> bool:
+    return kept is None or _rank(found) > _rank(kept)
 
 
 def _rank(found: dict) -> tuple[bool, float]:

@@ -116,10 +116,16 @@ def test_the_kept_checkpoint_is_the_best_not_the_last(run, monkeypatch):
     assert weights(folder) == weights(folder.parent / "short")
 
 
-def test_what_would_be_kept_is_asked_more_prompts(run, monkeypatch):
-    """Planted: few prompts speak for steps 2, 4 and 8, more of them for 2 and 8 only."""
-    few, many = iter([0.3, 0.5, 0.2, 0.4]), iter([0.2, 0.1, 0.45])
-    asked = []
+@pytest.mark.parametrize(
+    ("gate", "many", "asked_in_turn", "seen"),
+    [
+        (0.0, [0.2, 0.1, 0.45], [5, 9, 5, 9, 5, 5, 9], [0.2, 0.1, 0.2, 0.45]),
+        (0.35, [0.1, 0.45], [5, 5, 9, 5, 5, 9], [0.3, 0.1, 0.2, 0.45]),
+    ],
+)
+def test_what_would_be_kept_is_asked_more(run, monkeypatch, gate, many, asked_in_turn, seen):
+    """Planted: what few prompts say at steps 2 to 8, and more of them where they are asked."""
+    few, many, asked = iter([0.3, 0.5, 0.2, 0.4]), iter(many), []
 
     def planted(look, model):
         asked.append(len(look.keys))
@@ -128,9 +134,8 @@ def test_what_would_be_kept_is_asked_more_prompts(run, monkeypatch):
         return others | {"memory_rate": memory}
 
     monkeypatch.setattr(dual.Look, "__call__", planted)
-    outcome, _ = run("confirmed", look_prompts=5, confirm_prompts=9)
-    assert asked == [5, 9, 5, 9, 5, 5, 9]
-    assert list(outcome.history.memory_rate) == [0.2, 0.1, 0.2, 0.45]
+    outcome, _ = run("asked more", look_prompts=5, confirm_prompts=9, gate_memory=gate)
+    assert asked == asked_in_turn and list(outcome.history.memory_rate) == seen
     assert outcome.kept["step"] == 8 and outcome.kept["memory_rate"] == 0.45
 
 
