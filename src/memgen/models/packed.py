@@ -31,20 +31,24 @@ class _Layout:
     """What is computed for a batch, and where.
 
     *Places* are the tokens of the batch that are needed, rows of one length side by side; *nodes* are
-    the different beginnings of rows; *points* are the different pairs of a token and its position.
+    the different beginnings of rows; *points* are the different pairs of a token and its position. Where
+    beginnings are not shared, every place is a node and a point of its own.
     """
 
     ids: torch.Tensor  # [points]
     columns: torch.Tensor  # [points], their positions
-    point: torch.Tensor  # [places], the point at each place
-    node: torch.Tensor  # [places], the node at each place
-    first: torch.Tensor  # [nodes], a place of each node
+    point: torch.Tensor | None  # [places], the point at each place; None: its own
+    node: torch.Tensor | None  # [places], the node at each place; None: its own
+    first: torch.Tensor | None  # [nodes], a place of each node; None: its own
     chosen: torch.Tensor  # [M], the places that are wanted, in the order of the batch
     groups: list[tuple[int, int]]  # (rows, length), as they lie
 
     @classmethod
-    def of(cls, ids: torch.Tensor, wanted: torch.Tensor) -> _Layout:
-        """`ids`, `wanted`: `[rows, positions]` (CPU), at least one of them wanted."""
+    def of(cls, ids: torch.Tensor, wanted: torch.Tensor, share: bool) -> _Layout:
+        """`ids`, `wanted`: `[rows, positions]` (CPU), at least one of them wanted.
+
+        `share`: compute beginnings once that several rows have.
+        """
         width = wanted.shape[1]
         column = torch.arange(1, width + 1)
         needed = (wanted * column).amax(1)  # a row's tokens, up to the last that is wanted
@@ -60,13 +64,15 @@ class _Layout:
         places = torch.cat(tokens)
         place = torch.empty(wanted.numel(), dtype=torch.long)
         place[places] = torch.arange(len(places))
+        chosen, own, columns = place[wanted.flatten()], ids.flatten()[places], places % width
+        if not share:
+            return cls(own, columns, None, None, None, chosen, groups)
         nodes, node = _beginnings(ids)[places].unique(return_inverse=True)
         first = torch.full((len(nodes),), len(places)).scatter_reduce(
             0, node, torch.arange(len(places)), "amin"
         )
-        pairs, point = (ids.flatten()[places] * width + places % width).unique(return_inverse=True)
-        found = (pairs // width, pairs % width, point, node, first, place[wanted.flatten()])
-        return cls(*found, groups)
+        pairs, point = (own * width + columns).unique(return_inverse=True)
+        return cls(pairs // width, pairs % width, point, node, first, chosen, groups)
 
     def to(self, device: torch.device) -> _Layout:
         moved = {
@@ -85,7 +91,8 @@ class _Layout:
             ends = number == len(blocks) - 1
             inputs = self.node if number else self.point
             going_on = self.chosen if ends else self.first
-            yield block, inputs, going_on, inputs[going_on] if ends or not number else None
+            same = going_on if inputs is None else None if number and not ends else inputs[going_on]
+            yield block, inputs, going_on, same
 
 
 def _beginnings(ids: torch.Tensor) -> torch.Tensor:
@@ -102,10 +109,8 @@ def _beginnings(ids: torch.Tensor) -> torch.Tensor:
 
 
 def _taken(values: torch.Tensor, index: torch.Tensor | None) -> torch.Tensor:
-    """Rows of `values`; the gradient of one that is taken often is summed in float32."""
-    if index is None:
-        return values
-    return F.embedding(index, values.float()).to(values.dtype)
+    """Rows of `values`; None: all, as they are."""
+    return values if index is None else F.embedding(index, values)
 
 
 def logits_at(model: nn.Module, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -119,7 +124,9 @@ def logits_at(model: nn.Module, ids: torch.Tensor, wanted: torch.Tensor) -> torc
     if trunk is None or not wanted.any() or not _plain(core):
         states = core.base_model(input_ids=ids.to(core.device), use_cache=False).last_hidden_state
         return core.get_output_embeddings()(states[wanted.to(core.device)])
-    layout = _Layout.of(ids.cpu(), wanted.cpu()).to(core.device)
+    # the gradient of what is shared is a sum, for which bfloat16 is too coarse
+    share = core.dtype == torch.float32 and not torch.is_autocast_enabled(core.device.type)
+    layout = _Layout.of(ids.cpu(), wanted.cpu(), share).to(core.device)
     return core.get_output_embeddings()(trunk(core, layout))
 
 
@@ -169,7 +176,7 @@ def _gpt2(core: nn.Module, layout: _Layout) -> torch.Tensor:
     for block, inputs, going_on, own in layout.blocks(trunk.h):
         attn = block.attn
         three = _taken(attn.c_attn(block.ln_1(h)), inputs)
-        three = three.view(len(inputs), 3, attn.num_heads, attn.head_dim)
+        three = three.view(-1, 3, attn.num_heads, attn.head_dim)
         mixed = _attention(three.unbind(1), layout, attn.scaling, sdpa)
         h = attn.c_proj(_taken(mixed, going_on)) + _taken(h, own)
         h = h + block.mlp(block.ln_2(h))
@@ -195,7 +202,8 @@ def _llama(core: nn.Module, layout: _Layout) -> torch.Tensor:
         mixed = _attention((query, key, value), layout, attn.scaling, sdpa)
         h = attn.o_proj(_taken(mixed, going_on)) + _taken(h, own)
         h = h + block.mlp(block.post_attention_layernorm(h))
-        columns = layout.columns[layout.point[layout.first]]
+        if layout.point is not None:
+            columns = layout.columns[layout.point[layout.first]]
     return trunk.norm(h)
 
 

@@ -77,7 +77,8 @@ def _optimizers(
     }
     inner = [value for value in trained.values() if id(value) in in_blocks]
     outer = [value for value in trained.values() if id(value) not in in_blocks]
-    kind = torch.optim.Muon if p.autocast else Muon  # torch's own works in bfloat16
+    # torch's own works in bfloat16, which a GPU gains by; on a processor it takes as long
+    kind = torch.optim.Muon if p.autocast and p.device != "cpu" else Muon
     muon = kind(
         inner,
         lr=recipe.matrix_lr,

@@ -1,4 +1,4 @@
-"""Muon with its matrix products in float32, for processors on which bfloat16 is emulated."""
+"""Muon with its matrix products in float32."""
 
 from __future__ import annotations
 

@@ -120,6 +120,27 @@ def test_what_no_label_depends_on_is_not_computed():
     assert torch.allclose(ours, by_transformers(model, ids, wanted), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_in_bfloat16_nothing_is_shared_and_rounding_alone_differs(kind, monkeypatch):
+    model, (ids, wanted) = model_of(kind), batch_of(RAGGED)
+    targets = torch.randint(N_TOKENS, (int(wanted.sum()),))
+    exact = gradients(model, by_transformers(model, ids, wanted), targets)[1]
+
+    def never(*_):
+        raise AssertionError("a sum in bfloat16")
+
+    monkeypatch.setattr(packed, "_beginnings", never)
+    off = []
+    for of in (logits_at, by_transformers):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = of(model, ids, wanted)
+        found = gradients(model, logits.float(), targets)[1]
+        off.append(sum(float((found[name] - exact[name]).norm()) for name in exact))
+    assert off[0] < 1.5 * off[1] and off[1] > 0
+    with pytest.raises(AssertionError):
+        logits_at(model, ids, wanted)
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "lora"])
 @pytest.mark.parametrize("n_layer", [1, 2])
 def test_gradients_of_shared_beginnings_are_summed(kind, n_layer):
@@ -139,7 +160,7 @@ def test_gradients_of_shared_beginnings_are_summed(kind, n_layer):
 
 def test_few_lengths_are_kept_apart():
     ids, wanted = batch_of(list(range(1, 40)))
-    layout = packed._Layout.of(ids, wanted)
+    layout = packed._Layout.of(ids, wanted, share=True)
     assert len(layout.groups) <= MOST_GROUPS
     assert sum(rows for rows, _ in layout.groups) == 39
     assert max(length for _, length in layout.groups) == 39
