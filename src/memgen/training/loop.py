@@ -77,10 +77,9 @@ def _optimizers(
     }
     inner = [value for value in trained.values() if id(value) in in_blocks]
     outer = [value for value in trained.values() if id(value) not in in_blocks]
-    # torch's own works in bfloat16, which a GPU gains by; on a processor it takes as long
-    kind = torch.optim.Muon if p.autocast and p.device != "cpu" else Muon
-    muon = kind(
+    muon = Muon(
         inner,
+        dtype=torch.bfloat16 if p.autocast else torch.float32,
         lr=recipe.matrix_lr,
         weight_decay=p.weight_decay,
         adjust_lr_fn="match_rms_adamw",

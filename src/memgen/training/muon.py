@@ -1,4 +1,4 @@
-"""Muon with its matrix products in float32."""
+"""Muon with its matrix products in float32, or in bfloat16 for all matrices of a shape together."""
 
 from __future__ import annotations
 
@@ -18,17 +18,28 @@ def orthogonalised(
 ) -> torch.Tensor:
     """`update` `[..., rows, columns]` with its singular values moved towards 1, by Newton and Schulz.
 
-    Source: Jordan et al. (2024), Muon; the iteration is that of `torch.optim.Muon`, which does it in
-    bfloat16 whatever the model is trained in. A step multiplies from the left with a polynomial of
-    X X^T. Where a matrix is wide, the polynomials of `TOGETHER` steps are multiplied with each other
-    before they meet X, on the small side alone: the same product with fewer operations.
+    Source: Jordan et al. (2024), Muon; the iteration is that of `torch.optim.Muon`. A step multiplies
+    from the left with a polynomial of X X^T. Where a matrix is wide, the polynomials of `TOGETHER`
+    steps are multiplied with each other before they meet X, on the small side alone: the same product
+    with fewer operations. bfloat16 is too coarse for that.
     """
     if update.size(-2) > update.size(-1):
         return orthogonalised(update.mT.contiguous(), coefficients, steps, eps).mT
     x = update / update.norm(dim=(-2, -1), keepdim=True).clamp(min=eps)
+    if x.dtype == torch.bfloat16:
+        return _rounded(x, coefficients, steps)
     together = TOGETHER if x.size(-1) >= 2 * x.size(-2) else 1
     for taken in range(0, steps, together):
         x = _polynomials(x @ x.mT, coefficients, min(together, steps - taken)) @ x
+    return x
+
+
+def _rounded(x: torch.Tensor, coefficients: tuple[float, float, float], steps: int) -> torch.Tensor:
+    """The steps one by one, rounded where `torch.optim.Muon` rounds; `x` `[matrices, rows, columns]`."""
+    a, b, c = coefficients
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
 
 
@@ -48,7 +59,15 @@ def _polynomials(
 
 
 class Muon(torch.optim.Muon):
-    """`torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`, in float32; its state is the same."""
+    """`torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`; its state is the same.
+
+    `dtype`: of the products. torch's are in bfloat16 whatever the model is trained in, one matrix
+    after the other.
+    """
+
+    def __init__(self, params, dtype: torch.dtype = torch.float32, **how):
+        super().__init__(params, **how)
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -56,15 +75,16 @@ class Muon(torch.optim.Muon):
         if closure is not None:
             raise ValueError("Muon takes its step without a closure")
         for group in self.param_groups:
-            for together in _alike(group["params"]):
+            for together in _alike(group["params"], self.dtype == torch.bfloat16):
                 momenta = [self._momentum(p, group) for p in together]
+                alone = len(momenta) == 1 and self.dtype == torch.float32
                 updates = orthogonalised(
-                    torch.stack(momenta) if len(momenta) > 1 else momenta[0],
+                    momenta[0] if alone else torch.stack(momenta).to(self.dtype),
                     group["ns_coefficients"],
                     group["ns_steps"],
                     group["eps"],
                 )
-                for p, update in zip(together, updates if len(momenta) > 1 else [updates]):
+                for p, update in zip(together, [updates] if alone else updates):
                     # the rate that gives an update the size of AdamW's. Source: Liu et al. (2025),
                     # Muon is scalable for LLM training
                     rate = group["lr"] * 0.2 * max(p.shape) ** 0.5
@@ -80,10 +100,10 @@ class Muon(torch.optim.Muon):
         return p.grad.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
 
 
-def _alike(parameters: list[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Parameters with a gradient: thin ones of one shape together, the others alone."""
+def _alike(parameters: list[torch.Tensor], thick: bool) -> list[list[torch.Tensor]]:
+    """Parameters with a gradient: thin ones of one shape together, the others alone or so as well."""
     found = defaultdict(list)
     for number, p in enumerate(parameters):
         if p.grad is not None:
-            found[tuple(p.shape) if min(p.shape) <= THIN else number].append(p)
+            found[tuple(p.shape) if thick or min(p.shape) <= THIN else number].append(p)
     return list(found.values())

@@ -58,6 +58,19 @@ def test_an_update_is_turned_into_one_that_moves_all_directions_alike():
     assert torch.nn.functional.cosine_similarity(found.ravel(), (left @ right).ravel(), 0) > 0.97
 
 
+def test_in_bfloat16_it_rounds_as_much_as_torch_does():
+    exact, ours, theirs = (
+        trained(kind)[0]
+        for kind in (
+            Muon,
+            lambda values, **how: Muon(values, torch.bfloat16, **how),
+            torch.optim.Muon,
+        )
+    )
+    for true, own, other in zip(exact, ours, theirs):
+        assert 0 < (own - true).norm() < 2 * (other - true).norm()
+
+
 def one_by_one(update: torch.Tensor, steps: int) -> torch.Tensor:
     """The iteration as it is published, in float64, on a matrix that is not tall."""
     a, b, c = COEFFICIENTS
