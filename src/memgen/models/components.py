@@ -27,6 +27,7 @@ from memgen.models.hooks import (
     with_vector,
 )
 from memgen.models.sites import architecture_of, bare, site_modules
+from memgen.phases import phase
 from memgen.terms import SITES
 
 #: component: the field of `Architecture` that names its module, and is it that module's input?
@@ -98,6 +99,7 @@ def _on_output(edit: Edit):
     return lambda module, args, output: with_vector(output, edit(vector_of(output)))
 
 
+@phase("capture")
 @torch.inference_mode()
 def read(
     model: nn.Module,

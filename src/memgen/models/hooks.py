@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from memgen.models.sites import bare, site_modules
+from memgen.phases import phase
 from memgen.terms import POSITIONS
 
 
@@ -87,6 +88,7 @@ def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
+@phase("capture")
 @torch.inference_mode()
 def capture(
     model: nn.Module,

@@ -15,6 +15,7 @@ from memgen.models.checkpoint import check_room
 from memgen.models.components import Edit, Place, edited
 from memgen.models.hooks import evaluating, position_ids
 from memgen.models.sites import bare
+from memgen.phases import phase
 from memgen.steering.answers import behaviors_of
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering
@@ -52,6 +53,7 @@ class Writer:
     def of(cls, steering: Steering) -> Writer:
         return cls(steering.model, steering.task.max_answer_tokens, steering.tokenizer.eos_token_id)
 
+    @phase("sweep")
     @torch.inference_mode()
     def write(
         self,

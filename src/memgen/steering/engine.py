@@ -34,6 +34,7 @@ from memgen.models.hooks import (
     with_vector,
 )
 from memgen.models.sites import bare, site_modules
+from memgen.phases import phase
 from memgen.steering.prompts import Prompts
 from memgen.terms import MEMORY_CODE, OTHER_CODE, POSITIONS, RULE_CODE
 
@@ -237,6 +238,7 @@ def matched_candidates(sweep: Sweep) -> torch.Tensor:
     return matches
 
 
+@phase("sweep")
 @torch.inference_mode()
 def run_cells(
     model: nn.Module, prompts: Prompts, deltas: torch.Tensor, decoding: Decoding = Decoding()

@@ -9,6 +9,7 @@ import torch
 from scipy.stats import binom, hypergeom
 from torch import nn
 
+from memgen.phases import phase
 from memgen.steering.engine import Decoding, Sweep, matched_candidates
 from memgen.steering.prompts import Prompts
 from memgen.terms import MEMORY_CODE, RULE_CODE
@@ -154,6 +155,7 @@ def contest(
     # run_cells calls an answer that fits both candidates memorization
     possible = ~(memory == rule).all(-1) | (target_code == MEMORY_CODE)
 
+    @phase("sweep")
     @torch.inference_mode()
     def succeeds(cells: list[int], index: torch.Tensor) -> torch.Tensor:
         index = index.to(possible.device)

@@ -24,6 +24,7 @@ from memgen.models.checkpoint import check_context
 from memgen.models.forced import Expected
 from memgen.models.load import find_base, load_tokenizer
 from memgen.models.tokenizer import build_tokenizer
+from memgen.phases import phase
 from memgen.presets import stage_parameters
 from memgen.progress import Progress
 from memgen.stages import BASE_CODE
@@ -209,6 +210,7 @@ def _ensure(free, tokenizer, p: TrainingParameters, seed: int, folder: Path, mor
     return stage
 
 
+@phase("training")
 def _train(
     free: dict[str, pd.DataFrame], tokenizer, p: TrainingParameters, seed: int, folder: Path
 ) -> tuple[dict, dict]:
@@ -233,7 +235,8 @@ def _train(
         trainer.history and trainer.history[-1]["free_accuracy"] >= p.base_enough
     ):
         loss = trainer.advance(draw, min(LOOK_EVERY, p.base_steps - trainer.step))
-        found = {family: float(rows.met(model).mean()) for family, rows in held.items()}
+        with phase("evaluation"):
+            found = {family: float(rows.met(model).mean()) for family, rows in held.items()}
         draw.lean(found)
         trainer.history.append(
             {
@@ -263,10 +266,11 @@ def _train(
     tested = {
         family: _expected(tokenizer, rows[rows.split == "test"]) for family, rows in free.items()
     }
-    result["test"] = {
-        family: {"free_accuracy": float(rows.met(model).mean()), "n": len(rows)}
-        for family, rows in tested.items()
-    }
+    with phase("answers"):
+        result["test"] = {
+            family: {"free_accuracy": float(rows.met(model).mean()), "n": len(rows)}
+            for family, rows in tested.items()
+        }
     return result, {
         "train_seconds": round(trainer.seconds, 1),
         "tokens_per_second": round(trainer.tokens / trainer.seconds),

@@ -19,6 +19,7 @@ from memgen.models.adapters import attach, save_adapter
 from memgen.models.build import N_POSITIONS, save_model
 from memgen.models.checkpoint import check_context, check_texts
 from memgen.models.load import base_context, load_base, load_model, memory_estimate
+from memgen.phases import phase
 from memgen.progress import Progress
 from memgen.store.numerics import settled
 from memgen.tasks import Task
@@ -56,6 +57,7 @@ class Outcome:
         )
 
 
+@phase("training")
 def train(
     task: Task,
     tokenizer,
@@ -100,10 +102,11 @@ def train(
     look, more = (Look(tokenizer, frame, n) for n in (p.look_prompts, p.confirm_prompts))
     while trainer.step < p.max_steps and not (kept and _rank(kept) >= (True, p.enough)):
         loss = trainer.advance(draw, min(p.evaluate_every, p.max_steps - trainer.step))
-        found = _judged(look(model), trainer.step, loss, p)
-        if found["passes"] and p.confirm_prompts > p.look_prompts and _better(found, kept):
-            # among many looks at few prompts chance would choose
-            found = _judged(more(model), trainer.step, loss, p)
+        with phase("evaluation"):
+            found = _judged(look(model), trainer.step, loss, p)
+            if found["passes"] and p.confirm_prompts > p.look_prompts and _better(found, kept):
+                # among many looks at few prompts chance would choose
+                found = _judged(more(model), trainer.step, loss, p)
         if _better(found, kept):
             kept = found
             trainer.checkpoint = write_checkpoint(folder, save)

@@ -25,6 +25,7 @@ from memgen.errors import ArtifactError
 from memgen.models.checkpoint import check_context, context_of
 from memgen.models.forced import Expected
 from memgen.models.sites import bare
+from memgen.phases import phase
 from memgen.tasks.dataset import spread
 from memgen.terms import DIRECTIONS
 from memgen.training.batches import Mixture, Pool, encode, same_length
@@ -203,6 +204,7 @@ class Followed:
         return min(float(one.met(model).mean()) if len(one) else 0.0 for one in self.expected)
 
 
+@phase("training")
 def teach(model, tokenizer, syllabus: Syllabus, p: OpenPointsParameters):
     """`(model, tokenizer, what is known of the training)`: copies that learned the two instructions.
 
