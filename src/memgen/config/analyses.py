@@ -179,7 +179,7 @@ class OpenPointsParameters(StageParameters):
     instruction_lr: Rate = Field(1e-3, description="peak learning rate of that training (AdamW)")
     instruction_enough: Share = Field(
         0.95,
-        description="at which share of validation conflict prompts that follow each of them it ends",
+        description="it ends once this share of validation conflict prompts follows each of them",
     )
     n_hybrid: Count = Field(200, description="hybrid prompts")
 
