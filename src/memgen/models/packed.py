@@ -164,8 +164,10 @@ def _attention(
     sizes = [rows * length for rows, length in layout.groups]
     found = []
     for shape, *three in zip(layout.groups, *(part.split(sizes) for part in parts)):
-        split = (one.view(*shape, *one.shape[1:]).transpose(1, 2) for one in three)
-        found.append(_mixed(*split, scale, sdpa).transpose(1, 2).reshape(sizes[len(found)], -1))
+        query, key, value = (one.view(*shape, *one.shape[1:]).transpose(1, 2) for one in three)
+        found.append(
+            _mixed(query, key, value, scale, sdpa).transpose(1, 2).reshape(sizes[len(found)], -1)
+        )
     return torch.cat(found) if len(found) > 1 else found[0]
 
 

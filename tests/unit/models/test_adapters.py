@@ -21,7 +21,7 @@ from memgen.models.hooks import capture
 from memgen.models.load import load_model
 from memgen.models.tokenizer import build_tokenizer
 from memgen.terms import SITES
-from memgen.training import dual, gate
+from memgen.training import gate
 from memgen.training.base import Base
 from memgen.training.dual import final_result, train
 from memgen.training.state import STATE
