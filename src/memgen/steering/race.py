@@ -24,6 +24,7 @@ from memgen.steering.prompts import Prompts
 from memgen.terms import MEMORY_CODE, RULE_CODE
 
 FEW = 12  # rows of one cell are run at once, at least
+ROUND = 64  # rows of a round, at least: fewer cost as much as these
 #: leads `[rows]` of rows, each a cell and a prompt: `passes.Decoded.leads` of the looked-for answer
 Leads = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -49,7 +50,7 @@ class Rules:
 
     def round(self, table: Table) -> int:
         """How many rows the next round runs."""
-        return max(1, round(self.share * table.run.size))
+        return max(ROUND, round(self.share * table.run.size))
 
     def preference(self, n_cells: int) -> np.ndarray:
         """`[C]`, the preferred cell's is the highest."""
@@ -131,11 +132,15 @@ class Limit:
         hardly = run < self.table.run.shape[1] - self.enough + 1
         return (self.spared >= 0) & (run < self.table.run.shape[1]) & (hardly | (4 * failed > run))
 
-    def ask(self, cell: int) -> None:
-        """Run a cell on some prompts more: where cells like it fail, or nearly do.
+    def ask(self, cells: Sequence[int]) -> None:
+        """Run each cell on some prompts more: where cells like it fail, or nearly do.
 
         At least on as many as would show it to be out, if it failed at all of them.
         """
+        prompts = [self._likely_to_fail(cell) for cell in cells]
+        self.table.ask(np.repeat(cells, [len(some) for some in prompts]), np.concatenate(prompts))
+
+    def _likely_to_fail(self, cell: int) -> np.ndarray:
         n = max(int(self.spared[cell]) + 1, FEW, self.table.run[cell].sum() // 2)
         run, lead, kin = self.table.run, self.table.outlook.lead, self.table.outlook.kin[cell]
         whole = run.all(1)  # such as the unsteered model
@@ -146,8 +151,7 @@ class Limit:
         typical, little = below.sum() / max(1, run.sum()), 0.1
         hope = plain + (alike @ below + little * typical) / (alike @ run + little)
         left = np.flatnonzero(~run[cell])
-        prompts = left[np.argsort(hope[left], kind="stable")[:n]]
-        self.table.ask(np.full(len(prompts), cell), prompts)
+        return left[np.argsort(hope[left], kind="stable")[:n]]
 
 
 @dataclass(frozen=True)
@@ -177,11 +181,11 @@ def settle(table: Table, rules: Rules, limit: Limit | None = None) -> Verdict:
         if risk > rules.risk:
             _run_next(table, rules, limit, (leader, lost))
         elif limit is not None and limit.suspect[leader]:
-            limit.ask(leader)
+            limit.ask([leader])
         elif not table.whole(leader):
             table.finish(leader)
         elif limit is not None and not limit.table.whole(leader):
-            limit.ask(leader)
+            limit.ask([leader])
         else:
             return Verdict(leader, risk)
 
@@ -205,8 +209,8 @@ def _run_next(
     weight[leader] = 1
     if limit is not None:
         suspect = limit.suspect[: len(lost)]
-        for cell in np.flatnonzero((weight > 0) & suspect):
-            limit.ask(cell)
+        if ((weight > 0) & suspect).any():
+            limit.ask(np.flatnonzero((weight > 0) & suspect))
         weight[suspect] = 0
     chances = table.outlook.chances
     doubt = (np.where(table.run, 0, chances * (1 - chances)) * weight[:, None]).ravel()
