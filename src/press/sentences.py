@@ -98,9 +98,9 @@ class Judged:
 
     @property
     def fallen(self) -> str:
-        """Where it is contradicted or reversed: `inference (reversed)`, or `no task`."""
+        """Where it is contradicted or reversed, as a sentence ends: `inference (reversed)`, or `no task`."""
         if not self.cases:
-            return "not tested"
+            return "no task, for it could be tested on none"
         found = {name: case["verdict"] for name, case in self.cases.items()}
         against = [f"{n} ({v})" for n, v in found.items() if v in (CONTRADICTED, REVERSED)]
         return ", ".join(against) or "no task"

@@ -61,7 +61,7 @@ def test_a_claim_says_where_it_has_fallen():
     claim = Judged(**judged(inference=GOOD, cipher_tagged=BAD, cipher_matched=UNCLEAR, b=WRONG))
     assert claim.fallen == "cipher-tagged (contradicted), b (reversed)"
     assert Judged(**judged(a=GOOD, b=UNCLEAR)).fallen == "no task"
-    assert Judged(**judged()).fallen == "not tested"
+    assert Judged(**judged()).fallen == "no task, for it could be tested on none"
 
 
 def test_a_claim_says_where_it_has_which_verdict():
