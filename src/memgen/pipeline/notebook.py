@@ -188,6 +188,10 @@ def _count_figures(stage: Stage) -> None:
         with contextlib.suppress(ArtifactError, OSError):  # a count is not worth a lab
             stage.count_figures()
 
+    for earlier in list(shell.events.callbacks["post_run_cell"]):
+        if getattr(earlier, "counts_figures", False):  # of the lab that was run before this one
+            shell.events.unregister("post_run_cell", earlier)
+    count.counts_figures = True  # type: ignore[attr-defined]
     shell.events.register("post_run_cell", count)
 
 

@@ -17,11 +17,12 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, InapplicableError, ParameterError, StudyError
+from memgen.phases import FIGURES
 from memgen.pipeline.notebook import Lab, open_lab
 from memgen.pipeline.parameters_cell import assigned
 from memgen.presets import stage_parameters
 from memgen.stages import LABS, PARAMETER_CLASSES
-from memgen.store.artifacts import RESULT, Result
+from memgen.store.artifacts import RESULT, Result, read_manifest
 from memgen.store.folders import base_folder, run_folder
 
 STAGE = "01_dataset_design"
@@ -114,6 +115,18 @@ def test_a_name_that_the_stage_does_not_take_is_named(shell, tmp_path, name, val
         refused = run_all(shell, *cells)
         assert isinstance(refused, ParameterError) and re.match(wrong, str(refused))
     assert run_all(shell, own_cell(tmp_path)).parameters.n_keys == 16  # mended, and run again
+
+
+def test_figures_are_counted_for_the_lab_that_was_run_last(shell, tmp_path):
+    """*Run All* with another seed: what is drawn from then on is not the first seed's."""
+    labs = []
+    for seed in (0, 1):
+        labs.append(run_all(shell, own_cell(tmp_path, seed=seed)))
+        labs[-1].keep(computing(labs[-1]))
+    before = [read_manifest(lab.stage.folder)["cpu_by_phase"] for lab in labs]
+    shell.run_cell("sum(i * i for i in range(1_000_000))")
+    after = [read_manifest(lab.stage.folder)["cpu_by_phase"] for lab in labs]
+    assert after[0] == before[0] and after[1].get(FIGURES, 0) > before[1].get(FIGURES, 0)
 
 
 PLANTED = "seed = 42; n_keys = 5; n_kyes = 6; task = 'cipher-tagged'; lab = numerics = 'x'"
