@@ -1,14 +1,15 @@
 """The same bits on another processor: a run's labs here, and again under an emulated processor.
 
-    python tests/torture/processors.py [--processors masked Haswell EPYC-Rome] [--tasks ...] [--labs ...]
+    python tests/torture/processors.py [--processors masked Haswell EPYC-Rome] [--tasks ...]
+                                       [--labs ...] [--preset laptop --seed 26]
 
-Every lab of a run of preset smoke computes with numerics=portable, once as it is, once for each named
-processor: `masked` is this one without its AVX-512, hidden from the C library and from MKL; the others
-run under QEMU's user mode (Debian: qemu-user), which is 10 to 50 times slower. All that a stage
-leaves, its timings apart, has to be equal to the last bit. Ends with 1 if a stage differs. An
-emulated processor has neither AVX-512 nor this machine's maker, so a kernel that chooses by either
-shows; and with --native, which leaves out the pins (and masks torch, oneDNN, OpenBLAS and numpy as
-well), it has to show. The last outcome: `outcome.json` beside this file.
+Every lab of a run (of preset smoke, if no other is named) computes with numerics=portable, once as it
+is, once for each named processor: `masked` is this one without its AVX-512, hidden from the C library
+and from MKL; the others run under QEMU's user mode (Debian: qemu-user), which is 10 to 50 times
+slower. All that a stage leaves, its timings apart, has to be equal to the last bit. Ends with 1 if a
+stage differs. An emulated processor has neither AVX-512 nor this machine's maker, so a kernel that
+chooses by either shows; and with --native, which leaves out the pins (and masks torch, oneDNN,
+OpenBLAS and numpy as well), it has to show. The last outcome: `outcome.json` beside this file.
 """
 
 from __future__ import annotations
@@ -42,18 +43,17 @@ HIDDEN = {
 }
 
 
-def run_here(runs: str, tasks: list[str], labs: list[str], numerics: str) -> None:
+def run_here(given: dict[str, str | int], tasks: list[str], labs: list[str]) -> None:
     """The computing cells of the tasks' labs, in this process; a line each."""
     from computing import run_cell
     from memgen.pipeline.notebook import Lab
     from memgen.presets import stage_parameters
 
-    given = {"preset": "smoke", "seed": 0, "runs": runs, "numerics": numerics}
     for task in tasks:
         for name in labs:
             began = time.monotonic()
             try:
-                run_cell(Lab(name, stage_parameters(name, {**given, "task": task})))
+                run_cell(Lab(name, stage_parameters(name, given | {"task": task})))
             except InapplicableError as error:  # as a study does
                 print(f"{task} {name} and later: left out, {error}", flush=True)
                 break
@@ -95,17 +95,22 @@ def main() -> int:
     parser.add_argument("--processors", nargs="+", default=[MASKED, "Haswell", "EPYC-Rome"])
     parser.add_argument("--tasks", nargs="+", default=["inference"], choices=TASK_NAMES)
     parser.add_argument("--labs", nargs="+", default=list(labs_of("run")), choices=LABS)
+    parser.add_argument("--preset", default="smoke")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--native", action="store_true", help="without the pins: has to differ")
     parser.add_argument("--runs", help=argparse.SUPPRESS)  # a process of this script's
     o = parser.parse_args()
     numerics = "native" if o.native else "portable"
     if o.runs:
-        run_here(o.runs, o.tasks, o.labs, numerics)
+        run = {"preset": o.preset, "seed": o.seed, "numerics": numerics}
+        run_here(run | {"runs": o.runs}, o.tasks, o.labs)
         return 0
     if {*o.processors} - {MASKED} and not shutil.which("qemu-x86_64"):
         print("QEMU's user mode is missing: on Debian, apt-get install qemu-user", file=sys.stderr)
         return 1
-    options = ["--tasks", *o.tasks, "--labs", *o.labs, *(["--native"] if o.native else [])]
+    run = {"preset": o.preset, "seed": o.seed}
+    options = [word for name, value in run.items() for word in (f"--{name}", str(value))]
+    options += ["--tasks", *o.tasks, "--labs", *o.labs, *(["--native"] if o.native else [])]
     found, seconds = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for place, processor in enumerate((HERE, *o.processors)):
@@ -117,7 +122,7 @@ def main() -> int:
         name: [stage for stage in ours if ours[stage] != other.get(stage)]
         for name, other in found.items()
     }
-    about = {"labs": o.labs, "tasks": o.tasks, "numerics": numerics, "stages": len(ours)}
+    about = run | {"labs": o.labs, "tasks": o.tasks, "numerics": numerics, "stages": len(ours)}
     for name, stages in differ.items():
         outcome = about | {
             "differ": stages,
@@ -127,7 +132,7 @@ def main() -> int:
         outcome |= {"date": date.today().isoformat(), "commit": commit()}
         print(json.dumps({name: outcome}))
         if not o.native:
-            record(OUTCOME, f"processor {name}", outcome)
+            record(OUTCOME, f"processor {name}, preset {o.preset}", outcome)
     return int(any(differ.values()) or not ours)
 
 
