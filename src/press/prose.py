@@ -28,6 +28,7 @@ from press.machine import Made, of_seed
 from press.numbers import Numbers, agree, decimal, listed, percent, plural, seconds, span
 from press.origin import only_in_prose
 from press.parameters import choices_reference, parameter_reference
+from press.performance import estimates, performance
 from press.quizzes import quiz
 from press.run import SYNTHESIS, ExecutedLab, Run
 from press.scale import sweep
@@ -130,6 +131,8 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "scale": lambda: sweep(root, source),
             "arms": lambda: arms(root, source),
             "cluster_trial": lambda: cluster_trial(root),
+            "performance": lambda: performance(root, source),
+            "estimates": estimates,
         }
     )
 
