@@ -67,11 +67,18 @@ def planted(folder):
     (folder / "about.json").write_text(json.dumps(about))
 
 
-@pytest.fixture
-def found(tmp_path) -> Performance:
-    planted(tmp_path / "data" / "reference" / "performance")
-    (tmp_path / "figures").mkdir()
-    return performance(tmp_path, tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A repository that holds an outcome, and the sources of a book."""
+    folder = tmp_path_factory.mktemp("performance")
+    planted(folder / "data" / "reference" / "performance")
+    (folder / "figures").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder) -> Performance:
+    return performance(folder, folder)
 
 
 def test_a_ratio_is_taken_within_a_round(found):
@@ -110,8 +117,8 @@ def test_growth_and_limit_are_recovered(found):
     assert found.power("layers", "capture") is None
 
 
-def test_the_figures_say_their_numbers(found, tmp_path):
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+def test_the_figures_say_their_numbers(found, folder):
+    assert {path.name for path in (folder / "figures").iterdir()} == {
         "performance.png",
         "growth.png",
     }

@@ -9,6 +9,7 @@ its threads, `wall_seconds`, and `peak_bytes`, the most memory that the process 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -25,10 +26,8 @@ from benchmarks.peers.scenario import Scenario
 
 def forget_peak() -> None:
     """Let the kernel count the peak of memory from here on (Linux)."""
-    try:
+    with contextlib.suppress(OSError):  # elsewhere the peak is that of the process since it began
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # elsewhere the peak is that of the process since it began
 
 
 def peak_bytes() -> int | None:
