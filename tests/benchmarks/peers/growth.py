@@ -43,7 +43,7 @@ class Growth:
             "prompts": (25, 50, 100, 200, 400),
             "cells": (2, 4, 8, 16, 32),
             "layers": (2, 4, 8, 16),
-            "width": (64, 128, 256, 512),
+            "width": (64, 128, 256, 512, 1024),
         }
         return cls(base, axes, 5, 2048)
 
