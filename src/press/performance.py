@@ -98,6 +98,9 @@ class Performance:
                 "size": SIZES[size],
                 "work": WORKS[work],
                 "asked": _asked(self.about["sizes"][size]["shape"], work),
+                "found": _found(
+                    self.about["sizes"][size]["engines"][OURS]["agreement"].get(work, {})
+                ),
                 "rows": [self._row(one, size, work) for one in part.to_dict("records")],
                 "noise": part[part.engine == NOISE].to_dict("records"),
             }
@@ -227,6 +230,17 @@ def _asked(shape: dict[str, Any], work: str) -> str:
     return (
         f"{cells} cells on {shape['swept']} prompts of {shape['tokens']} tokens, answers of at most"
         f" {shape['new']}"
+    )
+
+
+def _found(agreement: dict[str, Any]) -> str:
+    """How many answers were which, in words; '' for a capture."""
+    if "codes" not in agreement:
+        return ""
+    first, second, neither = agreement["codes"]
+    return (
+        f" With plain hooks {first} answers are the unsteered ones, {second} the others,"
+        f" {neither} neither."
     )
 
 

@@ -139,6 +139,7 @@ def test_the_page_shows_the_outcome_or_how_to_get_it(run, root, tmp_path):
     )
     text = bare((stage(run, root, tmp_path / "with") / "performance.md").read_text())
     assert re.search(r"\| plain hooks \| 3.00 \| 3.00 to 3.00 \| 6.000 \| 12.000 \| 3.00 GiB", text)
+    assert "answers of at most 3. With plain hooks 8 answers are the unsteered ones, 8 the" in text
     assert "Noise, ours against itself: 1.00 (0.95 to 1.10)." in text
     assert "1 of 24 answers differ; a note" in text and "at most 3e-07 standard dev" in text
     assert "4 cells on 6 prompts of 4 tokens, answers of at most 3." in text

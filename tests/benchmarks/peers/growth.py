@@ -38,7 +38,7 @@ class Growth:
         """`full`: what the page shows; `smoke`: every path, in seconds."""
         if name == "smoke":
             return cls(SIZES["smoke"], {"prompts": (4, 8), "width": (16, 32)}, 2, 64)
-        base = replace(SIZES["study"], captured=200, swept=100, alphas=(0.5, 1.0), top_ns=(0.3,))
+        base = replace(SIZES["study"], captured=200, swept=100, alphas=(0.05, 1.0), top_ns=(0.9,))
         axes = {
             "prompts": (25, 50, 100, 200, 400),
             "cells": (2, 4, 8, 16, 32),
@@ -52,7 +52,7 @@ class Growth:
         if axis == "prompts":
             return replace(self.base, captured=value, swept=value)
         if axis == "cells":  # each alpha gives two, all layers and the upper half
-            return replace(self.base, alphas=tuple(0.5 + i / value for i in range(value // 2)))
+            return replace(self.base, alphas=tuple(2 * i / value for i in range(1, value // 2 + 1)))
         if axis == "width":  # heads as wide as the base's
             heads = value * self.base.heads // self.base.width
             return replace(self.base, width=value, heads=heads)

@@ -37,12 +37,12 @@ class Size:
     new: int = 5  # longest answer
 
 
-STUDY = (0.25, 0.5, 1.0, 2.0, 3.0)
+STUDY = (0.01, 0.05, 0.7, 1.0, 1.3)
 #: by name: the study's model (preset laptop), GPT-2's shape, and one for the tests
 SIZES = {
-    "study": Size(4, 128, 4, 116, 0.2, 600, 300, STUDY, (0.1, 0.3), 300),
-    "gpt2": Size(12, 768, 12, 50257, 0.02, 128, 24, (0.5, 1.0, 2.0), (0.3,), 64),
-    "smoke": Size(2, 16, 2, 12, 0.3, 8, 6, (0.5, 1.0), (0.5,), 4, tokens=4, new=3),
+    "study": Size(4, 128, 4, 116, 0.2, 600, 300, STUDY, (0.5, 0.9), 300),
+    "gpt2": Size(12, 768, 12, 50257, 0.02, 128, 24, (0.02, 0.7, 1.0), (0.9,), 64),
+    "smoke": Size(2, 16, 2, 12, 0.3, 8, 6, (0.05, 1.0), (0.5,), 4, tokens=4, new=3),
 }
 POSITIONS = ("all", "decision")
 STRENGTH, NOISE = 0.5, 0.05  # of the planted direction and of the noise, in spreads of the states

@@ -9,21 +9,26 @@ from benchmarks.peers.engines.with_hooks import continued, load, padded
 from benchmarks.peers.scenario import Scenario
 
 PACKAGES = ("pyvene", "transformers")
-NOTES = {"sweep": "an intervention of its own class: pyvene's addition covers every position"}
+NOTES = {"sweep": "the last position alone needs an intervention of one's own"}
 COMPARED = None
 
 
-class Addition(pyvene.ConstantSourceIntervention):
-    """Adds a vector at every position of a pass, or at the last."""
+class LastAddition(pyvene.ConstantSourceIntervention):
+    """Adds a vector at the last position of every pass."""
 
-    def __init__(self, step: torch.Tensor, positions: str):
-        super().__init__()
-        self.step, self.positions = step, positions
+    def __init__(self, step: torch.Tensor):
+        super().__init__(keep_last_dim=True)  # the states come as [rows, positions, d_model]
+        self.step = step
 
     def forward(self, base, source=None, subspaces=None):
-        if self.positions == "all":
-            return base + self.step
         return torch.cat([base[:, :-1], base[:, -1:] + self.step], dim=1)
+
+
+def addition(step: torch.Tensor, positions: str):
+    """The intervention that adds `step`."""
+    if positions == "all":
+        return pyvene.AdditionIntervention(source_representation=step)
+    return LastAddition(step)
 
 
 class Intervened:
@@ -72,7 +77,7 @@ class Engine:
                 {
                     "layer": layer,
                     "component": "block_output",
-                    "intervention": Addition(delta[layer], positions),
+                    "intervention": addition(delta[layer], positions),
                 }
                 for layer in self.layers
                 if delta[layer].any()
