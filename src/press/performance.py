@@ -163,7 +163,8 @@ class Performance:
     @cached_property
     def drawings(self) -> dict[str, Drawing]:
         """The two figures, by name."""
-        drawn = [against_peers(self.ratios, SIZES, NOISE), growing(self.medians)]
+        others = self.ratios[self.ratios.engine != OURS]
+        drawn = [against_peers(others, SIZES, NOISE), growing(self.medians)]
         return {drawing.name: drawing for drawing in drawn}
 
     # -- growth and limit --------------------------------------------------------------------------

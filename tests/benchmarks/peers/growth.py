@@ -91,6 +91,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def measure(growth: Growth) -> tuple[pd.DataFrame, dict[str, Any]]:
     """`(rows, limit)`: seconds and operations by axis, value, work, engine and round; the product's."""
+    torch.set_num_threads(1)  # as every engine's process has it
     rows: list[dict[str, Any]] = []
     matrix = torch.rand(growth.side, growth.side)
     product = []

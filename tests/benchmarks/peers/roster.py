@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
+WORKS = ("capture", "sweep all", "sweep decision")
+
+
 class Contender(NamedTuple):
-    """A name on the page, the module of its engine, its environment ('': this study's own)."""
+    """A name on the page, the module of its engine, its environment ('': this study's own), what it does."""
 
     name: str
     module: str
     environment: str = ""
+    works: tuple[str, ...] = WORKS
 
 
 OURS, AGAIN = "ours", "ours again"
@@ -18,7 +22,7 @@ OURS, AGAIN = "ours", "ours again"
 CONTENDERS = (
     Contender(OURS, "ours"),
     Contender(AGAIN, "ours"),
-    Contender("ours, to the end", "ours_to_the_end"),
+    Contender("ours, to the end", "ours_to_the_end", works=WORKS[1:]),
     Contender("plain hooks", "with_hooks"),
     Contender("TransformerLens", "with_transformer_lens", "traced"),
     Contender("nnsight", "with_nnsight", "traced"),
@@ -27,4 +31,3 @@ CONTENDERS = (
     Contender("steering-vectors", "with_steering_vectors", "transformers4"),
 )
 ENVIRONMENTS = tuple(dict.fromkeys(one.environment for one in CONTENDERS if one.environment))
-WORKS = ("capture", "sweep all", "sweep decision")

@@ -51,6 +51,7 @@ class Process:
 
     def __init__(self, contender: Contender, python: Path, folder: Path):
         self.name, self.ready, self.lacks = contender.name, {}, ""
+        self.works = contender.works
         self.cannot: dict[str, str] = {}
         if not python.is_file():
             self.lacks = f"not installed: there is no {python}"
@@ -136,7 +137,7 @@ def raced(size: str, folder: Path, pythons: dict[str, Path], contenders, rounds:
         for one in able:  # warms up
             kept[one.name] = folder / one.name
             kept[one.name].mkdir()
-            for work in WORKS:
+            for work in one.works:
                 took = one.does(work, kept[one.name] / f"{work}.safetensors")
                 if "error" in took:
                     one.cannot[work] = took["error"]
@@ -145,7 +146,7 @@ def raced(size: str, folder: Path, pythons: dict[str, Path], contenders, rounds:
             turned = able[number % len(able) :] + able[: number % len(able)]
             for work in WORKS:
                 for one in turned:
-                    if work not in one.cannot:
+                    if work in one.works and work not in one.cannot:
                         about = {"size": size, "work": work, "engine": one.name, "round": number}
                         rows.append(about | one.does(work))
         layers = {one.name: one.ready["compared"] for one in able}
