@@ -13,7 +13,7 @@ PYTHON  = python3
 VENV    = .venv
 PRESET  = laptop
 TASKS   = arithmetic-tagged arithmetic-matched inference cipher-tagged cipher-matched
-SEEDS   = 23 24 25
+SEEDS   = 26 27 28
 TRACKS  = scratch lora
 RUNS    = data/runs
 SET     =
@@ -80,7 +80,7 @@ STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs
           --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick mutation torture processors cluster verify scale arms bench bench-peers rulegraph lock browser \
+.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify scale arms bench bench-peers rulegraph lock browser \
         exercises clean clean-runs
 
 help: ## list the commands
@@ -188,11 +188,14 @@ rulegraph: $(READY) ## draw the study as Snakemake plans it: the picture on the 
 lock: $(READY) ## compile requirements.txt and its companions from pyproject.toml
 	@$(BIN)/python .ci/lock
 
-arms: $(READY) ## who is taught the rule, and on what the loss is: half an hour; ends with data/reference/arms/results.csv
+arms: $(READY) ## who is taught the rule, and on what the loss is: an hour or two; ends with data/reference/arms/results.csv
 	@$(MEMGEN) arms run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
 	@$(MEMGEN) arms collect
 
-bench: $(READY) ## time capture and sweep against plain forward passes
+profile: $(READY) ## where the CPU seconds of a study went, by lab, track and phase; and <RUNS>/<PRESET>/profile.png
+	@$(MEMGEN) profile --preset $(call q,$(PRESET)) --runs $(call q,$(RUNS))
+
+bench: $(READY) ## time capture and sweep against plain forward passes; what portable kernels cost: tests/benchmarks/bench_numerics.py
 	@$(BIN)/python tests/benchmarks/bench_capture.py
 	@$(BIN)/python tests/benchmarks/bench_sweep.py
 

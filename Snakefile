@@ -24,6 +24,12 @@ logger.addHandler(Report(plan.home) if workflow.is_main_process else EndAtOnce()
 workdir: str(plan.home)
 
 
+onstart:
+    # Snakemake limits how many jobs it starts a second, and to that end every finished job leaves a timer that
+    # asks again what can run, again and again until the study ends: after 150 jobs they kept half of a core busy
+    workflow.scheduler.job_rate_limiter = None
+
+
 wildcard_constraints:
     track="lora/|full/|",
     task="[^/]+",

@@ -17,7 +17,7 @@ MEANS = ("memory_rate", "rule_rate", "other_rate", "free_accuracy", "keyed_accur
 
 @dataclass(frozen=True)
 class Arms(Committed):
-    """`rows`: by task and arm, means over the seeds that ended; empty before the arms have run."""
+    """`rows`: by task and arm, means over the seeds; empty before the arms have run."""
 
     def passed(self, task: str, arm: str) -> Share:
         """How many seeds of a task pass the gate of the study in an arm."""
@@ -46,6 +46,5 @@ def _rows(table: pd.DataFrame) -> list[dict]:
 
 
 def _row(runs: pd.DataFrame) -> dict:
-    ended = runs[runs.ended]
-    means = {name: float(ended[name].mean()) if len(ended) else None for name in MEANS}
+    means = {name: float(runs[name].mean()) for name in MEANS}
     return means | {"passed": Share(int(runs.passed.sum()), len(runs))}

@@ -51,7 +51,7 @@ def build_book(
     """
     started = time.monotonic()
     run = Run(runs, tasks, seeds, tracks)
-    n_labs = sum(len(one.pages) for one in run.every)
+    n_labs = len(run.all_pages)
     say(f"staging {n_labs} labs ({len(run.tasks)} tasks, preset {run.preset})")
     source, html = out / "source", out / "html"
     claim_book(out)
@@ -120,7 +120,7 @@ def stage_labs(run: Run, source: Path) -> dict[ExecutedLab, list[Figure]]:
         return found
 
     (source / "figures").mkdir()
-    labs = [lab for one in run.every for lab in one.pages]
+    labs = run.all_pages
     # threads, because Pillow lets go of the interpreter while it codes
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         pages = dict(zip(labs, threads.map(write, labs)))

@@ -69,7 +69,7 @@ class Crate:
         self.run, self.root, self.html = run, root, html
         self.crate = ROCrate(version="1.1")
         self.crate.metadata.extra_contexts.append(TERMS)
-        self.labs = [lab for one in run.every for lab in one.labs]
+        self.labs = run.all_pages
         self.results: dict[Path, File] = {}
 
     def written(self) -> dict[str, Any]:

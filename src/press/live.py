@@ -23,12 +23,13 @@ from memgen.store.files import read_json
 from memgen.store.reader import FinishedRun, FinishedStage
 from memgen.tasks import TASKS
 from memgen.tasks.arithmetic import PLACEMENTS
-from memgen.terms import BEHAVIORS, DIRECTIONS, OTHER
+from memgen.terms import BEHAVIORS, BEST_OF_RANDOM, DIRECTIONS, OTHER
 
 SITE = "resid_post"
 MAX_PARAMETERS = 4_000_000  # about 21 MB of script, 40 ms a token in a browser
 N_EXAMPLES, N_FREE_EXAMPLES = 24, 6
 INDEX = "models.js"
+CONTROLS = ("random_neurons", BEST_OF_RANDOM)  # shown beside the shift; chapter 6 has them all
 #: what the JavaScript can compute; every other value of these settings of GPT-2 is refused
 SETTINGS = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
@@ -129,10 +130,16 @@ def payload(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def _rates(found: dict) -> dict:
-    """A direction's success beside its controls, and beside one token forbidden and nothing shifted."""
-    names = ("success", "interval", "n", "other", "controls", "rephrase_floor")
+    """A direction's success and price, beside two controls of its size that were named beforehand,
+    and beside one token forbidden and nothing shifted.
+
+    `cell`: `kept`, or `max` where no strength stays within the limit on lost free prompts.
+    """
+    names = ("cell", "success", "interval", "n", "other", "rephrase_floor")
+    names += ("free_accuracy_before", "free_accuracy_after")
+    controls = {name: found["controls"][name] for name in CONTROLS}
     forbidden = found["output_controls"][FORBID]["success"]
-    return {name: found[name] for name in names} | {"forbidden": forbidden}
+    return {name: found[name] for name in names} | {"controls": controls, "forbidden": forbidden}
 
 
 def _weights(stage: FinishedStage) -> tuple[dict, dict[str, np.ndarray]]:

@@ -25,8 +25,11 @@ from press.run import SYNTHESIS, ExecutedLab, Run
 
 SPACE, JOIN = "\u00a0", "\u2060"  # a number and its unit, a range and its dash stay on one line
 RATES, ENDS = "steering.json", ("low", "high")  # a table of the synthesis, for who reads no parquet
+COUNTS = ("n", "n_kept", "n_seeds")
 #: `pooled` as an origin writes it: of a rate, its number of answers, the next rate, ...
 POOLED = "sum(round(k * n) for k, n in zip({every}[::2], {every}[1::2])) / sum({every}[1::2])"
+#: success within the limit on lost free prompts, of a direction of lab 06: without such a cell, none
+WITHIN = "({0}['success'] if {0}['kept_exists'] else 0.0)"
 NOTHING = "n/a"  # not defined in a run, such as an AUC where only one behaviour occurred
 
 
@@ -173,13 +176,36 @@ class Numbers:
         )
 
     def success(self, task: str, direction: str, kind: str = STEERED) -> dict:
-        """Mean of the seeds' success, its interval over seeds, `n`; nothing where it was not run."""
-        found = self.rates.get(task, {}).get(direction, {})
-        return found.get(kind) or dict.fromkeys(("success", "low", "high", "n"))
+        """Mean of the seeds' success, its interval over seeds, `n`; nothing where it was not run.
 
-    def by_layer(self, task: str, stage: str, key: str, digits: int | None = None) -> str:
-        """Mean over seeds of each entry of a list, first layer first: `2 · 30 · 70 %`."""
-        lists = self._defined(task, stage, key)
+        Within the limit on lost free prompts, which `n_kept` of `n_seeds` seeds can keep.
+        """
+        found = self.rates.get(task, {}).get(direction, {})
+        return found.get(kind) or dict.fromkeys(("success", *ENDS, *COUNTS))
+
+    def within(self, task: str, direction: str) -> list[float]:
+        """Success of every seed within the limit on lost free prompts; 0 where no cell keeps it."""
+        found = self.values(task, "06_intervention", direction)
+        return [made(x["success"] if x["kept_exists"] else 0.0, WITHIN, x) for x in found]
+
+    def taught(self, task: str) -> str:
+        """Which keys were trained with the rule's answer, too, and whether a controller dosed it."""
+        design = self._labs(task, "01_dataset_design")[0]
+        training = self._labs(task, "02_training")[0].manifest["parameters"]
+        gate = design.manifest["parameters"].get("n_gate_keys", 0)
+        who = {
+            "keys": "every key, those of the test split too",
+            "gate": f"{gate} gate keys, which nothing is measured on",
+            "none": "no key",
+        }[design.result["contrast_on"]]
+        return f"{who}; with `balance`" if training.get("balance") else who
+
+    def by_layer(
+        self, task: str, stage: str, key: str, digits: int | None = None, seed: int | None = None
+    ) -> str:
+        """Mean over seeds (or one seed's) of each entry of a list, first layer first: `2 · 30 · 70 %`."""
+        seeds = zip(self.run.seeds[task], self.values(task, stage, key), strict=True)
+        lists = [found for of, found in seeds if found is not None and seed in (None, of)]
         if not lists:
             return NOTHING
         known = ([x for x in layer if x is not None] for layer in zip(*lists, strict=True))
@@ -219,13 +245,16 @@ class Numbers:
         """Success on every task, mean of the seeds."""
         return [self.success(task, direction)["success"] for task in self.tasks]
 
-    def overlap(self, task: str) -> dict[str, float | None]:
-        """Mean share of top neurons in common: pairs of a `shared` base, `stranger`; or None."""
+    def overlap(self, task: str, share: str = "overlap") -> dict[str, float | None]:
+        """Mean share of top neurons in common: pairs of a `shared` base, `stranger`; or None.
+
+        `share`: `overlap_by_layer` is what the numbers in each layer alone would give.
+        """
         (found,) = self.values(task, "07_transfer", "retrain")
         pairs: dict[bool, list[float]] = {True: [], False: []}
         for i, base in enumerate(found["base"]):
             for j in range(i):
-                pairs[base == found["base"][j]].append(found["overlap"][i][j])
+                pairs[base == found["base"][j]].append(found[share][i][j])
         shared, stranger = (mean(v) if v else None for v in pairs.values())
         return {"shared": shared, "stranger": stranger}
 
@@ -315,10 +344,11 @@ class Numbers:
 
 
 def steering_rates(lab: ExecutedLab) -> dict:
-    """The synthesis' table of steering by task, direction, kind: `success`, `low`, `high`, `n`."""
+    """The synthesis' table of steering by task, direction, kind: `success`, `low`, `high`, counts."""
     found: dict = {}
     for row in lab.kept.table("steering").itertuples():
         ends = {end: None if pd.isna(getattr(row, end)) else getattr(row, end) for end in ENDS}
         kinds = found.setdefault(row.task, {}).setdefault(row.direction, {})
-        kinds[row.kind] = {"success": float(row.rate), **ends, "n": int(row.n)}
+        counts = {name: int(getattr(row, name)) for name in COUNTS}
+        kinds[row.kind] = {"success": float(row.rate), **ends, **counts}
     return found

@@ -14,21 +14,24 @@ from pathlib import Path
 import jinja2
 import yaml
 
-from memgen.config.base import ROOT
+from memgen.config.base import ROOT, SEEDS, SEEN_SEEDS
 from memgen.config.sources import own_files
 from memgen.errors import StudyError
 from memgen.stages import TITLES, TRAINING
 from press import slides
 from press.arms import arms
+from press.beside_paper import beside_paper
 from press.cluster import cluster_trial
+from press.coverage import BAND, Coverage
 from press.errors import BookError
 from press.exercises import Source, downloads, find, read_notebook
 from press.lab_page import Figure
-from press.machine import Made, of_seed
+from press.machine import Made, of_seed, profile
 from press.numbers import Numbers, agree, decimal, listed, percent, plural, seconds, span
 from press.origin import only_in_prose
 from press.parameters import choices_reference, parameter_reference
 from press.performance import estimates, performance
+from press.price import numerics_price
 from press.quizzes import quiz
 from press.run import SYNTHESIS, ExecutedLab, Run
 from press.scale import sweep
@@ -50,6 +53,8 @@ ASKED = [
     "by_layer",
     "by_setting",
     "success",
+    "within",
+    "taught",
     "controls",
     "successes",
     "transfer",
@@ -110,12 +115,19 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "seeds": run.seeds,
             "n_tasks": len(run.tasks),
             "all_seeds": sorted({seed for seeds in run.seeds.values() for seed in seeds}),
+            "default_seeds": SEEDS,
+            "seen_seeds": sorted({s for of in run.seeds.values() for s in of if s in SEEN_SEEDS}),
             "several_tracks": len(tracks) > 1,
             "preset": run.preset,
             "stages": TITLES,
             "is_finding": run.is_finding,
+            "asked_anew": asked_anew(numbers, run.tasks),
             "synthesis": run.of(SYNTHESIS)[0].result,
             "ledger": lambda track=run.track: ledgers[track],
+            "coverage": lambda track=run.track: Coverage(
+                tracks[track].result(SYNTHESIS)["coverage"]
+            ),
+            "coverage_band": BAND,
             "claim": lambda name, track=run.track: ledgers[track][name],
             "has_paper_runs": (root / "data" / "reference" / "paper").is_dir(),
         }
@@ -128,13 +140,22 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "citation": lambda: citation(root),
             "bibtex": lambda key: bibtex(source, key),
             "paper": lambda: paper_results(root),
+            "beside_paper": lambda: beside_paper(numbers, paper_results(root)),
             "scale": lambda: sweep(root, source),
             "arms": lambda: arms(root, source),
+            "profile": lambda: profile(run, source),
+            "numerics_price": lambda: numerics_price(root),
             "cluster_trial": lambda: cluster_trial(root),
             "performance": lambda: performance(root, source),
             "estimates": estimates,
         }
     )
+
+
+def asked_anew(numbers: Numbers, tasks: list[str]) -> list[str]:
+    """The tasks whose maps and shifts are made of pairs that differ by content, not by order."""
+    chosen = {task: numbers.values(task, "04_differentiation", "pairs") for task in tasks}
+    return [task for task in tasks if "content" in chosen[task]]
 
 
 def links(

@@ -166,6 +166,11 @@ class Run:
         """The labs that have a page: of complete runs, and what was run of the others."""
         return self.labs + [lab for one in self.missed for lab in one.labs]
 
+    @property
+    def all_pages(self) -> list[ExecutedLab]:
+        """The labs that have a page, of all tracks."""
+        return [lab for one in self.every for lab in one.pages]
+
     def _missed(self, task: str, seed: int, why: str) -> Missed:
         folder = self.root / task / f"seed{seed}"
         labs = [

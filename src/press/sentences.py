@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from memgen.claims.ledger import tests
 from memgen.claims.quantities.behaviors import GATE, in_gate
-from memgen.terms import DIRECTIONS, FORECASTS, SUPPORTED, VERDICTS
+from memgen.terms import CONTRADICTED, DIRECTIONS, FORECASTS, REVERSED, SUPPORTED, VERDICTS
 from press.numbers import Numbers, decimal, plural
 from press.origin import greatest, least, made
 
@@ -21,7 +21,8 @@ VERDICTS_OF = "sum(case['verdict'] %s for case in {0}.values())"
 VERDICTS_BY_CASE = "sum(case['verdict'] %s for claim in {0} for case in claim['cases'].values())"
 VERDICTS_OVER = "sum(claim['cases'] != {} and claim['verdict'] %s for claim in {0})"
 INTERVALS = (
-    "sum(case['interval'][0] is not None for claim in {0} for case in claim['cases'].values())"
+    "sum(case['interval'][0] is not None for claim in {0} if %sclaim['margin']"
+    " for case in claim['cases'].values())"
 )
 AS_GOOD = "sum(a >= b for a, b in zip({every}[::2], {every}[1::2]))"
 HALVED = "sum(v['accuracy'] < v['alone']['accuracy'] / 2 for v in {every})"
@@ -75,6 +76,7 @@ class Judged:
     threshold: float
     margin: float
     above: bool
+    corrected: str
     page: str
     group: str
     track: str
@@ -95,6 +97,15 @@ class Judged:
         return Share(k, made(len(self.cases), "len({0})", self.cases))
 
     @property
+    def fallen(self) -> str:
+        """Where it is contradicted or reversed: `inference (reversed)`, or `no task`."""
+        if not self.cases:
+            return "not tested"
+        found = {name: case["verdict"] for name, case in self.cases.items()}
+        against = [f"{n} ({v})" for n, v in found.items() if v in (CONTRADICTED, REVERSED)]
+        return ", ".join(against) or "no task"
+
+    @property
     def balance(self) -> str:
         """On how many tasks it is supported, contradicted or reversed, open: `3 · 1 · 1`."""
         of = Standing.of([case["verdict"] for case in self.cases.values()], VERDICTS_OF, self.cases)
@@ -103,6 +114,11 @@ class Judged:
     def on(self, case: str) -> str:
         """Its verdict on one task (or family)."""
         return self.cases[case]["verdict"] if case in self.cases else "not tested"
+
+    @property
+    def alone(self) -> list[str]:
+        """The tasks on which it rests on one seed, so that it has no interval."""
+        return [name for name, case in self.cases.items() if case["n_seeds"] == 1]
 
     @property
     def hardest(self) -> str:
@@ -128,9 +144,12 @@ class Standing(NamedTuple):
 
 
 class Chance(NamedTuple):
-    """Tests with an interval, and how many of them support a claim if no effect is real."""
+    """Tests with an interval, of differences and of limits; how many of the first support a claim if
+    no effect is real.
+    """
 
     tests: int
+    limits: int
     supported: float
 
 
@@ -173,9 +192,18 @@ class Ledger:
     @property
     def chance(self) -> Chance:
         """How many tests there are, and how many that chance alone would call supported."""
-        found = tests([{"cases": claim.cases} for claim in self])
-        n = made(int(found["n"]), INTERVALS, self.found)
-        return Chance(n, made(found["by_chance"], f"0.025 * {INTERVALS}", self.found))
+        found = tests([{"cases": claim.cases, "margin": claim.margin} for claim in self])
+        differences, limits = (INTERVALS % no for no in ("", "not "))
+        return Chance(
+            made(int(found["n"]), differences, self.found),
+            made(int(found["limits"]), limits, self.found),
+            made(found["by_chance"], f"0.025 * {differences}", self.found),
+        )
+
+    @property
+    def corrected(self) -> list[Judged]:
+        """The tested claims whose test was changed after test keys had been seen."""
+        return [claim for claim in self.tested if claim.corrected]
 
     @property
     def single(self) -> Share:

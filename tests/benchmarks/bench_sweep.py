@@ -7,8 +7,8 @@ layers. What the model answers unsteered is one behaviour; what it answers under
 directions (m2g, then g2m with the sign turned). The grid is 8 alphas times 5 top_n, as in the
 study: success rises and falls with alpha and depends on top_n.
 
-Timed, each over all rows = cells x prompts of both directions, one after another within a repeat;
-medians are printed:
+Timed in CPU seconds, each over all rows = cells x prompts of both directions, one after another within
+a repeat; medians are printed:
 
 * bare prompt    the model's own forward over the prompts, in the sweep's batch size: no hooks, no
   new token
@@ -16,7 +16,7 @@ medians are printed:
   at least do)
 * full, to the end   `run_cells` with `early_end=False`: the same rows and tokens as `bare decode`
 * full           `run_cells`: the full grid as the study runs it
-* race           `race`: the cell with most successes only
+* race           `race`: the cell with most successes only, and how sure that is
 * plain          hooks + `generate`, cell by cell (`--plain`; slow), whose answers must be those of
   `full`
 
@@ -39,7 +39,7 @@ from memgen.steering.prompts import Prompts
 from memgen.steering.race import race
 from memgen.terms import POSITIONS, SITES
 
-FULL_LIMIT, RACE_LIMIT = 1.2, 3.0
+FULL_LIMIT, PLAIN_LIMIT, RACE_LIMIT = 0.7, 2.0, 3.0
 ALPHAS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 TOP_N = (0.02, 0.05, 0.1, 0.25, 0.5)
 
@@ -177,9 +177,9 @@ def main() -> None:
     seconds, results = {name: [] for name in works}, {}
     for _ in range(args.repeats):
         for name, work in works.items():
-            start = time.perf_counter()
+            start = time.process_time()
             results[name] = work()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
 
     def ratio(name: str, base: str) -> float:
         return statistics.median(a / b for a, b in zip(seconds[name], seconds[base]))
@@ -206,7 +206,8 @@ def main() -> None:
             f"{'m2g' if target else 'g2m'}: {len(prompts)} prompts, best cell {best} with"
             f" {successes.max() / len(prompts):.2f}, median cell"
             f" {successes.median() / len(prompts):.2f}, {near} cells within 0.05; race chose"
-            f" {raced.best} on {raced.rows_run} of {codes.numel()} rows"
+            f" {raced.best} on {raced.rows_run} of {codes.numel()} rows, chance of having lost the best"
+            f" {raced.risk:.3f}"
         )
     print(
         f"full grid at most {FULL_LIMIT} x bare decode:"
@@ -216,6 +217,10 @@ def main() -> None:
     same = all(torch.equal(a, b) for a, b in zip(results["full"], results["full, to the end"]))
     print(f"same answers with and without early ends: {same}")
     if args.plain:
+        print(
+            f"full at least {PLAIN_LIMIT:.0f} x as fast as plain hooks + generate:"
+            f" {ratio('plain', 'full') >= PLAIN_LIMIT}"
+        )
         differ = sum(int((a != b).sum()) for a, b in zip(results["full"], results["plain"]))
         print(f"answers that differ from plain hooks + generate: {differ} of {n_rows}")
 

@@ -14,7 +14,15 @@ from scipy.stats import binomtest
 from computing import planted_lab, run_cell
 from memgen.errors import StudyError
 from memgen.figures import intervention as figures
-from memgen.labs.intervention import answer, by_setting, doses, rephrasing, side_by_side
+from memgen.labs.intervention import (
+    answer,
+    by_setting,
+    doses,
+    raced,
+    rephrasing,
+    said,
+    side_by_side,
+)
 from memgen.models.generate import first_token_log_probabilities, tokenize_prompts
 from memgen.neurons.nmd import NeuronMaps
 from memgen.steering.cells import Cell, cell_shift, cumulative_norm, grid, random_shift
@@ -177,6 +185,12 @@ def test_prompts_to_steer_show_the_behaviour_to_be_changed_and_are_of_their_spli
 
 
 # -- the choice ------------------------------------------------------------------------------------
+def best(steering, cells, rows, direction):
+    """The cell that wins a race."""
+    shifts = SIGN[direction] * np.stack([steering.shift(cell) for cell in cells])
+    return cells[steering.race(shifts, rows, direction).best]
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_the_cell_is_chosen_on_validation_keys_only(far, planted, lab, direction):
     """By construction the gentle cell wins on validation keys and fails on test keys, where the
@@ -185,11 +199,9 @@ def test_the_cell_is_chosen_on_validation_keys_only(far, planted, lab, direction
     steering, _, answered = far
     cells = grid([1.0, 4.0], [ONE], steering.nmd, steering.rho)
     best_on = {
-        split: (
-            steering.choose(cells, steering_prompts(answered, split, direction, 60), direction)[
-                0
-            ].alpha
-        )
+        split: best(
+            steering, cells, steering_prompts(answered, split, direction, 60), direction
+        ).alpha
         for split in ("validation", "test")
     }
     assert best_on == {"validation": 1.0, "test": 4.0}
@@ -214,7 +226,7 @@ def test_of_equally_good_cells_the_gentler_is_chosen(far):
     rows = steering_prompts(answered, "validation", "g2m", 60)  # -1 and -4 both succeed always
     for cells in ([Cell(ONE, 4.0), Cell(ONE, 1.0)], [Cell(ONE, 1.0), Cell(ONE, 4.0)]):
         ordered = sorted(cells, key=grid([1.0, 4.0], [ONE], steering.nmd, steering.rho).index)
-        assert steering.choose(ordered, rows, "g2m")[0].alpha == 1.0
+        assert best(steering, ordered, rows, "g2m").alpha == 1.0
 
 
 # -- the whole stage -------------------------------------------------------------------------------
@@ -305,7 +317,8 @@ def test_both_cells_are_reported_and_the_limit_decides_which_leads(planted, lab)
     everything = lab(planted(PlantedAlike), collateral_limit=0.999)[0]["g2m"]
     assert everything["cell"] == "max"  # all are lost, and all but one in a thousand may be
     races = tables["races"][tables["races"].direction == "g2m"]
-    assert (races.free_seen > 0).all() and not races.free_right.any()
+    assert races.free_seen.max() == unkept["validation_n_free"] and not races.free_right.any()
+    assert races.out.all() and unkept["race"]["risk"]["kept"] == 0  # all are seen to lose
     table = side_by_side(result)
     assert list(table) == ["m2g, max", "m2g, kept", "g2m, max"]
     assert table.loc["success"].tolist() == [1.0, 1.0, 1.0]
@@ -339,14 +352,9 @@ def test_nothing_to_steer_is_said(planted, lab, split):
 
 def test_controls_run_every_draw_on_its_share_of_the_prompts(alike, planted_direction, monkeypatch):
     steering, _, answered = alike
-    seen, real = [], steering.outcomes
+    seen, real = [], steering.sweep
     monkeypatch.setattr(
-        steering,
-        "outcomes",
-        lambda shifts, rows, *where: (
-            seen.append((shifts, len(rows))),
-            real(shifts, rows, *where),
-        )[1],
+        steering, "sweep", lambda shifts, rows: (seen.append(shifts), real(shifts, rows))[1]
     )
     cell = Cell(0.3, 2.0)
     rows = steering_prompts(answered, "test", "g2m", 20)
@@ -363,12 +371,11 @@ def test_controls_run_every_draw_on_its_share_of_the_prompts(alike, planted_dire
         if bar.draws > 1:
             assert bar.draw_range == pytest.approx((by_draw.min(), by_draw.max()))
     reference = cell_shift(cell, steering.nmd, steering.rho)
-    assert sum(len(shifts) for shifts, _ in seen) == 19
-    for shifts, n in seen:
-        assert n in (10, 20)
-        for shift in shifts:
-            far = cumulative_norm(shift) / cumulative_norm(reference)
-            assert far == pytest.approx(1, abs=0.1 + 1e-6)
+    (shifts,) = seen  # all of them in one sweep
+    assert len(shifts) == 19
+    for shift in shifts:
+        far = cumulative_norm(shift) / cumulative_norm(reference)
+        assert far == pytest.approx(1, abs=0.1 + 1e-6)
 
 
 def test_doses_start_at_the_identity(alike):
@@ -448,6 +455,19 @@ def test_a_summary_of_nothing_knows_nothing():
 
 
 # -- what the page says ----------------------------------------------------------------------------
+def test_the_page_says_how_far_a_race_was_run_and_how_sure_it_is():
+    race = {"alone": 9, "run": 1200, "grid": 15000, "free_run": 700, "free_grid": 25000}
+    race["risk"] = {"max": 0.0123, "kept": 0.0}
+    random = {"rows_run": 800, "grid_rows": 2500, "risk": 0.5}
+    told = raced({"m2g": {"race": race, "best_of_random": random}}, "m2g")
+    assert told == (
+        "1,200 of the grid's 15,000 rows, and 700 of 25,000 on free prompts; that a better cell was"
+        " lost: success alone chance of at most 1.2%, within the limit certainly not; random"
+        " directions: 800 of 2,500 rows, chance of at most 50.0%"
+    )
+    assert said(1e-5) == "chance of at most 0.1%"  # no chance is said to be none
+
+
 def test_figures_say_every_rate_and_the_answer_names_the_strongest_control(planted, lab):
     result, tables = lab(planted(PlantedAlike))
     drawn = {

@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memgen.phases import FIGURES, START
 from memgen.pipeline.plan import Plan
-from memgen.stages import LABS
+from memgen.stages import BASE, LABS, TRAINING
 from memgen.store.artifacts import result_digest, verify
+from memgen.store.reader import finished_stages
 from running import ROOT, python, smoke_book, smoke_labs, study
 
 TASKS = ("arithmetic-tagged", "arithmetic-matched", "inference", "cipher-tagged", "cipher-matched")
@@ -127,6 +129,23 @@ def test_every_lab_ran_and_left_what_others_rely_on(smoke):
             for direction in ("m2g", "g2m"):
                 assert set(result[direction]) >= DIRECTION, stamp
                 assert set(result[direction]["controls"]) == CONTROLS, stamp
+
+
+def test_every_manifest_says_what_its_seconds_went_to(smoke):
+    """Phases of the computing add up to its seconds; start and figures come on top."""
+    phases = {stage: stage.manifest["cpu_by_phase"] for stage in finished_stages(smoke / "smoke")}
+    for stage, spent in phases.items():
+        computing = sum(seconds for name, seconds in spent.items() if name not in (START, FIGURES))
+        assert computing <= stage.manifest["cpu_seconds"] + 0.01 * len(spent), stage.folder
+        assert spent[START] > 0 and (stage.name == BASE or spent[FIGURES] > 0), stage.folder
+    every = {(stage.name, name) for stage, spent in phases.items() for name in spent}
+    assert {
+        *((name, phase) for name in (BASE, TRAINING) for phase in ("training", "evaluation")),
+        ("03_pairs", "answers"),
+        ("04_differentiation", "capture"),
+        ("05_prediction", "probes"),
+        ("06_intervention", "sweep"),
+    } <= every
 
 
 def test_every_claim_has_a_verdict_in_both_tracks(smoke):

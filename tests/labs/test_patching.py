@@ -12,7 +12,7 @@ import torch
 from computing import planted_lab, run_cell
 from memgen.figures import patching as figures
 from memgen.labs.patching import answer, best_of_kinds, best_small, foreign_rates
-from memgen.labs.swaps import SOURCES, other_sources, pairs_to_swap
+from memgen.labs.swaps import SOURCES, other_sources, own_answers, pairs_to_swap
 from memgen.models.build import build_model
 from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.nmd import NeuronMaps
@@ -288,7 +288,9 @@ def test_the_sources_own_answer_is_told_from_the_targets(made, own, share):
     bench = pairs_to_swap(steering, answered, "test", "m2g", 12)
     rows = bench.rows.assign(memory_answer="?", rule_answer="up ", source_answer=own)
     rows.loc[0, "rule_answer"] = own
-    found = foreign_rates(replace(bench, rows=rows), Part("head", *HEAD), seed=0)
+    exchange = replace(bench.exchange, also=own_answers(steering, rows))
+    written = exchange.patched([Part("head", *HEAD)])
+    found = foreign_rates(replace(bench, rows=rows, exchange=exchange), written, seed=0)
     assert found["success"] == 1.0  # judged by the prompts, not by this table
     assert (found["source_answer"], found["n_source_answer"]) == (share, len(rows) - 1)
 

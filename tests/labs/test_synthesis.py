@@ -4,21 +4,31 @@ the runs' files.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
 from memgen.claims.catalogue import GROUPS
-from memgen.claims.evidence import Evidence, later_share, read_evidence, read_results
+from memgen.claims.evidence import (
+    Evidence,
+    later_share,
+    outcomes_by_key,
+    read_evidence,
+    read_results,
+)
 from memgen.claims.ledger import judge_all
 from memgen.claims.quantities.overview import main_numbers
+from memgen.claims.quantities.steering import beyond_control, beyond_instruction, random_success
 from memgen.claims.success import describe, success_table
 from memgen.config.analyses import SynthesisParameters
 from memgen.errors import ArtifactError
 from memgen.figures.synthesis import forest, formats, gate, main_finding, verdicts
 from memgen.labs.synthesis import (
     claims_table,
+    designs,
     headline,
     mean_auc,
     numbers_table,
@@ -27,6 +37,7 @@ from memgen.labs.synthesis import (
 )
 from memgen.presets import stage_parameters
 from memgen.stages import labs_of
+from memgen.stats.coverage import QUANTITIES, Design
 from memgen.steering.controls import CONTROLS
 from memgen.store.files import write_json
 from memgen.store.folders import input_folders
@@ -38,6 +49,8 @@ def steered(success: float, n: int = 200) -> dict:
     return {
         "alpha": 2.0,
         "top_n": 0.1,
+        "kept_exists": True,
+        "max": {"success": success, "free_accuracy_after": 0.4},
         "success": success,
         "other": 0.0,
         "n": n,
@@ -66,6 +79,8 @@ def seed(**changes) -> dict:
             "null_significant_share": [0.0, 0.02],
             "nmd_split_half": [0.1, 0.4],
             "max_abs_rho": [0.2, 0.8],
+            "base_null": None,
+            "n_neurons": 20,
         },
         "05_prediction": {
             "auc": [0.7, 0.95],
@@ -74,6 +89,7 @@ def seed(**changes) -> dict:
             "best_auc_interval": [0.9, 0.98],
             "best_layer": 1,
             "prompt_only_auc": 0.6,
+            "chosen_baseline_auc": 0.8,
         },
         "06_intervention": {"m2g": steered(0.9), "g2m": steered(0.5)},
     }
@@ -94,6 +110,7 @@ def evidence(found: dict, **rates: float) -> Evidence:
     """These results with outcomes of ten prompts a key in which each kind succeeds so often (m2g)."""
     outcomes = [
         {"task": task, "seed": k, "direction": d, "kind": kind, "key": key, "wins": wins, "n": 10}
+        | {"unlimited": wins}
         for task in found
         for k in (0, 1)
         for d in DIRECTIONS
@@ -112,7 +129,7 @@ def evidence(found: dict, **rates: float) -> Evidence:
     return Evidence(
         found,
         behaviors=pd.DataFrame(rows),
-        scores=pd.DataFrame(),
+        scores=pd.DataFrame(rows)[["task", "seed", "key"]].loc[lambda t: t.index.repeat(8)],
         outcomes=pd.DataFrame(outcomes),
         transfers=pd.DataFrame(),
         later={},
@@ -134,8 +151,79 @@ def test_the_overview_has_a_row_a_run_and_two_controls():
     assert (table.m2g_best_of_random == 0.3).all() and (table.m2g_forbid_source == 0.2).all()
 
 
+def limited(found: dict, seed: int, direction: str) -> dict:
+    """These results, and in one seed no cell that stays within the limit on lost free prompts."""
+    for task in found:
+        found[task][seed]["06_intervention"][direction]["kept_exists"] = False
+    return found
+
+
+def answers(**turned: int) -> pd.DataFrame:
+    """Lab 06's answers of two keys, five prompts each, of which so many of each kind turn."""
+    rows = [
+        (d, kind, key, i < k)
+        for d in DIRECTIONS
+        for kind, k in turned.items()
+        for key in "ab"
+        for i in range(5)
+    ]
+    return pd.DataFrame(rows, columns=["direction", "kind", "key", "success"])
+
+
+def test_without_a_cell_within_the_limit_the_method_and_controls_of_its_size_turn_nothing():
+    """Planted: four of five prompts turn in both directions, in g2m at a price beyond the limit."""
+    kinds = {"steered": 4, "steered_max": 4, "random_neurons": 2, BEST_OF_RANDOM: 3}
+    kinds |= {"unembedding_all": 3, "forbid_source": 4, "force_target": 5, "rephrasing_order": 1}
+    cells = {"m2g": {"kept_exists": True}, "g2m": {"kept_exists": False}}
+    found = outcomes_by_key(answers(**kinds), cells)
+    wins = found.groupby(["direction", "kind"]).wins.sum()
+    assert wins["m2g"].to_dict() == {kind: 2 * k for kind, k in kinds.items()}
+    untouched = {"forbid_source", "force_target", "rephrasing_order", "steered_max"}
+    assert wins["g2m"].to_dict() == {
+        kind: 2 * k if kind in untouched else 0 for kind, k in kinds.items()
+    }
+    run = found.groupby(["direction", "kind"]).unlimited.sum()
+    assert (run["g2m"] == run["m2g"]).all() and (found.n == 5).all()
+
+
+def test_a_seed_without_a_cell_counts_as_turning_none_and_is_counted():
+    found = limited(results("inference"), 1, "g2m")
+    given = evidence(found, random_neurons=0.4)
+    sized = given.outcomes.kind.isin(["steered", BEST_OF_RANDOM, "random_neurons"])
+    none = sized & (given.outcomes.seed == 1) & (given.outcomes.direction == "g2m")
+    given.outcomes.loc[none, "wins"] = 0
+    table = success_table(given).set_index(["direction", "kind"])
+    assert table.rate["g2m", "steered"] == pytest.approx((4 / 10 + 0) / 2)
+    assert (table.n_kept["g2m"] == 1).all() and (table.n_kept["m2g"] == 2).all()
+    assert (table.n_seeds == 2).all()
+    # of equal seeds without it the difference is zero, not that of a shift that nobody may make
+    gap = beyond_control(given, "inference", "g2m", "random")
+    (first,) = (
+        rows[rows.kind == "steered"].wins.sum() - rows[rows.kind == "random_neurons"].wins.sum()
+        for rows in [given.outcomes.query("direction == 'g2m' and seed == 0")]
+    )
+    assert gap.value == pytest.approx(first / 30 / 2) and gap.n_seeds == 2
+    # what a random shift of that size does is a fact about the shift that was run
+    assert random_success(given, "inference").value > 0.25
+    row = overview(found).set_index("seed").loc[1]
+    assert (row.g2m, row.g2m_kept, row.g2m_max, row.g2m_max_free) == (0, False, 0.5, 0.4)
+    assert row.g2m_best_of_random == 0 and row.g2m_forbid_source == 0.2 and row.m2g == 0.9
+
+
+def test_against_an_instruction_a_seed_without_a_cell_has_nothing_to_set():
+    rates = {"steering": 0.8, "instruction": 0.5, "none": 0.1}
+    asked = {d: {name: {"success": x, "n": 9} for name, x in rates.items()} for d in DIRECTIONS}
+    given = evidence(results("inference"))
+    for stages in list(given.results["inference"].values())[:2]:
+        stages["11_open_points"] = {"instruction": asked}
+    assert beyond_instruction(given, "inference").value == pytest.approx(0.4)
+    limited(given.results, 0, "m2g")
+    assert beyond_instruction(given, "inference").value == pytest.approx((0 + 0.4) / 2)
+
+
 def told(given: Evidence) -> tuple[str, dict]:
-    return headline(given, success_table(given))
+    claims = [{"id": "beyond_words", "cases": {task: {"verdict": OPEN} for task in given.results}}]
+    return headline(given, success_table(given), claims)
 
 
 def test_the_main_finding_is_told_in_its_numbers_beside_what_it_is_held_against():
@@ -145,18 +233,31 @@ def test_the_main_finding_is_told_in_its_numbers_beside_what_it_is_held_against(
     assert set(number["controls"]) == {BEST_OF_RANDOM, "forbid_source"}
     for said in ("88%", "28%", "18%", "arithmetic-tagged", "forbidding that mark alone"):
         assert said in text
+    # an AUC stands beside what it has to beat, and is ahead of it where the ledger says so
+    assert "AUC 0.95; the strongest forecast without this model's states 0.80; that it" in text
+    assert text.count("by the ledger, open") == 1 and number["ahead"] == OPEN
+    assert (number["auc"], number["auc_without"]) == pytest.approx((0.95, 0.8))
+    assert "which 2 of 2 models can keep" in text and number["n_kept"] == 2
     assert number["counterpart"]["task"] == "arithmetic-tagged"
+    text, few = told(evidence(limited(results("inference"), 0, "m2g")))
+    assert "which 1 of 2 models can keep" in text and few["n_kept"] == 1
     alone, number = told(evidence(results("cipher-matched")))
     assert number["task"] == "cipher-matched" and "counterpart" not in number
     assert "mark" not in alone
 
 
 def test_coverage_is_simulated_at_the_studys_own_numbers():
-    found = simulated_coverage(evidence(results("inference", "cipher-matched")), 50)
+    given = evidence(results("inference", "cipher-matched"))
+    found = simulated_coverage(given, 50)
     assert {row["task"] for row in found} == {"inference", "cipher-matched"}
+    assert {row["quantity"] for row in found} == set(QUANTITIES)
     assert all(row["n_keys"] == 3 and 0.5 < row["covered"] <= 1 for row in found)
-    one = evidence({"inference": {0: seed()}})
-    alone = Evidence(**{**vars(one), "behaviors": one.behaviors[one.behaviors.seed == 0]})
+    assert set(designs(given, "inference").values()) == {Design(2, 3, 10), Design(2, 3, 8)}
+    shared = replace(given, track="lora")
+    assert designs(shared, "inference")["AUC"] == Design(2, 3, 8, shared_keys=True)
+    tables = ("behaviors", "scores", "outcomes")
+    one = {name: getattr(given, name).query("seed == 0") for name in tables}
+    alone = replace(given, results={"inference": {0: seed()}}, **one)
     assert simulated_coverage(alone, 50) == []  # one seed has no interval
 
 
@@ -185,6 +286,32 @@ def test_figures_say_what_they_show():
     assert drawn["ledger-steering-m2g"].alt.endswith("steering: inference 0.30.")
     assert drawn["main-finding"].alt == describe(steering, mean_auc(table))
     assert all(one.caption.endswith(".") for one in drawn.values())
+    assert "may train for more steps" in drawn["format"].caption
+    labels = [label.get_text() for label in drawn["main-finding"].figure.axes[0].get_yticklabels()]
+    assert "arithmetic tagged\nAUC 0.95\nwithout states 0.80" in labels
+    assert "star" not in drawn["main-finding"].caption
+    few = success_table(evidence(limited(both, 1, "g2m")))
+    starred = main_finding(few, mean_auc(table))
+    assert "arithmetic-tagged, generalization to memorization: 1 of 2" in starred.caption
+    assert "arithmetic-tagged, generalization to memorization: 1 of 2" in starred.alt
+    stars = [[t.get_text().count("*") for t in ax.texts] for ax in starred.figure.axes]
+    assert [sum(of) for of in stars] == [0, 2]  # of g2m, one a task
+
+
+def test_numbers_stand_clear_of_bars_and_intervals():
+    figure = main_finding(success_table(evidence(results())), mean_auc(overview(results()))).figure
+    figure.canvas.draw()
+    inverse = [ax.transData.inverted() for ax in figure.axes]
+    for ax, back in zip(figure.axes, inverse, strict=True):
+        ends = [back.transform(t.get_window_extent())[:, 0] for t in ax.texts]
+        assert ends and min(left for left, _ in ends) > 1  # no share lies beyond 1
+        assert max(right for _, right in ends) < ax.get_xlim()[1]
+        ticks = [t.get_window_extent() for t in ax.get_xticklabels() if t.get_text()]
+        assert all(a.x1 < b.x0 for a, b in zip(ticks, ticks[1:]))
+    ticks = [
+        t.get_window_extent() for ax in figure.axes for t in ax.get_xticklabels() if t.get_text()
+    ]
+    assert all(a.x1 < b.x0 for a, b in zip(ticks, ticks[1:]))
 
 
 def test_results_are_read_by_task_and_seed(tmp_path):
@@ -223,7 +350,7 @@ def runs(tmp_path):
             | {
                 "site": "resid_post",
                 "n_pairs": 5,
-                "lens": {"gain_before": None, "n": 0},
+                "lens": {"gain_before": None, "n": 0, "before_answer": None},
                 "instruction": None,
             },
         )
@@ -272,7 +399,7 @@ def runs(tmp_path):
                     "direction": "m2g",
                     "kind": "retrain",
                     "shared_base": s == t,
-                    "seed": 0,
+                    "seed": int(t.removeprefix("seed ")),  # of the steered model
                     "by_key": counts,
                 }
                 for s in ("seed 0", "seed 2")

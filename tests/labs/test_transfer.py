@@ -20,6 +20,8 @@ from memgen.labs.transfer import (
     apply_sources,
     matrix,
     model_names,
+    overlaps,
+    overlaps_by_layer,
     pooled,
     retrain_source,
 )
@@ -219,6 +221,18 @@ def lab(tmp_path, planted, planted_direction, monkeypatch) -> Lab:
     return Lab("07_transfer", stage_parameters("07_transfer", given))
 
 
+def test_the_layers_alone_give_two_strangers_something_in_common():
+    """Two models that crowd into one layer, each at random there: the formula against many draws."""
+    rng = np.random.default_rng(0)
+    crowded = [np.stack([rng.random((400, 30)), 2 + rng.random((400, 30))], 1) for _ in range(2)]
+    drawn = [overlaps([one, other], 0.25)[0][1] for one, other in zip(*crowded)]
+    expected = overlaps_by_layer([crowded[0][0], crowded[1][0]], 0.25)
+    assert expected[0][1] == expected[1][0] == pytest.approx(0.5)  # 15 of 30, and none of the rest
+    assert np.mean(drawn) == pytest.approx(0.5, abs=0.02)
+    spread = [rng.random((4, 500)) for _ in range(2)]  # as many in every layer: the plain level
+    assert overlaps_by_layer(spread, 0.05)[0][1] == pytest.approx(0.05, abs=0.01)
+
+
 def test_the_whole_stage(lab):
     run_cell(lab)
     result, table = lab.result, lab.table("cells")
@@ -256,7 +270,10 @@ def test_the_whole_stage(lab):
     assert [drawing.name for drawing in drawings] == ["retrains", "tasks", "overlap"]
     assert "seed 0 to seed 1: 100% / 100%" in drawings[0].alt
     assert drawings[1].caption.endswith("Tasks that share a base: planted, planted-twin.")
-    assert "seed 0 and seed 1: 100%" in drawings[2].alt and "planted: 100%" in drawings[2].alt
+    by_layer = retrain["overlap_by_layer"][0][1]
+    assert 0 < by_layer < 1 and task["overlap_by_layer"][0] == [pytest.approx(by_layer)]
+    assert f"seed 0 and seed 1: 100% ({by_layer:.0%})" in drawings[2].alt
+    assert "planted: 100%" in drawings[2].alt
     assert "All share one base" in figures.retrains(retrain, "lora").caption
     figures.plt.close("all")
 

@@ -6,19 +6,16 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
-from fake_run import bar_of, make_run, stage
+from fake_run import bar_of, leave_out, make_run, stage
 
 from memgen.config.base import ROOT
 from memgen.errors import StudyError
-from memgen.stages import LABS, labs_of
-from memgen.store.left_out import MARK
+from memgen.stages import LABS
 from memgen.store.ours import STAMP
 from press import build, cli, parameters
 from press.contents import contents, settings
@@ -279,15 +276,6 @@ def test_a_book_over_files_of_somebody_else_is_one_sentence(run, root, tmp_path,
     assert cli.main([*asked[:4], str(tmp_path / "file"), *asked[5:]]) == 1
     said = capsys.readouterr().err.strip()
     assert str(tmp_path / "file") in said and len(said.splitlines()) == 1
-
-
-def leave_out(run: Path, seed: int, why: str) -> None:
-    """As a study does with a run that missed the gate: the first labs are there, the rest says why."""
-    for lab in [name for name in labs_of("run") if LABS[name].gated]:
-        folder = run / "inference" / f"seed{seed}" / lab
-        shutil.rmtree(folder)
-        folder.with_suffix(".ipynb").unlink()
-        folder.with_suffix(".stamp").write_text(MARK + why)
 
 
 def test_a_run_that_missed_the_gate_is_named_and_in_no_table(tmp_path, root, notebook):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_run import make_run
+from fake_run import leave_out, make_run
 
 from memgen.config.base import ROOT
 from press import crate
@@ -27,6 +27,15 @@ def rederived(html: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+def put_downloads(run: Run, html: Path) -> None:
+    """Every lab's files, where Sphinx puts them."""
+    for lab in run.all_pages:
+        for name in NEEDED:
+            path = crate.download(html, f"labs/{lab.stage}/{downloads(lab)[name]}")
+            path.parent.mkdir(parents=True)
+            path.write_bytes((lab.folder / name).read_bytes())
+
+
 @pytest.fixture
 def book(tmp_path, notebook, rendered) -> tuple[Run, Path]:
     """A made-up run and its book, as far as numbers go: pages, downloads, crate."""
@@ -36,11 +45,7 @@ def book(tmp_path, notebook, rendered) -> tuple[Run, Path]:
         path = html / page.replace(".md", ".html")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf8")
-    for lab in run.labs:
-        for name in NEEDED:
-            path = crate.download(html, f"labs/{lab.stage}/{downloads(lab)[name]}")
-            path.parent.mkdir(parents=True)
-            path.write_bytes((lab.folder / name).read_bytes())
+    put_downloads(run, html)
     write_crate(run, ROOT, html)
     return run, html
 
@@ -54,6 +59,18 @@ def test_numbers_are_made_again_from_the_crate(book):
         page.write_text(re.sub(r"(\d)(\u00a0%</span>)", r"\g<1>1\2", text), encoding="utf8")
     done = rederived(html)
     assert done.returncode == 1 and "is printed" in done.stdout
+
+
+def test_the_crate_names_what_was_run_of_a_run_that_missed_the_gate(tmp_path, root, notebook):
+    runs = make_run(tmp_path / "runs", ["inference"], [0, 1], notebook)
+    leave_out(runs, 1, "task inference, seed 1: no checkpoint showed both behaviours.")
+    run, html = Run(runs), tmp_path / "html"
+    put_downloads(run, html)
+    write_crate(run, ROOT, html)
+    graph = json.loads((html / NAME).read_text())["@graph"]
+    ran = {one["@id"] for one in graph if one["@type"] == "CreateAction"}
+    assert {f"#run/{str(lab.at('')).rstrip('/')}" for lab in run.missed[0].labs} <= ran
+    assert not [name for name in ran if "inference/seed1/06" in name]
 
 
 def test_an_altered_result_is_noticed(book):

@@ -34,7 +34,10 @@ def steered(seed: int) -> dict:
         "n": 100,
         "other": 0.1,
         "n_keys": 3,
-        "controls": {"random_neurons": 0.2},
+        "cell": ("kept", "max")[seed],
+        "free_accuracy_before": 0.9,
+        "free_accuracy_after": 0.9 - seed / 2,
+        "controls": {"random_neurons": 0.2, "best_of_random": 0.25, "low_rho": 0.6},
         "output_controls": {"forbid_source": {"success": 0.9 - seed / 10, "n": 100}},
         "rephrase_floor": 0.3,
     }
@@ -185,9 +188,13 @@ def test_what_the_page_says_about_a_model_is_what_the_run_says(tmp_path, run, da
     }
     assert (meta["alphas"], meta["top_ns"]) == ([1.0, 2.0], [0.1])
     assert [meta["results"][d]["forbidden"] for d in ("m2g", "g2m")] == [0.9, 0.8]
-    assert meta["results"]["g2m"]["controls"] == {"random_neurons": 0.2} and meta["results"]["m2g"][
-        "interval"
-    ] == [0.6, 0.8]
+    results = meta["results"]
+    # two controls that were named beforehand, not the one that happens to be the strongest
+    assert results["g2m"]["controls"] == {"random_neurons": 0.2, "best_of_random": 0.25}
+    assert results["m2g"]["interval"] == [0.6, 0.8]
+    assert [results[d]["cell"] for d in ("m2g", "g2m")] == ["kept", "max"]
+    assert [results[d]["free_accuracy_before"] for d in ("m2g", "g2m")] == [0.9, 0.9]
+    assert [results[d]["free_accuracy_after"] for d in ("m2g", "g2m")] == [0.9, 0.4]
     assert meta["keys"] == {name: key.memory_answer for name, key in task.keys.items()}
     assert meta["key_splits"] == task.split_keys((0.5, 0.2, 0.3))
     assert meta["task_detail"]["gates"] == {}  # here every key has contrast prompts itself

@@ -88,6 +88,29 @@ def test_first_answer_is_the_model_s_own(browser, page):
     assert found["rate"] == f"{whole_percent(round(success * n), n)}\u00a0%"
 
 
+def test_a_strength_beyond_the_limit_stands_beside_its_price(browser, page):
+    """Whatever the model: a kept cell and one beyond the limit are told apart, in both directions."""
+    with reading(browser, page) as reader:
+        found = do(
+            ready(reader),
+            """const {m2g, g2m} = see.model().meta.results, said = [];
+            Object.assign(m2g, {cell: 'kept', free_accuracy_before: 0.96, free_accuracy_after: 0.95});
+            Object.assign(g2m, {cell: 'max', free_accuracy_before: 0.96, free_accuracy_after: 0.1});
+            g2m.controls = {random_neurons: 0.03, best_of_random: 0.21};
+            for (const direction of ['g2m', 'm2g', 'g2m']) {
+                await see.press(`input[name=direction][value=${direction}]`);
+                said.push(see.text('.live-evidence').replaceAll('\u00a0', ' '));
+            }
+            return said.slice(1)""",
+        )
+    kept, beyond = found
+    assert "from 96 % to 95 %" in kept and "study's choice" in kept and "No strength" not in kept
+    assert "No strength stays within the limit of lost free prompts" in beyond
+    assert "from 96 % to 10 %" in beyond and "strength that turns most" in beyond
+    assert "random neurons turn 3 %, the best of many random directions 21 %" in beyond
+    assert "strongest" not in kept + beyond
+
+
 def whole_percent(k: int, n: int) -> int:
     """`k` of `n` in per cent, halves up, without a fraction that a binary number cannot hold."""
     return (200 * k + n) // (2 * n)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -69,7 +71,7 @@ def steering(tmp_path, notebook):
 
     def write(*rows: tuple) -> Numbers:
         columns = ["task", "direction", "kind", "rate", "low", "high", "n"]
-        table = pd.DataFrame(rows, columns=columns).assign(n_keys=9, n_seeds=3)
+        table = pd.DataFrame(rows, columns=columns).assign(n_keys=9, n_seeds=3, n_kept=2)
         table.to_parquet(folder / "study" / "all" / "08_synthesis" / "steering.parquet")
         return Numbers(Run(folder))
 
@@ -84,7 +86,8 @@ def test_rates_of_steering_are_those_of_lab_8(steering):
         ("cipher-matched", "m2g", "steered", 0.5, 0.4, 0.6, 40),
     )
     found = numbers.success("cipher-tagged", "m2g")
-    assert found == {"success": 0.7, "low": 0.6, "high": 0.8, "n": 40}
+    counts = {"n": 40, "n_kept": 2, "n_seeds": 3}
+    assert found == {"success": 0.7, "low": 0.6, "high": 0.8, **counts}
     assert numbers.success("cipher-tagged", "g2m")["low"] is None  # one seed has no interval
     assert numbers.success("cipher-tagged", "m2g", "forbid_source")["success"] == 0.9
     assert numbers.successes("m2g") == [0.7, 0.5]
@@ -99,7 +102,45 @@ def test_controls_are_all_that_steering_stands_beside(steering):
     )
     found = numbers.controls("cipher-tagged", "m2g")
     assert list(found) == ["low_rho", "rephrasing_order"]
-    assert found["low_rho"] == {"success": 0.1, "low": 0.0, "high": 0.2, "n": 400}
+    counts = {"n": 400, "n_kept": 2, "n_seeds": 3}
+    assert found["low_rho"] == {"success": 0.1, "low": 0.0, "high": 0.2, **counts}
+
+
+def test_a_seed_without_a_cell_within_the_limit_turns_none_and_says_where_that_is_from(changed):
+    def plant(seed, result):
+        result["m2g"] |= {"success": 0.8 - seed / 10, "kept_exists": seed == 0}
+
+    numbers = changed("06_intervention", plant)
+    assert numbers.within("cipher-tagged", "m2g") == [0.8, 0.0]
+    sourced = Numbers(numbers.run.sourced())
+    text = span(sourced.within("cipher-tagged", "m2g"))
+    hows = [html.unescape(how) for how in re.findall('data-how="(.*?)"', text)]
+    found = [one["m2g"] for one in numbers.results("cipher-tagged", "06_intervention")]
+    read = [eval(how, {"x": found, "percent": percent}) for how in hows]
+    assert read == [f"0{SPACE}%", f"80{SPACE}%"]
+
+
+def test_who_is_taught_is_said_by_the_runs_own_parameters(tmp_path, notebook):
+    folder = make_run(tmp_path, ["inference"], [0], notebook)
+    design, training = (
+        folder / "inference" / "seed0" / name for name in ("01_dataset_design", "02_training")
+    )
+
+    def write(path, **changes):
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    def given(path, **changes):
+        parameters = json.loads((path / "manifest.json").read_text())["parameters"]
+        write(path / "manifest.json", parameters=parameters | changes)
+
+    said = {"keys": "every key", "gate": "7 gate keys", "none": "no key"}
+    given(design, n_gate_keys=7)
+    for on, words in said.items():
+        write(design / "result.json", contrast_on=on)
+        for balance in (False, True):
+            given(training, balance=balance)
+            found = Numbers(Run(folder)).taught("inference")
+            assert found.startswith(words) and ("balance" in found) == balance
 
 
 def test_what_was_not_run_is_undefined_and_reads_so(steering):
@@ -126,9 +167,12 @@ def test_models_on_one_base_are_told_from_strangers(changed, tmp_path):
     path = tmp_path / "laptop" / "cipher-tagged" / "all" / "07_transfer" / "result.json"
     result = json.loads(path.read_text())
     overlap = [[1.0, 0.4, 0.2], [0.4, 1.0, 0.1], [0.2, 0.1, 1.0]]
-    result["retrain"] |= {"base": ["a", "a", "b"], "overlap": overlap}
+    by_layer = [[0.3, 0.1, 0.06], [0.1, 0.3, 0.08], [0.06, 0.08, 0.3]]
+    result["retrain"] |= {"base": ["a", "a", "b"], "overlap": overlap, "overlap_by_layer": by_layer}
     path.write_text(json.dumps(result))
     assert numbers.overlap("cipher-tagged") == pytest.approx({"shared": 0.4, "stranger": 0.15})
+    by_layer = numbers.overlap("cipher-tagged", "overlap_by_layer")
+    assert by_layer == pytest.approx({"shared": 0.1, "stranger": 0.07})
     result["retrain"] |= {"base": ["a"], "overlap": [[1.0]]}
     path.write_text(json.dumps(result))
     again = Numbers(Run(tmp_path / "laptop"))

@@ -131,9 +131,11 @@ def test_the_ledger_shows_every_claim_of_every_track(two_tracks, root, tmp_path)
     assert text.count(line) == 2
     assert untested not in text and text.count(f"**{supported}**") == 2
     assert "| inference | 0.30 | 0.10 to 0.50 | 0.25 | 200 | 40 | 3 | {bdg-primary}" in text
-    assert "| inference | 20 | 0.5 | 0.4 | 0.8 | 94.6\u00a0% |" in text
+    assert "This run has none of them" in text and "\\*" not in text  # no seed that was seen
+    assert "| rate | 0.50 | 0.4 | 0.8 | 94.6\u00a0% |" in text
     n = len(CLAIMS) - 1
-    assert f"This ledger makes {n} tests with an interval" in text
+    limits = int(re.search(r"Its (\d+) tests of a limit", text)[1])
+    assert 0 < limits < n and f"This ledger makes {n - limits} tests of a difference" in text
     assert len(json.loads((tmp_path / "out" / "claims.json").read_text())) == 2 * len(CLAIMS)
     home = " ".join(bare((tmp_path / "out" / "index.md").read_text()).split())
     assert (

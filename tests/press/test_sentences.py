@@ -28,7 +28,8 @@ from press.sentences import (
 def judged(claim: str = "steer_m2g.random", **cases) -> dict:
     """A claim of the ledger; each case is `(low, high, verdict)`."""
     known = next(one for one in CLAIMS if one.id == claim)
-    names = ("id", "name", "text", "source", "test", "threshold", "margin", "above", "page")
+    names = ("id", "name", "text", "source", "test", "threshold", "margin", "above", "corrected")
+    names = (*names, "page")
     found = {
         task.replace("_", "-"): {"verdict": verdict, "effect": 0.3, "interval": [low, high]}
         for task, (low, high, verdict) in cases.items()
@@ -56,6 +57,13 @@ def test_a_share_is_written_with_its_noun():
     )
 
 
+def test_a_claim_says_where_it_has_fallen():
+    claim = Judged(**judged(inference=GOOD, cipher_tagged=BAD, cipher_matched=UNCLEAR, b=WRONG))
+    assert claim.fallen == "cipher-tagged (contradicted), b (reversed)"
+    assert Judged(**judged(a=GOOD, b=UNCLEAR)).fallen == "no task"
+    assert Judged(**judged()).fallen == "not tested"
+
+
 def test_a_claim_says_where_it_has_which_verdict():
     claim = Judged(**judged(inference=GOOD, cipher_tagged=BAD, cipher_matched=UNCLEAR))
     assert claim.where() == ["inference"] and claim.where(CONTRADICTED) == ["cipher-tagged"]
@@ -64,6 +72,13 @@ def test_a_claim_says_where_it_has_which_verdict():
     assert claim.on("cipher-tagged") == CONTRADICTED and claim.on("arithmetic") == "not tested"
     assert claim.hardest == "0.30 (0.10 to 0.50)"
     assert Judged(**judged()).hardest == "not tested"
+
+
+def test_a_claim_says_where_it_rests_on_one_seed():
+    found = judged(inference=UNKNOWN, cipher_tagged=BAD)
+    for (name, case), n_seeds in zip(found["cases"].items(), (1, 3), strict=True):
+        found["cases"][name] = case | {"n_seeds": n_seeds}
+    assert Judged(**found).alone == ["inference"]
 
 
 LEDGER = Ledger(
@@ -106,8 +121,15 @@ def test_claims_stand_in_the_groups_of_the_catalogue():
     ]
 
 
-def test_chance_counts_the_tests_that_have_an_interval():
-    assert LEDGER.chance == (7, pytest.approx(0.175))
+def test_chance_counts_the_tests_of_differences_that_have_an_interval():
+    assert LEDGER.chance == (7, 0, pytest.approx(0.175))
+    limits = Ledger([judged("few_neurons", a=GOOD, b=UNKNOWN), judged("format", a=GOOD)])
+    assert limits.chance == (1, 1, pytest.approx(0.025))  # nothing is no effect of a limit
+
+
+def test_claims_with_a_corrected_test_are_named():
+    found = [judged("retrain", a=GOOD), judged("differ"), judged("format", a=GOOD)]
+    assert [claim.id for claim in Ledger(found).corrected] == ["retrain"]
 
 
 def test_effects_and_intervals_are_written_as_far_as_they_are_known():

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from exercise_form import check_file, check_source, execute
-from memgen.config.base import ROOT
+from memgen.config.base import ROOT, SEEDS
 from memgen.stages import LABS
 from press import cli, exercises
 from press.errors import TeachingError
@@ -66,7 +66,7 @@ def source():
         cell("code", "def open_exercise(stage, **given):\n    return given", "setup"),
         cell(
             "code",
-            'task = "arithmetic-tagged"  # which task\nseed = 23\npreset = "laptop"\nruns ='
+            f'task = "arithmetic-tagged"  # which task\nseed = {SEEDS[0]}\npreset = "laptop"\nruns ='
             ' "data/runs"',
             "parameters",
         ),
@@ -146,7 +146,8 @@ def test_solutions_pass_and_every_gap_fails_its_check(source):
 
 
 def test_parameters_replace_the_ones_of_the_notebook(source):
-    source.cells.append(cell("code", 'assert ex["task"] == "inference" and ex["seed"] == 23'))
+    same = f'assert ex["task"] == "inference" and ex["seed"] == {SEEDS[0]}'
+    source.cells.append(cell("code", same))
     assert not execute(source, {"task": "inference"})[-1].kind
 
 
@@ -182,7 +183,10 @@ def drop(notebook, tag):
         (lambda n: drop(n, "solution"), "must be hint, solution, check"),
         (lambda n: drop(n, "setup"), "'setup' and 'parameters'"),
         (lambda n: drop(n, "parameters"), "'setup' and 'parameters'"),
-        (lambda n: replace(n, "parameters", "seed = 23", "seed = 7"), "seed = 23"),
+        (
+            lambda n: replace(n, "parameters", f"seed = {SEEDS[0]}", "seed = 7"),
+            f"seed = {SEEDS[0]}",
+        ),
         (lambda n: replace(n, "solution", BEGIN, "# SOLUTION"), "without '# BEGIN SOLUTION'"),
         (lambda n: replace(n, "solution", "return sum(", "return sum(("), "not plain Python"),
         (lambda n: replace(n, "solution", "def times", "%time\ndef times"), "not plain Python"),

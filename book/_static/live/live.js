@@ -8,11 +8,6 @@
   const FAMILIES = { arithmetic: "Addition", inference: "Names and colours", cipher: "A shifted alphabet" };
   const VARIANTS = { tagged: "memory answers carry a mark", matched: "both answers look alike" };
   const DIRECTIONS = { m2g: "memory to rule", g2m: "rule to memory" };
-  const CONTROLS = { // how the controls of chapter 6 are called there
-    random_neurons: "random neurons", other_neurons: "other neurons", low_rho: "uncorrelated neurons", permuted: "permuted values",
-    random_sign: "random signs", shuffled_labels: "shuffled labels", random_direction: "random directions",
-    best_of_random: "the best of many random directions",
-  };
   const KINDS = {
     conflict: "A conflict prompt: it holds a key in a setting in which that key was never trained. Memory and rule give different answers.",
     keyed: "Nothing contradicts the memory here: in this setting the model was trained with the memory answer, or the rule gives the same one.",
@@ -159,11 +154,15 @@
   function showEvidence() {
     const { meta } = model(), results = meta.results[state.direction];
     const [from, to] = state.direction === "m2g" ? ["memorized", "computed"] : ["computed", "memorized"];
-    const [name, rate] = Object.entries(results.controls).reduce((a, b) => (b[1] > a[1] ? b : a));
-    const floor = results.rephrase_floor === null ? "" : `; rephrasing alone turns ${percentage(results.rephrase_floor)}`;
-    ui.evidence.replaceChildren(make("strong", {}, percentage(results.success)), ` of this model's ${from} answers become ${to} at the study's choice ` +
-      `(95\u00a0% interval ${percentage(results.interval[0])} to ${percentage(results.interval[1])}, n = ${results.n} test prompts). ` +
-      `The strongest control of the same size, ${CONTROLS[name] || name}, reaches ${percentage(rate)}${floor}. ` +
+    const { random_neurons: random, best_of_random: best } = results.controls;
+    const floor = results.rephrase_floor === null ? "" : `; another order of the words alone turns ${percentage(results.rephrase_floor)}`;
+    const accuracy = `from ${percentage(results.free_accuracy_before)} to ${percentage(results.free_accuracy_after)}`;
+    const price = results.cell === "kept" ? `It takes the accuracy on prompts without a key ${accuracy}. `
+      : `No strength stays within the limit of lost free prompts, so in the study's tables this model counts as turning none; this one takes their accuracy ${accuracy}. `;
+    ui.evidence.replaceChildren(make("strong", {}, percentage(results.success)), ` of this model's ${from} answers become ${to} at the ` +
+      `${results.cell === "kept" ? "study's choice" : "strength that turns most"} ` +
+      `(95\u00a0% interval ${percentage(results.interval[0])} to ${percentage(results.interval[1])}, n = ${results.n} test prompts). ${price}` +
+      `Shifts of the same size: random neurons turn ${percentage(random)}, the best of many random directions ${percentage(best)}${floor}. ` +
       `With nothing shifted and the first token of the ${from} answer forbidden, ${percentage(results.forbidden)} become ${to}. One prompt is an anecdote; this rate is the evidence.`);
   }
 

@@ -13,7 +13,10 @@ from memgen.neurons.selection import TOP_SHARE, select_top
 from memgen.store.folders import input_folders
 from memgen.store.left_out import there
 from memgen.store.reader import FinishedRun, FinishedStage
-from memgen.terms import GENERALIZATION, MEMORIZATION, WHOLE
+from memgen.terms import GENERALIZATION, MEMORIZATION, REPHRASINGS, WHOLE
+
+#: kinds of outcomes that no size of a shift enters, and the cell that is reported without the limit
+UNLIMITED = ("forbid_source", "force_target", *REPHRASINGS, "steered_max")
 
 
 @dataclass
@@ -24,10 +27,10 @@ class Evidence:
     both behaviours, those of the labs before. `behaviors` are of all runs, the rest of complete ones.
     Tables with one row per key of a seed:
     `behaviors` (task, seed, key, memory, rule, n), `scores` (one row per prompt: task, seed, key,
-    label, probe and a column per baseline), `outcomes` (task, seed, direction, kind, key, wins, n:
-    of all draws of a control) and `transfers` (task, seed, source, direction, kind, own, shared,
-    key, wins, n, control_wins, control_n). `later`: by task `later_share`, one per seed, and of how
-    many neurons.
+    label, probe and a column per baseline), `outcomes` (task, seed, direction, kind, key, wins, n,
+    unlimited: see `outcomes_by_key`; of all draws of a control) and `transfers` (task, seed, source,
+    direction, kind, own, shared, key, wins, n, control_wins, control_n). `later`: by task
+    `later_share`, one per seed, and of how many neurons.
     """
 
     results: dict
@@ -83,7 +86,8 @@ def read_evidence(p: SynthesisParameters) -> Evidence:
             found = {"behaviors": behaviors_by_key(run.answered())}
             if run.complete:
                 found["scores"] = run["05_prediction"].table("scores")
-                found["outcomes"] = outcomes_by_key(run["06_intervention"].table("outcomes"))
+                steered = run["06_intervention"]
+                found["outcomes"] = outcomes_by_key(steered.table("outcomes"), steered.result)
                 share, n_top = later_share(run["04_differentiation"])
                 later[task] = ([*later.get(task, ([], 0))[0], share], n_top)
             for name, table in found.items():
@@ -110,10 +114,19 @@ def behaviors_by_key(answered: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def outcomes_by_key(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Prompts that changed sides, per key: direction, kind (steered or a control), key, wins, n."""
+def outcomes_by_key(outcomes: pd.DataFrame, result: dict) -> pd.DataFrame:
+    """Prompts that changed sides, per key: direction, kind (steered or a control), key, wins, n.
+
+    `wins` are those within the limit on lost free prompts. Where no cell stays within it (`result`
+    of lab 06: `kept_exists`), nothing may be shifted: then every answer is the unsteered model's,
+    which is the side that the prompts start from, and neither steering nor a control of its size
+    turns one. What needs no shift (`UNLIMITED`) keeps its wins. `unlimited`: wins of the cell that
+    was run, limit or not.
+    """
     by_key = outcomes.groupby(["direction", "kind", "key"], as_index=False)
-    return by_key.success.agg(wins="sum", n="size")
+    found = by_key.success.agg(unlimited="sum", n="size")
+    kept = found.direction.map({d: bool(result[d]["kept_exists"]) for d in set(found.direction)})
+    return found.assign(wins=found.unlimited.where(kept | found.kind.isin(UNLIMITED), 0))
 
 
 def later_share(differentiation: FinishedStage) -> tuple[float, int]:
@@ -132,7 +145,11 @@ COUNTS = ["key", "wins", "n", "control_wins", "control_n"]
 
 
 def transfers_by_key(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the transfer lab taken apart by key; `seed` is the model that was steered."""
+    """The cells of the transfer lab, per key; `seed`: of the base that the steered model began from.
+
+    Retrains of a seed have its base and its test keys, so they are counted with it: an interval over
+    seeds is about other bases, and says nothing of them where it has only one.
+    """
     rows = [
         {
             "source": cell.source,
@@ -140,11 +157,12 @@ def transfers_by_key(cells: pd.DataFrame) -> pd.DataFrame:
             "kind": cell.kind,
             "own": cell.source == cell.target,
             "shared": bool(cell.shared_base),
-            "seed": cell.target if cell.kind == "retrain" else f"seed {cell.seed}",
+            "seed": f"seed {cell.seed}",
             **counts,
         }
         for cell in cells.itertuples()
         for counts in cell.by_key
     ]
     about = ["source", "direction", "kind", "own", "shared", "seed"]
-    return pd.DataFrame(rows, columns=[*about, *COUNTS])
+    found = pd.DataFrame(rows, columns=[*about, *COUNTS])
+    return found.groupby([*about, "key"], as_index=False, sort=False)[COUNTS[1:]].sum()

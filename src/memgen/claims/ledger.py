@@ -2,14 +2,15 @@
 
 On one task a claim is about an effect, measured in every seed on test keys, with a 95 % interval
 over seeds (`memgen.stats.over_seeds`). Its distance from the threshold, turned so that a positive
-one speaks for the claim, decides together with the smallest effect of interest (`margin`):
+one speaks for the claim, decides together with the smallest effect of interest (`margin`). The
+verdict is the first of these that is true:
 
 * `supported`: the whole interval lies on the claim's side of the threshold, and effects of interest
   are in it;
-* `contradicted`: the whole interval lies below the margin, so an effect of interest is ruled out
-  (equivalence; a small effect on the claim's side is contradicted, too);
 * `reversed`: the whole interval lies on the other side of the threshold, and the effect is as large
   as the margin;
+* `contradicted`: the whole interval lies below the margin, so an effect of interest is ruled out
+  (equivalence; a small effect on the claim's side is contradicted, too);
 * `open`: anything else, or nothing to measure.
 
 A claim without a margin is a limit ("at most a tenth"): it is supported or contradicted by the side
@@ -39,7 +40,8 @@ class Claim:
 
     `threshold`: the value at which there is nothing; `above`: the claim is about values above it;
     `margin`: the smallest distance from it that would matter (0: the threshold itself is the
-    limit).
+    limit). `corrected`: what of the test was changed after test keys of the study had been seen, and
+    which way that goes; until other seeds decide, its verdicts are to be read with that.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Claim:
     threshold: float = 0.0
     margin: float = 0.0
     above: bool = True
+    corrected: str = ""
     cases: Callable[[Evidence], list[str]] = _all_tasks
 
     def verdict(self, effect: Effect) -> str:
@@ -96,6 +99,7 @@ def judge(claim: Claim, evidence: Evidence) -> dict:
         "threshold": claim.threshold,
         "margin": claim.margin,
         "above": claim.above,
+        "corrected": claim.corrected,
         "page": claim.page,
         "track": evidence.track,
         "verdict": over_cases([case["verdict"] for case in cases.values()]),
@@ -129,12 +133,21 @@ def verdict_on(claims: list[dict], claim: str, case: str) -> str | None:
 
 
 def tests(claims: list[dict]) -> dict[str, float]:
-    """How many tests the ledger makes, and how many of them chance alone would call supported.
+    """How many tests of differences and of limits there are, and how many chance would support.
 
-    Each test of an effect that is 0 (or on its limit) supports its claim with probability 2.5 %.
+    A test of a difference that is not there supports its claim with probability 2.5 %. A limit has no
+    value at which there is nothing: a claim that something is small is right where there is nothing.
     """
-    n = sum(case["interval"][0] is not None for claim in claims for case in claim["cases"].values())
-    return {"n": n, "by_chance": 0.025 * n}
+    n = {
+        kind: sum(
+            case["interval"][0] is not None
+            for claim in claims
+            if bool(claim["margin"]) == kind
+            for case in claim["cases"].values()
+        )
+        for kind in (True, False)
+    }
+    return {"n": n[True], "limits": n[False], "by_chance": 0.025 * n[True]}
 
 
 def _sentence(cases: dict[str, dict]) -> str:

@@ -1,6 +1,7 @@
 """Success of steering over the seeds, beside all that it is held against: what figures and pages show.
 
-Nothing is decided by these rates; verdicts are the ledger's. The intervals are the ledger's, too.
+It is success within the limit on lost free prompts (`evidence.outcomes_by_key`). Nothing is
+decided by these rates; verdicts are the ledger's. The intervals are the ledger's, too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import pandas as pd
 
 from memgen.claims.evidence import Evidence
 from memgen.claims.quantities.rows import level
-from memgen.claims.quantities.steering import STEERED
+from memgen.claims.quantities.steering import STEERED, kept_seeds
 from memgen.terms import BEST_OF_RANDOM, DIRECTION_WORDS
 
 FORBID = (
@@ -21,6 +22,7 @@ def success_table(evidence: Evidence) -> pd.DataFrame:
     """By task, direction and kind: `rate` (mean of seeds), `low`, `high`, `n`, `n_keys`, `n_seeds`.
 
     `kind`: steered, every control, both kinds of rephrasing. `n` counts prompts times draws.
+    `n_kept`: seeds with a cell within the limit on lost free prompts; the others count as turning none.
     """
     # `steered_max` is the cell of greatest success, whatever it costs: chapter 6 shows it
     outcomes, rows = evidence.outcomes[evidence.outcomes.kind != "steered_max"], []
@@ -39,6 +41,7 @@ def success_table(evidence: Evidence) -> pd.DataFrame:
                 "n": found.n,
                 "n_keys": found.n_keys,
                 "n_seeds": found.n_seeds,
+                "n_kept": kept_seeds(evidence, task, direction),
             }
         )
     return pd.DataFrame(rows)
@@ -50,8 +53,20 @@ def row_of(table: pd.DataFrame, task: str, direction: str, kind: str = STEERED) 
     return table[chosen].iloc[0] if chosen.any() else None
 
 
-def describe(table: pd.DataFrame, auc: pd.Series) -> str:
-    """The study in words: success, best random direction and one forbidden token, AUC by task."""
+def without_kept(table: pd.DataFrame) -> str:
+    """Where not every seed has a cell within the limit, and how many have: `inference, ...: 2 of 3`."""
+    rows = table[(table.kind == STEERED) & (table.n_kept < table.n_seeds)]
+    return "; ".join(
+        f"{row.task}, {DIRECTION_WORDS[row.direction]}: {row.n_kept} of {row.n_seeds}"
+        for row in rows.itertuples()
+    )
+
+
+def describe(table: pd.DataFrame, auc: pd.DataFrame) -> str:
+    """The study in words: success, best random direction and one forbidden token, AUCs by task.
+
+    `auc`: by task `probe` and `without`, the strongest forecast that sees no state of the model.
+    """
     parts = []
     for task in dict.fromkeys(table.task):
         said = []
@@ -66,10 +81,21 @@ def describe(table: pd.DataFrame, auc: pd.Series) -> str:
             ]
             rate = row_of(table, task, direction).rate
             said.append(f"{name} {rate:.0%} ({', '.join(beside)})")
-        parts.append(f"{task}: {', '.join(said)}, AUC {auc[task]:.2f}")
+        parts.append(f"{task}: {', '.join(said)}, {aucs(auc, task)}")
+    few = without_kept(table)
     return (
         "Bars: steering success on test keys by task and direction, beside the best of many random"
-        " directions and the output with one token forbidden, and the AUC of the best probe. "
+        " directions and the output with one token forbidden, and the AUC of the best probe beside that"
+        " of the strongest forecast without this model's states. "
         + "; ".join(parts)
         + "."
+        + (f" Seeds with a strength within the limit on lost free prompts: {few}." if few else "")
+    )
+
+
+def aucs(auc: pd.DataFrame, task: str) -> str:
+    """`AUC 0.92, without states 0.84`; `auc` as in `describe`."""
+    without = auc.without[task]
+    return f"AUC {auc.probe[task]:.2f}, without states " + (
+        "none" if pd.isna(without) else f"{without:.2f}"
     )

@@ -17,6 +17,7 @@ from memgen.config.base import (
     Rate,
     Rising,
     Seeds,
+    Share,
     StageParameters,
     Tasks,
 )
@@ -176,6 +177,10 @@ class OpenPointsParameters(StageParameters):
     )
     instruction_batch_size: Count = Field(128, description="instances in a batch of that training")
     instruction_lr: Rate = Field(1e-3, description="peak learning rate of that training (AdamW)")
+    instruction_enough: Share = Field(
+        0.95,
+        description="it ends once this share of validation conflict prompts follows each of them",
+    )
     n_hybrid: Count = Field(200, description="hybrid prompts")
 
     @model_validator(mode="after")

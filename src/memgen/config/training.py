@@ -127,6 +127,14 @@ class TrainingParameters(SharedData):
     evaluate_every: Count = Field(
         25, description="steps between looks at the validation conflict prompts"
     )
+    look_prompts: Annotated[int, Field(ge=3, le=MOST)] = Field(
+        300,
+        description="conflict prompts that a look takes, at most; as many free and a third of it keyed ones",
+    )
+    confirm_prompts: Annotated[int, Field(ge=3, le=MOST)] = Field(
+        300,
+        description="conflict prompts that a checkpoint that passes is asked, at most, before it is kept",
+    )
     keep_from: CountFrom0 = Field(0, description="first step whose checkpoint may be kept")
     gate_memory: Share = Field(
         0.25, description="least share of conflict prompts answered from memory"

@@ -31,19 +31,19 @@ def _share_with_numbers(ax, end: float = 1.32) -> None:
 
 
 def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
-    """Success on validation keys; dots: left the race early, crosses: lost too many free prompts.
+    """Success on validation keys; dots: not run on all prompts, crosses: loses too many free prompts.
 
     `r`: the result, whose chosen cells are boxed: `max` dashed, `kept` solid.
     """
     fig, axes = _panels(3.6)
     for ax, direction in zip(axes, DIRECTIONS):
         table = races[races.direction == direction]
-        rate = table.successes / table.evaluated.clip(lower=1)
+        rate = table.expected / table.evaluated.max()
 
         def grid(values, table=table):
             return table.assign(v=values).pivot(index="top_n", columns="alpha", values="v")
 
-        values, out = grid(rate), grid(table.free_seen > 0).astype(bool)
+        values, out = grid(rate), grid(table.out).astype(bool)
         early = grid(table.evaluated < table.evaluated.max()).astype(bool)
         image = ax.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1, origin="lower")
         for cell, style in (("max", "--"), ("kept", "-")):
@@ -77,8 +77,9 @@ def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
         caption=(
             "The race on validation keys. Dashed box: the most successful cell; solid box: the most"
             " successful of those that lose at most"
-            f" {r['collateral_limit']:.0%} of the free prompts. A cross marks a better cell that lost"
-            " more, a dot one that left before all prompts were run, because it could no longer win."
+            f" {r['collateral_limit']:.0%} of the free prompts. A cross marks a cell that was"
+            " seen to lose more. A dot marks one that was not run on all prompts, because the best is hardly"
+            " among them: its colour is what the rows that were run foretell."
         ),
         name="grid",
     )

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.claims.success import FORBID, describe, row_of
+from memgen.claims.success import FORBID, aucs, describe, row_of, without_kept
 from memgen.figures.style import (
     COLOR,
     DIRECTION_COLOR,
@@ -28,39 +28,57 @@ VERDICT_COLOR = {
 VERDICT_MARK = {SUPPORTED: "o", CONTRADICTED: "X", REVERSED: "v", OPEN: "s"}
 GATE_TITLES = {"memory": "memory", "rule": "rule", "other": "other", "free": "free accuracy"}
 FORMAT_TITLES = {"m2g": "m2g success", "g2m": "g2m success", "auc": "AUC"}
+NARROW, NUMBERS_AT = 5.4, 1.06  # inches; where the column of numbers begins, on the axis of shares
 FORMAT_STYLE = {"tagged": (-0.13, "#0072B2", "o"), "matched": (0.13, "#E69F00", "s")}
 
 
-def main_finding(table: pd.DataFrame, auc: pd.Series) -> Drawing:
+def main_finding(table: pd.DataFrame, auc: pd.DataFrame) -> Drawing:
     """The study in one figure: steering beside two things it is held against, and the probe's AUC.
 
-    `table`: `success_table`; `auc`: by task.
+    `table`: `success_table`; `auc`: by task `probe` and `without`. It is narrow, because the home page
+    shows it on phones, where the width decides how small the type gets.
     """
     tasks = list(dict.fromkeys(table.task))
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH + 0.6, 1.6 + 0.86 * len(tasks)), sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(NARROW, 1.7 + 0.84 * len(tasks)), sharey=True)
     y = np.arange(len(tasks))[::-1]
     for ax, direction in zip(axes, DIRECTION_NAME, strict=True):
         kinds = (
             ("steered", 0.27, DIRECTION_COLOR[direction]),
             (BEST_OF_RANDOM, 0.0, COLOR["null"]),
-            (FORBID, -0.27, "#444444"),
+            (FORBID, -0.27, COLOR["control"]),
         )
         for kind, offset, color in kinds:
             for at, task in zip(y + offset, tasks, strict=True):
                 _bar(ax, at, row_of(table, task, direction, kind), color)
         ax.set(title=PANEL_NAME[direction], xlabel="change sides")
         share_axis(ax, "x")
-    axes[0].set_yticks(y, [f"{task.replace('-', ' ')}\nAUC {auc[task]:.2f}" for task in tasks])
-    colors = ("#777777", COLOR["null"], "#444444")
+        # the numbers stand in a column of their own, where no bar or line of an interval ends
+        ax.set(xlim=(0, NUMBERS_AT + 0.47), xticks=(0, 0.5, 1))
+    labels = [f"{task}, {aucs(auc, task)}".replace(", ", "\n").replace("-", " ") for task in tasks]
+    axes[0].set_yticks(y, labels, fontsize=11)
+    for ax in axes:
+        ax.tick_params(axis="y", length=0)  # a tick would look like the end of an interval
+    colors = (DIRECTION_COLOR["m2g"], COLOR["null"], COLOR["control"])
     handles = [plt.Rectangle((0, 0), 1, 1, color=c) for c in colors]
-    names = ["top neurons (coloured)", "best random direction", "one token forbidden, no shift"]
-    fig.legend(handles, names, loc="outside lower center", ncols=2)
+    names = [
+        "top neurons (blue, vermillion)",
+        "best random direction",
+        "one token forbidden, no shift",
+    ]
+    fig.legend(handles, names, loc="outside lower left", fontsize=11)
+    few = without_kept(table)
     caption = (
-        "Steering on test keys beside the best of many random directions, chosen on the same"
-        " validation prompts, and beside the untouched model with the first token of its answer"
-        " forbidden. Means of seeds with 95 % intervals over seeds; and the AUC of the best layer's"
-        " probe."
+        "Steering on test keys, within a limit on lost free prompts, beside the best of many random"
+        " directions of the same size, chosen on the same validation prompts, and beside the untouched"
+        " model with the first token of its answer forbidden. Means of seeds with 95 % intervals over"
+        " seeds; and the AUC of the best layer's probe, beside the strongest forecast without this"
+        " model's states."
     )
+    if few:
+        caption += (
+            " Where a star stands, some seeds have no strength within the limit; nothing is shifted"
+            f" there and nothing turns. Seeds that have one: {few}."
+        )
     return Drawing(fig, describe(table, auc), caption, "main-finding")
 
 
@@ -70,15 +88,8 @@ def _bar(ax: plt.Axes, y: float, row: pd.Series | None, color: str) -> None:
     ends = np.nan_to_num([row.low, row.high], nan=row.rate).clip(0, 1)
     error = np.abs(ends - row.rate)[:, None]
     ax.barh(y, row.rate, 0.25, xerr=error, color=color, error_kw={"lw": 1, "ecolor": "#222222"})
-    inside = ends[1] > 0.84  # no room beside the bar
-    ax.text(
-        0.01 if inside else ends[1] + 0.02,
-        y,
-        f"{row.rate:.0%}",
-        va="center",
-        fontsize=9.5,
-        color="white" if inside and color != COLOR["null"] else "black",
-    )
+    star = "*" if row.kind == "steered" and row.n_kept < row.n_seeds else ""
+    ax.text(NUMBERS_AT, y, f"{row.rate:.0%}{star}", va="center", fontsize=11)
 
 
 def gate(table: pd.DataFrame) -> Drawing:
@@ -221,7 +232,8 @@ def formats(numbers: dict[str, dict], families: list[str]) -> Drawing:
         for name in FORMAT_TITLES
     )
     caption = (
-        "The same keys, prompts and recipe; only the format of the memory answer differs. 95 %"
+        "The same keys, prompts and recipe (`cipher-matched` may train for more steps); otherwise only"
+        " the format of the memory answer differs. Success within the limit on lost free prompts; 95 %"
         " intervals over seeds."
     )
     return Drawing(fig, alt, caption, "format")

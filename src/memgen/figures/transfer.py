@@ -53,25 +53,33 @@ def tasks(part: dict) -> Drawing:
     )
 
 
+def _share(part: dict, i: int, j: int) -> str:
+    return f"{part['overlap'][i][j]:.0%} ({part['overlap_by_layer'][i][j]:.0%})"
+
+
 def overlap(between: dict, task: dict) -> Drawing:
     """Top neurons in common; `between` and `task`: the stage's `retrain` and `task` results."""
     parts = {"between models": between, "with other tasks": task}
     chance = between["overlap_by_chance"]
     models = "; ".join(
-        f"{s} and {t}: {between['overlap'][i][j]:.0%}"
+        f"{s} and {t}: {_share(between, i, j)}"
         for i, s in enumerate(between["sources"])
         for j, t in enumerate(between["targets"])
         if i < j
     )
-    others = "; ".join(f"{s}: {v[0]:.0%}" for s, v in zip(task["sources"], task["overlap"]))
+    others = "; ".join(f"{s}: {_share(task, i, 0)}" for i, s in enumerate(task["sources"]))
     return Drawing(
         overlap_heatmaps(
-            {name: (x["overlap"], x["sources"], x["targets"]) for name, x in parts.items()}, chance
+            {
+                name: (x["overlap"], x["overlap_by_layer"], x["sources"], x["targets"])
+                for name, x in parts.items()
+            },
+            chance,
         ),
-        alt=f"Share of the top {chance:.0%} of the neurons by |rho| that two models have in common:"
-        f" {models}; with other tasks: {others}",
+        alt=f"Share of the top {chance:.0%} of the neurons by |rho| that two models have in common, in"
+        f" brackets by chance with their numbers in each layer: {models}; with other tasks: {others}",
         caption="Are the top neurons the same ones? Share of the top twentieth by |rho| that two models"
-        " have in common.",
+        " have in common; in brackets: by chance alone, with as many in each layer.",
         name="overlap",
     )
 
@@ -115,27 +123,29 @@ def transfer_heatmaps(
 
 
 def overlap_heatmaps(
-    overlaps: dict[str, tuple[list[list[float]], list[str], list[str]]], chance: float
+    overlaps: dict[str, tuple[list[list[float]], list[list[float]], list[str], list[str]]],
+    chance: float,
 ):
-    """Top neurons in common, a panel per `(values, rows, columns)`; `chance` in the title."""
-    shapes = [np.array(values).shape for values, _, _ in overlaps.values()]
+    """Top neurons in common, a panel per `(values, by layer alone, rows, columns)`; `chance` in the title."""
+    shapes = [np.array(values).shape for values, *_ in overlaps.values()]
     fig, axes = plt.subplots(
         1,
         len(overlaps),
-        figsize=(WIDTH, 1.4 + 0.45 * max(rows for rows, _ in shapes)),
+        figsize=(WIDTH, 1.4 + 0.55 * max(rows for rows, _ in shapes)),
         squeeze=False,
         width_ratios=[1 + columns for _, columns in shapes],
     )
-    for ax, (title, (values, rows, columns)) in zip(axes[0], overlaps.items()):
+    for ax, (title, (values, by_layer, rows, columns)) in zip(axes[0], overlaps.items()):
         values = np.array(values, dtype=float)
         ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (i, j), value in np.ndenumerate(values):
             ax.text(
                 j,
                 i,
-                f"{value:.0%}",
+                f"{value:.0%}\n({by_layer[i][j]:.0%})",
                 ha="center",
                 va="center",
+                fontsize=8.5,
                 color="white" if value > 0.6 else "black",
             )
         ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right")

@@ -15,13 +15,12 @@ import numpy as np
 import pandas as pd
 
 from memgen.config.analyses import AblationsParameters
-from memgen.models.hooks import add, clamp
 from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.probes import probe_weights
 from memgen.neurons.selection import select_top
 from memgen.neurons.states import mean_norm, pair_states
 from memgen.steering.cells import Cell
-from memgen.steering.clamping import distance, moved
+from memgen.steering.clamping import Moves, answered, distance, moved
 from memgen.steering.comparison import IDENTITY, REFERENCE, Comparison, Variant, facts_of
 from memgen.steering.steering import Steering, steering_prompts
 from memgen.steering.trial import Trial
@@ -149,35 +148,32 @@ def other_positions(trial: Trial, known: list[Variant]) -> list[Variant]:
 def clamps(trial: Trial, train: TrainPairs) -> list[Variant]:
     """Clamps to the target's mean state from the prompt's end on, or only there (`_prompt`)."""
     steering, rows, mask = trial.steering, trial.rows, trial.shift != 0
-    place = steering.model, steering.site
     memory, rule = train.states[steering.site]
     mean = (rule if trial.direction == "m2g" else memory).mean(axis=0)
+    facts = facts_of([trial.shift], trial.shift)
     norm, none = float(np.linalg.norm(trial.shift)), np.empty((1, 0), dtype=np.int8)
     full = 0.0 if rows.empty else distance(steering, rows, mean, mask)
     strengths = STRENGTHS | {"clamp_same_norm": norm / full if full else None}
-
-    def added() -> np.ndarray:
-        if rows.empty:
-            return none
-        context = add(*place, trial.signed(trial.shift), generated=False)
-        return moved(steering, rows, context)[0][None]
-
-    def clamped(group: str, name: str, strength: float | None) -> Variant:
-        if rows.empty or strength is None:
-            return Variant(group, name, none, {"strength": strength})
-        context = clamp(*place, mean, mask, strength, generated=group == "clamping")
-        codes, moved_by = moved(steering, rows, context)
-        facts = {"norm": moved_by, "neurons": int(mask.sum()), "strength": strength}
-        return Variant(group, name, codes[None], facts)
-
-    facts = facts_of([trial.shift], trial.shift)
-    found = [Variant("clamping_prompt", "additive", added(), facts)]
-    for group in ("clamping", "clamping_prompt"):
-        found += [clamped(group, name, strength) for name, strength in strengths.items()]
+    found = {name: one for name, one in strengths.items() if one is not None and not rows.empty}
+    lacking = [name for name in strengths if name not in found]
+    codes = {"clamping": [], "clamping_prompt": []}
+    moved_by, added = [], none
     if not rows.empty:
-        codes, _ = moved(steering, rows, clamp(*place, mean, mask, 0.0))
-        found.append(Variant(IDENTITY, "clamp_of_strength_0", codes[None]))
-    return found
+        moves = Moves.clamps(mean, mask, [*found.values(), 0.0])  # the last one changes nothing
+        moved_by = moved(steering, rows, moves)
+        *codes["clamping"], still = answered(steering, rows, moves)
+        both = moves.and_add(trial.signed(trial.shift))
+        *codes["clamping_prompt"], _, added = answered(steering, rows, both, generated=False)
+        added = added[None]
+    variants = [Variant("clamping_prompt", "additive", added, facts)]
+    for group, of in codes.items():
+        for (name, strength), by, one in zip(found.items(), moved_by, of):
+            about = {"norm": by, "neurons": int(mask.sum()), "strength": strength}
+            variants.append(Variant(group, name, one[None], about))
+        variants += [Variant(group, name, none, {"strength": strengths[name]}) for name in lacking]
+    if not rows.empty:
+        variants.append(Variant(IDENTITY, "clamp_of_strength_0", still[None]))
+    return variants
 
 
 def best_layer(trial: Trial) -> int | None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from memgen.config.analyses import OpenPointsParameters
-from memgen.models.generate import answer
+from memgen.models.forced import Expected, behaviors_met
 from memgen.stats.reported import known_rate
 from memgen.steering.steering import summary
-from memgen.tasks import Task, instances
-from memgen.tasks.answers import accuracy, behaviors
+from memgen.tasks import instances
 from memgen.tasks.dataset import free_rows, keyed_rows
 from memgen.terms import DIRECTIONS
 from memgen.training.instructions import INSTRUCTION, OPPOSITE, Syllabus, teach
@@ -20,7 +19,6 @@ N_ACCURACY = 200  # free and keyed prompts, at most, that the taught model is sc
 def instruct(
     model,
     tokenizer,
-    task: Task,
     syllabus: Syllabus,
     tested: dict[str, pd.DataFrame],
     p: OpenPointsParameters,
@@ -33,18 +31,17 @@ def instruct(
     """
     if not p.instruction_steps:
         return None
-    taught, tokenizer, loss = teach(model, tokenizer, syllabus, p)
-    found = {"steps": p.instruction_steps, "loss": loss}
+    taught, tokenizer, known = teach(model, tokenizer, syllabus, p)
+    found: dict = dict(known)
     for direction in DIRECTIONS:
-        rows = instances(tested[direction])
+        rows = tested[direction]
         asked = {"instruction": INSTRUCTION[direction], "none": "", "opposite": OPPOSITE[direction]}
-        texts = answer(
-            taught,
-            tokenizer,
-            [before + r.prompt for before in asked.values() for r in rows],
-            task.max_answer_tokens,
+        prompts = [before + prompt for before in asked.values() for prompt in rows.prompt]
+        memory, rule = (
+            Expected.of(tokenizer, prompts, list(answers) * len(asked))
+            for answers in (rows.memory_answer, rows.rule_answer)
         )
-        codes = behaviors(task, rows * len(asked), texts).reshape(len(asked), len(rows))
+        codes = behaviors_met(taught, memory, rule).reshape(len(asked), len(rows))
         found[direction] = {name: summary(one, direction) for name, one in zip(asked, codes)}
     frame = syllabus.frame
     parts = {
@@ -52,8 +49,8 @@ def instruct(
         "keyed": keyed_rows(frame, N_ACCURACY),
     }
     for name, part in parts.items():
-        rows = instances(part)
-        texts = answer(taught, tokenizer, [r.prompt for r in rows], task.max_answer_tokens)
-        right = known_rate(accuracy(rows, texts) if rows else None, len(rows), "accuracy")
+        targets = [r.target for r in instances(part)]
+        met = Expected.of(tokenizer, list(part.prompt), targets).met(taught)
+        right = known_rate(float(met.mean()) if len(met) else None, len(met), "accuracy")
         found |= {f"{name}_{key}": value for key, value in right.items()}
     return found

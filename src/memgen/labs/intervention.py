@@ -37,7 +37,7 @@ __all__ += [
     "keyed_rows",
     "measured",
 ]
-__all__ += ["output_controls", "prompts_to_turn", "rephrasing", "unembedding_direction"]
+__all__ += ["output_controls", "prompts_to_turn", "raced", "rephrasing", "unembedding_direction"]
 
 
 def prompts_to_turn(answered: pd.DataFrame, split: str, limit: int) -> dict[str, pd.DataFrame]:
@@ -189,6 +189,7 @@ class Report:
         return {
             "cell": self.choice.name,
             "kept_exists": self.choice.kept is not None,
+            "race": self.choice.rows | {"risk": self.choice.risk},
             **cells[self.choice.name],
             "max": cells["max"],
             "kept": cells.get("kept"),
@@ -248,16 +249,16 @@ class Report:
 
 def gathered(p: InterventionParameters, reports: dict[str, Report]) -> Result:
     """The stage's result: both directions' numbers, and their tables below each other."""
-    races = [report.choice.race for report in reports.values()]
+    choices = [report.choice for report in reports.values()]
     numbers = {
         "site": p.site,
         "positions": p.positions,
         "collateral_limit": p.collateral_limit,
         "identity_holds": all(report.identity_holds for report in reports.values()),
-        "race_rows": sum(int(race.evaluated.sum()) for race in races),
-        # the winner of a race was run on all prompts
-        "grid_rows": sum(len(race) * int(race.evaluated.max()) for race in races),
-        "free_rows": sum(int(race.free_seen.sum()) for race in races),
+        "race_rows": sum(choice.rows["run"] for choice in choices),
+        "grid_rows": sum(choice.rows["grid"] for choice in choices),
+        "free_rows": sum(choice.rows["free_run"] for choice in choices),
+        "free_grid_rows": sum(choice.rows["free_grid"] for choice in choices),
         **{direction: report.numbers() for direction, report in reports.items()},
     }
     parts = [report.tables() for report in reports.values()]
@@ -265,6 +266,22 @@ def gathered(p: InterventionParameters, reports: dict[str, Report]) -> Result:
         name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]
     }
     return Result(numbers, tables)
+
+
+def raced(r: dict, direction: str) -> str:
+    """How far a direction's race was run, and what it may have lost, in a line."""
+    race, random = r[direction]["race"], r[direction]["best_of_random"]
+    return (
+        f"{race['run']:,} of the grid's {race['grid']:,} rows, and {race['free_run']:,} of"
+        f" {race['free_grid']:,} on free prompts; that a better cell was lost: success alone"
+        f" {said(race['risk']['max'])}, within the limit {said(race['risk']['kept'])}; random"
+        f" directions: {random['rows_run']:,} of {random['grid_rows']:,} rows, {said(random['risk'])}"
+    )
+
+
+def said(risk: float) -> str:
+    """A race's bound in words."""
+    return f"chance of at most {max(risk, 0.001):.1%}" if risk else "certainly not"
 
 
 def side_by_side(r: dict) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from memgen.stats.draws import mean_over_draws
 from memgen.stats.intervals import weighted_mean
 from memgen.stats.reported import by_key
 from memgen.steering.cells import random_shift
-from memgen.steering.editing import Writer
+from memgen.steering.editing import Reach, Writer
 from memgen.steering.necessity import ablating, mean_states
 from memgen.steering.steering import Steering, steering_prompts
 from memgen.tasks.dataset import free_rows, keyed_rows
@@ -79,6 +79,7 @@ def necessity(
             lambda cells: ablating(
                 steering.model, steering.site, mean, some[cells.numpy()], positions
             ),
+            Reach(back=1 if positions == "decision" else None),
         )
 
     found: dict = {"top_n": top_n, "neurons": mask.sum(axis=1).tolist()}

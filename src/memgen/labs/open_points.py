@@ -263,8 +263,7 @@ def beside_an_instruction(
 ) -> dict | None:
     """`instruct` on the same test prompts, beside lab 06's (`steered`) steering and rephrasing."""
     tested = {d: case.rows for d, case in cases.items()}
-    model, tokenizer, task = steering.model, steering.tokenizer, steering.task
-    found = instruct(model, tokenizer, task, syllabus, tested, p)
+    found = instruct(steering.model, steering.tokenizer, syllabus, tested, p)
     for d in DIRECTIONS if found else ():
         one = steered[d]
         found[d]["steering"] = {name: one[name] for name in ("success", "interval", "other", "n")}

@@ -50,20 +50,19 @@ def map_parts(bench: Bench, parts: list[Part], seed: int) -> pd.DataFrame:
     answers begin differently; `recovered`: as share of the way to the source's margin. Layers and
     heads count from 0.
     """
-    return pd.DataFrame([_row(bench, part, seed) for part in parts])
+    every = bench.exchange.each([[part] for part in parts])
+    rows = []
+    for part, written in zip(parts, every, strict=True):
+        found = measured(bench, written, seed)
+        low, high = found.pop("interval") or (None, None)
+        place = {"kind": part.kind, "layer": part.layer, "head": part.head}
+        rows.append(place | {"position": part.position} | found | {"low": low, "high": high})
+    return pd.DataFrame(rows)
 
 
-def _row(bench: Bench, part: Part, seed: int) -> dict:
-    found = measured(bench, [part], seed)
-    low, high = found.pop("interval") or (None, None)
-    place = {"kind": part.kind, "layer": part.layer, "head": part.head, "position": part.position}
-    return place | found | {"low": low, "high": high}
-
-
-def measured(bench: Bench, parts: list[Part], seed: int) -> dict:
-    """What these parts do, moved together."""
+def measured(bench: Bench, written: Written, seed: int) -> dict:
+    """What patched runs show: flips, and what became of the margin."""
     exchange, towards = bench.exchange, SIGN[bench.direction]
-    written = exchange.patched(parts)
     change = margin_change(exchange, written, towards)
     known = ~np.isnan(change)
     return turned(bench, written, seed) | {
@@ -139,33 +138,39 @@ def described(part: Part) -> dict:
 
 
 def confirmed(
-    part: Part, train: pd.DataFrame, test: Bench, others: dict[str, Bench], seed: int
-) -> dict:
-    """A part chosen on train keys: its rate there and on test keys, beside the other sources."""
-    row = next(row for row in train.itertuples() if as_part(row) == part)
-    controls = {
-        name: foreign_rates(others[name], part, seed) if name in others else FOREIGN
-        for name in SOURCES
+    parts: list[Part], maps: dict[str, pd.DataFrame], others: dict[str, Bench], seed: int
+) -> dict[Part, dict]:
+    """Parts chosen on train keys: rates there and on test keys (`maps`), beside the other sources."""
+    rows = {
+        split: {as_part(row): row for row in table.itertuples()} for split, table in maps.items()
     }
-    own = {"train": float(row.success), "n_train": int(row.n)}
-    return described(part) | own | measured(test, [part], seed) | {"controls": controls}
+    every = [[part] for part in parts]
+    foreign = {
+        name: [foreign_rates(bench, one, seed) for one in bench.exchange.each(every)]
+        for name, bench in others.items()
+    }
+    found = {}
+    for i, part in enumerate(parts):
+        train, test = rows["train"][part], rows["test"][part]
+        own = {
+            name: getattr(test, name) for name in ("success", "other", "n", "n_keys", "n_margin")
+        }
+        own |= {name: number(getattr(test, name)) for name in ("margin", "recovered")}
+        own["interval"] = None if pd.isna(test.low) else [test.low, test.high]
+        controls = {name: foreign[name][i] if name in others else FOREIGN for name in SOURCES}
+        ranking = {"train": float(train.success), "n_train": int(train.n)}
+        found[part] = described(part) | ranking | own | {"controls": controls}
+    return found
 
 
-def foreign_rates(bench: Bench, part: Part, seed: int) -> dict:
+def foreign_rates(bench: Bench, written: Written, seed: int) -> dict:
     """Flips under other sources; `source_answer`: how often the source's own answer is written.
 
     That is counted on the `n_source_answer` rows where it is neither of the target's two answers.
     """
-    written = bench.exchange.patched([part])
-    found = turned(bench, written, seed)
-    end, length = bench.exchange.writer.end, written.tokens.shape[1]
-    texts = bench.steering.tokenizer(list(bench.rows.source_answer), add_special_tokens=False)
-    wanted = np.full(written.tokens.shape, -1)
-    for i, ids in enumerate(texts["input_ids"]):
-        whole = [*ids, end][:length]
-        wanted[i, : len(whole)] = whole
-    rows = bench.rows
+    found, rows = turned(bench, written, seed), bench.rows
     foreign = rows.source_answer.ne(rows.memory_answer) & rows.source_answer.ne(rows.rule_answer)
+    wanted = bench.exchange.also.numpy()
     same = (written.tokens == wanted).all(axis=1)[foreign.to_numpy()]
     share = float(same.mean()) if len(same) else None
     return found | {"source_answer": share, "n_source_answer": len(same)}
@@ -225,14 +230,15 @@ def localized(
     }
     ranking, others = maps["train"], other_sources(test, answered, p)
 
-    def confirm(part: Part) -> dict:
-        return confirmed(part, ranking, test, others, p.seed)
-
+    chosen, small = best_of_kinds(ranking), best_small(ranking, p.n_best)
+    several = list(dict.fromkeys([*chosen.values(), *small]))
+    shown_parts = confirmed(several, maps, others, p.seed)
     heads = best_heads(ranking, p.n_best)
+    together = measured(test, test.exchange.patched(heads), p.seed)
     found = {
-        "best": best | {kind: confirm(part) for kind, part in best_of_kinds(ranking).items()},
-        "small": [confirm(part) for part in best_small(ranking, p.n_best)],
-        "heads": {"heads": [described(part) for part in heads]} | measured(test, heads, p.seed),
+        "best": best | {kind: shown_parts[part] for kind, part in chosen.items()},
+        "small": [shown_parts[part] for part in small],
+        "heads": {"heads": [described(part) for part in heads]} | together,
     }
     rates = {split: by_layer(table) for split, table in maps.items()}
     return Report(counts | rates | found, maps, checks(test, parts))

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 
 from memgen.config.causal import PatchingParameters
 from memgen.neurons.pairs import flips, same_behavior
 from memgen.steering.editing import Writer
-from memgen.steering.patching import Interchange, Part
+from memgen.steering.patching import Interchange
 from memgen.steering.prompts import make_prompts
 from memgen.steering.steering import Steering
 from memgen.tasks.dataset import spread
@@ -39,7 +40,8 @@ class Bench:
             make_prompts(steering.tokenizer, list(rows[side]), *answers)
             for side in ("target", "source")
         )
-        exchange = Interchange(Writer.of(steering), target, source)
+        also = own_answers(steering, rows)
+        exchange = Interchange(Writer.of(steering), target, source, also)
         return cls(steering, direction, rows, exchange)
 
     @property
@@ -51,8 +53,13 @@ class Bench:
         """How many tokens the shortest prompt has."""
         return int(self.exchange.target.attention_mask.sum(1).min())
 
-    def codes(self, parts: list[Part]) -> np.ndarray:
-        return self.exchange.patched(parts).codes(self.exchange.target)
+
+def own_answers(steering: Steering, rows: pd.DataFrame) -> torch.Tensor:
+    """What the model writes to the sources, with its end token, `[n, A]`, padded with -1."""
+    end, length = steering.tokenizer.eos_token_id, steering.task.max_answer_tokens
+    texts = steering.tokenizer(list(rows.source_answer), add_special_tokens=False)["input_ids"]
+    cut = [[*ids, end][:length] for ids in texts]
+    return torch.tensor([row + [-1] * (length - len(row)) for row in cut])
 
 
 def _swapped(rows: pd.DataFrame, target, source, steering: Steering, limit: int) -> pd.DataFrame:
@@ -106,21 +113,33 @@ def other_sources(bench: Bench, answered: pd.DataFrame, p: PatchingParameters) -
         ("other_key", pool[pool.behavior == opposite], streams[0]),
         ("random_prompt", pool, streams[1]),
     ):
-        drawn = [_foreign(bench, among, rng) for _ in range(p.n_sources)]
-        found[name] = pd.concat(drawn, ignore_index=True)
+        found[name] = _foreign(bench, among, p.n_sources, rng)
     return {
         name: Bench.of(steering, direction, table) for name, table in found.items() if len(table)
     }
 
 
-def _foreign(bench: Bench, among: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """The bench's targets, each with a random source of another key and as many tokens, if any."""
-    lengths = _lengths(bench.steering, among.prompt)
+def _foreign(
+    bench: Bench, among: pd.DataFrame, n_draws: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """The bench's targets, each with a random source of another key and as many tokens, if any.
+
+    One draw for all targets after the other.
+    """
+    lengths, keys = _lengths(bench.steering, among.prompt), among.key.to_numpy()
     own = _lengths(bench.steering, bench.rows.target)
-    keys, found = among.key.to_numpy(), []
-    for row, length in zip(bench.rows.to_dict("records"), own, strict=True):
-        fitting = np.flatnonzero((lengths == length) & (keys != row["key"]))
-        if len(fitting):
-            drawn = among.iloc[rng.choice(fitting)]
-            found.append(row | {"source": drawn.prompt, "source_answer": drawn.answer})
-    return pd.DataFrame(found, columns=bench.rows.columns)
+    fitting = [
+        np.flatnonzero((lengths == length) & (keys != key)) for key, length in zip(bench.keys, own)
+    ]
+    drawn = [
+        (row, rng.choice(places))
+        for _ in range(n_draws)
+        for row, places in enumerate(fitting)
+        if len(places)
+    ]
+    rows, sources = np.array(drawn, dtype=int).reshape(-1, 2).T
+    given = {
+        "source": among.prompt.to_numpy()[sources],
+        "source_answer": among.answer.to_numpy()[sources],
+    }
+    return bench.rows.iloc[rows].reset_index(drop=True).assign(**given)

@@ -230,26 +230,37 @@ def between_models(
 
 def from_tasks(
     target: TransferModel, p: TransferParameters, rng: np.random.Generator
-) -> tuple[pd.DataFrame, dict[str, float]]:
-    """The same for every task's model of this seed and shape; share of top neurons in common."""
+) -> tuple[pd.DataFrame, dict[str, tuple[float, float]]]:
+    """The same for every task's model of this seed and shape; share of top neurons in common.
+
+    The share stands beside that of `overlaps_by_layer`, by source.
+    """
     runs = {task: _run(p, task, target.seed) for task in p.tasks}
     runs = {task: run for task, run in runs.items() if run.complete}
     others = {task: Source.of(run) for task, run in runs.items()}
     shape = target.source.maps.nmd.shape
     fitting = {task: one for task, one in others.items() if one.maps.nmd.shape == shape}
     rhos = [source.maps.rho for source in (target.source, *fitting.values())]
+    shares = dict(zip(fitting, zip(overlaps(rhos)[0][1:], overlaps_by_layer(rhos)[0][1:])))
     found = apply_sources(
         target.steering, fitting, target.answered, p.n_prompts, p.n_control_draws, rng
     )
     shared = [_base(runs[task]) == target.base for task in found.source]
     found = found.assign(target=p.task, kind="task", seed=target.seed, shared_base=shared)
-    return found, dict(zip(fitting, overlaps(rhos)[0][1:]))
+    return found, shares
 
 
 def overlaps(rhos: list[np.ndarray], share: float = TOP_SHARE) -> list[list[float]]:
     """Share of top neurons by |rho| that each two models have in common; by chance `share`."""
     tops = np.stack([select_top(rho, share).ravel() for rho in rhos]).astype(float)
     return (tops @ tops.T / tops.sum(1)).tolist()
+
+
+def overlaps_by_layer(rhos: list[np.ndarray], share: float = TOP_SHARE) -> list[list[float]]:
+    """The same by chance alone, if each model keeps its number of top neurons in every layer."""
+    counts = np.stack([select_top(rho, share).sum(1) for rho in rhos]).astype(float)
+    width = np.shape(rhos[0])[1]
+    return (counts @ counts.T / width / counts.sum(1)).tolist()
 
 
 def matrix(
@@ -287,7 +298,7 @@ def pooled(table: pd.DataFrame) -> pd.DataFrame:
 def transfer_matrices(
     models: dict[str, TransferModel],
     table: pd.DataFrame,
-    common: list[dict[str, float]],
+    common: list[dict[str, tuple[float, float]]],
     p: TransferParameters,
 ) -> dict:
     """Source x target matrices, `retrain` and `task`; `common`: `from_tasks`' shares, by seed."""
@@ -295,12 +306,15 @@ def transfer_matrices(
     names = list(models)
     shares = of_tasks.drop_duplicates("source").set_index("source").shared_base
     tasks = [task for task in p.tasks if task in shares.index]
+    rhos = [model.source.maps.rho for model in models.values()]
+    in_common = _mean_shares(common, tasks)
     return {
         "retrain": (
             _matrices(between, names, names)
             | {
                 "base": [model.base for model in models.values()],
-                "overlap": overlaps([model.source.maps.rho for model in models.values()]),
+                "overlap": overlaps(rhos),
+                "overlap_by_layer": overlaps_by_layer(rhos),
                 "overlap_by_chance": TOP_SHARE,
             }
         ),
@@ -308,17 +322,20 @@ def transfer_matrices(
             _matrices(pooled(of_tasks), tasks, [p.task])
             | {
                 "shares_base": [bool(shares[task]) for task in tasks],
-                "overlap": _task_overlap(common, tasks),
+                "overlap": [[share] for share, _ in in_common],
+                "overlap_by_layer": [[by_layer] for _, by_layer in in_common],
                 "overlap_by_chance": TOP_SHARE,
             }
         ),
     }
 
 
-def _task_overlap(found: list[dict[str, float]], tasks: list[str]) -> list[list[float]]:
-    """Mean over the seeds, one row per source."""
+def _mean_shares(
+    found: list[dict[str, tuple[float, float]]], tasks: list[str]
+) -> list[tuple[float, float]]:
+    """By source the mean over the seeds of both shares of `from_tasks`."""
     return [
-        [float(np.mean([by_source[task] for by_source in found if task in by_source]))]
+        tuple(np.mean([by_source[task] for by_source in found if task in by_source], 0).tolist())
         for task in tasks
     ]
 

@@ -16,7 +16,7 @@ from memgen.neurons.nmd import correlation, nmd
 from memgen.neurons.pairs import flips
 from memgen.stats.draws import mean_over_draws
 from memgen.steering.cells import Cell, cell_shift, cumulative_norm, grid
-from memgen.steering.editing import Writer
+from memgen.steering.editing import Reach, Writer
 from memgen.steering.steering import Steering, steering_prompts
 from memgen.steering.units import adding, random_units, written_by
 from memgen.store.reader import FinishedStage
@@ -70,8 +70,8 @@ class UnitSteering:
         return writer.cells(
             steering.prompts(rows),
             len(shifts),
-            lambda cells: adding(steering.model, shifts[cells.numpy()], steering.positions),
-            generated=True,
+            lambda cells: adding(steering.model, shifts[cells.numpy()]),
+            Reach(back=1 if steering.positions == "decision" else None, generated=True),
         )
 
     def choose(

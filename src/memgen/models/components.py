@@ -13,7 +13,7 @@ they are edited at the input of that map; all others at the output of their modu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -27,6 +27,7 @@ from memgen.models.hooks import (
     with_vector,
 )
 from memgen.models.sites import architecture_of, bare, site_modules
+from memgen.phases import phase
 from memgen.terms import SITES
 
 #: component: the field of `Architecture` that names its module, and is it that module's input?
@@ -98,6 +99,7 @@ def _on_output(edit: Edit):
     return lambda module, args, output: with_vector(output, edit(vector_of(output)))
 
 
+@phase("capture")
 @torch.inference_mode()
 def read(
     model: nn.Module,
@@ -112,19 +114,44 @@ def read(
     `last`: at the last position only, `[n, n_layer, width]`. `ids`, `mask`: `[n, positions]`,
     padded on the left; vectors at padding mean nothing.
     """
-    check_left_padded(ids, mask)
-    core, n_layer = bare(model), len(component_modules(model, component)[0])
-    seen: dict[int, torch.Tensor] = {}
+    found = [of[component] for of in _reading(model, (ids, mask), [component], last, batch_size)]
+    return torch.cat(found)
 
-    def keep(layer: int) -> Edit:
+
+@phase("capture")
+@torch.inference_mode()
+def read_several(
+    model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, components: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """What `read` gives of each of these components, in one pass."""
+    parts = [*_reading(model, (ids, mask), components, last=False, batch_size=512)]
+    return {name: torch.cat([part[name] for part in parts]) for name in components}
+
+
+def _reading(
+    model: nn.Module,
+    prompts: tuple[torch.Tensor, torch.Tensor],
+    components: Sequence[str],
+    last: bool,
+    batch_size: int,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """By component the vectors of one batch after the other."""
+    ids, mask = prompts
+    check_left_padded(ids, mask)
+    core = bare(model)
+    layers = {name: len(component_modules(model, name)[0]) for name in components}
+    seen: dict[Place, torch.Tensor] = {}
+
+    def keep(place: Place) -> Edit:
         def look(vector: torch.Tensor) -> torch.Tensor:
-            seen[layer] = (vector[:, -1] if last else vector).float().cpu().clone()
+            seen[place] = (vector[:, -1] if last else vector).float().cpu().clone()
             return vector
 
         return look
 
-    found = []
-    edits = {(component, layer): keep(layer) for layer in range(n_layer)}
+    edits = {
+        (name, layer): keep((name, layer)) for name in components for layer in range(layers[name])
+    }
     with edited(model, edits), evaluating(model):
         for some, own in zip(ids.split(batch_size), mask.to(core.device).split(batch_size)):
             core.base_model(
@@ -133,5 +160,7 @@ def read(
                 position_ids=position_ids(own),
                 use_cache=False,
             )
-            found.append(torch.stack([seen[layer] for layer in range(n_layer)], dim=1))
-    return torch.cat(found)
+            yield {
+                name: torch.stack([seen[name, layer] for layer in range(layers[name])], dim=1)
+                for name in components
+            }

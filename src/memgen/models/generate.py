@@ -15,6 +15,7 @@ import torch
 from memgen.models.checkpoint import check_room, plain_decoding
 from memgen.models.hooks import position_ids
 from memgen.models.sites import bare
+from memgen.phases import phase
 
 
 def tokenize_prompts(tokenizer, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,6 +55,7 @@ def _texts(tokenizer, tokens: torch.Tensor) -> list[str]:
     return [tokenizer.decode(row[: row.index(end)] if end in row else row) for row in rows]
 
 
+@phase("answers", unless_inside=True)
 @torch.inference_mode()
 def answer(
     model, tokenizer, prompts: list[str], max_new_tokens: int, batch_size: int = 512
@@ -77,6 +79,7 @@ def next_token_scores(model, ids: torch.Tensor, mask: torch.Tensor) -> dict[str,
     }
 
 
+@phase("answers", unless_inside=True)
 @torch.inference_mode()
 def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """`[n, vocabulary]`, of the first answer token; `ids`, `mask` as from `tokenize_prompts`."""
@@ -97,6 +100,7 @@ class Sampling:
     seed: int
 
 
+@phase("answers", unless_inside=True)
 @torch.inference_mode()
 def sample_answers(
     model,
@@ -124,6 +128,7 @@ def sample_answers(
     return texts
 
 
+@phase("answers", unless_inside=True)
 @torch.inference_mode()
 def decode(
     model, tokenizer, ids: torch.Tensor, mask: torch.Tensor, max_new_tokens: int

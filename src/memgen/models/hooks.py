@@ -8,14 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import numpy as np
 import torch
 from torch import nn
 
 from memgen.models.sites import bare, site_modules
+from memgen.phases import phase
 from memgen.terms import POSITIONS
 
 
@@ -64,6 +64,9 @@ def record(model: nn.Module, site: str, last: bool = False) -> Iterator[list[tor
 def evaluating(model: nn.Module) -> Iterator[None]:
     """No dropout inside the block; afterwards the model is in the mode it was in before."""
     training = model.training
+    if not any(module.training for module in model.modules()):  # setting modes takes far longer
+        yield
+        return
     model.eval()
     try:
         yield
@@ -87,6 +90,7 @@ def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
+@phase("capture")
 @torch.inference_mode()
 def capture(
     model: nn.Module,
@@ -186,79 +190,3 @@ def shift(
 
     with hooked(modules, [add(layer) for layer in range(len(modules))]):
         yield
-
-
-@contextmanager
-def moving(
-    model: nn.Module, site: str, moves: list[Callable | None], generated: bool = True
-) -> Iterator[list[torch.Tensor | None]]:
-    """Add `moves[layer](h)` to the last position's states h `[rows, d_model]`; None: no hook there.
-
-    With a key-value cache the edits are, as in `hooks.shift`, at the last prompt token and at each
-    generated token; with `generated=False` at the last prompt token only, that is in passes over
-    more than one token. Yields a list that is filled as the model runs: item i is what layer i's
-    last edit was, `[rows, d_model]`, or None without one.
-    """
-    made: list[torch.Tensor | None] = [None] * len(moves)
-
-    def edit(layer: int):
-        if moves[layer] is None:
-            return None
-
-        def hook(module, args, output):
-            vector = vector_of(output)  # [rows, positions, d_model]
-            if not generated and vector.shape[1] == 1:
-                return output
-            made[layer] = moves[layer](vector[:, -1])
-            return with_vector(
-                output, torch.cat([vector[:, :-1], (vector[:, -1] + made[layer])[:, None]], dim=1)
-            )
-
-        return hook
-
-    with hooked(site_modules(model, site), [edit(layer) for layer in range(len(moves))]):
-        yield made
-
-
-def clamp(
-    model: nn.Module,
-    site: str,
-    mean: np.ndarray,
-    mask: np.ndarray,
-    strength: float,
-    generated: bool = True,
-):
-    """h <- h + strength * (mean - h) on the neurons of `mask`; where, and what it yields: `moving`.
-
-    `mean`, `mask`: `[n_layer, d_model]`. A layer without such neurons gets no hook; strength 0
-    places none at all. Errors: `ValueError` for an unknown site or architecture, and for arrays or
-    a strength that are not finite or do not fit the model.
-    """
-    pull, target = (
-        _placed(model, site, strength * np.asarray(mask, dtype=np.float64)),
-        _placed(model, site, mean),
-    )
-    return moving(
-        model,
-        site,
-        [(lambda h, k=k, m=m: k * (m - h)) if k.any() else None for k, m in zip(pull, target)],
-        generated,
-    )
-
-
-def add(model: nn.Module, site: str, delta: np.ndarray, generated: bool = True):
-    """Add `delta` `[n_layer, d_model]` at decision positions; yields as in `moving`."""
-    return moving(
-        model,
-        site,
-        [(lambda h, d=d: d.expand_as(h)) if d.any() else None for d in _placed(model, site, delta)],
-        generated,
-    )
-
-
-def _placed(model: nn.Module, site: str, values: np.ndarray) -> torch.Tensor:
-    core, tensor = bare(model), torch.as_tensor(np.asarray(values))
-    if tensor.ndim != 2:
-        raise ValueError(f"{list(tensor.shape)} is not [n_layer, d_model]")
-    check_delta(tensor, len(site_modules(model, site)), core.config.hidden_size)
-    return tensor.to(device=core.device, dtype=core.dtype)

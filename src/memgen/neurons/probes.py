@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
+from memgen.phases import phase
 from memgen.stats.auc import auc_within, roc_auc
 from memgen.stats.checks import refuse_not_finite
 from memgen.stats.intervals import NAN, bootstrap_by_key
@@ -191,11 +192,14 @@ def _path(
     The yielded probes share one model: use each before asking for the next.
     """
     x = x.astype(np.float64, copy=False)
-    scaler = StandardScaler().fit(x) if standardise else None
-    x = scaler.transform(x) if scaler else x
+    with phase("probes"):
+        scaler = StandardScaler().fit(x) if standardise else None
+        x = scaler.transform(x) if scaler else x
     model = LogisticRegression(max_iter=2000, warm_start=True)
     for c in grid:
-        yield Probe(model.set_params(C=c).fit(x, labels), scaler, None, float(c), NAN)
+        with phase("probes"):
+            model.set_params(C=c).fit(x, labels)
+        yield Probe(model, scaler, None, float(c), NAN)
 
 
 def key_folds(

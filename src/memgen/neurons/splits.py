@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from memgen.neurons.probes import N_FOLDS, Examples
+from memgen.phases import phase
 from memgen.stats.auc import auc_within
 from memgen.stats.columns import columns, interval_pairs, numbers
 from memgen.stats.intervals import interval, number
@@ -88,9 +89,9 @@ def held_out_scores(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.
         held = folds == fold
         if len(np.unique(labels[~held])) == 2:
             model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
-            scores[held] = model.fit(x[~held].astype(np.float64), labels[~held]).decision_function(
-                x[held].astype(np.float64)
-            )
+            with phase("probes"):
+                model.fit(x[~held].astype(np.float64), labels[~held])
+            scores[held] = model.decision_function(x[held].astype(np.float64))
     return scores
 
 

@@ -4,8 +4,8 @@
     memgen arms collect             write data/reference/arms/results.csv from what has finished
 
 An arm is a preset that inherits from `laptop` and changes one thing: which keys are taught the
-rule's answer in some settings (`contrast_on`), or on what the loss is. Its gate asks for accuracy
-alone, so that an arm that never shows both behaviours ends with the checkpoint that came closest.
+rule's answer in some settings (`contrast_on`), or on what the loss is. One that never shows both
+behaviours ends with the checkpoint that came closest to them.
 """
 
 from __future__ import annotations
@@ -45,22 +45,17 @@ def run(seeds: list[int], runs: str, jobs: int) -> list[str]:
 
 
 def collect(runs: str) -> pd.DataFrame:
-    """A row per arm, task and seed: rates on test keys, and does it pass the gate of the study?
-
-    `ended` is False where no checkpoint knew the free prompts: the rates are the closest one's.
-    """
+    """A row per arm, task and seed: rates on test keys, and does it pass the gate of the study?"""
     rows = []
     for arm in ARMS:
         for task in TASK_NAMES:
             for seed, finished in ended_runs(study_folder(runs, arm), task, TRAINING):
-                training = finished[TRAINING]
-                found = training.result
+                found = finished[TRAINING].result
                 rows.append(
                     {
                         "arm": arm,
                         "task": task,
                         "seed": seed,
-                        "ended": found["passed"],
                         "passed": in_gate(found),
                         **{name: found[name] for name in NUMBERS},
                         "n_conflict": found["n_conflict"],

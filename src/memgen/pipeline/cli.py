@@ -4,6 +4,7 @@ memgen labs --preset laptop --tasks inference --seeds 0 1 --set n_embd=64
 memgen check ...                      the same arguments: check them, run nothing
 memgen verify check --preset laptop   does the finished study say what the committed one said?
 memgen scale run --seeds 23 24          the scale sweep; `memgen scale collect` writes its table
+memgen profile --preset laptop        where the CPU seconds of a study went
 memgen labs --profile slurm ...       on a cluster; `memgen demands` records what its jobs ask for
 memgen arms run --seeds 23 24           the arms of training; `memgen arms collect` writes their table
 memgen lab 04_differentiation --task inference --seed 23 --set site=ln_2    one lab alone
@@ -94,6 +95,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     demands = command("demands", _demands, "record what a finished study used, for clusters")
     demands.add_argument("--preset", default="laptop")
     demands.add_argument("--runs", default="data/runs")
+    spent = command("profile", _profile, "print where the CPU seconds of a study went")
+    spent.add_argument("--preset", default="laptop")
+    spent.add_argument("--runs", default="data/runs")
+    spent.add_argument(
+        "--plot", type=Path, help="where it is drawn (default: profile.png in the study's folder)"
+    )
     verify = command("verify", _verify, "compare a finished study with the committed reference")
     verify.add_argument("what", choices=("record", "check"))
     verify.add_argument("--preset", default="laptop")
@@ -192,6 +199,12 @@ def _labs(arguments) -> None:
 
 def _demands(arguments) -> None:
     print(f"recorded in {record_demands(arguments.preset, arguments.runs)}")
+
+
+def _profile(arguments) -> None:
+    from memgen.pipeline import profile  # it loads matplotlib, no other command does
+
+    profile.show(arguments.preset, arguments.runs, arguments.plot)
 
 
 def _arms(arguments) -> None:

@@ -22,8 +22,8 @@ from memgen.errors import ArtifactError, ParameterError
 from memgen.pipeline import slurm_jobs
 from memgen.pipeline.plan import TRAINING, Plan
 from memgen.stages import BASE, BASE_SECONDS, LABS
-from memgen.store.artifacts import MANIFEST, read_manifest
 from memgen.store.folders import study_folder
+from memgen.store.reader import finished_stages
 
 #: the profile that stands for this machine
 HERE = "none"
@@ -149,11 +149,7 @@ def record_demands(preset: str, runs: str) -> Path:
     `ArtifactError`: there is no finished stage.
     """
     home = study_folder(runs, preset)
-    manifests = [
-        (path.parent.name, read_manifest(path.parent))
-        for path in sorted(home.rglob(MANIFEST))
-        if path.parent.name in {BASE, *LABS}
-    ]
+    manifests = [(stage.name, stage.manifest) for stage in finished_stages(home)]
     if not manifests:
         raise ArtifactError(f"{home} holds no finished stage; run the study first")
     recorded = json.loads(DEMANDS.read_text()) if DEMANDS.is_file() else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -88,6 +89,7 @@ class Lab:
         """Write `result.json` and the manifest, and put the folder in place."""
         self.stage.finish(result, timings)
         self.__dict__.pop("finished", None)
+        _count_figures(self.stage)
 
     # -- reading ----------------------------------------------------------------------------------
     @property
@@ -173,6 +175,20 @@ def require_applicable(name: str, parameters: StageParameters) -> None:
         asked = LABS[name].gated and stage.name == TRAINING and stage.exists
         if asked and (miss := stage.result["miss"]):
             raise InapplicableError(miss)
+
+
+def _count_figures(stage: Stage) -> None:
+    """After every cell from here on, the stage's manifest says what its figures have taken so far."""
+    ipython = sys.modules.get("IPython")  # loaded where a notebook runs, and nowhere else needed
+    shell = ipython.get_ipython() if ipython else None
+    if shell is None:
+        return
+
+    def count(_: Any) -> None:
+        with contextlib.suppress(ArtifactError, OSError):  # a count is not worth a lab
+            stage.count_figures()
+
+    shell.events.register("post_run_cell", count)
 
 
 def quiet() -> None:

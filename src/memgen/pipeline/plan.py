@@ -52,20 +52,21 @@ def refuse_unusable(p: StageParameters) -> None:
         raise ParameterError(f"runs={p.runs!r}: {there} is {what}; choose a folder with RUNS=...")
     if not isinstance(p, TrainingParameters):
         return
+    targets = p.lora_targets if p.track == "lora" and not p.base_model else []
+    if not (p.base_model or targets):
+        return
+    from memgen.models import load, sites  # they load torch, which few plans need
+
     if p.base_model:
-        from memgen.models.load import find_base  # it loads torch, which few plans need
-
-        find_base(p.base_model)
-    elif p.track == "lora" and p.lora_targets:
-        from memgen.models.sites import linear_maps  # it loads torch, which few plans need
-
-        known = linear_maps(p.architecture)
-        for name in p.lora_targets:
-            if name not in known:
-                raise ParameterError(
-                    f"lora_targets={name!r} is no linear map of architecture={p.architecture};"
-                    f" choose from {', '.join(known)}"
-                )
+        load.find_base(p.base_model)
+        return
+    known = sites.linear_maps(p.architecture)
+    for name in targets:
+        if name not in known:
+            raise ParameterError(
+                f"lora_targets={name!r} is no linear map of architecture={p.architecture};"
+                f" choose from {', '.join(known)}"
+            )
 
 
 def _deepest(folder: Path) -> Path:

@@ -103,14 +103,16 @@ def _snakemake(home: Path, jobs: int, engine: Engine) -> list[str]:
         # in a job of a cluster, labs run one after the other
         *("--cores", str(1 if engine.elsewhere else jobs)),
         # not in the user's cache: what is killed cannot remove it
-        *("--runtime-source-cache-path", str(home / ".snakemake" / "sources")),
+        *("--runtime-source-cache-path", str(_sources(home))),
         # no profile that the user set up, and none that lies in a folder
         *engine.arguments(home),
         *("--rerun-incomplete", "--keep-going", "--nocolor"),
-        # every finished job leaves a timer that asks again what can run, once in this time span
-        # (default 1 s): 200 jobs would keep a sixth of a core busy
-        *("--max-jobs-per-timespan", "1000/3s"),
     ]
+
+
+def _sources(home: Path) -> Path:
+    """Where Snakemake keeps its copy of the Snakefile."""
+    return home / ".snakemake" / "sources"
 
 
 def _wait(
@@ -130,7 +132,8 @@ def _wait(
     locks = home / ".snakemake" / "locks"  # ours is the only run: what it left behind is stale
     folder = _temporary() / (_PREFIX + secrets.token_hex(4))
     kept = [str(folder), str(locks)]
-    remove([str(locks)])
+    # Snakemake would go on with the Snakefile of the first run, whatever has been changed in it
+    remove([str(locks), str(_sources(home))])
     sign_lock(lock, folder=str(folder))  # the next run removes it, should nobody else
     try:
         folder.mkdir(mode=0o700)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 
+from memgen.phases import phase
+
 NAN = float("nan")
 #: of the rows of arrays; a weighted one takes `weights` [B, n], too, and gives [B] or [B, D]
 Statistic = Callable[..., Any]
@@ -95,21 +97,22 @@ def bootstrap_by_key(
         n_keys, uniform, size=n_resamples
     )  # [B, n_keys]
 
-    if weighted:
-        estimate = float(np.mean(statistic(*arrays, weights=np.ones((1, n)))))
-        blocks = np.array_split(
-            counts, -(-n_resamples // 256)
-        )  # bounds the memory of weights [256, n]
-        draws = np.concatenate(
-            [statistic(*arrays, weights=block[:, key_of_row].astype(float)) for block in blocks]
-        )
-        draws = draws.ravel()
-    else:
-        estimate = float(statistic(*arrays))
-        drawn_rows = (np.repeat(np.arange(n), count[key_of_row]) for count in counts)
-        draws = np.array(
-            [statistic(*(array[rows] for array in arrays)) for rows in drawn_rows], dtype=float
-        )
+    with phase("probes"):
+        if weighted:
+            estimate = float(np.mean(statistic(*arrays, weights=np.ones((1, n)))))
+            blocks = np.array_split(
+                counts, -(-n_resamples // 256)
+            )  # bounds the memory of weights [256, n]
+            draws = np.concatenate(
+                [statistic(*arrays, weights=block[:, key_of_row].astype(float)) for block in blocks]
+            )
+            draws = draws.ravel()
+        else:
+            estimate = float(statistic(*arrays))
+            drawn_rows = (np.repeat(np.arange(n), count[key_of_row]) for count in counts)
+            draws = np.array(
+                [statistic(*(array[rows] for array in arrays)) for rows in drawn_rows], dtype=float
+            )
 
     valid = draws[~np.isnan(draws)]
     low, high = percentile_interval(valid, confidence) if n_keys > 1 else (NAN, NAN)

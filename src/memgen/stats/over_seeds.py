@@ -131,6 +131,24 @@ def _jackknife(
     return float((len(without) - 1) * without.var()) if len(without) > 1 else NAN
 
 
+def half_widths(
+    values: np.ndarray, resolution: float, without: np.ndarray | None = None
+) -> np.ndarray:
+    """Half of the interval's width, of many studies at once [N]; nothing may be undefined.
+
+    values: [N, S], one number per seed, S > 1, with their `resolution` as in `over_seeds`; without:
+    [N, S, K], the same without each of the keys that the seeds share.
+    """
+    n_seeds = values.shape[1]
+    spread = np.maximum(values.std(axis=1, ddof=1), resolution / 2)
+    half: np.ndarray = _quantile(n_seeds - 1) * spread / math.sqrt(n_seeds)
+    if without is not None:
+        n_keys = without.shape[2]
+        of_keys = (n_keys - 1) * without.mean(axis=1).var(axis=1)
+        half = np.hypot(half, _quantile(n_keys - 1) * np.sqrt(of_keys))
+    return half
+
+
 def _effect(value: float, about: tuple[int, int, int], *parts: tuple[float, int]) -> Effect:
     """`parts`: variances, each with its degrees of freedom; none: no interval.
 

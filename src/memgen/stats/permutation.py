@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from memgen.phases import phase
 from memgen.stats.checks import refuse_not_finite
 
 
@@ -43,9 +44,10 @@ def sign_flip_test(
     as_extreme = np.zeros(n_neurons, dtype=np.int64)
     block = max(1, 2**21 // n_neurons)  # permuted sums of one block: 16 MiB
     for start in range(0, n_permutations, block):
-        signs = 1.0 - 2.0 * flips[start : start + block]  # [block, K]
-        permuted = signs @ sums  # [block, L*d]
-        as_extreme += np.count_nonzero(np.abs(permuted, out=permuted) >= threshold, axis=0)
+        with phase("probes"):
+            signs = 1.0 - 2.0 * flips[start : start + block]  # [block, K]
+            permuted = signs @ sums  # [block, L*d]
+            as_extreme += np.count_nonzero(np.abs(permuted, out=permuted) >= threshold, axis=0)
     return ((1 + as_extreme) / (n_permutations + 1)).reshape(differences.shape[1:])
 
 

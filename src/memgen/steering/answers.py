@@ -9,6 +9,7 @@ import torch
 
 from memgen.models.generate import decode
 from memgen.models.hooks import shift
+from memgen.phases import phase
 from memgen.steering.margins import ROWS
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering
@@ -21,6 +22,7 @@ PHASES = {
 }  # steer the first token, the later ones
 
 
+@phase("sweep")
 @torch.inference_mode()
 def written(
     steering: Steering, shifts: np.ndarray, prompts: Prompts, phase: str = "throughout"

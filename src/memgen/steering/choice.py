@@ -12,33 +12,12 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import torch
 
 from memgen.steering.cells import Cell
-from memgen.steering.race import Succeeds, race_rows
+from memgen.steering.outlook import kinship
+from memgen.steering.race import Limit, Rules, Table, settle
 from memgen.steering.steering import Steering
 from memgen.terms import RULE_CODE, SIGN, TARGET
-
-BLOCK = 64  # free prompts between two looks at a cell that may have lost too many
-
-
-class Known:
-    """Which cells succeed on which prompts, each run once: several races ask the same again."""
-
-    def __init__(self, succeeds: Succeeds, n_cells: int, n_prompts: int):
-        self.succeeds = succeeds
-        self.won, self.seen = torch.zeros(2, n_cells, n_prompts, dtype=torch.bool)
-
-    def __call__(self, cells: list[int], prompts: torch.Tensor) -> torch.Tensor:
-        """Bool `[cells, prompts]`."""
-        index = (torch.tensor(cells)[:, None], prompts)
-        new = ~self.seen[index]
-        if new.any():
-            some = [cell for cell, any_new in zip(cells, new.any(1).tolist()) if any_new]
-            where = prompts[new.any(0)]
-            at = (torch.tensor(some)[:, None], where)
-            self.won[at], self.seen[at] = self.succeeds(some, where), True
-        return self.won[index]
 
 
 @dataclass(frozen=True)
@@ -57,35 +36,38 @@ class Collateral:
         return len(self.rows)
 
     @cached_property
+    def unsteered(self) -> np.ndarray:
+        """Leads `[n]` of the right answer, nothing added."""
+        nothing = np.zeros((1, *self.steering.nmd.shape))
+        leads = self.steering.leads(nothing, self.rows, RULE_CODE)
+        return leads(np.zeros(self.n, dtype=int), np.arange(self.n))
+
+    @property
     def before(self) -> int:
         """Right answers of the unsteered model."""
-        return self.right(0 * self.steering.nmd)[0]
+        return int((self.unsteered > 0).sum())
 
     @property
     def enough(self) -> int:
         """The fewest right answers within the limit."""
         return self.before - int(np.floor(self.limit * self.n + 1e-9))
 
-    def right(self, shift: np.ndarray, at_least: int = 0) -> tuple[int, int]:
-        """Right answers under a (signed) shift `[L, d]`, and the prompts it was run on.
-
-        All of them, unless it can no longer reach `at_least`.
-        """
-        succeeds = self.steering.succeeds(shift[None], self.rows, RULE_CODE)
-        right = seen = 0
-        for part in torch.arange(self.n).split(BLOCK if at_least else max(1, self.n)):
-            right, seen = right + int(succeeds([0], part).sum()), seen + len(part)
-            if right + self.n - seen < at_least:
-                break
-        return right, seen
+    def table(self, shifts: np.ndarray) -> Table:
+        """Right answers under (signed) shifts `[C, L, d]`, none run; behind them the unsteered model."""
+        every = np.concatenate([shifts, np.zeros((1, *shifts.shape[1:]))])
+        table = Table(self.steering.leads(every, self.rows, RULE_CODE), kinship(every), self.n)
+        table.outlook.learn(np.full(self.n, len(shifts)), np.arange(self.n), self.unsteered)
+        return table
 
 
 @dataclass(frozen=True)
 class Choice:
     """The cells chosen for one direction, and the race that chose them.
 
-    `race`: a row per cell: top_n, alpha, successes of `evaluated` prompts; `free_right` of
-    `free_seen` free prompts, 0 of 0 where nobody looked. `before`: right of `n_free` unsteered.
+    `race`: a row per cell: top_n, alpha, successes of `evaluated` prompts, `expected` on all of them;
+    `free_right` of `free_seen` free prompts; `out`: were more of them lost than may be?
+    `before`: right of `n_free` unsteered. `risk`: by choice the chance of having lost the best cell
+    (0: certain). `alone`: rows after which the choice by success alone stood.
     """
 
     race: pd.DataFrame
@@ -93,6 +75,20 @@ class Choice:
     kept: Cell | None
     before: int
     n_free: int
+    risk: dict[str, float]
+    alone: int
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows that were `run` of those of the full `grid`, and on free prompts."""
+        # the winner of a race was run on all prompts
+        return {
+            "alone": self.alone,
+            "run": int(self.race.evaluated.sum()),
+            "grid": len(self.race) * int(self.race.evaluated.max()),
+            "free_run": int(self.race.free_seen.sum()),
+            "free_grid": len(self.race) * self.n_free,
+        }
 
     @property
     def name(self) -> str:
@@ -122,38 +118,39 @@ def choose(
     direction: str,
     collateral: Collateral,
 ) -> Choice:
-    """Race the cells on validation prompts, then look at the damage of the best one after the other.
+    """Race the cells on validation prompts: for success alone, and among those within the limit.
 
-    The first within the limit is `kept`: no better one is. A cell is run on free prompts until it
-    has lost too many, the best one on all of them. Of equal cells the first one wins.
+    Both races share their rows. Of equal cells the first one wins. The best cell's damage is always
+    told, on all free prompts.
     """
-    shifts = SIGN[direction] * np.stack([steering.shift(cell) for cell in cells])
-    known = Known(steering.succeeds(shifts, tuning, TARGET[direction]), len(cells), len(tuning))
-    free = np.zeros((len(cells), 2), dtype=int)  # right, seen
-    left, order = list(range(len(cells))), []
-    kept = None
-    while left and kept is None:
-        best = left[race_rows(_among(known, left), len(left), len(tuning)).best]
-        at_least = collateral.enough if order else 0  # the damage of the best is always told
-        free[best] = collateral.right(shifts[best], at_least)
-        order.append(best)
-        left.remove(best)
-        right, seen = free[best]
-        if seen == collateral.n and right >= collateral.enough:
-            kept = cells[best]
+    shifts, rules = SIGN[direction] * np.stack([steering.shift(cell) for cell in cells]), Rules()
+    turned = Table(steering.leads(shifts, tuning, TARGET[direction]), kinship(shifts), len(tuning))
+    turned.begin(rules)
+    most = settle(turned, rules)
+    alone = int(turned.run.sum())
+    intact = collateral.table(shifts)
+    intact.finish(most.best)
+    limit = Limit(intact, collateral.enough)
+    kept = settle(turned, rules, limit)
+    n = len(cells)
     race = pd.DataFrame(
         {
             "top_n": [cell.top_n for cell in cells],
             "alpha": [cell.alpha for cell in cells],
-            "successes": known.won.sum(1).tolist(),
-            "evaluated": known.seen.sum(1).tolist(),
-            "free_right": free[:, 0],
-            "free_seen": free[:, 1],
+            "successes": turned.won.sum(1),
+            "evaluated": turned.run.sum(1),
+            "expected": turned.outlook.chances.sum(1),
+            "free_right": intact.won.sum(1)[:n],
+            "free_seen": intact.run.sum(1)[:n],
+            "out": limit.spared[:n] < 0,
         }
     )
-    return Choice(race, cells[order[0]], kept, collateral.before, collateral.n)
-
-
-def _among(known: Known, left: list[int]) -> Succeeds:
-    """The known outcomes of the cells that are left, which a race numbers from 0."""
-    return lambda cells, prompts: known([left[cell] for cell in cells], prompts)
+    return Choice(
+        race,
+        cells[most.best],
+        None if kept.best is None else cells[kept.best],
+        collateral.before,
+        collateral.n,
+        {"max": most.risk, "kept": kept.risk},
+        alone,
+    )

@@ -199,22 +199,23 @@ def controls(
 ) -> tuple[list[Bar], pd.DataFrame]:
     """The trial's controls: a bar each, and one row per answer; `pairs`: as in `control_shifts`."""
     drawn = control_shifts(trial.shift, trial.steering.maps, pairs, rng, draws.n_draws)
-    bars, answers = [], []
-    for name, stack in drawn.items():
-        if not stack:
-            continue
-        n = len(trial.rows)
-        parts = draws.parts(n) if len(stack) > 1 else [np.arange(n)]
-        found = []
-        for place, part in enumerate(parts):
-            some = trial.on(trial.rows.iloc[part])
-            chosen = range(place, len(stack), len(parts))
-            codes = some.run([stack[draw] for draw in chosen])
-            found += [
-                outcome_rows(name, one, some.rows, trial.direction, draw)
-                for draw, one in zip(chosen, codes)
-            ]
-        rows = pd.concat(found, ignore_index=True)
-        bars.append(over_draws(name, rows, stack, trial.shift))
-        answers.append(rows)
-    return bars, pd.concat(answers, ignore_index=True)
+    drawn = {name: stack for name, stack in drawn.items() if stack}
+    n = len(trial.rows)
+    every, single = draws.parts(n), [np.arange(n)]
+    asked = [
+        (name, draw, parts[draw % len(parts)])
+        for name, stack in drawn.items()
+        for parts in [every if len(stack) > 1 else single]
+        for draw in sorted(range(len(stack)), key=lambda draw: (draw % len(parts), draw))
+    ]
+    # all draws of all controls are rows of the same batches
+    shifts = [drawn[name][draw] for name, draw, _ in asked]
+    which = np.repeat(np.arange(len(asked)), [len(part) for *_, part in asked])
+    codes = trial.run_rows(shifts, which, np.concatenate([part for *_, part in asked]))
+    answers: dict[str, list[pd.DataFrame]] = {name: [] for name in drawn}
+    for i, (name, draw, part) in enumerate(asked):
+        rows = trial.rows.iloc[part]
+        answers[name].append(outcome_rows(name, codes[which == i], rows, trial.direction, draw))
+    tables = {name: pd.concat(parts, ignore_index=True) for name, parts in answers.items()}
+    bars = [over_draws(name, rows, drawn[name], trial.shift) for name, rows in tables.items()]
+    return bars, pd.concat(tables.values(), ignore_index=True)

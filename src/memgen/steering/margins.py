@@ -11,12 +11,14 @@ import torch
 
 from memgen.models.generate import first_token_log_probabilities
 from memgen.models.hooks import shift
+from memgen.phases import phase
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering
 
 ROWS = 512  # rows (cell x prompt) in one forward pass
 
 
+@phase("sweep")
 @torch.inference_mode()
 def margins(steering: Steering, shifts: np.ndarray, prompts: Prompts | None) -> np.ndarray:
     """Every prompt's margin under each (signed) shift `[cells, L, d]`: float64 `[cells, P]`."""

@@ -16,6 +16,7 @@ from memgen.models.generate import decode, first_token_log_probabilities
 from memgen.models.sites import bare
 from memgen.neurons.lens import first_tokens
 from memgen.neurons.nmd import NeuronMaps
+from memgen.phases import phase
 from memgen.steering.answers import behaviors_of
 from memgen.steering.bars import Bar
 from memgen.steering.cells import cumulative_norm
@@ -47,6 +48,7 @@ def forcing(tokens: torch.Tensor) -> First:
     return lambda log, rows: tokens[rows]
 
 
+@phase("sweep")
 @torch.inference_mode()
 def answered_from(steering: Steering, prompts: Prompts, first: First) -> np.ndarray:
     """Behaviour codes `[P]` where `first` picks the first token; the rest is greedy, unsteered."""

@@ -17,10 +17,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from memgen.models.components import Edit, Place, head_width, read
+from memgen.models.components import Edit, Place, head_width, read_several
 from memgen.models.hooks import evaluating
 from memgen.models.sites import bare
-from memgen.steering.editing import Writer, Written
+from memgen.steering.editing import Reach, Writer, Written
+from memgen.steering.passes import Unsteered
 from memgen.steering.prompts import Prompts
 
 DECISION = -1  # the position at which the first token of the answer is decided
@@ -53,6 +54,11 @@ class Part:
     def place(self) -> Place:
         return KINDS[self.kind], self.layer
 
+    @property
+    def first_block(self) -> int:
+        """The first block that is computed anew."""
+        return self.layer + (KINDS[self.kind] == "resid_post")
+
 
 def parts_of(n_layer: int, n_head: int, n_positions: int) -> list[Part]:
     """Every part of the map: the decision position's, and each other position's residual stream.
@@ -77,12 +83,14 @@ def parts_of(n_layer: int, n_head: int, n_positions: int) -> list[Part]:
 class Interchange:
     """Targets and sources, n each: row i of the targets takes from row i of the sources.
 
-    Errors: `ValueError` if two prompts of a row differ in length.
+    `also` `[n, A]`: an answer that is looked for beside the targets' own two; a row that fits none
+    of these is not followed to its end. Errors: `ValueError` if two prompts of a row differ in length.
     """
 
     writer: Writer
     target: Prompts
     source: Prompts
+    also: torch.Tensor | None = None
 
     def __post_init__(self):
         masks = self.target.attention_mask, self.source.attention_mask
@@ -92,51 +100,95 @@ class Interchange:
     @cached_property
     def _sources(self) -> dict[str, torch.Tensor]:
         """By component what the sources' runs computed, `[n, n_layer, positions, width]`."""
-        return {}
+        model, core = self.writer.model, bare(self.writer.model)
+        ids, mask = self.source.input_ids, self.source.attention_mask
+        with evaluating(model):
+            found = read_several(model, ids, mask, sorted(set(KINDS.values())))
+        return {name: of.to(device=core.device, dtype=core.dtype) for name, of in found.items()}
 
-    def _source(self, component: str) -> torch.Tensor:
-        known = self._sources
-        if component not in known:
-            ids, mask = self.source.input_ids, self.source.attention_mask
-            with evaluating(self.writer.model):
-                known[component] = read(self.writer.model, ids, mask, component)
-        return known[component]
+    @cached_property
+    def _shared(self) -> Unsteered:
+        return self.writer.unsteered(self.target)
+
+    @cached_property
+    def _answers(self) -> torch.Tensor:
+        """What is looked for, `[n, 2 or 3, A]`."""
+        own = self.target.candidates.cpu()
+        if self.also is None:
+            return own
+        longest = max(own.shape[-1], self.also.shape[-1])
+        every = [own, self.also.cpu()[:, None]]
+        widened = (
+            torch.nn.functional.pad(one, (0, longest - one.shape[-1]), value=-1) for one in every
+        )
+        return torch.cat([*widened], dim=1)
 
     @cached_property
     def clean(self) -> Written:
         """The targets without a patch."""
-        return self.writer.write(self.target)
+        return self._plain(self._shared, self._answers)
 
     @cached_property
     def of_source(self) -> Written:
         """The sources without a patch; margins are between their own two answers."""
-        return self.writer.write(self.source)
+        return self._plain(self.writer.unsteered(self.source), self.source.candidates)
+
+    def _plain(self, shared: Unsteered, answers: torch.Tensor) -> Written:
+        rows = torch.arange(len(answers))
+        return self.writer.rows(shared, rows, lambda some: {}, Reach(), answers)
 
     def patched(self, parts: Sequence[Part]) -> Written:
         """The targets with these parts, all at once, as they were in the sources' runs."""
-        places: dict[Place, list[Part]] = {}
-        for part in parts:
-            places.setdefault(part.place, []).append(part)
+        return self.each([parts])[0]
 
-        def edits_of(rows: torch.Tensor) -> dict[Place, Edit]:
-            return {place: self._edit(place, there, rows) for place, there in places.items()}
+    def each(self, sets: Sequence[Sequence[Part]]) -> list[Written]:
+        """`patched` of every set of parts. Sets that begin at one block share batches."""
+        found: dict[int, Written] = {}
+        groups: dict[tuple[int, bool], list[int]] = {}
+        for i, parts in enumerate(sets):
+            earlier = any(part.position != DECISION for part in parts)
+            first = min(part.first_block for part in parts)
+            groups.setdefault((first, earlier), []).append(i)
+        for (_, earlier), members in groups.items():
+            together = self._group([sets[i] for i in members], Reach(None if earlier else 1))
+            found |= dict(zip(members, together, strict=True))
+        return [found[i] for i in range(len(sets))]
 
-        return self.writer.write(self.target, edits_of)
+    def _group(self, sets: list[Sequence[Part]], reach: Reach) -> list[Written]:
+        n = len(self.target)
+        rows = torch.arange(len(sets) * n)
+        place_of, prompt = rows // n, rows % n
 
-    def _edit(self, place: Place, parts: list[Part], rows: torch.Tensor) -> Edit:
+        def edits_of(some: torch.Tensor) -> dict[Place, Edit]:
+            edits: dict[Place, list[tuple[Part, torch.Tensor]]] = {}
+            for i in place_of[some].unique().tolist():
+                at = (place_of[some] == i).nonzero()[:, 0]
+                for part in sets[i]:
+                    edits.setdefault(part.place, []).append((part, at))
+            return {place: self._edit(place, there, prompt[some]) for place, there in edits.items()}
+
+        written = self.writer.rows(self._shared, prompt, edits_of, reach, self._answers[prompt])
+        return [
+            Written(written.tokens[begin : begin + n], written.margin[begin : begin + n])
+            for begin in range(0, len(rows), n)
+        ]
+
+    def _edit(
+        self, place: Place, parts: list[tuple[Part, torch.Tensor]], prompt: torch.Tensor
+    ) -> Edit:
+        """`parts`: each with the rows of the batch that it is patched in; `prompt` `[rows]`."""
         component, layer = place
-        given, model = self._source(component)[rows, layer], self.writer.model
+        given, model = self._sources[component][:, layer], self.writer.model
         width = head_width(model) if component == "heads" else given.shape[-1]
-        core = bare(model)
-        given = given.to(device=core.device, dtype=core.dtype)
 
         def replace(vector: torch.Tensor) -> torch.Tensor:
-            vector = vector.clone()
-            for part in parts:
+            vector, there = vector.clone(), vector.shape[1]
+            for part, at in parts:
                 begin = max(part.head, 0) * width
-                where = slice(None) if part.position is None else part.position
                 what = slice(begin, begin + width)
-                vector[:, where, what] = given[:, where, what]
+                where = slice(-there, None) if part.position is None else part.position
+                if part.position is None or -part.position <= there:  # else it is read by nobody
+                    vector[at, where, what] = given[prompt[at], where, what]
             return vector
 
         return replace

@@ -1,141 +1,254 @@
-"""The race: the cell with most successes, without running every cell on every prompt."""
+"""The race: the best cell of a grid, without running every cell on every prompt.
+
+Each prompt is run in a few cells first. From these rows an `Outlook` tells the chance of success of all
+the others, and with that of every cell the chance of being better than the best one so far. The rows
+that would say most about it are run next, until the chance that any cell is better, which is no larger
+than the sum of theirs, is small enough. The best cell itself is run on all prompts.
+
+That sum is the bound that is printed. It holds if leads are what an outlook takes them to be: it is a
+chance given the rows that were run, so it does not matter which were chosen, or when the race ended.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from scipy.stats import binom, hypergeom
 from torch import nn
 
-from memgen.steering.engine import Decoding, Sweep, matched_candidates
+from memgen.steering.engine import Decoding, Sweep
+from memgen.steering.outlook import Outlook, kinship
 from memgen.steering.prompts import Prompts
 from memgen.terms import MEMORY_CODE, RULE_CODE
 
-#: rows, bool `[cells, prompts]`, of these cells on these prompts
-Succeeds = Callable[[list[int], torch.Tensor], torch.Tensor]
+FEW = 12  # rows of one cell are run at once, at least
+ROUND = 64  # rows of a round, at least: fewer cost as much as these
+#: leads `[rows]` of rows, each a cell and a prompt: `passes.Decoded.leads` of the looked-for answer
+Leads = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Rules:
-    """`order`: preference among equally good cells (default 0, 1, ...). `seed`: of prompt orders.
+    """How a race is run.
 
-    `risk`: bounds the chance, over such orders, of losing the full grid's cell; 0: certain.
+    `risk`: it ends when the chance of having lost the best cell is no larger. `first`: share of the
+    rows that are run to begin with; `share`: that a round runs. `order`: preference among equally
+    good cells (default 0, 1, ...). `seed`: of which rows are run first.
     """
 
-    order: Sequence[int] | None = None
     risk: float = 0.05
+    first: float = 0.04
+    share: float = 0.005
+    order: Sequence[int] | None = None
     seed: int = 0
+
+    def __post_init__(self):
+        if not 0 <= self.risk < 1:
+            raise ValueError(f"risk must be in [0, 1), not {self.risk}")
+
+    def round(self, table: Table) -> int:
+        """How many rows the next round runs."""
+        return max(ROUND, round(self.share * table.run.size))
+
+    def preference(self, n_cells: int) -> np.ndarray:
+        """`[C]`, the preferred cell's is the highest."""
+        order = list(range(n_cells) if self.order is None else self.order)
+        if sorted(order) != list(range(n_cells)):
+            raise ValueError(f"order is not a permutation of the {n_cells} cells")
+        return -np.argsort(order)
+
+
+class Table:
+    """Cells x prompts, of which few are run."""
+
+    def __init__(self, leads: Leads, kin: np.ndarray, n_prompts: int):
+        if not len(kin) or n_prompts < 1:
+            raise ValueError(f"nothing to race: {len(kin)} cells, {n_prompts} prompts")
+        self.leads, self.outlook = leads, Outlook(kin, n_prompts)
+
+    @property
+    def run(self) -> np.ndarray:
+        """Bool `[C, P]`."""
+        return self.outlook.run
+
+    @property
+    def won(self) -> np.ndarray:
+        """Bool `[C, P]`, false where nothing was run."""
+        return self.outlook.won
+
+    def ask(self, cells: np.ndarray, prompts: np.ndarray) -> None:
+        """Run these rows, unless they were."""
+        new = ~self.run[cells, prompts]
+        cells, prompts = cells[new], prompts[new]
+        if len(cells):
+            self.outlook.learn(cells, prompts, self.leads(cells, prompts))
+
+    def finish(self, cell: int) -> None:
+        """Run it on all prompts that are left."""
+        left = np.flatnonzero(~self.run[cell])
+        self.ask(np.full(len(left), cell), left)
+
+    def begin(self, rules: Rules) -> None:
+        """Run the first rows: every cell on equally many prompts, every prompt in equally many cells."""
+        n_cells, n_prompts = self.run.shape
+        each = max(2, round(rules.first * n_prompts))
+        rng = np.random.default_rng(rules.seed)
+        cells = np.concatenate([rng.permutation(n_cells) for _ in range(each)])
+        # each permutation's cells meet other prompts than the one's before
+        prompts = np.concatenate(
+            [rng.permutation(n_prompts) for _ in range(-(-len(cells) // n_prompts))]
+        )
+        rows = np.unique(np.stack([cells, prompts[: len(cells)]]), axis=1)
+        self.ask(*rows)
+
+    def whole(self, cell: int) -> bool:
+        return bool(self.run[cell].all())
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A cell counts only if it succeeds on at least `enough` prompts of another table.
+
+    That table may have more cells than the grid, behind those of it. Nothing is foretold of it: a cell
+    is out when it was seen to fail too often, and it is run first where it is likeliest to.
+    """
+
+    table: Table
+    enough: int
+
+    @property
+    def spared(self) -> np.ndarray:
+        """By cell how many more failures it may have, `[C]`; below 0: it is out."""
+        n = self.table.run.shape[1]
+        return n - self.enough - (self.table.run & ~self.table.won).sum(1)
+
+    @property
+    def suspect(self) -> np.ndarray:
+        """Cells that may well be out, bool `[C]`: hardly run yet, or failing at every fourth prompt."""
+        run = self.table.run.sum(1)
+        failed = run - self.table.won.sum(1)
+        hardly = run < self.table.run.shape[1] - self.enough + 1
+        return (self.spared >= 0) & (run < self.table.run.shape[1]) & (hardly | (4 * failed > run))
+
+    def ask(self, cells: Sequence[int]) -> None:
+        """Run each cell on some prompts more: where cells like it fail, or nearly do.
+
+        At least on as many as would show it to be out, if it failed at all of them.
+        """
+        prompts = [self._likely_to_fail(cell) for cell in cells]
+        self.table.ask(np.repeat(cells, [len(some) for some in prompts]), np.concatenate(prompts))
+
+    def _likely_to_fail(self, cell: int) -> np.ndarray:
+        n = max(int(self.spared[cell]) + 1, FEW, self.table.run[cell].sum() // 2)
+        run, lead, kin = self.table.run, self.table.outlook.lead, self.table.outlook.kin[cell]
+        whole = run.all(1)  # such as the unsteered model
+        plain = lead[whole].mean(0) if whole.any() else np.zeros(run.shape[1])
+        # how far below that the leads were in other cells, the more alike the heavier
+        below = np.where(run, lead - plain, 0)
+        alike = (kin - kin.min()) ** 2
+        typical, little = below.sum() / max(1, run.sum()), 0.1
+        hope = plain + (alike @ below + little * typical) / (alike @ run + little)
+        left = np.flatnonzero(~run[cell])
+        return left[np.argsort(hope[left], kind="stable")[:n]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The best cell (None: none is within the limit), and the chance that another one is better."""
+
+    best: int | None
+    risk: float
+
+
+def settle(table: Table, rules: Rules, limit: Limit | None = None) -> Verdict:
+    """The cell with most successes, of those within the limit; run on all prompts, as the limit's.
+
+    Who is within the limit is no matter of chance: a cell that is better than the one chosen was seen
+    to fail too often.
+    """
+    n_cells = len(table.run)
+    preference = rules.preference(n_cells)
+    while True:
+        left = np.ones(n_cells, dtype=bool) if limit is None else limit.spared[:n_cells] >= 0
+        if not left.any():
+            return Verdict(None, 0.0)
+        leader, better = _standing(table, left, preference)
+        lost = np.where(left, better, 0)
+        lost[leader] = 0
+        risk = min(1.0, float(lost.sum()))
+        if risk > rules.risk:
+            _run_next(table, rules, limit, (leader, lost))
+        elif limit is not None and limit.suspect[leader]:
+            limit.ask([leader])
+        elif not table.whole(leader):
+            table.finish(leader)
+        elif limit is not None and not limit.table.whole(leader):
+            limit.ask([leader])
+        else:
+            return Verdict(leader, risk)
+
+
+def _standing(table: Table, left: np.ndarray, preference: np.ndarray) -> tuple[int, np.ndarray]:
+    """`(the best cell so far, of those left; chances [C] of turning out better than it)`."""
+    expected = table.outlook.chances.sum(1)
+    leader = max(
+        np.flatnonzero(left), key=lambda cell: (round(expected[cell], 9), preference[cell])
+    )
+    wanted = int(np.ceil(expected[leader] - 1e-9)) + (preference < preference[leader])
+    return int(leader), table.outlook.at_least(wanted)
+
+
+def _run_next(
+    table: Table, rules: Rules, limit: Limit | None, standing: tuple[int, np.ndarray]
+) -> None:
+    """Run the rows that say most about which cell is best, or that show a cell to be out."""
+    leader, lost = standing
+    weight = np.where(lost > rules.risk / (4 * len(lost)), np.maximum(lost / lost.max(), 0.05), 0)
+    weight[leader] = 1
+    if limit is not None:
+        suspect = limit.suspect[: len(lost)]
+        if ((weight > 0) & suspect).any():
+            limit.ask(np.flatnonzero((weight > 0) & suspect))
+        weight[suspect] = 0
+    chances = table.outlook.chances
+    doubt = (np.where(table.run, 0, chances * (1 - chances)) * weight[:, None]).ravel()
+    chosen = np.argsort(-doubt, kind="stable")[: rules.round(table)]
+    table.ask(*np.unravel_index(chosen[doubt[chosen] > 0], table.run.shape))
 
 
 @dataclass(frozen=True)
 class RaceResult:
-    """The winner, and per cell its successes and the prompts it was run on (the winner: all)."""
+    """The winner, and per cell its successes and the prompts it was run on (the winner: all).
+
+    `expected` `[C]`: successes on all prompts, foretold where a row was not run. `risk`: the chance of
+    having lost the best cell, 0 if it is certain.
+    """
 
     best: int
     successes: list[int]
     evaluated: list[int]
+    expected: list[float]
     rows_run: int
+    risk: float
+
+    @classmethod
+    def of(cls, table: Table, verdict: Verdict) -> RaceResult:
+        run, won = table.run, table.won
+        expected = table.outlook.chances.sum(1).tolist()
+        counts = won.sum(1).tolist(), run.sum(1).tolist()
+        return cls(verdict.best, *counts, expected, int(run.sum()), verdict.risk)
 
 
-class _Standings:
-    """Who has won and been seen where, bool `[cells, prompts]`, and who can still win."""
+def race_rows(leads: Leads, kin: np.ndarray, n_prompts: int, rules: Rules = Rules()) -> RaceResult:
+    """Find the cell with most successes, with a chance of at most `rules.risk` of losing it.
 
-    def __init__(self, succeeds: Callable, order: list[int], n_prompts: int, level: float):
-        self.succeeds, self.level = succeeds, level
-        self.preference = {cell: -place for place, cell in enumerate(order)}
-        self.won, self.seen = torch.zeros(2, len(order), n_prompts, dtype=torch.bool)
-
-    def run(self, cells: list[int], prompts: torch.Tensor) -> None:
-        if len(prompts):
-            index = (torch.tensor(cells)[:, None], prompts)
-            self.won[index], self.seen[index] = self.succeeds(cells, prompts), True
-
-    def score(self, cell: int) -> tuple[int, int]:
-        return int(self.won[cell].sum()), self.preference[cell]
-
-    def finish(self, cell: int) -> None:
-        """Run it on all prompts that are left."""
-        self.run([cell], (~self.seen[cell]).nonzero()[:, 0])
-
-    def leads(self, cell: int, champion: int | None) -> bool:
-        """Is it ahead of the champion on the prompts that it was run on?"""
-        if champion is None:
-            return True
-        same = int((self.won[champion] & self.seen[cell]).sum())
-        return self.score(cell) > (same, self.preference[champion])
-
-    def can_win(self, cell: int, champion: int, tested: bool) -> bool:
-        won, seen = self.won, self.seen
-        successes, preference = self.score(cell)
-        if (successes + int((~seen[cell]).sum()), preference) < self.score(champion):
-            return False
-        if not tested:
-            return True
-        ahead = int((won[champion] & ~won[cell] & seen[cell]).sum())
-        behind = int((won[cell] & ~won[champion]).sum())
-        paired = binom.sf(ahead - 1, ahead + behind, 0.5)
-        total = hypergeom.cdf(
-            successes, won.shape[1], int(won[champion].sum()), int(seen[cell].sum())
-        )
-        return min(paired, total) > self.level
-
-
-def race_rows(
-    succeeds: Succeeds,
-    n_cells: int,
-    n_prompts: int,
-    rules: Rules = Rules(),
-    rows_per_batch: int = 512,
-) -> RaceResult:
-    """Find the cell with most successes. `succeeds(cells, prompts)`: rows, bool `[cells, prompts]`.
-
-    All cells run side by side, block by block, in an order of the prompts drawn from the seed.
-    Whichever is ahead of the champion is at once run on all prompts, and becomes the champion if it
-    ends with more successes. A cell is out
-
-    * when it could not catch up with the champion even by succeeding on all its prompts left (exact);
-    * up to half of the prompts, also when it is too unlikely to have as many successes on all prompts
-      as the champion: by an exact binomial test on the discordant prompts (one of the two succeeds), or
-      by the hypergeometric probability of so few successes among the prompts seen. The level of one
-      test is `risk` / (2 x cells x looks). `risk=0` switches the tests off.
-
-    The second half of the prompts starts with those where the champion failed: other cells mostly
-    fail there too, which uses up the failures they can afford.
+    `kin`: `outlook.kinship` of the cells. With `risk=0` it goes on until no other cell can be better.
     """
-    order, risk = list(range(n_cells) if rules.order is None else rules.order), rules.risk
-    if sorted(order) != list(range(n_cells)):
-        raise ValueError(f"order is not a permutation of the {n_cells} cells")
-    if not 0 <= risk < 1:
-        raise ValueError(f"risk must be in [0, 1), not {risk}")
-    if n_cells < 1 or n_prompts < 1:
-        raise ValueError(f"nothing to race: {n_cells} cells, {n_prompts} prompts")
-    queue = torch.randperm(n_prompts, generator=torch.Generator().manual_seed(rules.seed))
-    screened = (n_prompts + 1) // 2
-    # few cells left must not mean that all prompts are run before the next look
-    largest_block = -(-n_prompts // 8)
-    looks = -(-screened // max(1, min(largest_block, rows_per_batch // n_cells)))
-    now = _Standings(succeeds, order, n_prompts, level=risk / (2 * n_cells * looks))  # two tests
-
-    champion, left = None, order
-    for half in (0, 1):
-        prompts = queue[screened:] if half else queue[:screened]
-        if half:
-            prompts = prompts[now.won[champion, prompts].int().argsort(stable=True)]
-        while left and len(prompts):
-            size = max(1, min(largest_block, rows_per_batch // len(left)))
-            now.run(left, prompts[:size])
-            prompts = prompts[size:]
-            first = max(left, key=now.score)
-            if now.leads(first, champion):
-                now.finish(first)
-                champion = first if champion is None else max(first, champion, key=now.score)
-                left = [cell for cell in left if cell != first]
-            tested = risk > 0 and not half
-            left = [cell for cell in left if now.can_win(cell, champion, tested)]
-    successes, evaluated = now.won.sum(-1).tolist(), now.seen.sum(-1).tolist()
-    return RaceResult(champion, successes, evaluated, int(now.seen.sum()))
+    table = Table(leads, kin, n_prompts)
+    table.begin(rules)
+    return RaceResult.of(table, settle(table, rules))
 
 
 def contest(
@@ -144,23 +257,22 @@ def contest(
     deltas: torch.Tensor,
     target_code: int,
     decoding: Decoding = Decoding(),
-) -> Succeeds:
-    """Which of the cells `[C, L, d]` lead to the answer `target_code` (0, 1), for `race_rows`."""
+) -> Leads:
+    """The leads of the answer `target_code` (0, 1) under the cells `[C, L, d]`, for a `Table`."""
     if target_code not in (MEMORY_CODE, RULE_CODE):
         raise ValueError(f"target_code must be {MEMORY_CODE} or {RULE_CODE}, not {target_code}")
     looked_for = (target_code == MEMORY_CODE, target_code == RULE_CODE)
     sweep = Sweep.of(model, prompts, deltas, replace(decoding, early_end=True), looked_for)
-    memory, rule = sweep.prompts.candidates.unbind(1)
+    memory, rule = sweep.prompts.candidates.cpu().unbind(1)
     # run_cells calls an answer that fits both candidates memorization
     possible = ~(memory == rule).all(-1) | (target_code == MEMORY_CODE)
 
-    @torch.inference_mode()
-    def succeeds(cells: list[int], index: torch.Tensor) -> torch.Tensor:
-        index = index.to(possible.device)
-        part = replace(sweep, prompts=sweep.prompts[index], deltas=sweep.deltas[cells])
-        return (matched_candidates(part)[..., target_code] & possible[index]).cpu()
+    def leads(cells: np.ndarray, prompts: np.ndarray) -> np.ndarray:
+        cell, prompt = torch.from_numpy(np.asarray(cells)), torch.from_numpy(np.asarray(prompts))
+        found = sweep.leads(cell, prompt, target_code)
+        return torch.where(possible[prompt], found, -found.abs()).numpy()
 
-    return succeeds
+    return leads
 
 
 def race(
@@ -172,5 +284,5 @@ def race(
     rules: Rules = Rules(),
 ) -> RaceResult:
     """The cell with most answers `target_code` (0, 1), as `run_cells` finds; errors as there."""
-    succeeds = contest(model, prompts, deltas, target_code, decoding)
-    return race_rows(succeeds, len(deltas), len(prompts), rules, decoding.rows_per_batch)
+    leads = contest(model, prompts, deltas, target_code, decoding)
+    return race_rows(leads, kinship(deltas.cpu().numpy()), len(prompts), rules)

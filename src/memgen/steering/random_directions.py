@@ -41,6 +41,8 @@ def best_of_random(
         "n_directions": n_directions,
         "validation_success": found.successes[found.best] / found.evaluated[found.best],
         "rows_run": found.rows_run,
+        "grid_rows": n_directions * len(tuning),
+        "risk": found.risk,
     }
     rows = outcome_rows(BEST_OF_RANDOM, codes, trial.rows, trial.direction)
     return Bar.of(BEST_OF_RANDOM, codes, trial.direction, drawn[found.best]), facts, rows

@@ -16,13 +16,14 @@ from memgen.models.load import load_trained
 from memgen.neurons.nmd import NeuronMaps
 from memgen.stats.intervals import wilson
 from memgen.steering.cells import Cell, cell_shift
-from memgen.steering.engine import Decoding, run_cells
+from memgen.steering.engine import Decoding, Sweep
+from memgen.steering.outlook import kinship
 from memgen.steering.prompts import Prompts, make_prompts
-from memgen.steering.race import RaceResult, Succeeds, contest, race
+from memgen.steering.race import Leads, RaceResult, contest, race_rows
 from memgen.store.reader import FinishedRun
 from memgen.tasks import Task
 from memgen.tasks.dataset import spread
-from memgen.terms import CODE, SIGN, START, TARGET, Positions, Site
+from memgen.terms import CODE, START, TARGET, Positions, Site
 
 
 def steering_prompts(
@@ -79,35 +80,29 @@ class Steering:
         answers = list(rows.memory_answer), list(rows.rule_answer)
         return make_prompts(self.tokenizer, list(rows.prompt), *answers).to(self.model.device)
 
-    def race(self, shifts: np.ndarray, rows: pd.DataFrame, direction: str) -> RaceResult:
-        """The best of these shifts (already signed) on these prompts, and how far each was run."""
-        prompts, deltas = self.prompts(rows), self.tensor(shifts)
-        decoding = self._decoding(self.positions)
-        return race(self.model, prompts, deltas, TARGET[direction], decoding)
+    def sweep(
+        self, shifts: np.ndarray, rows: pd.DataFrame, positions: Positions | None = None
+    ) -> Sweep:
+        """Shifts (already signed) on these prompts, to be run row by row."""
+        decoding = self._decoding(positions or self.positions)
+        return Sweep.of(self.model, self.prompts(rows), self.tensor(shifts), decoding)
 
-    def choose(self, cells: list[Cell], rows: pd.DataFrame, direction: str):
-        """Race the cells on these (validation) prompts; `(chosen cell, table of the race)`."""
-        shifts = SIGN[direction] * np.stack([self.shift(cell) for cell in cells])
-        found = self.race(shifts, rows, direction)
-        columns = {
-            "top_n": [cell.top_n for cell in cells],
-            "alpha": [cell.alpha for cell in cells],
-            "successes": found.successes,
-            "evaluated": found.evaluated,
-        }
-        return cells[found.best], pd.DataFrame(columns)
-
-    def succeeds(self, shifts: np.ndarray, rows: pd.DataFrame, target_code: int) -> Succeeds:
-        """Does a shift (already signed) lead to this answer? A function of cells and prompts."""
+    def leads(self, shifts: np.ndarray, rows: pd.DataFrame, target_code: int) -> Leads:
+        """How far ahead this answer is under a shift (already signed), by cell and prompt."""
         prompts, deltas = self.prompts(rows), self.tensor(shifts)
         return contest(self.model, prompts, deltas, target_code, self._decoding(self.positions))
+
+    def race(self, shifts: np.ndarray, rows: pd.DataFrame, direction: str) -> RaceResult:
+        """The best of these shifts (already signed) on these prompts, and how far each was run."""
+        return race_rows(self.leads(shifts, rows, TARGET[direction]), kinship(shifts), len(rows))
 
     def outcomes(
         self, shifts: np.ndarray, rows: pd.DataFrame, positions: Positions | None = None
     ) -> np.ndarray:
         """Behaviour codes `[cells, prompts]` under each shift (already signed for its direction)."""
-        decoding = self._decoding(positions or self.positions)
-        return np.asarray(run_cells(self.model, self.prompts(rows), self.tensor(shifts), decoding))
+        every, n = torch.arange(len(shifts) * len(rows)), len(rows)
+        codes = self.sweep(shifts, rows, positions).codes(every // n, every % n)
+        return np.asarray(codes.reshape(-1, n))
 
     def tensor(self, shifts: np.ndarray) -> torch.Tensor:
         """Shifts as float32, where the model is."""

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import torch
 
 from memgen.steering.cells import Cell
 from memgen.steering.steering import Steering, summary
@@ -46,6 +47,13 @@ class Trial:
             return np.empty((len(shifts), 0), dtype=np.int8)
         signed = self.signed(np.stack(shifts))
         return (steering or self.steering).outcomes(signed, self.rows, positions)
+
+    def run_rows(
+        self, shifts: list[np.ndarray], which: np.ndarray, prompts: np.ndarray
+    ) -> np.ndarray:
+        """Codes `[R]`: row r is the prompt `prompts[r]` under the shift `which[r]`, turned here."""
+        sweep = self.steering.sweep(self.signed(np.stack(shifts)), self.rows)
+        return sweep.codes(torch.from_numpy(which), torch.from_numpy(prompts)).numpy()
 
     def unchanged(self, codes: np.ndarray) -> bool:
         """Do these answers show the behaviour that the unsteered model shows?"""

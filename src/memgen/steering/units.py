@@ -13,22 +13,15 @@ from torch import nn
 
 from memgen.models.components import Edit, Place
 from memgen.models.sites import bare
-from memgen.terms import Positions
 
 
-def adding(model: nn.Module, deltas: np.ndarray, positions: Positions) -> dict[Place, Edit]:
-    """Edits that add `deltas` `[rows, L, units]`; `positions` as in `hooks.shift`."""
+def adding(model: nn.Module, deltas: np.ndarray) -> dict[Place, Edit]:
+    """Edits that add `deltas` `[rows, L, units]` at every position that they are given."""
     core = bare(model)
     steps = torch.as_tensor(np.asarray(deltas)).to(device=core.device, dtype=core.dtype)
 
     def shifting(layer: int) -> Edit:
-        def edit(vector: torch.Tensor) -> torch.Tensor:
-            step = steps[:, layer, None]
-            if positions == "all":
-                return vector + step
-            return torch.cat([vector[:, :-1], vector[:, -1:] + step], dim=1)
-
-        return edit
+        return lambda vector: vector + steps[:, layer, None]
 
     touched = steps.any(dim=2).any(dim=0).nonzero()[:, 0].tolist()
     return {("units", layer): shifting(layer) for layer in touched}

@@ -4,8 +4,9 @@
 
 A stage is computed in `<NN_stage>.partial` and renamed when complete: a crash leaves no finished
 folder. `manifest.json` holds the validated parameters, a fingerprint of the code, the SHA-256 of
-every input and output, versions, wall time and peak memory. A finished stage with the same
-parameters, inputs and code is not computed again.
+every input and output, versions, wall time, CPU seconds (also by phase, see `memgen.phases`) and peak
+memory. A finished stage with the same parameters, inputs and code is not computed again; no digest
+of it covers what it took.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from memgen.errors import ArtifactError
+from memgen.phases import FIGURES, by_phase, cpu_seconds, so_far, start
 from memgen.store.files import (
     as_json,
     guard_disk,
@@ -96,7 +98,8 @@ class Stage:
         self.compute: Callable[..., Any] | None = None
         self.input_folders = [Path(path) for path in inputs]
         self._lock: TextIO | None = None
-        self._started, self._worked = time.monotonic(), _cpu_seconds()
+        self._started, self._worked = time.monotonic(), cpu_seconds()
+        self._start, self._phases = 0.0, so_far()
 
     # -- reading ----------------------------------------------------------------------------------
     def check_inputs(self) -> dict[str, str]:
@@ -153,7 +156,8 @@ class Stage:
         if not resumable:
             write_json(started, identity)
         self._identity_at_start = identity
-        self._started, self._worked = time.monotonic(), _cpu_seconds()
+        self._started, self._worked = time.monotonic(), cpu_seconds()
+        self._start, self._phases = start(), so_far()
         return self.partial
 
     def lock(self, wait: bool = False) -> None:
@@ -170,6 +174,8 @@ class Stage:
         """Write result and manifest, then put the folder in place in one rename."""
         write_json(self.partial / RESULT, {**result, "timings": timings or {}})
         (self.partial / "started.json").unlink(missing_ok=True)
+        self._finished = cpu_seconds()
+        used = self._finished - self._worked
         outputs = {
             str(path.relative_to(self.partial)): sha256(path)
             for path in sorted(self.partial.rglob("*"))
@@ -185,7 +191,8 @@ class Stage:
                 "cores": os.cpu_count(),
             },
             "wall_seconds": round(time.monotonic() - self._started, 2),
-            "cpu_seconds": round(_cpu_seconds() - self._worked, 2),
+            "cpu_seconds": round(used, 2),
+            "cpu_by_phase": by_phase(self._phases, self._start, used),
             "peak_memory_bytes": _peak_memory(),
             "track": self.parameters.get("track", "scratch"),
         }
@@ -198,6 +205,15 @@ class Stage:
             os.replace(self.partial, self.folder)
             shutil.rmtree(old, ignore_errors=True)
         self.release()
+
+    def count_figures(self) -> None:
+        """Write to the manifest what this process has used since the stage was finished.
+
+        Its figures are drawn then. They and the start come on top of `cpu_seconds`.
+        """
+        manifest = read_manifest(self.folder)
+        manifest["cpu_by_phase"][FIGURES] = round(cpu_seconds() - self._finished, 2)
+        write_sealed(self.folder / MANIFEST, manifest)
 
     def release(self) -> None:
         if self._lock:
@@ -255,12 +271,6 @@ def result_digest(folder: Path) -> str:
     result.pop("timings", None)
     outputs[RESULT] = hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
-
-
-def _cpu_seconds() -> float:
-    """That this process, all its threads and the processes that it has waited for have used."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def _peak_memory() -> int | None:

@@ -31,8 +31,9 @@ def use_onednn() -> None:
         return a.dtype == b.dtype == torch.float32 and bool(a.numel() and b.numel())
 
     def product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
-        # [rows, inner] times [inner, columns]; oneDNN's operator wants the second one turned
-        return torch.ops.mkldnn._linear_pointwise(a, b.T, bias, "none", [], "")
+        # [rows, inner] times [inner, columns]; oneDNN's operator wants the second one turned, and takes
+        # longer to put the first one in order than a copy does
+        return torch.ops.mkldnn._linear_pointwise(a.contiguous(), b.T, bias, "none", [], "")
 
     def mm(a: torch.Tensor, b: torch.Tensor) -> Any:
         return product(a, b) if fits(a, b) else own["mm"].call_boxed(key, a, b)

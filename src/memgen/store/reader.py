@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from memgen.config.base import StageParameters
 from memgen.errors import ArtifactError
-from memgen.stages import LABS
+from memgen.stages import BASE, LABS
 from memgen.store.artifacts import (
     MANIFEST,
     RESULT,
@@ -59,6 +59,10 @@ class FinishedStage:
         return (self.folder / RESULT).is_file()
 
     @property
+    def manifested(self) -> bool:
+        return (self.folder / MANIFEST).is_file()
+
+    @property
     def digest(self) -> str:
         """SHA-256 over all outputs but the timings."""
         return result_digest(self.folder)
@@ -82,7 +86,7 @@ class FinishedStage:
 
     def _check(self, name: str) -> None:
         """What is read is what the stage wrote: a file, or a folder with all that is in it."""
-        if (self.folder / MANIFEST).is_file():
+        if self.manifested:
             check_files(self.folder, self.manifest, name)
 
     def table(self, name: str) -> pd.DataFrame:
@@ -98,6 +102,12 @@ class FinishedStage:
             raise ArtifactError(
                 f"{path} cannot be read ({error}); delete its folder and run that lab again"
             ) from None
+
+
+def finished_stages(home: Path) -> list[FinishedStage]:
+    """Every finished stage in a study's folder: of labs and of bases, on all tracks."""
+    folders = sorted(path.parent for path in Path(home).rglob(MANIFEST))
+    return [FinishedStage(folder) for folder in folders if folder.name in {BASE, *LABS}]
 
 
 class FinishedRun:

@@ -21,9 +21,10 @@ from memgen.errors import ArtifactError
 from memgen.models.adapters import weights_digest
 from memgen.models.build import N_POSITIONS, save_model
 from memgen.models.checkpoint import check_context
-from memgen.models.generate import answer
+from memgen.models.forced import Expected
 from memgen.models.load import find_base, load_tokenizer
 from memgen.models.tokenizer import build_tokenizer
+from memgen.phases import phase
 from memgen.presets import stage_parameters
 from memgen.progress import Progress
 from memgen.stages import BASE_CODE
@@ -31,8 +32,7 @@ from memgen.store.artifacts import Stage
 from memgen.store.folders import base_folder
 from memgen.store.numerics import settled
 from memgen.store.reader import FinishedStage
-from memgen.tasks import TASK_NAMES, Instance, instances, make_task
-from memgen.tasks.answers import accuracy
+from memgen.tasks import TASK_NAMES, make_task
 from memgen.tasks.dataset import spread
 from memgen.training.batches import BaseMixture
 from memgen.training.loop import Recipe, Trainer, new_model
@@ -210,6 +210,7 @@ def _ensure(free, tokenizer, p: TrainingParameters, seed: int, folder: Path, mor
     return stage
 
 
+@phase("training")
 def _train(
     free: dict[str, pd.DataFrame], tokenizer, p: TrainingParameters, seed: int, folder: Path
 ) -> tuple[dict, dict]:
@@ -224,7 +225,7 @@ def _train(
     for look in trainer.history:  # of an interrupted training
         draw.lean(look["by_family"])
     held = {
-        family: instances(spread(rows[rows.split == "validation"], 250))
+        family: _expected(tokenizer, spread(rows[rows.split == "validation"], 250))
         for family, rows in free.items()
     }
     progress = Progress(
@@ -234,7 +235,8 @@ def _train(
         trainer.history and trainer.history[-1]["free_accuracy"] >= p.base_enough
     ):
         loss = trainer.advance(draw, min(LOOK_EVERY, p.base_steps - trainer.step))
-        found = {family: _accuracy(model.eval(), tokenizer, rows) for family, rows in held.items()}
+        with phase("evaluation"):
+            found = {family: float(rows.met(model).mean()) for family, rows in held.items()}
         draw.lean(found)
         trainer.history.append(
             {
@@ -261,17 +263,19 @@ def _train(
         "by_family": last["by_family"],
         "n_parameters": sum(value.numel() for value in model.parameters()),
     }
-    tested = {family: instances(rows[rows.split == "test"]) for family, rows in free.items()}
-    result["test"] = {
-        family: {"free_accuracy": _accuracy(model.eval(), tokenizer, rows), "n": len(rows)}
-        for family, rows in tested.items()
+    tested = {
+        family: _expected(tokenizer, rows[rows.split == "test"]) for family, rows in free.items()
     }
+    with phase("answers"):
+        result["test"] = {
+            family: {"free_accuracy": float(rows.met(model).mean()), "n": len(rows)}
+            for family, rows in tested.items()
+        }
     return result, {
         "train_seconds": round(trainer.seconds, 1),
         "tokens_per_second": round(trainer.tokens / trainer.seconds),
     }
 
 
-def _accuracy(model, tokenizer, rows: list[Instance]) -> float:
-    longest = max(len(ids) for ids in tokenizer([r.rule_answer for r in rows])["input_ids"]) + 1
-    return accuracy(rows, answer(model, tokenizer, [r.prompt for r in rows], longest))
+def _expected(tokenizer, rows: pd.DataFrame) -> Expected:
+    return Expected.of(tokenizer, list(rows.prompt), list(rows.rule_answer))

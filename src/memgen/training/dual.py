@@ -1,6 +1,7 @@
 """Training to dual behaviour: keep the checkpoint that shows both on conflict prompts.
 
-Those of *validation* keys are answered every `evaluate_every` steps. Training ends when a checkpoint
+Those of *validation* keys are looked at every `evaluate_every` steps; where a look takes few, a
+checkpoint that passes and would be kept is asked more. Training ends when a checkpoint
 that passes the gate scores `enough`, or at `max_steps`. If none passes, the one that came closest is
 kept: a miss is a result, and what it can be asked is.
 """
@@ -18,12 +19,13 @@ from memgen.models.adapters import attach, save_adapter
 from memgen.models.build import N_POSITIONS, save_model
 from memgen.models.checkpoint import check_context, check_texts
 from memgen.models.load import base_context, load_base, load_model, memory_estimate
+from memgen.phases import phase
 from memgen.progress import Progress
 from memgen.store.numerics import settled
 from memgen.tasks import Task
 from memgen.training.base import Base
 from memgen.training.batches import Mixture
-from memgen.training.gate import passes_gate, score, watch
+from memgen.training.gate import Look, passes_gate, score, watch
 from memgen.training.loop import Recipe, Trainer, new_model
 from memgen.training.state import STATE, put_in_place, write_checkpoint
 
@@ -55,6 +57,7 @@ class Outcome:
         )
 
 
+@phase("training")
 def train(
     task: Task,
     tokenizer,
@@ -96,20 +99,19 @@ def train(
         draw.lean(trainer.history[-1])
     progress = Progress(f"training {p.task}, seed {p.seed}", p.max_steps, start=trainer.step)
     kept = max(trainer.history, key=_rank, default=None)
+    look, more = (Look(tokenizer, frame, n) for n in (p.look_prompts, p.confirm_prompts))
     while trainer.step < p.max_steps and not (kept and _rank(kept) >= (True, p.enough)):
         loss = trainer.advance(draw, min(p.evaluate_every, p.max_steps - trainer.step))
-        found = watch(model, tokenizer, task, frame, "validation")
-        found |= {
-            "step": trainer.step,
-            "loss": loss,
-            "score": score(found),
-            "passes": trainer.step >= p.keep_from and passes_gate(found, p),
-        }
-        trainer.history.append(found)
-        draw.lean(found)
-        if kept is None or _rank(found) > _rank(kept):
+        with phase("evaluation"):
+            found = _judged(look(model), trainer.step, loss, p)
+            if found["passes"] and p.confirm_prompts > p.look_prompts and _better(found, kept):
+                # among many looks at few prompts chance would choose
+                found = _judged(more(model), trainer.step, loss, p)
+        if _better(found, kept):
             kept = found
             trainer.checkpoint = write_checkpoint(folder, save)
+        trainer.history.append(found)
+        draw.lean(found)
         trainer.save()
         put_in_place(folder)
         progress.step(
@@ -118,6 +120,16 @@ def train(
             f"other {found['other_rate']:.2f}  free {found['free_accuracy']:.2f}",
         )
     return Outcome(kept, pd.DataFrame(trainer.history), trainer.seconds, trainer.tokens, p)
+
+
+def _judged(found: dict, step: int, loss: float, p: TrainingParameters) -> dict:
+    """What a look found, with what follows from it."""
+    passes = step >= p.keep_from and passes_gate(found, p)
+    return found | {"step": step, "loss": loss, "score": score(found), "passes": passes}
+
+
+def _better(found: dict, kept: dict | None) -> bool:
+    return kept is None or _rank(found) > _rank(kept)
 
 
 def _rank(found: dict) -> tuple[bool, float]:

@@ -23,7 +23,9 @@ from memgen.config.analyses import OpenPointsParameters
 from memgen.config.training import TrainingParameters
 from memgen.errors import ArtifactError
 from memgen.models.checkpoint import check_context, context_of
+from memgen.models.forced import Expected
 from memgen.models.sites import bare
+from memgen.phases import phase
 from memgen.tasks.dataset import spread
 from memgen.terms import DIRECTIONS
 from memgen.training.batches import Mixture, Pool, encode, same_length
@@ -34,6 +36,8 @@ INSTRUCTION = dict(
     zip(DIRECTIONS, (RULE, RECALL))
 )  # which asks for the behaviour that steering drives to
 OPPOSITE = dict(zip(DIRECTIONS, (RECALL, RULE)))
+LOOK_EVERY = 25  # steps between looks at the validation prompts
+N_LOOKED_AT = 100  # of them, at most, with either instruction
 
 
 @dataclass(frozen=True)
@@ -183,16 +187,38 @@ class Course:
         return tuple(torch.cat(columns) for columns in zip(*parts))
 
 
+class Followed:
+    """Share of validation conflict prompts that are answered as the instruction before them asks."""
+
+    def __init__(self, tokenizer, frame: pd.DataFrame):
+        rows = spread(
+            frame[(frame.kind == "conflict") & (frame.split == "validation")], N_LOOKED_AT
+        )
+        self.expected = [
+            Expected.of(tokenizer, list(instruction + rows.prompt), list(rows[column]))
+            for instruction, column in ((RULE, "rule_answer"), (RECALL, "memory_answer"))
+        ]
+
+    def __call__(self, model) -> float:
+        """Of the instruction that is followed less often; 0 without prompts."""
+        return min(float(one.met(model).mean()) if len(one) else 0.0 for one in self.expected)
+
+
+@phase("training")
 def teach(model, tokenizer, syllabus: Syllabus, p: OpenPointsParameters):
-    """`(model, tokenizer, loss of the last quarter)`: copies that learned the two instructions."""
+    """`(model, tokenizer, what is known of the training)`: copies that learned the two instructions.
+
+    It ends once `instruction_enough` of the validation prompts follow, or after `instruction_steps`.
+    Known are the `steps` taken, the `loss` of the last ones and the share that `followed`.
+    """
     model, tokenizer = extended(model, tokenizer, p.seed)
-    size, trained = p.instruction_batch_size, syllabus.trained
-    course = Course(tokenizer, syllabus, size, limit=max(1, p.instruction_steps * size // 3))
+    size, steps, trained = p.instruction_batch_size, p.instruction_steps, syllabus.trained
+    course = Course(tokenizer, syllabus, size, limit=max(1, steps * size // 3))
     check_context(context_of(bare(model).config), course.length, "the model with an instruction")
-    recipe = Recipe("adamw", p.instruction_lr, trained.matrix_lr, p.instruction_steps)
+    recipe = Recipe("adamw", p.instruction_lr, trained.matrix_lr, steps)
     trainer = Trainer(model, trained, recipe, p.seed, Path())
-    last = -(-p.instruction_steps // 4)
-    if p.instruction_steps > last:
-        trainer.advance(course, p.instruction_steps - last)
-    loss = trainer.advance(course, last)
-    return model.eval(), tokenizer, loss
+    followed, share, loss = Followed(tokenizer, syllabus.frame), -1.0, 0.0
+    while trainer.step < steps and share < p.instruction_enough:
+        loss = trainer.advance(course, min(LOOK_EVERY, steps - trainer.step))
+        share = followed(model)
+    return model.eval(), tokenizer, {"steps": trainer.step, "loss": loss, "followed": share}

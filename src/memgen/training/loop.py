@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from memgen.config.training import TrainingParameters
 from memgen.models.build import N_POSITIONS, build_model
+from memgen.models.packed import logits_at
 from memgen.models.sites import architecture_of, bare
 from memgen.store.numerics import settled
 from memgen.training.batches import IGNORE
@@ -76,9 +77,9 @@ def _optimizers(
     }
     inner = [value for value in trained.values() if id(value) in in_blocks]
     outer = [value for value in trained.values() if id(value) not in in_blocks]
-    kind = torch.optim.Muon if p.autocast else Muon  # torch's own works in bfloat16
-    muon = kind(
+    muon = Muon(
         inner,
+        dtype=torch.bfloat16 if p.autocast else torch.float32,
         lr=recipe.matrix_lr,
         weight_decay=p.weight_decay,
         adjust_lr_fn="match_rms_adamw",
@@ -155,14 +156,12 @@ class Trainer:
         return total
 
     def _loss(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Next-token cross entropy; the output layer is applied only where there is a label."""
-        core = bare(self.model)
-        ids, labels = ids.to(core.device), labels.to(core.device)
-        with torch.autocast(core.device.type, torch.bfloat16, enabled=self.p.autocast):
-            states = core.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-            wanted = labels[:, 1:] != IGNORE
-            logits = core.get_output_embeddings()(states[wanted])
-        return F.cross_entropy(logits.float(), labels[:, 1:][wanted])
+        """Next-token cross entropy; nothing is computed that no label depends on."""
+        wanted = labels[:, 1:] != IGNORE
+        device = bare(self.model).device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.p.autocast):
+            logits = logits_at(self.model, ids[:, :-1], wanted)
+        return F.cross_entropy(logits.float(), labels[:, 1:][wanted].to(device))
 
     def save(self) -> None:
         tensors = {f"model.{name}": value.detach() for name, value in self.trained.items()}

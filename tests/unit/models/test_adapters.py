@@ -21,7 +21,7 @@ from memgen.models.hooks import capture
 from memgen.models.load import load_model
 from memgen.models.tokenizer import build_tokenizer
 from memgen.terms import SITES
-from memgen.training import dual, gate
+from memgen.training import gate
 from memgen.training.base import Base
 from memgen.training.dual import final_result, train
 from memgen.training.state import STATE
@@ -130,7 +130,7 @@ def test_an_interrupted_adapter_training_ends_the_same(base, data, tmp_path, mon
     class Stop(Exception):
         pass
 
-    real, calls = gate.watch, []
+    real, calls = gate.Look.__call__, []
 
     def stop(*arguments):
         calls.append(1)
@@ -139,7 +139,7 @@ def test_an_interrupted_adapter_training_ends_the_same(base, data, tmp_path, mon
         return real(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(dual, "watch", stop)
+        patched.setattr(gate.Look, "__call__", stop)
         with pytest.raises(Stop):
             train(*data, TrainingParameters(**SMALL), parts, base)
     assert (parts / STATE).is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, EndedError, StudyError
 from memgen.pipeline import cli, runner, sweep
+from memgen.pipeline.engine import Engine
 from memgen.store.files import lock_file, read_lock
 
 
@@ -116,3 +119,31 @@ def test_the_exit_status_says_which_signal_it_was(monkeypatch, capsys, number, g
     arguments = ["labs", "--preset", "smoke", "--tasks", "inference", "--seeds", "0"]
     assert cli.main(arguments) == 128 + number
     assert f"interrupted; {runner.GOES_ON}" in capsys.readouterr().err
+
+
+def test_snakemakes_copy_of_an_earlier_snakefile_is_not_used(tmp_path):
+    copy = runner._sources(tmp_path) / "file" / "Snakefile"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("rule all:")
+    with lock_file(tmp_path / ".study.lock") as held:
+        runner._wait([sys.executable, "-c", ""], tmp_path, held, "native")
+    assert not copy.exists() and str(runner._sources(tmp_path)) in runner._snakemake(
+        tmp_path, 1, Engine()
+    )
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_finished_jobs_leave_no_timers(tmp_path, ours):
+    """With Snakemake's own limit each of them leaves one, which goes on until the study ends."""
+    block = re.search(r"^onstart:\n(?: +.*\n)+", (ROOT / "Snakefile").read_text(), re.M)[0]
+    (tmp_path / "Snakefile").write_text(
+        (block if ours else "")
+        + "rule all:\n    input: expand('{n}', n=range(12))\n"
+        + "rule one:\n    output: '{n}'\n    shell: 'touch {output}'\n"
+        + "onsuccess:\n    import threading; print('threads', threading.active_count())\n"
+    )
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--directory", str(tmp_path)]
+    command += ["--snakefile", str(tmp_path / "Snakefile"), "--profile", "none"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    threads = int(re.search(r"^threads (\d+)", done.stdout, re.M)[1])
+    assert threads == 1 if ours else threads > 5

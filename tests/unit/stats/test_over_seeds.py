@@ -36,7 +36,7 @@ def of_rates(wins, n, seeds, keys, **given):
 @pytest.mark.parametrize("seeds_sd", [0.0, 0.4])
 def test_intervals_hold_the_truth_as_often_as_they_say(shared_keys, seeds_sd):
     """Three seeds with 14 test keys, as the study has them; 400 simulated studies."""
-    found = covered(Design(3, 14, 20, shared_keys), Spread(seeds_sd, 0.8), 0.5, 400, seed=1)
+    found = covered("rate", Design(3, 14, 20, shared_keys), Spread(seeds_sd, 0.8), (0.5,), 400, 1)
     assert 0.92 <= found <= 0.99
 
 

@@ -3,12 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from memgen.steering.cells import Cell, cell_shift, grid
-from memgen.steering.choice import Choice, Collateral, Known, choose
+from memgen.steering.choice import Choice, Collateral, choose
 from memgen.steering.steering import steering_prompts
-from memgen.terms import DIRECTIONS, SIGN, TARGET
+from memgen.terms import DIRECTIONS, RULE_CODE, SIGN
 from steered import ONE
 
 
@@ -18,19 +17,24 @@ class Stub:
     nmd = np.zeros((1, 1))
 
     def __init__(self, turned, intact):
-        self.turned, self.intact, self.looked = np.array(turned), np.array(intact), []
+        self.turned = np.array(turned)
+        self.intact = np.concatenate([intact, np.ones((1, len(intact[0])), dtype=bool)])
+        self.looked = np.zeros(self.intact.shape, dtype=int)
 
     def shift(self, cell):
         return np.full((1, 1), cell.alpha)
 
-    def succeeds(self, shifts, rows, target_code):
-        table = self.turned if len(shifts) > 1 else None
-        if table is None:  # free prompts: one cell at a time, 0 is the unsteered model
-            alpha = int(abs(shifts[0, 0, 0]))
-            self.looked += [alpha] if alpha else []
-            right = self.intact[alpha - 1] if alpha else np.ones(self.intact.shape[1], dtype=bool)
-            return lambda cells, index: torch.from_numpy(right[index.numpy()])[None]
-        return lambda cells, index: torch.from_numpy(table[cells][:, index.numpy()])
+    def leads(self, shifts, rows, target_code):
+        """By the strength of a shift: 1, 2, ...; 0 is the unsteered model, the last row of `intact`."""
+        number = np.abs(shifts[:, 0, 0]).astype(int) - 1
+        table = self.turned if len(rows) == self.turned.shape[1] else self.intact
+
+        def leads(cells, prompts):
+            if table is self.intact:
+                np.add.at(self.looked, (number[cells], prompts), 1)
+            return np.where(table[number[cells], prompts], 1.0, -1.0)
+
+        return leads
 
 
 def first(n, of):
@@ -62,21 +66,39 @@ def test_the_best_within_the_limit_is_kept(turned, lost, best, kept):
     assert choice.max.alpha == best
     assert (choice.kept and choice.kept.alpha) == kept
     assert choice.cell == (choice.kept or choice.max) and choice.name == ("kept" if kept else "max")
-    # from the most successful downwards, and no further than needed
-    order = sorted(range(3), key=lambda k: (-turned[k], k))
-    assert steering.looked == [k + 1 for k in order][: len(steering.looked)]
-    assert len(steering.looked) == (3 if kept is None else order.index(kept - 1) + 1)
+    assert set(choice.risk) == {"max", "kept"} and max(choice.risk.values()) <= 0.05
+    assert (
+        steering.looked.max() == 1 and (steering.looked[-1] == 1).all()
+    )  # the unsteered model once
     told = choice.validation(choice.max)
     assert told["validation_free_after"] == 1 - lost[best - 1] / 200  # on all of them
     assert told["validation_success"] == turned[best - 1] / 100 and told["validation_n_free"] == 200
 
 
-def test_a_cell_that_has_lost_too_many_is_not_run_further():
-    choice, _ = choice_of([90, 80, 10], [150, 150, 0], n_free=500)
-    assert choice.race.free_seen.tolist() == [500, 64, 500]
-    assert choice.race.free_right.tolist() == [350, 0, 500]
+def test_free_prompts_are_run_only_where_it_is_open_what_a_cell_does_to_them():
+    choice, steering = choice_of([90, 80, 10], [150, 150, 0], n_free=500)
+    race = choice.race
+    assert race.free_seen[0] == race.free_seen[2] == 500 > race.free_seen[1]  # told, and kept
+    assert race.free_right.tolist()[::2] == [350, 500]
+    assert race.out.tolist() == [True, True, False]
+    assert steering.looked[:-1].sum() == race.free_seen.sum() == choice.rows["free_run"]
     counts = ["successes", "evaluated", "free_right", "free_seen"]
-    assert {choice.race[name].dtype.kind for name in counts} == {"i"}  # counts, in the table too
+    assert {race[name].dtype.kind for name in counts} == {"i"}  # counts, in the table too
+
+
+def test_where_the_best_cell_harms_nobody_no_other_is_run_on_free_prompts():
+    choice, _ = choice_of([10, 50, 90], [0, 0, 0])
+    assert choice.race.free_seen.tolist() == [0, 0, 200] and choice.kept == choice.max
+
+
+def test_the_rows_of_a_choice_are_counted():
+    choice, _ = choice_of([10, 50, 90], [0, 3, 150])
+    rows = choice.rows
+    assert rows["grid"] == 3 * 100 and rows["free_grid"] == 3 * 200
+    assert rows["alone"] <= rows["run"] == choice.race.evaluated.sum() <= rows["grid"]
+    n = choice.race.evaluated.max()
+    assert (choice.race.expected >= choice.race.successes).all()
+    assert (choice.race.expected <= choice.race.successes + n - choice.race.evaluated).all()
 
 
 def test_what_validation_said_of_a_cell_is_read_from_its_own_row():
@@ -91,39 +113,14 @@ def test_what_validation_said_of_a_cell_is_read_from_its_own_row():
         }
     )
     cell = Cell(0.2, 4.0)
-    assert Choice(race, cell, None, before=108, n_free=120).validation(cell) == {
+    risk = {"max": 0.01, "kept": 0.02}
+    assert Choice(race, cell, None, 108, 120, risk, alone=9).validation(cell) == {
         "validation_success": 0.75,
         "validation_n": 40,
         "validation_free_before": 0.9,
         "validation_free_after": 0.75,
         "validation_n_free": 120,
     }
-
-
-def test_known_outcomes_are_not_asked_again():
-    asked = []
-
-    def succeeds(cells, prompts):
-        asked.append((cells, prompts.tolist()))
-        return torch.tensor([[bool((c + p) % 2) for p in prompts.tolist()] for c in cells])
-
-    known = Known(succeeds, 3, 6)
-    everything = torch.tensor([[bool((c + p) % 2) for p in range(6)] for c in range(3)])
-    for cells, prompts in (
-        ([0, 1], [0, 1]),
-        ([2, 1], [1, 4]),
-        ([0, 1, 2], [5, 1, 0, 4]),
-        ([1], [4]),
-    ):
-        found = known(cells, torch.tensor(prompts))
-        assert torch.equal(found, everything[cells][:, prompts])
-    assert asked[:2] == [([0, 1], [0, 1]), ([2, 1], [1, 4])] and len(asked) == 3
-
-
-def test_known_outcomes_may_be_asked_in_part():
-    known = Known(lambda cells, prompts: torch.ones(len(cells), len(prompts)) > 0, 4, 9)
-    known([0, 3], torch.tensor([2, 5]))
-    assert known.seen.sum() == 4 and known.won.sum() == 4
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -134,12 +131,15 @@ def test_free_prompts_show_the_planted_damage(alike, direction):
     collateral = Collateral(steering, free, 0.01)
     assert collateral.before == collateral.n == collateral.enough == len(free)
     shift = SIGN[direction] * cell_shift(Cell(ONE, 1.0), steering.nmd, steering.rho)
-    assert collateral.right(shift) == ((len(free) if direction == "m2g" else 0), len(free))
+    table = collateral.table(shift[None])
+    table.finish(0)
+    assert table.won[0].sum() == (len(free) if direction == "m2g" else 0)
+    assert table.whole(1) and table.won[1].all()  # the unsteered model, behind the cells
+    leads = steering.leads(0 * shift[None], free, RULE_CODE)
+    found = leads(np.zeros(len(free), dtype=int), np.arange(len(free)))
+    np.testing.assert_array_equal(found, collateral.unsteered)
     tuning = steering_prompts(answered, "validation", direction, 20)
     cells = grid([1.0, 4.0], [ONE], steering.nmd, steering.rho)
     choice = choose(steering, cells, tuning, direction, collateral)
     assert choice.max == Cell(ONE, 1.0)
     assert choice.kept == (Cell(ONE, 1.0) if direction == "m2g" else None)
-    best, race = steering.choose(cells, tuning, direction)  # without a limit the race is the same
-    assert best == choice.max and TARGET[direction] in (0, 1)
-    assert race.successes[cells.index(best)] == choice.race.successes[cells.index(best)]

@@ -9,10 +9,12 @@ import torch
 
 from memgen.models.build import build_model
 from memgen.models.generate import answer, tokenize_prompts
-from memgen.models.hooks import add, capture, clamp, shift
+from memgen.models.hooks import capture, shift
 from memgen.neurons.nmd import NeuronMaps
-from memgen.steering.clamping import distance, moved
+from memgen.steering.clamping import Moves, answered, distance, moved
 from memgen.steering.steering import Steering, steering_prompts
+from memgen.tasks import instances
+from memgen.tasks.answers import behaviors
 
 M, R, X = 0, 1, 2
 
@@ -29,32 +31,20 @@ def prompts(alike, direction="m2g"):
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.0])
 def test_a_clamp_moves_the_chosen_neurons_towards_the_mean(alike, strength):
-    steering, rows, tokens = prompts(alike)
+    steering, rows, (ids, mask_) = prompts(alike)
     mean, mask = np.random.default_rng(0).normal(size=(2, 8)), np.zeros((2, 8), dtype=bool)
     mask[1, [0, 3]] = True
-    before = capture(steering.model, *tokens)
-    with clamp(steering.model, "resid_post", mean, mask, strength) as made:
-        after = capture(steering.model, *tokens)
-    expected = before.numpy() + strength * np.where(mask, mean - before.numpy(), 0)
-    np.testing.assert_allclose(after.numpy(), expected, atol=1e-5)
-    assert made[0] is None  # a layer without chosen neurons has no hook
-    if strength:
-        np.testing.assert_allclose(made[1].numpy(), (after - before)[:, 1].numpy(), atol=1e-5)
-    else:
-        assert made[1] is None and torch.equal(before, after)
-    norm = moved(steering, rows, clamp(steering.model, "resid_post", mean, mask, strength))[1]
-    assert norm == pytest.approx(strength * distance(steering, rows, mean, mask), rel=1e-4)
-    assert not hooks_left(steering.model)
-
-
-def test_hooks_go_when_the_block_fails(alike):
-    steering, _, tokens = prompts(alike)
-    with pytest.raises(RuntimeError, match="inside"):
-        with clamp(
-            steering.model, "resid_post", np.zeros((2, 8)), np.ones((2, 8), dtype=bool), 1.0
-        ):
-            assert hooks_left(steering.model)
-            raise RuntimeError("inside")
+    before = capture(steering.model, ids, mask_).numpy()
+    moves = Moves.clamps(mean, mask, [3.0, strength])
+    edits = moves.edits(steering, torch.ones(len(rows), dtype=torch.long))
+    assert list(edits) == [("resid_post", 1)]  # a layer without chosen neurons is left alone
+    after = edits["resid_post", 1](torch.from_numpy(before[:, None, 1]))[:, 0].numpy()
+    expected = before[:, 1] + strength * np.where(mask[1], mean[1] - before[:, 1], 0)
+    np.testing.assert_allclose(after, expected, atol=1e-5)
+    assert strength or (after == before[:, 1]).all()
+    found = moved(steering, rows, moves)
+    full = distance(steering, rows, mean, mask)
+    assert found == pytest.approx([3 * full, strength * full], rel=1e-4)
     assert not hooks_left(steering.model)
 
 
@@ -63,31 +53,29 @@ def test_hooks_go_when_the_block_fails(alike):
     [
         (np.zeros((3, 8)), np.ones((2, 8)), 1.0),
         (np.zeros((2, 8)), np.ones((2, 7)), 1.0),
-        (np.zeros(8), np.ones((2, 8)), 1.0),
         (np.full((2, 8), np.nan), np.ones((2, 8)), 1.0),
         (np.zeros((2, 8)), np.ones((2, 8)), np.inf),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(alike, mean, mask, strength):
+    steering, rows, _ = prompts(alike)
     with pytest.raises(ValueError):
-        clamp(alike[0].model, "resid_post", mean, mask, strength)
-    assert not hooks_left(alike[0].model)
+        answered(steering, rows, Moves.clamps(mean, mask, [strength]))
+    assert not hooks_left(steering.model)
 
 
 def test_adding_is_the_shift_at_decision_positions(alike):
-    steering, rows, tokens = prompts(alike)
-    delta = np.zeros((2, 8), dtype=np.float32)
+    steering, rows, _ = prompts(alike)
+    delta = np.zeros((2, 8))
     delta[1, 0] = 1.0
+    moves = Moves.clamps(np.zeros((2, 8)), np.zeros((2, 8)), [1.0]).and_add(delta)
     with shift(steering.model, "resid_post", torch.from_numpy(delta), "decision"):
-        expected, texts = (
-            capture(steering.model, *tokens),
-            answer(steering.model, steering.tokenizer, list(rows.prompt), 2),
-        )
-    with add(steering.model, "resid_post", delta):
-        assert torch.equal(capture(steering.model, *tokens), expected)
-        assert answer(steering.model, steering.tokenizer, list(rows.prompt), 2) == texts
-    codes, norm = moved(steering, rows, add(steering.model, "resid_post", delta, generated=False))
-    assert (codes == R).all() and norm == pytest.approx(1.0)
+        texts = answer(steering.model, steering.tokenizer, list(rows.prompt), 2)
+    expected = behaviors(steering.task, instances(rows), texts)
+    nothing, added = answered(steering, rows, moves)
+    assert added.tolist() == expected.tolist() and (nothing == M).all()
+    assert (answered(steering, rows, moves, generated=False)[1] == R).all()
+    assert moved(steering, rows, moves) == pytest.approx([0.0, 1.0])
 
 
 def test_a_clamp_at_generated_tokens_can_lose_the_rest_of_the_answer(alike):
@@ -98,9 +86,7 @@ def test_a_clamp_at_generated_tokens_can_lose_the_rest_of_the_answer(alike):
     mean, mask = np.zeros((2, 8)), np.zeros((2, 8), dtype=bool)
     mask[1, 3] = True
     codes = {
-        generated: moved(
-            steering, rows, clamp(steering.model, "resid_post", mean, mask, 1.0, generated)
-        )[0]
+        generated: answered(steering, rows, Moves.clamps(mean, mask, [1.0]), generated)[0]
         for generated in (True, False)
     }
     assert (codes[True] == X).all() and (codes[False] == M).all()
@@ -137,7 +123,7 @@ def test_how_far_a_clamp_moves_is_read_at_each_prompts_own_last_token_and_at_the
     mask[1, [0, 3, 6]] = True
     expected = np.sqrt(((mean - states)[:, mask] ** 2).sum(1)).mean()
     assert distance(steering, rows, mean, mask) == pytest.approx(expected, rel=1e-4)
-    norm = moved(steering, rows, clamp(steering.model, site, mean, mask, 0.5))[1]
+    (norm,) = moved(steering, rows, Moves.clamps(mean, mask, [0.5]))
     assert norm == pytest.approx(0.5 * expected, rel=1e-4)
 
 
@@ -148,5 +134,5 @@ def test_the_mean_move_is_over_all_prompts_however_many(alike):
     mask[1] = True
     last = np.linalg.norm(states[1, 1] - states[0, 1])  # the others are at the mean already
     assert last > 0.1
-    norm = moved(steering, many, clamp(steering.model, "resid_post", states[0], mask, 1.0))[1]
+    (norm,) = moved(steering, many, Moves.clamps(states[0], mask, [1.0]))
     assert norm == pytest.approx(8 * last / 520, rel=1e-3)

@@ -1,8 +1,11 @@
 """Controls are as large in the same layers, and differ from the shift under test in what their name says."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 from memgen.neurons.nmd import NeuronMaps, correlation, nmd
@@ -293,7 +296,8 @@ def test_draws_share_all_prompts_and_none_has_too_many(n, most):
 class Answering:
     """A steering whose answers are given: a prompt that looks at neuron `axis` is turned where the
     (signed) shift points the direction's way there, is answered by something else where it points
-    the other way, and stays as it was where the shift is small. `asked`: the prompts of every run.
+    the other way, and stays as it was where the shift is small. `asked`: the draws and prompts of
+    every run, row by row.
     """
 
     def __init__(self, maps, direction):
@@ -304,9 +308,14 @@ class Answering:
             self.maps.nmd, self.maps.rho, select_top(self.maps.rho, cell.top_n)
         )
 
-    def outcomes(self, signed, rows, positions):
-        self.asked.append((len(signed), rows.prompt.tolist()))
-        return np.stack([self.codes(shift, rows.axis.to_numpy()) for shift in signed])
+    def sweep(self, signed, rows):
+        self.signed, self.axis = signed, rows.axis.to_numpy()
+        return SimpleNamespace(codes=self._rows)
+
+    def _rows(self, which, prompts):
+        self.asked.append((which.tolist(), prompts.tolist()))
+        rows = zip(self.signed[which.numpy()], self.axis[prompts.numpy()])
+        return torch.tensor([int(self.codes(shift, axis)) for shift, axis in rows])
 
     def codes(self, signed, axis):
         push = SIGN[self.direction] * signed.sum(axis=0)[axis]
@@ -364,12 +373,14 @@ def test_every_draw_of_a_control_is_answered_on_its_share_of_the_prompts(directi
     assert any(bar.missing for bar in bars)  # the last layer has too few neurons left
 
 
-def test_draws_of_one_share_of_the_prompts_are_run_together_and_no_prompt_is_left_out():
+def test_all_draws_of_all_controls_are_run_together_and_no_prompt_is_left_out():
     pairs = late_pairs(1)
     trial = trial_of(pairs, "m2g", 31)
     controls(trial, pairs, Draws(7, 10), np.random.default_rng(0))
-    even = [(2, list(range(start, 31, 4))) for start in range(3)] + [(1, list(range(3, 31, 4)))]
-    assert trial.steering.asked == [*even * 3, (1, list(range(31))), *even * 3]  # low_rho: one draw
+    ((which, prompts),) = trial.steering.asked
+    asked = [[p for w, p in zip(which, prompts) if w == draw] for draw in range(max(which) + 1)]
+    shares = [list(range(start, 31, 4)) for start in (0, 0, 1, 1, 2, 2, 3)]
+    assert asked == [*shares * 3, list(range(31)), *shares * 3]  # low_rho: one draw
 
 
 def test_a_control_that_does_not_exist_has_no_bar_and_the_others_have_theirs():

@@ -8,7 +8,8 @@ import torch
 
 from memgen.models.build import build_model
 from memgen.models.tokenizer import build_tokenizer
-from memgen.steering.editing import ROWS, Writer
+from memgen.steering.editing import Reach, Writer
+from memgen.steering.passes import ROWS
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import steering_prompts
 from memgen.terms import CODE
@@ -60,14 +61,16 @@ def test_edits_of_cells_hold_over_the_answer_only_when_asked():
         return {("resid_post", 0): lambda vector: vector + shifts[cells, None]}
 
     one = [
-        writer.write(empty, lambda rows: edits_of(torch.ones_like(rows)), generated).tokens
-        for generated in (False, True)
+        writer.write(
+            empty, lambda rows: edits_of(torch.ones_like(rows)), Reach(generated=along)
+        ).tokens
+        for along in (False, True)
     ]
     differ = (one[0] != one[1]).any(1)
     assert differ.any()
     prompts = Prompts(ids, empty.attention_mask, torch.from_numpy(np.stack(one, axis=1)))
     assert (writer.cells(prompts, 3, edits_of)[1] == CODE["memorization"]).all()
-    along = writer.cells(prompts, 3, edits_of, generated=True)
+    along = writer.cells(prompts, 3, edits_of, Reach(generated=True))
     assert along.shape == (3, 6)
     assert along[1].tolist() == np.where(differ, CODE["generalization"], 0).tolist()
     assert (along[[0, 2]] == CODE["other"]).any()  # the other cells write something else

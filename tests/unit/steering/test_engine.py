@@ -4,6 +4,9 @@ grid.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
+import numpy as np
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -15,10 +18,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from memgen.models.hooks import shift
-from memgen.steering.engine import Decoding, Sweep, _beginning, _Shared, run_cells
+from memgen.models.hooks import hooked, record, shift, vector_of, with_vector
+from memgen.models.sites import site_modules
+from memgen.steering.engine import Decoding, run_cells
+from memgen.steering.passes import Batch, Unsteered
 from memgen.steering.prompts import Prompts, make_prompts
-from memgen.steering.race import Rules, race, race_rows
+from memgen.steering.race import Rules, contest, race
 from memgen.terms import SITES
 
 LAYERS, WIDTH, VOCABULARY, PAD, END, NEW = 2, 32, 12, 0, 1, 4
@@ -180,27 +185,31 @@ def test_a_cell_that_touches_nothing_is_the_unsteered_model():
     ).all()  # candidate 0 is its own answer
 
 
-def test_early_ends_and_shared_blocks_do_less_work():
-    """Count the positions that the first and the last block really compute."""
+def test_early_ends_shared_blocks_and_tokens_that_nobody_reads_do_less_work():
+    """Count the positions that the first and the last feed-forward part really compute."""
     model = build()
     prompts, deltas = scenario(model, "resid_post", "all")
     deltas = deltas[1:3]
 
-    def work(block: int, **settings) -> int:
+    def passes(block: int, **settings) -> list[int]:
         seen = []
         handle = model.transformer.h[block].mlp.register_forward_hook(
             lambda module, args, output: seen.append(output.shape[0] * output.shape[1])
         )
         run_cells(model, prompts, deltas, Decoding(**settings))
         handle.remove()
-        return sum(seen)
+        return seen
+
+    def work(block: int, **settings) -> int:
+        return sum(passes(block, **settings))
 
     assert work(0, max_new_tokens=1) == P * T  # once per prompt, whatever the number of cells
-    assert work(1, max_new_tokens=1) == 2 * P * T
+    assert work(1, max_new_tokens=1) == 2 * P  # the last one at the last token alone
     assert work(1, max_new_tokens=1, positions="decision") == P * T + 2 * P
-    assert work(1, early_end=True) < work(1, early_end=False)
+    # the prompt, and then all tokens of the answer that is looked for at once, or one after the other
+    assert len(passes(1, early_end=True)) == 2 < len(passes(1, early_end=False)) == NEW
     prompts.candidates[:] = torch.tensor([VOCABULARY, END, -1, -1])  # a token that is never chosen
-    assert work(1, early_end=True) == 2 * P * T
+    assert work(1, early_end=True) == 2 * P
 
 
 def test_a_row_that_fits_no_candidate_leaves_the_batch_while_another_goes_on():
@@ -216,19 +225,42 @@ def test_a_row_that_fits_no_candidate_leaves_the_batch_while_another_goes_on():
     codes = run_cells(model, prompts, 0 * deltas[:1])
     handle.remove()
     assert codes[0].tolist() == [0 if row == longest else 2 for row in range(P)]
-    assert own[longest] >= 2 and seen == [(P, T)] + [(1, 1)] * (int(own[longest]) - 1)
+    # one pass over the prompts, which is all that is shared, and one over the answer that goes on
+    n = int(own[longest])
+    alike = int((prompts.candidates[longest, :, 0] == prompts.candidates[longest, 0, 0]).sum())
+    assert n >= 2 and seen == [(P, T), (alike, n - 1)]  # a row for each answer that begins so
 
 
 def test_what_skipped_blocks_give_is_of_the_kind_that_they_gave():
     """Bare states, or a tuple that begins with them, as older versions of transformers have it."""
     model = build()
-    prompts, deltas = scenario(model, "resid_post", "all")
-    sweep, states = Sweep.of(model, prompts, deltas, Decoding()), torch.randn(P, T, WIDTH)
-    rows = torch.tensor([3, 0, 3])
-    bare = _beginning(sweep, _Shared([states], [], []), rows, 1)[-1]
+    prompts, _ = scenario(model, "resid_post", "all")
+    states, rows = torch.randn(P, T, WIDTH), torch.tensor([3, 0, 3])
+    bare = Batch(Unsteered(model, prompts, [states], [], []), rows, skip=1).begin()[-1]
     assert torch.equal(bare, states[rows])
-    kept = _beginning(sweep, _Shared([(states, "rest")], [], []), rows, 1)[-1]
+    kept = Batch(Unsteered(model, prompts, [(states, "rest")], [], []), rows, skip=1).begin()[-1]
     assert torch.equal(kept[0], states[rows]) and kept[1:] == ("rest",)
+
+
+@pytest.mark.parametrize("kind", [build, build_llama])
+def test_the_unsteered_pass_is_the_models_own_in_any_batches(kind):
+    model = kind()
+    prompts, _ = scenario(model, "resid_post", "all")
+    ids, mask = prompts.input_ids, prompts.attention_mask
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    with torch.no_grad(), record(model, "resid_post") as states:
+        plain = model(ids, attention_mask=mask, position_ids=positions, use_cache=True)
+    real = mask.bool()
+    for rows in (5, 512):
+        with torch.no_grad():
+            found = Unsteered.of(model, prompts, rows=rows)
+        for layer, cache in enumerate(plain.past_key_values.layers):
+            torch.testing.assert_close(found.outputs[layer][real], states[layer][real])
+            for ours, theirs in ((found.keys, cache.keys), (found.values, cache.values)):
+                torch.testing.assert_close(
+                    ours[layer].transpose(1, 2)[real], theirs.transpose(1, 2)[real]
+                )
+        assert len(found.outputs) == LAYERS
 
 
 def test_the_model_is_left_as_it_was_after_an_exception(monkeypatch):
@@ -285,7 +317,7 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="target_code"):
         race(model, prompts, deltas, 2)
     with pytest.raises(ValueError, match="order"):
-        race(model, prompts, deltas, 1, rules=Rules([0, 0, 1, 2, 3, 4]))
+        race(model, prompts, deltas, 1, rules=Rules(order=[0, 0, 1, 2, 3, 4]))
     with pytest.raises(ValueError, match="risk"):
         race(model, prompts, deltas, 1, rules=Rules(risk=1.0))
     with pytest.raises(ValueError, match="candidates"):
@@ -295,63 +327,6 @@ def test_bad_input_is_named():
 
 
 # -- race ------------------------------------------------------------------------------------------
-
-
-def table(seed: int, cells: int = 20, n: int = 120) -> torch.Tensor:
-    """Who succeeds where: a ridge of good cells, prompts of unequal difficulty that the cells
-    share.
-    """
-    g = torch.Generator().manual_seed(seed)
-    rate = 0.9 - 0.8 * torch.rand(cells, generator=g)
-    ease = torch.randn(n, generator=g) + 0.5 * torch.randn(cells, n, generator=g)
-    return ease < torch.special.ndtri(rate)[:, None]
-
-
-def full_grid_choice(won: torch.Tensor, order=None) -> int:
-    order = list(range(len(won))) if order is None else order
-    return max(order, key=lambda cell: (int(won[cell].sum()), -order.index(cell)))
-
-
-@pytest.mark.parametrize("risk", [0.0, 0.05])
-def test_the_race_chooses_as_the_full_grid(risk):
-    rows = 0
-    for seed in range(25):
-        won = table(seed)
-        result = race_rows(
-            lambda cells, prompts: won[cells][:, prompts],
-            *won.shape,
-            Rules(risk=risk, seed=seed),
-            rows_per_batch=80,
-        )
-        assert result.best == full_grid_choice(won)
-        assert sum(result.evaluated) == result.rows_run
-        assert all(s <= e <= won.shape[1] for s, e in zip(result.successes, result.evaluated))
-        assert result.evaluated[result.best] == won.shape[1]
-        assert result.successes[result.best] == won[result.best].sum()
-        rows += result.rows_run
-    assert rows < 25 * won.numel() / (2 if risk else 1.3)
-
-
-def test_ties_go_to_the_cell_that_is_preferred():
-    won = table(0)
-    won[3] = won[11] = won[7] = won[full_grid_choice(won)]
-    for order in (list(range(20)), list(range(20))[::-1], [7, *range(7), *range(8, 20)]):
-        result = race_rows(
-            lambda cells, prompts: won[cells][:, prompts],
-            *won.shape,
-            Rules(order),
-            rows_per_batch=80,
-        )
-        assert result.best == full_grid_choice(won, order)
-
-
-def test_degenerate_races_end():
-    for won in (torch.zeros(3, 5), torch.ones(3, 5), torch.ones(1, 5), torch.ones(4, 1)):
-        won = won.bool()
-        result = race_rows(lambda cells, prompts: won[cells][:, prompts], *won.shape)
-        assert result.best == 0
-    with pytest.raises(ValueError, match="nothing to race"):
-        race_rows(None, 0, 5)
 
 
 def planted(model, n_prompts=60, seed=5) -> tuple[Prompts, torch.Tensor]:
@@ -382,8 +357,10 @@ def test_the_race_on_a_planted_model_chooses_as_the_full_grid(target_code):
     ).float().mean() > 0.5  # the plant does flip behaviour
     for order in (None, list(range(len(deltas)))[::-1]):
         decoding = Decoding(positions="decision", rows_per_batch=40)
-        result = race(model, prompts, deltas, target_code, decoding, Rules(order))
-        assert result.best == full_grid_choice(codes == target_code, order)
+        result = race(model, prompts, deltas, target_code, decoding, Rules(order=order))
+        won = (codes == target_code).sum(1).tolist()
+        cells = order or list(range(len(deltas)))
+        assert result.best == max(cells, key=lambda cell: (won[cell], -cells.index(cell)))
         assert result.rows_run < codes.numel()
         assert result.successes[result.best] == (codes[result.best] == target_code).sum()
 
@@ -395,3 +372,61 @@ def test_an_answer_that_fits_both_counts_as_memorization_in_the_race_too():
     codes = run_cells(model, prompts, deltas)
     assert (codes[0] == 0).all() and not (codes == 1).any()
     assert max(race(model, prompts, deltas, 1).successes) == 0
+
+
+@pytest.mark.parametrize("positions", ["all", "decision"])
+@pytest.mark.parametrize("target_code", [0, 1])
+def test_leads_are_those_of_the_candidate_read_token_by_token(target_code, positions):
+    """The lowest lead over its tokens, up to the first one that the model would not write."""
+    met = set()
+    for model in (build(0), build_llama()):
+        prompts, deltas = scenario(model, "resid_post", positions)
+        leads = contest(model, prompts, deltas, target_code, Decoding(positions=positions))
+        cells, at = (x.flatten() for x in np.meshgrid(range(len(deltas)), range(P), indexing="ij"))
+        found = leads(cells, at).reshape(len(deltas), P)
+        codes = plain_codes(model, prompts, deltas, "resid_post", positions)
+        same = (prompts.candidates[:, 0] == prompts.candidates[:, 1]).all(-1)
+        hits = codes == target_code
+        assert ((torch.from_numpy(found) > 0) == hits).all() or same.any()
+        for cell in range(1, len(deltas)):
+            for row in range(P):
+                real = prompts.attention_mask[row].bool()
+                ids = prompts.input_ids[row][real].tolist()
+                lowest = float("inf")
+                answer = [t for t in prompts.candidates[row, target_code].tolist() if t != -1]
+                for step, token in enumerate(answer):
+                    delta = deltas[cell]
+                    if positions == "decision":  # every token of the answer was the last once
+                        start = len(ids) - step
+                        with _shifted_from(model, delta, start - 1), torch.no_grad():
+                            logits = model(torch.tensor([ids])).logits[0, -1]
+                    else:
+                        with shift(model, "resid_post", delta), torch.no_grad():
+                            logits = model(torch.tensor([ids])).logits[0, -1]
+                    others = logits.clone()
+                    others[token] = -torch.inf
+                    lowest = min(lowest, float(logits[token] - others.max()))
+                    if lowest < 0:
+                        break
+                    ids.append(token)
+                met.add(lowest > 0)
+                if not same[row]:
+                    assert found[cell, row] == pytest.approx(lowest, abs=1e-4)
+    assert met == {True, False}
+
+
+@contextmanager
+def _shifted_from(model, delta, begin: int):
+    """The shift at `begin` and at all positions behind it, in one pass over the whole text."""
+
+    def hook(layer):
+        def add(module, args, output):
+            vector = vector_of(output).clone()
+            vector[:, begin:] += delta[layer]
+            return with_vector(output, vector)
+
+        return add
+
+    blocks = site_modules(model, "resid_post")
+    with hooked(blocks, [hook(layer) for layer in range(len(blocks))]):
+        yield

@@ -13,8 +13,9 @@ from memgen.models.components import component_modules, edited, head_width, read
 from memgen.models.generate import decode
 from memgen.models.hooks import shift
 from memgen.steering.cells import random_shift
-from memgen.steering.editing import Writer
+from memgen.steering.editing import Reach, Writer
 from memgen.steering.necessity import ablating, mean_states
+from memgen.steering.passes import GONE
 from memgen.steering.patching import (
     Interchange,
     Part,
@@ -138,17 +139,25 @@ def test_patching_is_that_of_plain_hooks(build):
         "residual", "residual_all", "attention", "mlp", "head", "position",
     }  # fmt: skip
     changed = 0
-    for part in parts:
-        found = swap.patched([part])
+    every = swap.each([[part] for part in parts])
+    for part, found in zip(parts, every, strict=True):
         changed += (found.tokens != swap.clean.tokens).any(1).sum()
+        also = torch.full((P, NEW), -1)
         for row in (0, 3):
             real = swap.target.attention_mask[row].bool()
             target, source = (x.input_ids[row][real].tolist() for x in (swap.target, swap.source))
             answer, logits = reference(model, target, source, part)
-            assert found.tokens[row].tolist() == answer, part
+            also[row] = torch.tensor(answer)
+            begun = found.tokens[row][
+                found.tokens[row] != GONE
+            ]  # it fits neither candidate and leaves
+            assert begun.tolist() == answer[: len(begun)] and len(begun), part
             memory, rule = swap.target.candidates[row, :, 0]
             expected = float(logits[rule] - logits[memory])
             assert found.margin[row] == pytest.approx(expected, abs=1e-4), part
+        alone = replace(swap, also=also).patched([part])  # the answer is looked for, and followed
+        assert torch.equal(torch.from_numpy(alone.tokens[[0, 3]]), also[[0, 3]]), part
+        np.testing.assert_allclose(alone.margin, found.margin, atol=1e-4)
     assert changed > len(parts)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
@@ -350,10 +359,10 @@ def test_units_write_along_the_last_map(build):
     maps = unit_maps(model).numpy()
     deltas = np.zeros((P, LAYERS, maps.shape[1]), dtype=np.float32)
     deltas[:, 1, 7] = 2.0
-    with edited(model, adding(model, deltas, "decision")):
+    with edited(model, adding(model, deltas)):
         found = read(model, ids, mask, "mlp_out").numpy()
     plain = read(model, ids, mask, "mlp_out").numpy()
-    np.testing.assert_allclose(found[:, :, :-1], plain[:, :, :-1], atol=1e-6)
+    np.testing.assert_allclose(found[:, 0], plain[:, 0], atol=1e-6)
     np.testing.assert_allclose(
         found[:, 1, -1] - plain[:, 1, -1], np.tile(2 * maps[1, 7], (P, 1)), atol=1e-4
     )
@@ -391,7 +400,7 @@ def test_writing_with_edits_is_generate():
     with shift(model, "mlp_out", delta):
         expected = decode(model, Tokenizer, *given).numpy()
     found = writer.write(
-        prompts, lambda rows: {("mlp_out", 0): lambda v: v + delta[0]}, generated=True, rows=4
+        prompts, lambda rows: {("mlp_out", 0): lambda v: v + delta[0]}, Reach(generated=True)
     )
     assert (found.tokens == expected).all()
     assert (found.tokens != writer.write(prompts).tokens).any()

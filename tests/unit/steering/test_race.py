@@ -1,148 +1,202 @@
-"""The race's borders: who is out when, at which level, in which order, and on how many rows at once."""
+"""The race against full grids: planted ones, whose best cell is known, and those of models."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import comb
 
+import numpy as np
 import pytest
 import torch
 
-from memgen.steering import race as module
+from memgen.steering import passes
 from memgen.steering.engine import Decoding
+from memgen.steering.outlook import kinship
 from memgen.steering.prompts import Prompts
-from memgen.steering.race import Rules, _Standings, contest, race, race_rows
+from memgen.steering.race import Limit, Rules, Table, contest, race, race_rows, settle
 from steered import random_model
 
-N = 20
+N_SIZES, N_TURNS, P = 8, 2, 60
+N_GRIDS = 30
 
 
-def standings(wins: list[list[int]], seen: list[int], level: float) -> _Standings:
-    """Each cell's wins, and on how many of the first prompts it was run."""
-    found = _Standings(lambda cells, prompts: None, list(range(len(wins))), N, level)
-    for cell, (own, count) in enumerate(zip(wins, seen)):
-        found.won[cell, own], found.seen[cell, :count] = True, True
-    return found
+def shifts() -> np.ndarray:
+    """A ladder of sizes in two directions."""
+    sizes, turns = 1.5 ** np.arange(N_SIZES), np.linspace(0, 0.9, N_TURNS)
+    return np.array([[[s * np.cos(t), s * np.sin(t)]] for t in turns for s in sizes])
 
 
-def probabilities(champion: list[int], cell: list[int], seen: int) -> tuple[float, float]:
-    """The two tests as sums: as many discordant prompts to the champion, so few wins among `seen`."""
-    ahead, behind = (
-        len([i for i in set(champion) - set(cell) if i < seen]),
-        len(set(cell) - set(champion)),
-    )
-    discordant, total = ahead + behind, len(champion)
-    paired = sum(comb(discordant, k) for k in range(ahead, discordant + 1)) / 2**discordant
-    few = sum(comb(total, k) * comb(N - total, seen - k) for k in range(len(cell) + 1))
-    return paired, few / comb(N, seen)
+KIN = kinship(shifts())
+APART = kinship(np.eye(N_SIZES * N_TURNS)[:, None])  # as many directions, none like another
+
+
+def gaussian(rng: np.random.Generator) -> np.ndarray:
+    """Leads `[C, P]` as an outlook takes them to be."""
+    root = np.linalg.cholesky(KIN)
+    mean = root @ rng.normal(size=len(KIN))
+    return np.sinh(mean[:, None] + 1.5 * root @ rng.normal(size=(len(KIN), P)))
+
+
+def peaked(rng: np.random.Generator) -> np.ndarray:
+    """Every prompt turns in a range of sizes of its own, if at all, and is lost beyond it."""
+    size = np.tile(np.arange(N_SIZES), N_TURNS)[:, None]
+    middle, width = rng.normal(4, 2, P), rng.gamma(2, 0.7, P)
+    own = rng.normal(0, 0.7, (N_TURNS, P)).repeat(N_SIZES, axis=0)
+    return 2 * (width - np.abs(size - middle + own)) + rng.normal(0, 0.3, (len(KIN), P))
+
+
+def unrelated(rng: np.random.Generator) -> np.ndarray:
+    """Cells that have no more in common than how easily a prompt is turned."""
+    ease = rng.normal(size=P)
+    return rng.normal(0, 0.7, len(KIN))[:, None] + ease + rng.normal(size=(len(KIN), P))
+
+
+def best_of(leads: np.ndarray, order=None) -> int:
+    """What the full grid chooses, of equal cells the first."""
+    order = list(range(len(leads)) if order is None else order)
+    return max(order, key=lambda cell: ((leads[cell] > 0).sum(), -order.index(cell)))
+
+
+def raced(leads: np.ndarray, rules: Rules = Rules(), kin: np.ndarray = KIN):
+    asked = np.zeros(leads.shape, dtype=int)
+
+    def look(cells, prompts):
+        np.add.at(asked, (cells, prompts), 1)
+        return leads[cells, prompts]
+
+    result = race_rows(look, kin, leads.shape[1], rules)
+    assert asked.max() <= 1 and asked.sum() == result.rows_run  # no row is run twice
+    return result
 
 
 @pytest.mark.parametrize(
-    "champion, cell, seen",
-    [
-        (list(range(1, 10)), [0, 1, 2], 10),  # the paired test has the smaller probability
-        (list(range(2, 14)), [0, 2, 3], 10),  # that of few successes has
-        ([*range(4), *range(10, 16)], [1], 10),
-    ],
+    ("plant", "kin"),
+    [(gaussian, KIN), (peaked, KIN), (unrelated, APART)],
+    ids=["gaussian", "peaked", "unrelated"],
 )
-def test_a_cell_is_out_when_either_test_falls_below_the_level_and_not_before(champion, cell, seen):
-    smaller = min(probabilities(champion, cell, seen))
-    for level, stays in ((0.99 * smaller, True), (1.01 * smaller, False)):
-        now = standings([champion, cell], [N, seen], level)
-        assert bool(now.can_win(1, 0, tested=True)) is stays
-    assert standings([champion, cell], [N, seen], 1.0).can_win(1, 0, tested=False)
+def test_best_cells_are_lost_no_more_often_than_is_said(plant, kin):
+    """Over many planted grids, near ties among them. The bound is the mean of those that were printed."""
+    lost, said, rows = [], [], []
+    for seed in range(N_GRIDS):
+        leads = plant(np.random.default_rng(seed))
+        found = raced(leads, Rules(seed=seed), kin)
+        lost.append(found.best != best_of(leads))
+        said.append(found.risk)
+        rows.append(found.rows_run / leads.size)
+        assert found.risk <= 0.05
+    bound = np.sum(said)
+    assert np.sum(lost) <= bound + 2 * np.sqrt(bound)
+    assert np.mean(rows) < 0.8
 
 
-def test_untested_a_cell_is_out_only_when_it_cannot_catch_up():
-    champion = list(range(12))
-    for order, stays in (((0, 1), False), ((1, 0), True)):  # a tie goes to the preferred one
-        now = standings([champion, [0, 1]], [N, 10], 0.0)
-        now.preference = {cell: -place for place, cell in enumerate(order)}
-        assert now.can_win(1, 0, tested=False) is stays
-    assert standings([champion, [0, 1, 2]], [N, 10], 0.0).can_win(1, 0, tested=False)
+@pytest.mark.parametrize("plant", [gaussian, peaked])
+def test_a_race_that_stops_at_once_loses_more(plant):
+    """So the grids are hard enough for a bound to be broken, and their bounds say so."""
+    lost, said = [], []
+    for seed in range(N_GRIDS):
+        leads = plant(np.random.default_rng(seed))
+        found = raced(leads, Rules(risk=0.99, seed=seed))
+        lost.append(found.best != best_of(leads))
+        said.append(found.risk)
+    assert np.mean(lost) > 0.05 and np.mean(said) > 0.1
+    assert np.sum(lost) <= np.sum(said) + 2 * np.sqrt(np.sum(said))
 
 
-@pytest.mark.parametrize("rows, looks", [(512, 4), (43, 5), (5, 41), (3, 41)])
-def test_the_risk_is_shared_by_two_tests_of_every_cell_at_every_look(rows, looks, monkeypatch):
-    """81 prompts, 41 of them in the tested half; 4 cells, so blocks of 11 (an eighth), 10, 1 and 1."""
-    levels = []
-
-    class Seen(_Standings):
-        def __init__(self, *args, level):
-            levels.append(level)
-            super().__init__(*args, level=level)
-
-    monkeypatch.setattr(module, "_Standings", Seen)
-    race_rows(lambda cells, prompts: torch.zeros(len(cells), len(prompts)).bool(), 4, 81,
-              Rules(risk=0.1), rows)  # fmt: skip
-    assert levels == [pytest.approx(0.1 / (2 * 4 * looks), rel=1e-12)]
+def test_without_risk_the_best_cell_is_certain():
+    for seed in range(5):
+        leads = peaked(np.random.default_rng(seed))
+        found = raced(leads, Rules(risk=0))
+        assert found.best == best_of(leads) and found.risk == 0
 
 
-def runs(won: torch.Tensor, rules: Rules = Rules(risk=0), **sizes) -> list:
-    """`(cells, prompts)` of each call in a race, in order."""
-    calls = []
-
-    def succeeds(cells, prompts):
-        calls.append((list(cells), prompts.tolist()))
-        return won[cells][:, prompts]
-
-    race_rows(succeeds, *won.shape, rules, **sizes)
-    return calls
-
-
-def test_a_block_is_at_most_an_eighth_of_the_prompts_and_a_batch_of_rows():
-    won = torch.zeros(3, 81).bool()
-    assert len(runs(won)[0][1]) == 11  # of 81, rounded up
-    assert len(runs(won, rows_per_batch=26)[0][1]) == 8
-    assert len(runs(won, rows_per_batch=2)[0][1]) == 1
+def test_the_winner_is_run_on_all_prompts_and_the_others_are_foretold():
+    leads = gaussian(np.random.default_rng(3))
+    found = raced(leads)
+    won = leads > 0
+    assert found.evaluated[found.best] == P
+    assert found.successes[found.best] == found.expected[found.best] == won[found.best].sum()
+    for seen, successes, expected in zip(found.evaluated, found.successes, found.expected):
+        assert successes <= seen <= P and successes <= expected <= successes + P - seen
+    assert found.rows_run == sum(found.evaluated) < leads.size
+    assert np.corrcoef(found.expected, won.sum(1))[0, 1] > 0.9
 
 
-def test_the_order_of_prompts_is_drawn_from_the_seed_alone():
-    won = torch.rand(5, 40, generator=torch.Generator().manual_seed(0)) < 0.5
-    first = runs(won, Rules(risk=0, seed=1))
-    torch.manual_seed(123)
-    assert runs(won, Rules(risk=0, seed=1)) == first != runs(won, Rules(risk=0, seed=2))
+def test_ties_go_to_the_cell_that_is_preferred():
+    leads = gaussian(np.random.default_rng(0))
+    leads[3] = leads[11] = leads[7] = leads[best_of(leads)]
+    n = len(leads)
+    for order in (list(range(n)), list(range(n))[::-1], [7, *range(7), *range(8, n)]):
+        assert raced(leads, Rules(order=order)).best == best_of(leads, order)
 
 
-def test_the_second_half_begins_with_the_champions_failures():
-    queue = torch.randperm(16, generator=torch.Generator().manual_seed(0)).tolist()
-    won = torch.zeros(2, 16).bool()
-    won[:, [queue[i] for i in (0, 3, 8, 12)]] = True  # both win at the same, so the first leads
-    seen = [i for cells, prompts in runs(won) if cells != [0] for i in prompts]
-    failures = [queue[i] for i in (9, 10, 11, 13, 14, 15)]
-    assert seen[: 8 + len(failures)] == queue[:8] + failures
+def test_degenerate_races_end():
+    for leads in (-np.ones((16, P)), np.ones((16, P)), np.ones((16, 1)), -np.ones((16, 2))):
+        assert raced(leads).best == 0
+    alone = race_rows(lambda cells, prompts: np.ones(len(cells)), np.ones((1, 1)), 4)
+    assert (alone.best, alone.successes, alone.risk) == (0, [4], 0)
 
 
-def test_no_test_is_made_in_the_second_half(monkeypatch):
-    """Its order is not random any more, so the tests' probabilities would not hold."""
-    asked = []
-    real = _Standings.can_win
-
-    def can_win(self, cell, champion, tested):
-        asked.append((int(self.seen[cell].sum()), tested))
-        return real(self, cell, champion, tested)
-
-    monkeypatch.setattr(_Standings, "can_win", can_win)
-    won = torch.zeros(3, 32).bool()
-    won[:, ::2] = True
-    runs(won, Rules(risk=0.05))
-    assert {tested for seen, tested in asked if seen <= 16} == {True}
-    assert {tested for seen, tested in asked if seen > 16} == {False}
-    asked.clear()
-    runs(won, Rules(risk=0))  # without risk there is none at all
-    assert {tested for _, tested in asked} == {False}
+def test_what_cannot_be_raced_is_named():
+    look = lambda cells, prompts: np.ones(len(cells))  # noqa: E731
+    with pytest.raises(ValueError, match="nothing to race: 0 cells, 5 prompts"):
+        race_rows(look, np.ones((0, 0)), 5)
+    with pytest.raises(ValueError, match="nothing to race: 16 cells, 0 prompts"):
+        race_rows(look, KIN, 0)
+    with pytest.raises(ValueError, match="order is not a permutation of the 16 cells"):
+        race_rows(look, KIN, 5, Rules(order=[0, 0, 1]))
+    with pytest.raises(ValueError, match=r"risk must be in \[0, 1\), not 1.0"):
+        Rules(risk=1.0)
 
 
-def test_only_a_cell_that_is_ahead_is_run_on_all_prompts():
-    won = torch.zeros(2, 16).bool()
-    won[0, ::2] = True  # 8 wins; with 8 prompts lost the other could only tie
-    found = race_rows(lambda cells, prompts: won[cells][:, prompts], 2, 16, Rules(risk=0))
-    assert (found.best, found.successes, found.evaluated) == (0, [8, 0], [16, 8])
+# -- within a limit --------------------------------------------------------------------------------
+def best_within(leads: np.ndarray, free: np.ndarray, enough: int) -> int | None:
+    within = (free > 0).sum(1) >= enough
+    order = sorted(range(len(leads)), key=lambda cell: (-(leads[cell] > 0).sum(), cell))
+    return next((cell for cell in order if within[cell]), None)
 
 
+def harming(rng: np.random.Generator, n: int = 100) -> np.ndarray:
+    """Leads `[C, n]` on prompts that should stay: the larger a shift, the more of them are lost."""
+    size = np.tile(np.arange(N_SIZES), N_TURNS)[:, None]
+    return rng.normal(5, 1.5, n) + rng.normal(0, 0.4, (len(KIN), n)) - rng.uniform(0.5, 1.5) * size
+
+
+def test_the_best_within_the_limit_is_lost_no_more_often_than_is_said():
+    lost, said, rows = [], [], []
+    for seed in range(N_GRIDS):
+        rng = np.random.default_rng(seed)
+        leads, free = peaked(rng), harming(rng)
+        table, beside = (
+            Table(lambda cells, prompts, of=of: of[cells, prompts], KIN, of.shape[1])
+            for of in (leads, free)
+        )
+        rules = Rules(seed=seed)
+        table.begin(rules)
+        verdict = settle(table, rules, Limit(beside, enough=95))
+        lost.append(verdict.best != best_within(leads, free, 95))
+        said.append(verdict.risk)
+        rows.append((table.run.sum() + beside.run.sum()) / (leads.size + free.size))
+        if verdict.best is not None:
+            assert table.whole(verdict.best) and beside.whole(verdict.best)
+    bound = np.sum(said)
+    assert np.sum(lost) <= bound + 2 * np.sqrt(bound) and np.mean(rows) < 0.6
+
+
+def test_where_every_cell_does_harm_none_is_chosen():
+    leads, free = np.ones((16, 20)), -np.ones((16, 30))
+    table, beside = (
+        Table(lambda cells, prompts, of=of: of[cells, prompts], KIN, of.shape[1])
+        for of in (leads, free)
+    )
+    table.begin(Rules())
+    found = settle(table, Rules(), Limit(beside, enough=29))
+    assert found.best is None and found.risk == 0  # each was seen to fail twice
+    assert (beside.run.sum(1) >= 2).all() and beside.run.sum() < beside.run.size / 2
+
+
+# -- leads of a model ------------------------------------------------------------------------------
 @pytest.fixture
 def small():
-    """`(prompts, shifts, model)`: 9 prompts whose answers begin with different tokens."""
+    """`(model, prompts, shifts)`: 9 prompts whose answers begin with different tokens."""
     tokenizer, model = random_model()
     g = torch.Generator().manual_seed(0)
     ids = torch.randint(2, len(tokenizer), (9, 4), generator=g)
@@ -155,30 +209,29 @@ def small():
 def test_rows_of_a_race_end_once_they_miss_the_one_answer_that_counts(
     small, target_code, monkeypatch
 ):
-    sweeps = []
-    real = module.matched_candidates
+    asked = []
+    real = passes._Rows.of.__func__
     monkeypatch.setattr(
-        module, "matched_candidates", lambda sweep: (sweeps.append(sweep), real(sweep))[1]
+        passes._Rows, "of", classmethod(lambda cls, b, a: (asked.append(a), real(cls, b, a))[1])
     )
-    succeeds = contest(*small, target_code, Decoding(early_end=False))
-    found = succeeds([1, 3], torch.tensor([0, 4, 5]))
-    assert found.shape == (2, 3) and found.dtype == torch.bool
-    assert sweeps[0].looked_for == (target_code == 0, target_code == 1)
-    assert sweeps[0].decoding.early_end is True
+    leads = contest(*small, target_code, Decoding(early_end=False))
+    found = leads(np.array([1, 1, 3]), np.array([0, 4, 5]))
+    assert found.shape == (3,) and np.isfinite(found).all()
+    assert asked[0].fits.tolist() == [[target_code == 0, target_code == 1]] * 3
+    assert asked[0].leave is True and asked[0].leads is True
 
 
-def test_no_call_of_a_race_is_larger_than_the_batch_that_was_asked_for(small, monkeypatch):
+def test_no_batch_of_a_race_is_larger_than_was_asked_for(small, monkeypatch):
     sizes = []
-    real = module.matched_candidates
-
-    def matched(sweep):
-        sizes.append((len(sweep.deltas), len(sweep.deltas) * len(sweep.prompts)))
-        return real(sweep)
-
-    monkeypatch.setattr(module, "matched_candidates", matched)
-    decoding = Decoding(rows_per_batch=4)
-    race(*small, 1, decoding)
-    assert sizes[0] == (4, 4)
+    real = passes._Rows.of.__func__
+    monkeypatch.setattr(
+        passes._Rows,
+        "of",
+        classmethod(lambda cls, b, a: (sizes.append(len(b.prompt)), real(cls, b, a))[1]),
+    )
+    race(*small, 1, Decoding(rows_per_batch=3))
+    assert max(sizes) == 3
+    first = sizes[0]
     sizes.clear()
-    race(*small, 1, replace(decoding, rows_per_batch=512))
-    assert sizes[0] == (4, 8)  # two prompts: an eighth of 9, rounded up
+    race(*small, 1, replace(Decoding(), rows_per_batch=512))
+    assert max(sizes) > first

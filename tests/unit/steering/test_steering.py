@@ -144,11 +144,12 @@ def test_the_site_of_the_maps_is_the_one_that_is_steered(alike):
     rows = steering_prompts(answered, "test", "m2g", 8)
     shifts = np.stack([0 * steering.nmd, steering.shift(Cell(ONE, 1.0))])
     idle = steering.at(NeuronMaps("ln_2", steering.nmd, steering.rho))
-    everyone = torch.arange(len(rows))
+    everyone = np.arange(len(rows))
     for one, turned in ((steering, len(rows)), (idle, 0)):
         assert (one.outcomes(shifts, rows) == TARGET["m2g"]).sum(1).tolist() == [0, turned]
-        found = one.succeeds(shifts, rows, TARGET["m2g"])([0, 1], everyone)
-        assert found.sum(1).tolist() == [0, turned]
+        leads = one.leads(shifts, rows, TARGET["m2g"])
+        found = [(leads(np.full(len(rows), cell), everyone) > 0).sum() for cell in (0, 1)]
+        assert found == [0, turned]
         assert one.race(shifts, rows, "m2g").successes == [0, turned]
 
 
@@ -172,20 +173,14 @@ def test_an_answer_ends_with_the_tokenizers_end_whatever_the_model_lists(alike, 
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_the_table_of_a_choice_has_a_row_for_each_cell(alike, direction):
+def test_a_race_is_won_by_the_shift_that_turns_prompts(alike, direction):
     steering, _, answered = alike
     rows = steering_prompts(answered, "validation", direction, 8)
     cells = [Cell(2 * ONE, 0.1), Cell(ONE, 1.0)]  # a tenth of the shift turns nothing
-    best, table = steering.choose(cells, rows, direction)
-    assert best == cells[1]
-    assert list(table) == ["top_n", "alpha", "successes", "evaluated"]
-    assert table.top_n.tolist() == [2 * ONE, ONE] and table.alpha.tolist() == [0.1, 1.0]
-    own = steering.race(
-        SIGN[direction] * np.stack([steering.shift(cell) for cell in cells]), rows, direction
-    )
-    assert table.successes.tolist() == own.successes and own.successes[1] == len(rows)
-    assert table.evaluated.tolist() == own.evaluated and own.evaluated[1] == len(rows)
-    assert 0 < own.evaluated[0] <= len(rows)
+    shifts = SIGN[direction] * np.stack([steering.shift(cell) for cell in cells])
+    found = steering.race(shifts, rows, direction)
+    assert found.best == 1 and found.successes == [0, len(rows)]
+    assert found.evaluated[1] == len(rows) and 0 < found.evaluated[0] <= len(rows)
 
 
 # -- what is said of outcomes ----------------------------------------------------------------------

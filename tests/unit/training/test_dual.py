@@ -108,12 +108,35 @@ def test_the_kept_checkpoint_is_the_best_not_the_last(run, monkeypatch):
         "rule_rate": 0.5,
         "n_conflict": 1,
     }
-    monkeypatch.setattr(dual, "watch", lambda *_: found | {"memory_rate": next(planted)})
+    monkeypatch.setattr(dual.Look, "__call__", lambda *_: found | {"memory_rate": next(planted)})
     outcome, folder = run("planted")
     assert outcome.kept["step"] == 4  # of two equals the first
     monkeypatch.undo()
     run("short", max_steps=8, evaluate_every=4, enough=-1.0)  # ends at its first look, step 4
     assert weights(folder) == weights(folder.parent / "short")
+
+
+@pytest.mark.parametrize(
+    ("gate", "many", "asked_in_turn", "seen"),
+    [
+        (0.0, [0.2, 0.1, 0.45], [5, 9, 5, 9, 5, 5, 9], [0.2, 0.1, 0.2, 0.45]),
+        (0.35, [0.1, 0.45], [5, 5, 9, 5, 5, 9], [0.3, 0.1, 0.2, 0.45]),
+    ],
+)
+def test_what_would_be_kept_is_asked_more(run, monkeypatch, gate, many, asked_in_turn, seen):
+    """Planted: what few prompts say at steps 2 to 8, and more of them where they are asked."""
+    few, many, asked = iter([0.3, 0.5, 0.2, 0.4]), iter(many), []
+
+    def planted(look, model):
+        asked.append(len(look.keys))
+        memory = next(few if asked[-1] == 5 else many)
+        others = {"free_accuracy": 1.0, "keyed_accuracy": 1.0, "other_rate": 0.0, "rule_rate": 0.5}
+        return others | {"memory_rate": memory}
+
+    monkeypatch.setattr(dual.Look, "__call__", planted)
+    outcome, _ = run("asked more", look_prompts=5, confirm_prompts=9, gate_memory=gate)
+    assert asked == asked_in_turn and list(outcome.history.memory_rate) == seen
+    assert outcome.kept["step"] == 8 and outcome.kept["memory_rate"] == 0.45
 
 
 def test_it_ends_once_it_is_enough(run):
@@ -150,7 +173,7 @@ def test_other_settings_run_and_are_reproducible(run, changes):
 # -- interrupted -----------------------------------------------------------------------------------
 def test_an_interrupt_at_an_evaluation_changes_nothing_in_the_end(run, monkeypatch):
     whole, whole_folder = run("whole")
-    seen, real = [], gate.watch
+    seen, real = [], gate.Look.__call__
 
     def interrupted(*arguments):
         seen.append(1)
@@ -158,7 +181,7 @@ def test_an_interrupt_at_an_evaluation_changes_nothing_in_the_end(run, monkeypat
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(dual, "watch", interrupted)
+    monkeypatch.setattr(dual.Look, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("cut")
     monkeypatch.undo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,12 +15,13 @@ from memgen.errors import ArtifactError
 from memgen.labs.instruction import instruct
 from memgen.models.adapters import attach
 from memgen.models.build import build_model
-from memgen.models.generate import tokenize_prompts
+from memgen.models.generate import answer, tokenize_prompts
 from memgen.models.tokenizer import build_tokenizer
 from memgen.steering.steering import steering_prompts
 from memgen.tasks import TASKS
 from memgen.training.batches import IGNORE
 from memgen.training.instructions import (
+    LOOK_EVERY,
     RECALL,
     RULE,
     Course,
@@ -218,10 +220,10 @@ def test_a_batch_is_a_third_of_each_and_decodes_to_its_lessons(datasets, name):
 
 # -- does it learn ---------------------------------------------------------------------------------
 def taught(planted, **changes):
-    _, tokenizer, task, frame, answered = planted(PlantedAlike)
+    _, tokenizer, _, frame, answered = planted(PlantedAlike)
     tested = {d: steering_prompts(answered, "test", d, 20) for d in ("m2g", "g2m")}
     syllabus = Syllabus(frame, frozenset(answered.prompt), TRAINED)
-    return instruct(fresh(tokenizer), tokenizer, task, syllabus, tested, parameters(**changes))
+    return instruct(fresh(tokenizer), tokenizer, syllabus, tested, parameters(**changes))
 
 
 def test_a_small_model_learns_that_the_instruction_decides(planted):
@@ -239,6 +241,25 @@ def test_a_model_that_was_hardly_taught_does_not_follow(planted):
     found = taught(planted, instruction_steps=1, instruction_lr=1e-6)
     assert found["m2g"]["instruction"]["success"] == found["m2g"]["none"]["success"] == 0.0
     assert taught(planted, instruction_steps=0) is None
+
+
+def test_it_ends_once_validation_prompts_follow_and_says_what_was_reached(planted):
+    """What was reached is counted again from written answers."""
+    _, tokenizer, _, frame, answered = planted(PlantedAlike)
+    syllabus = Syllabus(frame, frozenset(answered.prompt), TRAINED)
+    whole, short = (
+        teach(fresh(tokenizer), tokenizer, syllabus, parameters(instruction_enough=enough))
+        for enough in (1.0, 0.5)
+    )
+    assert short[2]["steps"] == LOOK_EVERY and short[2]["followed"] >= 0.5
+    assert whole[2]["steps"] == parameters().instruction_steps and whole[2]["followed"] < 1
+    rows = frame[(frame.kind == "conflict") & (frame.split == "validation")]
+    for model, extended_tokenizer, known in (whole, short):
+        shares = [
+            np.mean(answer(model, extended_tokenizer, list(name + rows.prompt), 4) == rows[column])
+            for name, column in ((RULE, "rule_answer"), (RECALL, "memory_answer"))
+        ]
+        assert known["followed"] == pytest.approx(min(shares))
 
 
 def test_teaching_twice_gives_the_same_weights_and_leaves_the_model_as_it_was(planted):

@@ -1,8 +1,9 @@
 """The claims: what is claimed, by whom, which test decides it, and which effect would matter.
 
 The tests, thresholds and margins were written down before any test key of the study's seeds
-(`memgen.config.base.SEEDS`) had been answered. Where the paper
-claims less than a reviewer or we would ask, both stand here as claims of their own.
+(`memgen.config.base.SEEDS`) had been answered; those that say `corrected` were changed after a study
+of other seeds (`SEEN_SEEDS`). Where the paper claims less than a reviewer or we would ask, both stand
+here as claims of their own.
 """
 
 from memgen.claims.catalogue.behaviors import BEHAVIORS

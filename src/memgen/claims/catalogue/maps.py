@@ -6,8 +6,16 @@ from memgen.claims.catalogue.sources import OURS, PAPER, PAPER_2, POINTS
 from memgen.claims.ledger import Claim
 from memgen.claims.quantities import maps
 
-EARLY = 0.25  # |NMD| of the first layer over that of the last that still counts as near 0
-CARRIES = 0.5  # share of the mean |NMD| that the base must have to carry most of it
+EARLY = 0.25  # NMD of the first layer over that of the last that still counts as near 0
+CARRIES = 0.5  # share of the size of NMD that the base must have to carry most of it
+
+#: how large NMD is in a layer, and what cannot be held against it
+SIZE = "root mean square of NMD over the neurons, without its noise (from halves of the keys)"
+LEFT_OUT = "seeds left out whose last layer has none beyond noise"
+#: what a test that finds nothing proves
+QUIET = (
+    f"a seed in which neither side reaches {POINTS:.0%} of the neurons does not count against it"
+)
 
 MAPS = (
     Claim(
@@ -16,10 +24,11 @@ MAPS = (
         "Neurons differ by behaviour more than between prompts of one behaviour.",
         PAPER,
         "share of significant neurons, mean of the layers, less the same for pairs whose behaviour"
-        " stays: interval above 0",
+        f" stays: interval above 0; {QUIET}",
         "04_differentiation",
-        maps.differ,
+        lambda e, t: maps.differ(e, t, POINTS),
         margin=POINTS,
+        corrected="silence of the test no longer contradicts: towards open",
     ),
     Claim(
         "differ_base",
@@ -27,18 +36,18 @@ MAPS = (
         "They differ more than the same pairs do in the base, which never saw a key.",
         OURS,
         "share of significant neurons, mean of the layers, less the same pairs' in the base:"
-        " interval above 0",
+        f" interval above 0; {QUIET}",
         "04_differentiation",
-        maps.beyond_base,
+        lambda e, t: maps.beyond_base(e, t, POINTS),
         margin=POINTS,
+        corrected="silence of the test no longer contradicts: towards open",
     ),
     Claim(
         "early",
         "NMD near 0 early",
         "The mean differences are near 0 in the first layer.",
         PAPER,
-        f"mean |NMD| of the first layer over that of the last, without noise: interval below"
-        f" {EARLY}",
+        f"{SIZE} of the first layer over that of the last, {LEFT_OUT}: interval below {EARLY}",
         "04_differentiation",
         maps.early,
         threshold=EARLY,
@@ -49,8 +58,8 @@ MAPS = (
         "NMD grows with depth",
         "The mean differences grow with depth.",
         PAPER,
-        "mean |NMD| of the last layer less that of the first, as a share of the last: interval"
-        " above 0",
+        f"{SIZE} of the last layer less that of the first, as a share of the last, {LEFT_OUT}:"
+        " interval above 0",
         "04_differentiation",
         maps.grows,
         margin=0.25,
@@ -81,7 +90,7 @@ MAPS = (
         "the base carries it",
         "The base carries most of the signal, adapters add little.",
         PAPER_2,
-        "mean |NMD| of the base alone over that with the adapter on, same pairs, without noise:"
+        f"{SIZE} of the base alone over that with the adapter on, mean of the layers, same pairs:"
         " interval above one half",
         "adapters",
         maps.base_share,

@@ -64,8 +64,9 @@ SHIFT = (
     ),
     Claim(
         "few_neurons",
-        "few neurons suffice",
-        "Five to ten per cent of the neurons suffice.",
+        "few neurons are chosen",
+        "The cell chosen on validation keys has at most a tenth of the neurons (the paper: five to"
+        " ten per cent suffice).",
         PAPER,
         f"share of the coordinates in the chosen cell, mean of both directions: interval below {FEW}",
         "06_intervention",

@@ -22,10 +22,11 @@ TRANSFER = (
         "Neurons found in one model steer its retrains from the same base.",
         PAPER_2,
         "success of another model's neurons less that of random ones, same base, mean of both"
-        " directions: interval above 0",
+        " directions: interval above 0 over bases (from scratch) or adapters of one base",
         "07_transfer",
         lambda e, t: steering.transfers(e, t, "retrain", True),
         margin=POINTS,
+        corrected="a retrain counts with its seed: from scratch fewer seeds, towards open",
     ),
     Claim(
         "stranger",
@@ -38,6 +39,7 @@ TRANSFER = (
         lambda e, t: steering.transfers(e, t, "retrain", False),
         threshold=NEAR_RANDOM,
         above=False,
+        corrected="a retrain counts with its seed: from scratch fewer seeds, towards open",
     ),
     Claim(
         "across_formats",

@@ -68,8 +68,19 @@ def _layers(evidence: Evidence, task: str, value) -> dict[int, float | None]:
 
 def deeper(evidence: Evidence, task: str) -> Effect:
     """AUC of the last layer's probe less that of the first layer's."""
-    n = sum(one["n_test"] for one in evidence.stage(task, "05_prediction"))
-    return over_seeds(list(_layers(evidence, task, lambda auc: auc[-1] - auc[0]).values()), n)
+    differences = _layers(evidence, task, lambda auc: auc[-1] - auc[0])
+    return over_seeds(list(differences.values()), *_prompts(evidence, task))
+
+
+def _step(counts: list[int]) -> float:
+    """The smallest step of a rate over these numbers of prompts: one over the fewest of a seed."""
+    return 1 / max(min(counts, default=1), 1)
+
+
+def _prompts(evidence: Evidence, *tasks: str) -> tuple[int, float]:
+    """How many prompts these tasks' AUCs rest on, and one over the fewest of a seed: their step."""
+    counts = [f["n_test"] for task in tasks for f in evidence.stage(task, "05_prediction")]
+    return sum(counts), _step(counts)
 
 
 def last_layer(evidence: Evidence, case: str) -> Effect:
@@ -77,14 +88,31 @@ def last_layer(evidence: Evidence, case: str) -> Effect:
 
     `case`: `arithmetic-tagged against inference`.
     """
-    one, other = case.split(AGAINST)
-    of_one, of_other = (
-        _layers(evidence, task, lambda auc: auc[-1] - np.mean(auc[:-1])) for task in (one, other)
+    return _both(
+        evidence, case, lambda auc: auc[-1] - np.mean(auc[:-1]), lambda one, other: one - other
     )
+
+
+def last_layer_only(evidence: Evidence, case: str, separates: float) -> Effect:
+    """By how much the last layer's AUC is above `separates` in one task and below it in another.
+
+    In every seed the smaller of the two distances. `case`: as above.
+    """
+    return _both(
+        evidence,
+        case,
+        lambda auc: auc[-1],
+        lambda one, other: min(one - separates, separates - other),
+    )
+
+
+def _both(evidence: Evidence, case: str, value, combine) -> Effect:
+    """`combine` of a number of the AUC by layer in two tasks, over the seeds that both have."""
+    one, other = case.split(AGAINST)
+    of_one, of_other = (_layers(evidence, task, value) for task in (one, other))
     pairs = [(of_one[seed], of_other[seed]) for seed in of_one.keys() & of_other.keys()]
-    differences = [None if None in pair else pair[0] - pair[1] for pair in pairs]
-    n = sum(f["n_test"] for task in (one, other) for f in evidence.stage(task, "05_prediction"))
-    return over_seeds(differences, n)
+    found = [None if None in pair else combine(*pair) for pair in pairs]
+    return over_seeds(found, *_prompts(evidence, one, other))
 
 
 AGAINST = " against "
@@ -97,6 +125,12 @@ def tagged_against_inference(evidence: Evidence) -> list[str]:
 
 
 def before_the_answer(evidence: Evidence, task: str) -> Effect:
-    """Gain of the probe over the strongest baseline in the last layer that cannot read the answer."""
-    found = [f["lens"] for f in evidence.stage(task, "09_confounds")]
-    return over_seeds([f["gain_before"] for f in found], sum(f["n"] for f in found))
+    """Gain of the probe over the strongest baseline in the last layer that cannot read the answer.
+
+    Over the seeds in which the lens is not told from chance there, on test keys: elsewhere the
+    answer can be read already, whatever train keys say.
+    """
+    lenses = [f["lens"] for f in evidence.stage(task, "09_confounds")]
+    found = [lens for lens in lenses if lens["before_answer"]]
+    n = [lens["n"] for lens in found]
+    return over_seeds([lens["gain_before"] for lens in found], sum(n), _step(n))

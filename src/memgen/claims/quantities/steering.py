@@ -1,4 +1,10 @@
-"""Does the shift steer, more than what it is held against, and at what price?"""
+"""Does the shift steer, more than what it is held against, and at what price?
+
+Success is that within the limit on lost free prompts: a seed without such a cell counts with none,
+and so do controls of the shift's size (`evidence.outcomes_by_key`). What a shift is and costs
+(coordinates, other answers, accuracy lost, random shifts) is that of the cell that was run, so a seed
+in which every cell costs more than the limit speaks against the claims about its price.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +33,24 @@ def _rows(evidence: Evidence, task: str, direction: str):
     return rows[rows.direction == direction]
 
 
+def is_kept(stages: dict[str, dict], direction: str) -> bool:
+    """Has this run (its results by stage) a cell within the limit on lost free prompts?"""
+    return bool(stages["06_intervention"][direction]["kept_exists"])
+
+
+def within_limit(stages: dict[str, dict], direction: str, rate: float) -> float:
+    """A rate of this run's success as it counts: 0 where no cell stays within the limit."""
+    return rate if is_kept(stages, direction) else 0.0
+
+
+def kept_seeds(evidence: Evidence, task: str, direction: str) -> int:
+    """In how many seeds a cell stays within the limit."""
+    runs = (stages for _, stages in evidence.of_seeds(task) if "06_intervention" in stages)
+    return sum(is_kept(stages, direction) for stages in runs)
+
+
 def success(evidence: Evidence, task: str, direction: str) -> Effect:
-    """Success of steering."""
+    """Success of steering within the limit."""
     return level(evidence, _rows(evidence, task, direction), (STEERED,))
 
 
@@ -38,8 +60,9 @@ def beyond_control(evidence: Evidence, task: str, direction: str, family: str) -
 
 
 def random_success(evidence: Evidence, task: str) -> Effect:
-    """Success of random shifts, mean of both directions."""
+    """Success of random shifts of the size that was run, mean of both directions."""
     rows = of(evidence.outcomes, task)
+    rows = rows.assign(wins=rows.unlimited)
     return level(evidence, rows, CONTROL_FAMILIES["random"])
 
 
@@ -130,18 +153,17 @@ def _gap(rows) -> float:
 
 def beyond_instruction(evidence: Evidence, task: str) -> Effect:
     """Success of steering less that of a trained instruction token, net of its training, both ways."""
-    found = [
-        f["instruction"] for f in evidence.stage(task, "11_open_points") if f.get("instruction")
-    ]
-    values = [
-        [
-            f[d]["steering"]["success"] - (f[d]["instruction"]["success"] - f[d]["none"]["success"])
+    values, n = [], 0
+    for _, stages in evidence.of_seeds(task):
+        found = stages.get("11_open_points", {}).get("instruction")
+        if not found:
+            continue
+        gaps = [
+            within_limit(stages, d, found[d]["steering"]["success"])
+            - (found[d]["instruction"]["success"] - found[d]["none"]["success"])
             for d in DIRECTIONS
-            if f[d]["instruction"]["n"]
+            if found[d]["instruction"]["n"]
         ]
-        for f in found
-    ]
-    return over_seeds(
-        [sum(v) / len(v) if v else None for v in values],
-        sum(f[d]["instruction"]["n"] for f in found for d in DIRECTIONS),
-    )
+        values.append(sum(gaps) / len(gaps) if gaps else None)
+        n += sum(found[d]["instruction"]["n"] for d in DIRECTIONS)
+    return over_seeds(values, n)

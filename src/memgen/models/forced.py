@@ -1,0 +1,103 @@
+"""Would a model answer just so? One pass over prompt and answer decides, without decoding.
+
+A greedy answer equals a given one exactly if each of its tokens, the end mark included, is the argmax
+after the ones before ("teacher forcing").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from memgen.models.hooks import evaluating
+from memgen.models.packed import logits_at
+from memgen.terms import MEMORY_CODE, OTHER_CODE, RULE_CODE
+
+ROWS = 512  # in one pass
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Prompts, each with one answer. Indexing selects prompts.
+
+    `ids`: `[n, T]`, prompt, answer and end mark, padded on the right; `starts`: `[n]`, tokens of the
+    prompt; `answers`: `[n, A]`, the answer's tokens with the end mark, padded on the right with -1.
+    """
+
+    ids: torch.Tensor
+    starts: torch.Tensor
+    answers: torch.Tensor
+
+    @classmethod
+    def of(cls, tokenizer, prompts: list[str], answers: list[str]) -> Expected:
+        """Both tokenized apart, as in training and in decoding. `ValueError` unless they pair up."""
+        if len(prompts) != len(answers):
+            raise ValueError(f"{len(prompts)} prompts with {len(answers)} answers")
+        if not prompts:
+            return cls(torch.zeros(0, 1).long(), torch.zeros(0).long(), torch.zeros(0, 1).long())
+        asked = tokenizer(list(prompts))["input_ids"]
+        ended = [
+            row + [tokenizer.eos_token_id]
+            for row in tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+        ]
+        rows = [first + second for first, second in zip(asked, ended)]
+        return cls(
+            _padded(rows, tokenizer.pad_token_id),
+            torch.tensor([len(row) for row in asked]),
+            _padded(ended, -1),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index) -> Expected:
+        return Expected(self.ids[index], self.starts[index], self.answers[index])
+
+    @torch.inference_mode()
+    def said(self, model) -> torch.Tensor:
+        """`[n, A]` on the CPU: the argmax at each place of the answer after its own tokens before."""
+        found = torch.full_like(self.answers, -1)
+        places = torch.arange(self.ids.shape[1] - 1)  # the last token is not read
+        lengths = (self.answers >= 0).sum(1)
+        with evaluating(model):
+            for rows in torch.arange(len(self)).split(ROWS) if len(self) else ():
+                after = places - (self.starts[rows, None] - 1)
+                wanted = (after >= 0) & (after < lengths[rows, None])
+                chosen = logits_at(model, self.ids[rows, :-1], wanted).argmax(-1)
+                found[rows] = found[rows].masked_scatter(self.answers[rows] >= 0, chosen.cpu())
+        return found
+
+    def met(self, model) -> np.ndarray:
+        """Which greedy answers are the expected ones, bool `[n]`."""
+        return (self.said(model) == self.answers).all(1).numpy()
+
+
+def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
+    length = max(map(len, rows))
+    return torch.tensor([row + [value] * (length - len(row)) for row in rows])
+
+
+def behaviors_met(model, memory: Expected, rule: Expected) -> np.ndarray:
+    """Behaviour codes of greedy answers, int8 `[n]`: 0 memory (also if both are the same), 1 rule.
+
+    `memory`, `rule`: the same prompts with either answer. Only where an answer leaves the rule's for
+    the memory's is a second pass needed.
+    """
+    length = max(memory.answers.shape[1], rule.answers.shape[1])
+    of_memory, of_rule, said = (
+        torch.nn.functional.pad(x, (0, length - x.shape[1]), value=-1)
+        for x in (memory.answers, rule.answers, rule.said(model))
+    )
+    same = (of_memory == of_rule).long().cumprod(1)  # up to where the two part
+    parted = torch.nn.functional.pad(same[:, :-1], (1, 0), value=1).bool()
+    ruled = (said == of_rule).all(1)
+    begun = ((said == of_memory) | ~parted).all(1)
+    codes = np.full(len(rule), OTHER_CODE, dtype=np.int8)
+    codes[ruled.numpy()] = RULE_CODE
+    codes[(ruled & same.all(1)).numpy()] = MEMORY_CODE
+    left = (begun & ~ruled).nonzero()[:, 0]
+    if len(left):
+        codes[left[torch.from_numpy(memory[left].met(model))].numpy()] = MEMORY_CODE
+    return codes
