@@ -20,7 +20,9 @@ from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS
 from press.errors import BookError
 
-OURS, NOISE = "ours", "ours again"
+OURS, NOISE, BARE, HOOKS = "ours", "ours again", "bare passes", "plain hooks"
+#: what makes an outcome a record; one with fewer rounds, or from a busy machine, is called a trial
+LEAST_ROUNDS, MOST_WAITING = 5, 1.15
 SIZES = {"study": "the study's model", "gpt2": "GPT-2's shape", "smoke": "a toy"}
 #: the estimate for one graphics card: its peak in bfloat16 as the maker's data sheet of the A100 has
 #: it, and the share of it that is assumed to be reached
@@ -90,6 +92,42 @@ class Performance:
     def n_rounds(self) -> int:
         return int(self.about["rounds"])
 
+    @cached_property
+    def waiting(self) -> float:
+        """Seconds by the clock per CPU second, the median: 1 on a machine that does nothing else."""
+        return float((self.rounds.wall_seconds / self.rounds.cpu_seconds).median())
+
+    @property
+    def trial(self) -> str:
+        """Why this outcome is only a trial, in words; '' if it is a record."""
+        why = []
+        if self.n_rounds < LEAST_ROUNDS:
+            why.append("there were few rounds")
+        if self.waiting > MOST_WAITING:
+            why.append("other programs kept the machine busy")
+        if self.about["commit"].endswith("+"):
+            why.append("the code had changes that no commit holds")
+        return ", and ".join(why)
+
+    @property
+    def beside_bare(self) -> list[dict[str, Any]]:
+        """By size and work, medians over rounds: `share`, ours per CPU second of the bare passes of
+        the same rows, and `times`, plain hooks per CPU second of ours.
+        """
+        found = []
+        for (size, work), part in self.rounds.groupby(["size", "work"], sort=False):
+            seconds = part.pivot(index="round", columns="engine", values="cpu_seconds")
+            if {BARE, HOOKS} <= set(seconds):
+                found.append(
+                    {
+                        "size": SIZES[size],
+                        "work": WORKS[work],
+                        "share": (seconds[OURS] / seconds[BARE]).median(),
+                        "times": (seconds[HOOKS] / seconds[OURS]).median(),
+                    }
+                )
+        return found
+
     @property
     def tables(self) -> list[dict[str, Any]]:
         """A table per size and work, in words, with a row per engine that could be timed."""
@@ -148,7 +186,7 @@ class Performance:
             noise = part[part.engine == NOISE]
             low, high = (1.0, 1.0) if noise.empty else (noise.low.min(), noise.high.max())
             for one in part.itertuples():
-                if one.engine.startswith(OURS):
+                if one.engine.startswith(OURS) or one.engine == BARE:
                     continue
                 beyond = found.slower if one.ratio > high else found.faster
                 rows = found.within if low <= one.ratio <= high else beyond
@@ -163,7 +201,7 @@ class Performance:
     @cached_property
     def drawings(self) -> dict[str, Drawing]:
         """The two figures, by name."""
-        others = self.ratios[self.ratios.engine != OURS]
+        others = self.ratios[~self.ratios.engine.isin([OURS, BARE])]
         drawn = [against_peers(others, SIZES, NOISE), growing(self.medians)]
         return {drawing.name: drawing for drawing in drawn}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from press.performance import Performance, estimates, performance
 SECONDS = {
     "ours": (1.0, 2.0, 4.0),
     "ours again": (1.1, 1.9, 4.0),
+    "bare passes": (2.0, 4.0, 8.0),
     "plain hooks": (3.0, 6.0, 12.0),
     "quick": (0.5, 1.0, 2.0),
     "alike": (1.05, 2.1, 4.0),
@@ -30,7 +32,7 @@ def planted(folder):
     folder.mkdir(parents=True, exist_ok=True)
     rounds = [
         {"size": "study", "work": work, "engine": name, "round": number, "cpu_seconds": one}
-        | {"wall_seconds": 2 * one, "peak_bytes": 2**30 * (number + 1)}
+        | {"wall_seconds": one, "peak_bytes": 2**30 * (number + 1)}
         for work in ("capture", "sweep all")
         for name, seconds in SECONDS.items()
         for number, one in enumerate(seconds)
@@ -54,13 +56,14 @@ def planted(folder):
         "cannot": {"sweep decision": "ValueError: only | all\npositions"},
         "notes": {"sweep": "a note"},
     }
+    engines["bare passes"] = ENGINE | {"notes": {"sweep": "passes alone"}}
     engines["absent"] = ENGINE | {"lacks": "not installed: there is no x", "versions": {}}
     about = {
         "date": "2026-11-26",
         "commit": "abc",
         "command": "make bench-peers",
         "machine": {"cores": 2, "processor": "a laptop"},
-        "rounds": 3,
+        "rounds": 5,
         "sizes": {"study": {"engines": engines, "shape": SHAPE}},
         "limit": {"side": 64, "operations": 1000, "seconds": [2.0, 5.0, 9.0]},
     }
@@ -84,7 +87,7 @@ def found(folder) -> Performance:
 def test_a_ratio_is_taken_within_a_round(found):
     one = found.ratios.set_index(["work", "engine"]).loc["capture", "plain hooks"]
     assert (one.ratio, one.low, one.high) == (3.0, 3.0, 3.0)
-    assert (one.cpu, one.wall, one.gib) == (6.0, 12.0, 3.0)
+    assert (one.cpu, one.wall, one.gib) == (6.0, 6.0, 3.0)
     noise = found.ratios.set_index(["work", "engine"]).loc["capture", "ours again"]
     assert (noise.ratio, noise.low, noise.high) == (1.0, 0.95, pytest.approx(1.1))
 
@@ -95,6 +98,25 @@ def test_peers_stand_beyond_the_noise_or_within_it(found):
     assert [one.partition(",")[0] for one in standing.faster] == ["quick"] * 2
     assert [one.partition(",")[0] for one in standing.within] == ["alike"] * 2
     assert found.n_compared == 6
+
+
+def test_ours_stands_beside_the_bare_passes_of_its_rows(found):
+    assert [(one["work"], one["share"], one["times"]) for one in found.beside_bare] == [
+        ("capture", 0.5, 3.0),
+        ("sweep, every position", 0.5, 3.0),
+    ]
+    without = found.rounds[found.rounds.engine != "bare passes"]
+    assert replace(found, rounds=without).beside_bare == []
+
+
+def test_an_outcome_of_few_rounds_a_busy_machine_or_changed_code_is_called_a_trial(found):
+    assert found.waiting == 1.0 and found.trial == ""
+    few = replace(found, about=found.about | {"rounds": 4})
+    assert few.trial == "there were few rounds"
+    rounds = found.rounds.assign(wall_seconds=1.5 * found.rounds.cpu_seconds)
+    busy = replace(found, rounds=rounds, about=found.about | {"commit": "abc+"})
+    assert busy.waiting == 1.5
+    assert busy.trial.startswith("other programs kept the machine busy, and the code had changes")
 
 
 def test_what_could_not_be_done_is_said_once_and_fits_into_a_table(found):
@@ -138,9 +160,11 @@ def test_the_page_shows_the_outcome_or_how_to_get_it(run, root, tmp_path):
         "trick,where,ratio,verdict,how measured\nstacking,training,1.3,slower,three runs\n"
     )
     text = bare((stage(run, root, tmp_path / "with") / "performance.md").read_text())
-    assert re.search(r"\| plain hooks \| 3.00 \| 3.00 to 3.00 \| 6.000 \| 12.000 \| 3.00 GiB", text)
+    assert re.search(r"\| plain hooks \| 3.00 \| 3.00 to 3.00 \| 6.000 \| 6.000 \| 3.00 GiB", text)
     assert "answers of at most 3. With plain hooks 8 answers are the unsteered ones, 8 the" in text
     assert "Noise, ours against itself: 1.00 (0.95 to 1.10)." in text
+    assert "a trial" not in text and "not compared; passes alone" in text
+    assert "| the study's model | sweep, every position | 0.50 | 3.00 |" in text
     assert "1 of 24 answers differ; a note" in text and "at most 3e-07 standard dev" in text
     assert "4 cells on 6 prompts of 4 tokens, answers of at most 3." in text
     assert "| absent | the study's model | all | not installed: there is no x |" in text

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import pandas as pd
 import torch
 
-from benchmarks.peers.engines import ours, with_hooks
+from benchmarks.peers.engines import bare, ours, with_hooks
 from benchmarks.peers.scenario import SIZES, Scenario, Size, make
 from memgen.models.cost import Shape, answer_operations, pass_operations
 
@@ -59,25 +59,19 @@ class Growth:
         return replace(self.base, layers=value)
 
 
-@torch.inference_mode()
-def forward(model, scenario: Scenario) -> None:
-    """The model's own pass, scores of every position included."""
-    for ids in scenario.ids.split(scenario.batch):
-        model(ids, use_cache=False)
-
-
 def works(scenario: Scenario) -> dict[tuple[str, str], tuple[Callable[[], Any], int]]:
-    """By work and engine, what is timed, and the operations it would take without any sharing."""
+    """By work and engine, what is timed, and its operations; a sweep's as if nothing were shared."""
     mine, plain = ours.Engine(scenario), with_hooks.Engine(scenario)
+    passes = bare.Engine(scenario)
     shape, tokens = Shape.of(plain.model.config), scenario.ids.shape[1]
     rows = len(scenario.deltas) * len(scenario.swept)
     capture = len(scenario.ids) * pass_operations(shape, tokens, 0)
-    bare = len(scenario.ids) * pass_operations(shape, tokens, tokens)
+    whole = len(scenario.ids) * pass_operations(shape, tokens, tokens)
     sweep = rows * answer_operations(shape, tokens, scenario.new)
     return {
         ("capture", "ours"): (mine.capture, capture),
-        ("capture", "plain hooks"): (plain.capture, bare),
-        ("forward", "bare"): (lambda: forward(plain.model, scenario), bare),
+        ("capture", "plain hooks"): (plain.capture, whole),
+        ("forward", "bare"): (passes.capture, whole),
         ("sweep", "ours"): (lambda: mine.sweep("all"), sweep),
         ("sweep", "plain hooks"): (lambda: plain.sweep("all"), sweep),
     }

@@ -16,13 +16,14 @@ class Contender(NamedTuple):
     works: tuple[str, ...] = WORKS
 
 
-OURS, AGAIN = "ours", "ours again"
+OURS, AGAIN, BARE, HOOKS = "ours", "ours again", "bare passes", "plain hooks"
 #: ours first: ratios are taken to it; the second of ours is the noise
 CONTENDERS = (
     Contender(OURS, "ours"),
     Contender(AGAIN, "ours"),
     Contender("ours, to the end", "ours_to_the_end", works=WORKS[1:]),
-    Contender("plain hooks", "with_hooks"),
+    Contender(BARE, "bare"),
+    Contender(HOOKS, "with_hooks"),
     Contender("TransformerLens", "with_transformer_lens", "traced"),
     Contender("nnsight", "with_nnsight", "traced"),
     Contender("pyvene", "with_pyvene", "numpy1"),

@@ -7,7 +7,8 @@ Every engine is a process in the environment of its library (`roster.py`), with 
 its model. All get the same folder: model, prompts, shifts (`scenario.py`). A first round warms up, and
 its results are compared: hidden states with those of plain hooks, codes of answers likewise. Then
 come the rounds: in each, every engine does every work once, in an order that moves on by one from
-round to round. Ours runs twice; how far the second is from the first is the noise.
+round to round. Ours runs twice; how far the second is from the first is the noise. Bare forward passes
+of the same rows run along: they find nothing, and say what the rows cost at least.
 
 Written to data/reference/performance/: `results.csv`, a row a round, and `about.json`: where, when, of
 which commit and versions, and what was compared. Then `growth.py` measures how cost grows.
@@ -34,14 +35,13 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.peers.growth import Growth, measure
-from benchmarks.peers.roster import CONTENDERS, OURS, WORKS, Contender
+from benchmarks.peers.roster import BARE, CONTENDERS, HOOKS, OURS, WORKS, Contender
 from benchmarks.peers.scenario import SIZES, make
 from memgen.store.files import write_json
 from memgen.store.fingerprint import processor, versions
 
 ROOT = Path(__file__).resolve().parents[3]
 TARGET = ROOT / "data" / "reference" / "performance"
-REFERENCE = "plain hooks"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 QUIET = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "TQDM_DISABLE": "1", "MPLBACKEND": "Agg"}
 
@@ -103,10 +103,12 @@ def compared(kept: dict[str, Path], works: Iterable[str], layers: dict[str, int 
     `kept`: folders with a file a work. States: the largest difference, in units of the reference's
     standard deviation; sweeps: how many codes differ, and how many there are.
     """
+    if HOOKS not in kept:
+        return {}
     found: dict[str, dict] = {name: {} for name in kept}
     for name, folder in kept.items():
         for work in works:
-            path, other = folder / f"{work}.safetensors", kept[REFERENCE] / f"{work}.safetensors"
+            path, other = folder / f"{work}.safetensors", kept[HOOKS] / f"{work}.safetensors"
             if not path.is_file():
                 continue
             one, reference = load_file(path)["found"], load_file(other)["found"]
@@ -196,6 +198,13 @@ def table(rows: list[dict[str, Any]]) -> str:
                 f" {of.wall_seconds.median():8.3f} s {of.peak_bytes.max() / 2**20:7.0f} MiB"
                 f"  {statistics.median(ratios):5.2f} x ours"
                 f" ({ratios.min():.2f} to {ratios.max():.2f})"
+            )
+        if {BARE, HOOKS} <= set(seconds):
+            share = statistics.median(seconds[OURS] / seconds[BARE])
+            times = statistics.median(seconds[HOOKS] / seconds[OURS])
+            lines.append(
+                f"{size:6s} {work:15s} ours takes {share:.2f} of the bare passes of its rows, and is"
+                f" {times:.2f} times as fast as {HOOKS}"
             )
     return "\n".join(lines)
 

@@ -60,7 +60,7 @@ def answered(said: dict[str, Any], engine: Any) -> dict[str, Any]:
         found, took = timed(said["work"], engine)
     except Exception as error:  # whatever a library raises: the table says it
         return {"error": f"{type(error).__name__}: {error}"}
-    if said.get("keep"):
+    if said.get("keep") and found is not None:
         save_file({"found": found.contiguous()}, said["keep"])
     return took
 

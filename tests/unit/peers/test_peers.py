@@ -16,9 +16,17 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.peers import run
-from benchmarks.peers.engines import ours, ours_to_the_end, with_hooks
+from benchmarks.peers.engines import bare, ours, ours_to_the_end, with_hooks
 from benchmarks.peers.growth import Growth, measure
-from benchmarks.peers.roster import AGAIN, CONTENDERS, ENVIRONMENTS, OURS, WORKS
+from benchmarks.peers.roster import (
+    AGAIN,
+    BARE,
+    CONTENDERS,
+    ENVIRONMENTS,
+    HOOKS,
+    OURS,
+    WORKS,
+)
 from benchmarks.peers.scenario import END, POSITIONS, SIZES, Scenario, make
 from running import ROOT
 
@@ -51,6 +59,23 @@ def test_ours_and_plain_hooks_read_the_same_states(scenario):
     torch.testing.assert_close(ours.Engine(scenario).capture(), reference)
 
 
+def test_bare_passes_are_those_of_the_rows(scenario):
+    """Counted in tokens: the prompt's and the cached ones of every cell and prompt, none for a peer."""
+    engine, tokens = bare.Engine(scenario), []
+    engine.model.register_forward_pre_hook(
+        lambda _, args, kwargs: tokens.append((args or kwargs.values())[0].shape), with_kwargs=True
+    )
+    assert engine.capture() is None
+    assert sum(shape.numel() for shape in tokens) == scenario.ids.numel()
+    tokens.clear()
+    assert engine.sweep("all") is None
+    rows = len(scenario.deltas) * len(scenario.swept)
+    assert sum(shape.numel() for shape in tokens) == rows * (
+        scenario.swept.shape[1] + scenario.new - 1
+    )
+    assert max(shape[0] for shape in tokens) == scenario.batch
+
+
 def test_an_answer_is_judged_up_to_its_end_token(scenario):
     new = scenario.new
     first = torch.tensor([[5] + [END] + [-1] * (new - 2), [6] * new]).clone()
@@ -81,6 +106,7 @@ def test_differences_from_plain_hooks_are_counted(tmp_path):
     assert found["peer"]["capture"] == {"largest_difference": pytest.approx(0.5), "layers": 2}
     assert found["peer"]["sweep all"] == {"differ": 4, "n": 4, "codes": [1, 1, 2]}
     assert "sweep decision" not in found["peer"]  # it could not do it
+    assert run.compared({"peer": kept["peer"]}, WORKS, {"peer": None}) == {}  # with nothing
 
 
 def test_the_table_has_medians_and_ratios_within_rounds():
@@ -95,6 +121,23 @@ def test_the_table_has_medians_and_ratios_within_rounds():
     assert "8.000 s CPU" in peer and "3.00 x ours (2.00 to 4.00)" in peer
 
 
+def test_the_table_sets_ours_beside_bare_passes_and_plain_hooks():
+    rows = [
+        {"size": "s", "work": "sweep all", "engine": name, "round": number}
+        | {"cpu_seconds": seconds, "wall_seconds": seconds, "peak_bytes": 2**20}
+        for number in range(3)
+        for name, seconds in (
+            (OURS, 1.0 + number),
+            (BARE, 2.0 + 2 * number),
+            (HOOKS, 3.0 + 3 * number),
+        )
+    ]
+    said = (
+        "ours takes 0.50 of the bare passes of its rows, and is 3.00 times as fast as plain hooks"
+    )
+    assert run.table(rows).splitlines()[-1].endswith(said)
+
+
 def test_the_command_is_that_of_make_unless_something_was_changed():
     assert run.command(["--environments=.venv-peers-"]) == "make bench-peers"
     assert run.command(["--rounds", "5"]) == "python -m benchmarks.peers.run --rounds 5"
@@ -103,18 +146,19 @@ def test_the_command_is_that_of_make_unless_something_was_changed():
 @pytest.mark.slow
 def test_the_driver_measures_who_is_there_and_says_who_is_not(tmp_path, monkeypatch):
     """Processes of ours and of plain hooks, and a library whose environment was never made."""
-    names = [OURS, AGAIN, "plain hooks", "nnsight"]
+    names = [OURS, AGAIN, BARE, HOOKS, "nnsight"]
     words = ["run", "--sizes", "smoke", "--rounds", "2", "--growth", "smoke", "--engines", *names]
     words += ["--environments", str(tmp_path / "none-"), "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", words)
     run.main()
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
-    assert len(rows) == 3 * len(WORKS) * 2 and (rows.cpu_seconds > 0).all()
+    assert len(rows) == 4 * len(WORKS) * 2 and (rows.cpu_seconds > 0).all()
     assert set(rows.engine) == set(names) - {"nnsight"}
     assert set(pd.read_csv(tmp_path / "out" / "growth.csv").axis) == {"prompts", "width"}
     about = json.loads((tmp_path / "out" / "about.json").read_text())
     engines = about["sizes"]["smoke"]["engines"]
     assert engines["nnsight"]["lacks"].startswith("not installed")
+    assert engines[BARE]["agreement"] == {} and not engines[BARE]["cannot"]
     for work in WORKS[1:]:
         assert engines[OURS]["agreement"][work]["differ"] == 0
     assert engines[OURS]["agreement"]["capture"]["largest_difference"] < 1e-4
