@@ -80,7 +80,7 @@ STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs
           --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify scale arms bench rulegraph lock browser \
+.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify scale arms bench bench-peers rulegraph lock browser \
         exercises clean clean-runs
 
 help: ## list the commands
@@ -198,6 +198,21 @@ profile: $(READY) ## where the CPU seconds of a study went, by lab, track and ph
 bench: $(READY) ## time capture and sweep against plain forward passes; what portable kernels cost: tests/benchmarks/bench_numerics.py
 	@$(BIN)/python tests/benchmarks/bench_capture.py
 	@$(BIN)/python tests/benchmarks/bench_sweep.py
+
+# The libraries agree on no versions: environments by what they ask for. One that cannot be set up is said to be
+# missing in the table, and the others are measured.
+PEERS   := traced numpy1 transformers4
+NEEDED  := tests/benchmarks/peers
+bench-peers: $(READY) ## time capture and sweep beside other libraries, up to an hour; ends in data/reference/performance
+	@$(foreach one,$(PEERS),test -f $(VENV)-peers-$(one)/.ready || { \
+	  $(call q,$(PYTHON)) -m venv $(VENV)-peers-$(one) && $(call INTO,$(one)) && touch $(VENV)-peers-$(one)/.ready; } || \
+	  echo "bench-peers: no environment $(one)" >&2;)
+	@PYTHONPATH=$(call q,$(CURDIR)/src:$(CURDIR)/tests) $(BIN)/python -m benchmarks.peers.run --environments=$(VENV)-peers-
+
+INTO    = { $(call PEER,$1) requirements-cpu.txt 2>/dev/null || $(call PEER,$1) requirements-cuda.txt; } && \
+          $(call PEER,$1) $(NEEDED)/requirements-$1.txt
+PEER    = PYTHONPATH= $(VENV)-peers-$1/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(FROM) \
+          --require-hashes -r
 
 browser: # a headless Chromium, for the tests of the book and to print it
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \

@@ -30,6 +30,7 @@ from press.machine import Made, of_seed, profile
 from press.numbers import Numbers, agree, decimal, listed, percent, plural, seconds, span
 from press.origin import only_in_prose
 from press.parameters import choices_reference, parameter_reference
+from press.performance import estimates, performance
 from press.price import numerics_price
 from press.quizzes import quiz
 from press.run import SYNTHESIS, ExecutedLab, Run
@@ -145,6 +146,8 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "profile": lambda: profile(run, source),
             "numerics_price": lambda: numerics_price(root),
             "cluster_trial": lambda: cluster_trial(root),
+            "performance": lambda: performance(root, source),
+            "estimates": estimates,
         }
     )
 

@@ -94,7 +94,7 @@ def test_numbers_without_sources_are_plain(sourced, tmp_path):
 
 
 #: their rates come from tables that are committed with the code, and from no run
-COMMITTED = ("scale.md", "chapters/02_training.md")
+COMMITTED = ("scale.md", "performance.md", "chapters/02_training.md")
 
 
 def test_every_rate_on_every_page_has_a_source(tmp_path, notebook, rendered):
