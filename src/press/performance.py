@@ -228,7 +228,8 @@ class Performance:
         wide = self.medians[self.medians.axis == "width"]
         found = []
         for value, part in wide.groupby("value"):
-            speed = part.set_index(["work", "engine"]).eval("operations / cpu_seconds")
+            table = part.set_index(["work", "engine"])
+            speed = table.operations / table.cpu_seconds
             found.append(
                 {
                     "width": value,
