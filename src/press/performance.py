@@ -63,14 +63,21 @@ class Performance:
     tricks: list[dict[str, str]] = field(default_factory=list)
 
     @cached_property
+    def _by_work(self) -> list[tuple[str, str, pd.DataFrame, pd.DataFrame]]:
+        """Size, work, its rounds, and their CPU seconds: a row per round, a column per engine."""
+        return [
+            (size, work, part, part.pivot(index="round", columns="engine", values="cpu_seconds"))
+            for (size, work), part in self.rounds.groupby(["size", "work"], sort=False)
+        ]
+
+    @cached_property
     def ratios(self) -> pd.DataFrame:
         """By size, work and engine: CPU and wall seconds, GiB, and the ratio to ours in each round.
 
         `ratio`, `low`, `high`: median, lowest and highest over rounds.
         """
         rows = []
-        for (size, work), part in self.rounds.groupby(["size", "work"], sort=False):
-            seconds = part.pivot(index="round", columns="engine", values="cpu_seconds")
+        for size, work, part, seconds in self._by_work:
             for name, of in part.groupby("engine", sort=False):
                 ratio = seconds[name] / seconds[OURS]
                 rows.append(
@@ -115,8 +122,7 @@ class Performance:
         the same rows, and `times`, plain hooks per CPU second of ours.
         """
         found = []
-        for (size, work), part in self.rounds.groupby(["size", "work"], sort=False):
-            seconds = part.pivot(index="round", columns="engine", values="cpu_seconds")
+        for size, work, _, seconds in self._by_work:
             if {BARE, HOOKS} <= set(seconds):
                 found.append(
                     {
