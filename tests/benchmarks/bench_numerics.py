@@ -1,9 +1,10 @@
 """What does `numerics=portable` cost? CPU seconds of the labs of a run, both ways in one sitting.
 
 Every lab of a run of preset laptop (`--tasks`, `--seed`), with the base that it starts from, computed
-in a folder of its own with the machine's fastest kernels and again with the portable ones, one lab at a
-time. The seconds are those that the manifests record. Writes `data/reference/numerics/results.csv`, a
-row by numerics, task and lab, and beside it how it was made; the page *Re-execute* reads them.
+in a folder of its own with the machine's fastest kernels and again with the portable ones. Both ways
+run at the same time, one lab at a time each, so that whatever else the machine does slows both. The
+seconds are those that the manifests record. Writes `data/reference/numerics/results.csv`, a row by
+numerics, task and lab, and beside it how it was made; the page *Re-execute* reads them.
 
     python tests/benchmarks/bench_numerics.py --tasks arithmetic-tagged inference --seed 23
 """
@@ -14,6 +15,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -51,7 +53,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=23)
     o = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = [seconds(one, Path(folder) / one, o.tasks, o.seed) for one in KERNELS]
+        with ThreadPoolExecutor(len(KERNELS)) as both:
+            asked = [both.submit(seconds, k, Path(folder) / k, o.tasks, o.seed) for k in KERNELS]
+        found = [one.result() for one in asked]
         about = machine(Path(folder) / KERNELS[0], "02_training")
     del about["numerics"]
     table = pd.concat(found, ignore_index=True)
