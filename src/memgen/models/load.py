@@ -12,9 +12,11 @@ import torch
 from huggingface_hub import constants, snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from memgen.config.base import ROOT
 from memgen.errors import ArchitectureError, ArtifactError, ParameterError
 from memgen.models.adapters import attach, base_of, is_adapter, load_adapter
 from memgen.models.checkpoint import (
+    check_attention,
     check_config,
     check_numbers,
     check_weights,
@@ -22,6 +24,7 @@ from memgen.models.checkpoint import (
     settle,
     settle_tokenizer,
 )
+from memgen.models.packaged import hint
 from memgen.models.sites import ARCHITECTURES, bare
 from memgen.store.numerics import settled
 from memgen.store.ours import expanded
@@ -110,13 +113,15 @@ def load_tokenizer(folder: Path, rows: int | None = None):
 
 
 def find_base(base_model: str) -> Path:
-    """The local folder of `base_model`: a folder as given, or the hub's cache; no network is used.
+    """The local folder of `base_model`: one here, in the repository, or the hub's cache; no network.
 
     Errors: `ParameterError` if there is none (saying how to get it) or it is of a kind that cannot
     be read, `ArchitectureError` if its architecture has no known sites, `ArtifactError` if its
     tokenizer does not fit.
     """
     folder = expanded(base_model)
+    if not os.path.isdir(folder) and not folder.is_absolute():
+        folder = ROOT / folder  # also where a job runs elsewhere
     if not os.path.isdir(folder):  # also where a system takes no name as long as this
         folder = _cached(base_model)
     if not (folder / "config.json").is_file():
@@ -143,10 +148,13 @@ def _cached(name: str) -> Path:
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (OSError, ValueError):
+        get = hint(name) or (
+            f"Download it once with `hf download {name}` where there is a network, or give the folder of"
+            " a model"
+        )
         raise ParameterError(
             f"base_model={name!r} is neither a folder nor in the hub's cache"
-            f" ({constants.HF_HUB_CACHE}). Download it once with `hf download {name}` where there"
-            " is a network, or give the folder of a model"
+            f" ({constants.HF_HUB_CACHE}). {get}"
         ) from None
 
 
@@ -155,6 +163,14 @@ def base_context(folder: Path) -> int | None:
     return context_of(
         AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     )
+
+
+def refuse_attention(base_model: str, attention: str) -> None:
+    """Raise `ParameterError` if a base (`find_base` takes it) does not run with this kernel."""
+    config = AutoConfig.from_pretrained(
+        find_base(base_model), local_files_only=True, trust_remote_code=False
+    )
+    check_attention(config, attention, f"base_model={base_model!r}")
 
 
 def load_base(folder: Path, attention: str, dtype: str, device: str):
