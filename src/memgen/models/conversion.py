@@ -95,7 +95,9 @@ def _read(gguf: Path) -> tuple[Any, Any]:
     """The model, its weights dequantized to float32, and the tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # four bars for less than a minute
     where = {"gguf_file": gguf.name, "local_files_only": True}
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **where)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **where)

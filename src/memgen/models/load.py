@@ -13,7 +13,7 @@ from huggingface_hub import constants, snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from memgen.config.base import ROOT
-from memgen.errors import ArchitectureError, ArtifactError, ParameterError
+from memgen.errors import ArchitectureError, ArtifactError, ParameterError, StudyError
 from memgen.models.adapters import attach, base_of, is_adapter, load_adapter
 from memgen.models.checkpoint import (
     check_attention,
@@ -66,6 +66,7 @@ def load_trained(stage: FinishedStage):
 
 def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
     try:
+        check_attention(_config(folder), attention, str(folder))
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
@@ -75,6 +76,8 @@ def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
             dtype=getattr(torch, dtype),
             output_loading_info=True,
         )
+    except StudyError:
+        raise
     except UNREADABLE as error:
         raise ArtifactError(
             f"{folder} holds no loadable model ({_first_line(error)}); if a run made it, delete it"
@@ -83,6 +86,10 @@ def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
     check_weights(folder, found["missing_keys"], found["unexpected_keys"])
     check_numbers(folder, model)
     return model
+
+
+def _config(folder: Path):
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _first_line(error: Exception) -> str:
@@ -105,9 +112,7 @@ def load_tokenizer(folder: Path, rows: int | None = None):
             " model"
         ) from None
     if rows is None and (folder / "config.json").is_file():
-        rows = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        ).vocab_size
+        rows = _config(folder).vocab_size
     settle_tokenizer(tokenizer, rows, folder)
     return tokenizer
 
@@ -127,7 +132,7 @@ def find_base(base_model: str) -> Path:
     if not (folder / "config.json").is_file():
         raise ParameterError(f"base_model={base_model!r}: {folder} holds no model (no config.json)")
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = _config(folder)
     except UNREADABLE as error:
         raise ParameterError(
             f"base_model={base_model!r}: its config.json cannot be read ({_first_line(error)})"
@@ -160,16 +165,12 @@ def _cached(name: str) -> Path:
 
 def base_context(folder: Path) -> int | None:
     """How many tokens the model in `folder` takes; None where its config.json does not say."""
-    return context_of(
-        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    )
+    return context_of(_config(folder))
 
 
 def refuse_attention(base_model: str, attention: str) -> None:
     """Raise `ParameterError` if a base (`find_base` takes it) does not run with this kernel."""
-    config = AutoConfig.from_pretrained(
-        find_base(base_model), local_files_only=True, trust_remote_code=False
-    )
+    config = _config(find_base(base_model))
     check_attention(config, attention, f"base_model={base_model!r}")
 
 
@@ -195,7 +196,7 @@ def memory_estimate(
     token and block in two-byte formats plus the attention maps (Korthikanti et al. 2023), or with
     checkpointing one block's of these and the block inputs; logits in float32 with their gradient.
     """
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = _config(folder)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
         n = sum(p.numel() for p in model.parameters())
