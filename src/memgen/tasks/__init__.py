@@ -9,6 +9,7 @@ from .base import Instance, Key, Task, instances
 from .cipher import CipherMatched, CipherTagged
 from .given import GivenTask
 from .inference import Inference
+from .table import Table
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
@@ -17,6 +18,19 @@ TASKS: dict[str, type[Task]] = {
 TASK_NAMES = tuple(TASKS)
 #: tasks without training (track `given`); no vocabulary and no base of the study is made of them
 GIVEN: dict[str, type[GivenTask]] = {}
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of the task called `name`; a table of prompts is called `table-<name of its file>`.
+
+    Raises `ValueError` naming the known tasks if there is none.
+    """
+    known: dict[str, type[Task]] = {**TASKS, **GIVEN}
+    if name.startswith(f"{Table.name}-"):
+        return Table
+    if name not in known:
+        raise ValueError(f"task={name!r} is unknown; choose one of {', '.join(known)}")
+    return known[name]
 
 
 def make_task(
@@ -31,10 +45,7 @@ def make_task(
 
     `own`: what only this task takes.
     """
-    known: dict[str, type[Task]] = {**TASKS, **GIVEN}
-    if name not in known:
-        raise ValueError(f"task={name!r} is unknown; choose one of {', '.join(known)}")
-    return known[name](n_keys, seed, contrast_on, n_gate_keys, **own)
+    return task_class(name)(n_keys, seed, contrast_on, n_gate_keys, **own)
 
 
 __all__ = [
@@ -44,7 +55,9 @@ __all__ = [
     "GivenTask",
     "Instance",
     "Key",
+    "Table",
     "Task",
     "instances",
     "make_task",
+    "task_class",
 ]
