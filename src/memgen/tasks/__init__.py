@@ -1,10 +1,13 @@
 """The tasks of the study. To add one, write a file beside these and add its class to the list."""
 
+from typing import Any
+
 from memgen.terms import ContrastOn
 
 from .arithmetic import ArithmeticMatched, ArithmeticTagged
 from .base import Instance, Key, Task, instances
 from .cipher import CipherMatched, CipherTagged
+from .given import GivenTask
 from .inference import Inference
 
 TASKS: dict[str, type[Task]] = {
@@ -12,15 +15,36 @@ TASKS: dict[str, type[Task]] = {
     for task in (ArithmeticTagged, ArithmeticMatched, Inference, CipherTagged, CipherMatched)
 }
 TASK_NAMES = tuple(TASKS)
+#: tasks without training (track `given`); no vocabulary and no base of the study is made of them
+GIVEN: dict[str, type[GivenTask]] = {}
 
 
 def make_task(
-    name: str, n_keys: int, seed: int, contrast_on: ContrastOn = "keys", n_gate_keys: int = 0
+    name: str,
+    n_keys: int,
+    seed: int,
+    contrast_on: ContrastOn = "keys",
+    n_gate_keys: int = 0,
+    **own: Any,
 ) -> Task:
-    """Build the task called `name`. Raises `ValueError` naming the known tasks if there is none."""
-    if name not in TASKS:
-        raise ValueError(f"task={name!r} is unknown; choose one of {', '.join(TASKS)}")
-    return TASKS[name](n_keys, seed, contrast_on, n_gate_keys)
+    """Build the task called `name`. Raises `ValueError` naming the known tasks if there is none.
+
+    `own`: what only this task takes.
+    """
+    known: dict[str, type[Task]] = {**TASKS, **GIVEN}
+    if name not in known:
+        raise ValueError(f"task={name!r} is unknown; choose one of {', '.join(known)}")
+    return known[name](n_keys, seed, contrast_on, n_gate_keys, **own)
 
 
-__all__ = ["TASKS", "TASK_NAMES", "Instance", "Key", "Task", "instances", "make_task"]
+__all__ = [
+    "GIVEN",
+    "TASKS",
+    "TASK_NAMES",
+    "GivenTask",
+    "Instance",
+    "Key",
+    "Task",
+    "instances",
+    "make_task",
+]
