@@ -9,6 +9,7 @@ from memgen.models.endings import agree, ends_of
 from memgen.models.forced import Expected
 from memgen.models.generate import answer_tokens, texts_of
 from memgen.tasks import Instance, Task
+from memgen.tasks.answers import accuracy as equal_share
 from memgen.tasks.answers import behaviors
 from memgen.terms import MEMORY_CODE, OTHER_CODE, RULE_CODE
 
@@ -30,6 +31,15 @@ def shown(model, tokenizer, task: Task, rows: list[Instance]) -> tuple[list[str]
         for answers in ([r.memory_answer for r in rows], [r.rule_answer for r in rows])
     )
     return texts, np.select([memory, rule], [MEMORY_CODE, RULE_CODE], OTHER_CODE).astype(np.int8)
+
+
+def accuracy(model, tokenizer, task: Task, rows: list[Instance]) -> float:
+    """Share of greedy answers that equal what the rows were (or would be) trained on."""
+    texts, codes = shown(model, tokenizer, task, rows)
+    if not task.open_ended:
+        return equal_share(rows, texts)
+    wanted = [MEMORY_CODE if row.kind == "keyed" else RULE_CODE for row in rows]
+    return float(np.mean(codes == np.array(wanted)))
 
 
 def _agrees(tokens: torch.Tensor, expected: Expected) -> torch.Tensor:
