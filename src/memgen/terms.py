@@ -32,8 +32,10 @@ Site = Literal["resid_post", "mlp_out", "ln_2"]
 SITES: tuple[Site, ...] = get_args(Site)
 Positions = Literal["all", "decision"]
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
-Track = Literal["scratch", "lora", "full"]
+Track = Literal["scratch", "lora", "full", "given"]
 TRACKS: tuple[Track, ...] = get_args(Track)
+#: the track on which a pretrained model is asked as it is: nothing is trained
+GIVEN_TRACK: Track = "given"
 Numerics = Literal["native", "portable"]
 # -- forecasts of the behaviour that see no hidden state of the model, and what they see instead ------
 FORECASTS = {

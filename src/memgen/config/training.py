@@ -19,7 +19,7 @@ from memgen.config.base import (
     SharedData,
 )
 from memgen.tasks import TASKS, Task, make_task
-from memgen.terms import ContrastOn
+from memgen.terms import GIVEN_TRACK, ContrastOn
 
 
 class DatasetParameters(SharedData):
@@ -121,9 +121,6 @@ class TrainingParameters(SharedData):
         "auto",
         description="arithmetic of training's forward pass; auto: bfloat16 if the machine has units for it",
     )
-    attention: Literal["eager", "sdpa"] = Field(
-        "eager", description="attention kernel of transformers"
-    )
     evaluate_every: Count = Field(
         25, description="steps between looks at the validation conflict prompts"
     )
@@ -151,10 +148,6 @@ class TrainingParameters(SharedData):
     retrain: CountFrom0 = Field(
         0, description="0: the run itself; r: its r-th retrain (same base and data, another order)"
     )
-    base_model: str = Field(
-        "",
-        description="tracks lora, full: hub id or folder of a GPT-2 or LLaMA model ('': the study's own)",
-    )
     lora_rank: Count = Field(16, description="rank of the adapters")
     lora_alpha: Multiple = Field(
         32.0,
@@ -165,15 +158,6 @@ class TrainingParameters(SharedData):
     )
     lora_targets: Annotated[list[str], Distinct] = Field(
         [], description="modules that get an adapter ([]: every linear map of the blocks)"
-    )
-    device: str = Field(
-        "cpu",
-        pattern=r"^(cpu|cuda|mps)(:\d+)?$",
-        description="where the model runs: cpu, cuda, cuda:1, mps",
-    )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "float32",
-        description="number format of the frozen weights on track lora; auto: as for precision",
     )
     accumulate: Count = Field(
         1, description="parts that a batch is split into (gradient accumulation)"
@@ -206,20 +190,9 @@ class TrainingParameters(SharedData):
     )
 
     @property
-    def loaded_dtype(self) -> str:
-        """Number format that the base is loaded in: weights that are trained stay float32."""
-        return self._settled("dtype") if self.track == "lora" else "float32"
-
-    @property
     def autocast(self) -> bool:
         """Does the forward pass run in bfloat16?"""
         return self._settled("precision") == "bfloat16" and self.numerics == "native"
-
-    def _settled(self, name: str) -> str:
-        value: str = getattr(self, name)
-        if value == "auto":  # a machine decides, and which one is for `store.numerics` to say
-            raise ValueError(f"{name}=auto is not settled yet")
-        return value
 
     def gates(self) -> dict[str, float]:
         return {
@@ -278,6 +251,8 @@ class TrainingParameters(SharedData):
                 f"base_model={self.base_model!r} needs track=lora or track=full: from scratch there"
                 " is no base"
             )
+        if self.track == GIVEN_TRACK and self.retrain:
+            raise ValueError(f"retrain={self.retrain}: on track={GIVEN_TRACK} nothing is trained")
         if self.track != "scratch" and self.retrain:
             raise ValueError(
                 f"retrain={self.retrain}: on a shared base the seeds are retrains of each other;"

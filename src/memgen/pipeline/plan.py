@@ -22,7 +22,7 @@ from memgen.presets import preset_files, split_overrides, stage_parameters
 from memgen.stages import BASE, BASE_CODE, LABS, TRAINING, LabRow
 from memgen.store.fingerprint import source_files
 from memgen.store.folders import base_folder, input_folders, lab_folder, stamp_of, study_folder
-from memgen.tasks import TASK_NAMES, TASKS
+from memgen.tasks import GIVEN, TASK_NAMES, TASKS
 from memgen.terms import STUDY, TRACKS
 
 #: the file in a study's folder that says what was asked for
@@ -127,8 +127,9 @@ class Plan:
     def __post_init__(self):
         """Validate everything that any lab will be given, before anything runs."""
         for task in self.tasks:
-            if task not in TASKS:
-                raise ParameterError(f"task={task!r} is unknown; choose one of {', '.join(TASKS)}")
+            if task not in TASKS and task not in GIVEN:
+                known = ", ".join([*TASKS, *GIVEN])
+                raise ParameterError(f"task={task!r} is unknown; choose one of {known}")
         for track in self.tracks:
             if track not in TRACKS:
                 raise ParameterError(
