@@ -25,7 +25,7 @@ from memgen.config.sources import own_files
 from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
 from memgen.stages import PARAMETER_CLASSES
-from memgen.tasks import GIVEN, TASKS
+from memgen.tasks import GIVEN, TASKS, Table
 from memgen.terms import GIVEN_TRACK, TRACKS
 
 
@@ -66,7 +66,7 @@ def _blocks(preset: str, path: Path, changed: int) -> tuple[dict[str, dict[str, 
             f"preset {preset!r}: {path} is not a file of blocks with name: value lines{why}"
         ) from None
     known = set().union(*(stage.model_fields for stage in PARAMETER_CLASSES.values()))
-    tasks = [*TASKS, *GIVEN]
+    tasks = [*TASKS, *GIVEN, Table.name]
     named = {*tasks, *(name.split("-")[0] for name in tasks)}
     places = {
         "all",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from memgen.tasks import GIVEN, TASKS
+from memgen.tasks import GIVEN, TASKS, is_given
 from memgen.terms import GIVEN_TRACK, Numerics, Track
 
 #: no earlier edition used these, no recipe was tried on them, and no test corrected on them (chapter 2)
@@ -81,11 +81,11 @@ class StageParameters(BaseModel):
         if not self.spans_tasks:
             named.append(("task", self.task))
         for parameter, name in named:
-            if name not in TASKS and name not in GIVEN:
+            if name not in TASKS and not is_given(name):
                 raise ValueError(
                     f"{parameter}={name!r} is unknown; choose one of {', '.join([*TASKS, *GIVEN])}"
                 )
-            if (name in GIVEN) != (self.track == GIVEN_TRACK):
+            if is_given(name) != (self.track == GIVEN_TRACK):
                 fit = GIVEN if self.track == GIVEN_TRACK else TASKS
                 raise ValueError(
                     f"{parameter}={name!r} is no task of track={self.track}: on track {GIVEN_TRACK}"

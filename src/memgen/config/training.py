@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from memgen.config.base import (
     MOST,
+    ROOT,
     Count,
     CountFrom0,
     Distinct,
@@ -18,8 +21,22 @@ from memgen.config.base import (
     Share,
     SharedData,
 )
-from memgen.tasks import TASKS, Task, make_task
+from memgen.tasks import TASKS, Task, is_table, make_task
+from memgen.tasks.table_file import digest_of, task_name
 from memgen.terms import GIVEN_TRACK, ContrastOn
+
+
+def table_at(task_file: str) -> Path:
+    """Where a table of prompts lies: like `runs`, a relative path counts from the repository."""
+    return ROOT / os.path.expanduser(task_file)
+
+
+def sealed(given: dict[str, Any]) -> dict[str, Any]:
+    """These parameters with the digest of the table that they name, so that an edit is noticed."""
+    file = given.get("task_file")
+    if not (isinstance(file, str) and file) or given.get("task_digest"):
+        return given
+    return given | {"task_digest": digest_of(table_at(file))}
 
 
 class DatasetParameters(SharedData):
@@ -45,6 +62,34 @@ class DatasetParameters(SharedData):
         [0.5, 0.2, 0.3], description="share of the keys in train, validation, test"
     )
 
+    task_file: str = Field(
+        "", description="your own prompts: a table (.csv, .jsonl), and task is table-<its name>"
+    )
+    task_digest: str = Field(
+        "",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="SHA-256 that the table has to have ('': whatever it has now)",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sealed(cls, given: Any) -> Any:
+        return sealed(given) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _a_table_has_a_file(self) -> Self:
+        named = task_name(self.task_file) if self.task_file else ""
+        if self.task_file and self.task != named:
+            raise ValueError(
+                f"task_file={self.task_file!r} is the task {named}, not task={self.task!r}; name the"
+                " file alone"
+            )
+        if is_table(self.task) and not self.task_file:
+            raise ValueError(
+                f"task={self.task!r} is a table, and no file is named; name it with TASK_FILE=..."
+            )
+        return self
+
     @model_validator(mode="after")
     def _three_shares(self) -> Self:
         if len(self.key_shares) != 3 or abs(sum(self.key_shares) - 1) > 1e-9:
@@ -68,7 +113,10 @@ class DatasetParameters(SharedData):
 
     def make_task(self) -> Task:
         """The task with the keys of this data set."""
-        return make_task(self.task, self.n_keys, self.data_seed, self.contrast_on, self.n_gate_keys)
+        about = (self.task, self.n_keys, self.data_seed, self.contrast_on, self.n_gate_keys)
+        if self.task_file:
+            return make_task(*about, file=table_at(self.task_file), digest=self.task_digest)
+        return make_task(*about)
 
 
 class TrainingParameters(SharedData):

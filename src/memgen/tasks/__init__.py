@@ -20,17 +20,14 @@ TASK_NAMES = tuple(TASKS)
 GIVEN: dict[str, type[GivenTask]] = {}
 
 
-def task_class(name: str) -> type[Task]:
-    """The class of the task called `name`; a table of prompts is called `table-<name of its file>`.
+def is_table(name: str) -> bool:
+    """Is this the name of a table of prompts, `table-<name of its file>`?"""
+    return name.startswith(f"{Table.name}-")
 
-    Raises `ValueError` naming the known tasks if there is none.
-    """
-    known: dict[str, type[Task]] = {**TASKS, **GIVEN}
-    if name.startswith(f"{Table.name}-"):
-        return Table
-    if name not in known:
-        raise ValueError(f"task={name!r} is unknown; choose one of {', '.join(known)}")
-    return known[name]
+
+def is_given(name: str) -> bool:
+    """Is this the name of a task without training?"""
+    return name in GIVEN or is_table(name)
 
 
 def make_task(
@@ -45,7 +42,10 @@ def make_task(
 
     `own`: what only this task takes.
     """
-    return task_class(name)(n_keys, seed, contrast_on, n_gate_keys, **own)
+    known: dict[str, type[Task]] = {**TASKS, **GIVEN, **({name: Table} if is_table(name) else {})}
+    if name not in known:
+        raise ValueError(f"task={name!r} is unknown; choose one of {', '.join(known)}")
+    return known[name](n_keys, seed, contrast_on, n_gate_keys, **own)
 
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "Table",
     "Task",
     "instances",
+    "is_given",
+    "is_table",
     "make_task",
-    "task_class",
 ]

@@ -10,6 +10,7 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -63,11 +64,9 @@ class Table(GivenTask):
                 f"task_file={str(file)!r} was changed after a data set had been made of it; run the"
                 " same command again from the beginning, and what depends on it is made anew"
             )
-        self.sheet = _checked(file, found)
+        self.sheet, self.digest = _checked(file, found), found
         #: of every conflict prompt, the rows that say it in another way, itself among them
-        self._said = {
-            row["prompt"]: rows for rows in groups(self.sheet).values() for row in rows
-        }
+        self._said = {row["prompt"]: rows for rows in groups(self.sheet).values() for row in rows}
         n_there = len(self.every_key())
         super().__init__(min(n_keys, n_there), seed, contrast_on, n_gate_keys)
         self.n_keys = n_keys
@@ -149,6 +148,12 @@ class Table(GivenTask):
         for split, rows in (("test", test), ("validation", validation), ("train", rest)):
             found += [_instance(row, split) for row in rows]
         return pd.DataFrame([vars(one) for one in found])
+
+    def count(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """The numbers of every data set, and the table's digest: all that is edited counts, also
+        what no row of the data set shows (which row is a rephrasing of which).
+        """
+        return {**super().count(frame), "table_sha256": self.digest}
 
     def _rows(self, kind: str, key: str) -> list[Row]:
         return [row for row in of_kind(self.sheet, kind) if row["key"] == key]

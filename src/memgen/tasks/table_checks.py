@@ -14,6 +14,7 @@ NEEDS = {
     "keyed": ("memory_answer", "key"),
     "free": ("rule_answer",),
 }
+KINDS = "conflict, keyed or free"
 EMPTY = {
     "conflict": (),
     "keyed": ("rule_answer", "rephrasing_of"),
@@ -42,9 +43,9 @@ def _of_row(row: Row) -> Iterator[Problem]:
     kind = row["kind"]
     if kind not in NEEDS:
         lower = kind.lower()
-        says = f"{kind!r} is no kind; write {', '.join(NEEDS)}" if kind else "it is empty"
+        says = f"{kind!r} is no kind; write {KINDS}" if kind else "it is empty"
         says += f" ({lower} in small letters)" if lower in NEEDS else ""
-        says += "" if kind else f"; write {', '.join(NEEDS)}"
+        says += "" if kind else f"; write {KINDS}"
         yield Problem(row.number, "kind", says)
         return
     yield from (Problem(row.number, "prompt", says) for says in _of_prompt(row["prompt"]))

@@ -210,7 +210,8 @@ def _check_header(path: Path, header: list[str]) -> None:
             problems.append(Problem(1, name, "it stands there twice; delete one of the two"))
         if name not in COLUMNS:
             says = "it has no name; delete it" if not name else "it is unknown; rename or delete it"
-            problems.append(Problem(1, name, f"{says} (columns are {listed})"))
+            says += "" if problems else f" (columns are {listed})"
+            problems.append(Problem(1, name, says))
     missing = [Problem(1, name, "it is missing; add it") for name in NEEDED if name not in header]
     refuse(path, problems + missing)
 
@@ -242,7 +243,7 @@ def _object(line: str) -> list[tuple[str, Any]] | str:
         found = json.loads(line, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
         why = getattr(error, "msg", "nested too deeply")
-        return f"it is not JSON ({why}); write one object such as {{\"prompt\": ...}} on each line"
+        return f'it is not JSON ({why}); write one object such as {{"prompt": ...}} on each line'
     if not isinstance(found, _Pairs):
         return 'it is no object; write one such as {"prompt": ...} on each line'
     return list(found)

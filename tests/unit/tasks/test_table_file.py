@@ -8,11 +8,11 @@ import json
 from collections.abc import Callable
 
 import pytest
-from own_table import COLUMNS, ROWS, as_csv, as_json_lines, changed, write
 
 from memgen.errors import ParameterError
 from memgen.tasks import make_task
 from memgen.tasks.table_file import LONGEST_CELL, LONGEST_PROMPT, MOST_BYTES, MOST_ROWS
+from own_table import COLUMNS, ROWS, as_csv, as_json_lines, changed, write
 
 
 def line(n: int, old: str, new: str) -> Callable[[str], str]:
@@ -115,7 +115,7 @@ DAMAGES: dict[str, tuple[Callable[[str], str | bytes], list[str]]] = {
     ),
     "a formula": (cell(2, "rule_answer", "=B2"), ["row 2, column rule_answer", "formula"]),
     "a broken formula": (cell(14, "memory_answer", "#REF!"), ["row 14", "'#REF!'", "formula"]),
-    "no kind": (cell(2, "kind", ""), ["row 2, column kind", "empty", "conflict, keyed, free"]),
+    "no kind": (cell(2, "kind", ""), ["row 2, column kind", "empty", "conflict, keyed or free"]),
     "an unknown kind": (cell(2, "kind", "conflicts"), ["row 2, column kind", "'conflicts'"]),
     "a kind in capitals": (cell(2, "kind", "Conflict"), ["row 2, column kind", "small letters"]),
     "a conflict without key": (cell(2, "key", ""), ["row 2, column key", "conflict row needs"]),
