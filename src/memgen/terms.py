@@ -48,6 +48,8 @@ FORECASTS = {
 # -- what steering is held against, beside the shifts of `steering.controls` ----------------------------
 OUTPUT_CONTROLS = ("forbid_source", "force_target", "unembedding_last", "unembedding_all")
 BEST_OF_RANDOM = "best_of_random"
+#: rivals that take no neurons: a wording in front of the prompt, and one layer's mean difference
+INSTRUCTION, ONE_LAYER = "instruction", "one_layer"
 REPHRASINGS = tuple(f"rephrasing_{change}" for change in CHANGES)
 # -- runs ---------------------------------------------------------------------------------------------
 WHOLE = "all"  # the folder of a lab that runs once for all seeds
