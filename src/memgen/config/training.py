@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -18,7 +19,7 @@ from memgen.config.base import (
     Share,
     SharedData,
 )
-from memgen.tasks import TASKS, Task, make_task
+from memgen.tasks import GIVEN, TASKS, Task, make_task
 from memgen.terms import GIVEN_TRACK, ContrastOn
 
 
@@ -45,6 +46,11 @@ class DatasetParameters(SharedData):
         [0.5, 0.2, 0.3], description="share of the keys in train, validation, test"
     )
 
+    split_by: Literal["key", "relation"] = Field(
+        "key",
+        description="task knowledge: what is held back for test, single facts or whole relations",
+    )
+
     @model_validator(mode="after")
     def _three_shares(self) -> Self:
         if len(self.key_shares) != 3 or abs(sum(self.key_shares) - 1) > 1e-9:
@@ -68,7 +74,10 @@ class DatasetParameters(SharedData):
 
     def make_task(self) -> Task:
         """The task with the keys of this data set."""
-        return make_task(self.task, self.n_keys, self.data_seed, self.contrast_on, self.n_gate_keys)
+        given = (self.task, self.n_keys, self.data_seed, self.contrast_on, self.n_gate_keys)
+        own = {"split_by": self.split_by, "shares": tuple(self.key_shares)}
+        taken = inspect.signature(GIVEN[self.task]).parameters if self.task in GIVEN else {}
+        return make_task(*given, **{name: value for name, value in own.items() if name in taken})
 
 
 class TrainingParameters(SharedData):
