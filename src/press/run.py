@@ -135,14 +135,14 @@ class Run:
         out = {(one.task, one.seed) for one in self.missed}
         self.seeds = {t: [s for s in every[t] if (t, s) not in out] for t in asked}
         self.tasks = [task for task in asked if self.seeds[task]]
-        if not self.tasks:
+        if not self.tasks and self.track != GIVEN_TRACK:
             raise BookError(
                 f"{self.root} holds no run that shows both behaviours, and so no book: {self.missed[0].why}"
             )
         spans = {
             "run": [(task, f"seed{seed}") for task in self.tasks for seed in self.seeds[task]],
             "task": [(task, WHOLE) for task in self.tasks],
-            "study": [(STUDY, WHOLE)],
+            "study": [(STUDY, WHOLE)] if self.tasks else [],
         }
         self.labs = [
             ExecutedLab(

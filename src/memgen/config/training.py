@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,7 +22,7 @@ from memgen.config.base import (
     Share,
     SharedData,
 )
-from memgen.tasks import TASKS, Task, is_table, make_task
+from memgen.tasks import GIVEN, TASKS, Table, Task, is_table, make_task
 from memgen.tasks.table_file import digest_of, task_name
 from memgen.terms import GIVEN_TRACK, ContrastOn
 
@@ -60,6 +61,11 @@ class DatasetParameters(SharedData):
     )
     key_shares: list[PositiveShare] = Field(
         [0.5, 0.2, 0.3], description="share of the keys in train, validation, test"
+    )
+
+    split_by: Literal["key", "relation"] = Field(
+        "key",
+        description="task knowledge: what is held back for test, single facts or whole relations",
     )
 
     task_file: str = Field(
@@ -114,9 +120,11 @@ class DatasetParameters(SharedData):
     def make_task(self) -> Task:
         """The task with the keys of this data set."""
         about = (self.task, self.n_keys, self.data_seed, self.contrast_on, self.n_gate_keys)
-        if self.task_file:
-            return make_task(*about, file=table_at(self.task_file), digest=self.task_digest)
-        return make_task(*about)
+        own: dict[str, Any] = {"split_by": self.split_by, "shares": tuple(self.key_shares)}
+        own |= {"file": table_at(self.task_file), "digest": self.task_digest}
+        of = Table if is_table(self.task) else GIVEN.get(self.task)
+        taken = inspect.signature(of).parameters if of else {}
+        return make_task(*about, **{name: value for name, value in own.items() if name in taken})
 
 
 class TrainingParameters(SharedData):

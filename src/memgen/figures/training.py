@@ -17,8 +17,8 @@ def trajectory(
 ) -> Drawing:
     """Validation behaviour, free and keyed accuracy by training step; kept checkpoint marked.
 
-    `passed`: did the kept one pass the gate, or did it only come closest? A history of step 0 alone is that of
-    a model that nobody trained.
+    `passed`: did the kept one pass the gate, or did it only come closest? A history of step 0 alone is
+    that of a model that nobody trained.
     """
     if len(history) == 1 and kept_step == 0:
         return _as_it_is(history.iloc[0], gate)

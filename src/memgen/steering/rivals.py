@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from memgen.steering.bars import Bar
+from memgen.steering.plain_text import damage
+from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import outcome_rows
 from memgen.steering.trial import Trial
 from memgen.tasks import GivenTask, instances
@@ -39,7 +41,9 @@ def instructed(trial: Trial) -> Rivals:
     return bars, {}, pd.concat(rows, ignore_index=True)
 
 
-def one_layer(trial: Trial, tuning: pd.DataFrame, alphas: list[float]) -> Rivals:
+def one_layer(
+    trial: Trial, tuning: pd.DataFrame, alphas: list[float], elsewhere: Elsewhere
+) -> Rivals:
     """One layer's mean difference times alpha, both raced on `tuning`; the winner on the trial's rows."""
     if not alphas:
         return NO_RIVALS
@@ -49,7 +53,7 @@ def one_layer(trial: Trial, tuning: pd.DataFrame, alphas: list[float]) -> Rivals
     shifts = np.stack([alpha * layers[layer] for layer, alpha in cells])
     found = trial.steering.race(trial.signed(shifts), tuning, trial.direction)
     layer, alpha = cells[found.best]
-    (codes,) = trial.run([shifts[found.best]])
+    (codes,), (delta,) = trial.run([shifts[found.best]]), trial.signed(shifts[[found.best]])
     best = {
         "layer": int(layer) + 1,
         "alpha": alpha,
@@ -57,6 +61,8 @@ def one_layer(trial: Trial, tuning: pd.DataFrame, alphas: list[float]) -> Rivals
         "rows_run": found.rows_run,
         "grid_rows": len(cells) * len(tuning),
         "risk": found.risk,
+        **elsewhere.side_effects(delta, trial.rows),
+        **damage(trial.steering, delta),
     }
     bar = Bar.of(ONE_LAYER, codes, trial.direction, shifts[found.best])
     return (
