@@ -9,6 +9,7 @@ from .base import Instance, Key, Task, instances
 from .cipher import CipherMatched, CipherTagged
 from .given import GivenTask
 from .inference import Inference
+from .knowledge import Knowledge
 from .table import Table
 
 TASKS: dict[str, type[Task]] = {
@@ -17,7 +18,7 @@ TASKS: dict[str, type[Task]] = {
 }
 TASK_NAMES = tuple(TASKS)
 #: tasks without training (track `given`); no vocabulary and no base of the study is made of them
-GIVEN: dict[str, type[GivenTask]] = {}
+GIVEN: dict[str, type[GivenTask]] = {task.name: task for task in (Knowledge,)}
 
 
 def is_table(name: str) -> bool:
