@@ -9,19 +9,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from inspect import getdoc
 from pathlib import Path
 
 import yaml
 from jinja2 import Environment
 
 from memgen.config.sources import own_files
-from memgen.stages import LABS
+from memgen.stages import LABS, LabRow
 from memgen.tasks.given import FEWEST_KEYS
 from memgen.tasks.table_checks import EMPTY, FEWEST_FREE, NEEDS
 from memgen.tasks.table_file import COLUMNS, LONGEST_CELL, LONGEST_PROMPT, MOST_BYTES, MOST_ROWS
 from memgen.terms import DIRECTION_WORDS, FORECASTS, GIVEN_TRACK
-from press.numbers import decimal, percent, plural
-from press.origin import greatest, least, only_in_prose
+from press.numbers import decimal, percent, plural, span
+from press.origin import greatest, only_in_prose
 from press.run import ExecutedLab, Run
 from press.sentences import between
 
@@ -35,80 +36,76 @@ def is_alone(run: Run) -> bool:
 
 
 # -- what each lab answers ----------------------------------------------------------------------------
-def _known(r: dict) -> str:
-    return f"{decimal(r['n_known'], 0)} of {plural(r['n_asked'], 'key')}"
+class Answers:
+    """A method per lab, by its short name: its question in plain words, and how `result.json` answers it."""
 
+    @staticmethod
+    def dataset_design(r: dict) -> str:
+        """Which of your keys does the model know?"""
+        return f"{decimal(r['n_known'], 0)} of {plural(r['n_asked'], 'key')}"
 
-def _shown(r: dict) -> str:
-    rates = ", ".join(
-        f"{name} {percent(r[f'{name}_rate'])}" for name in ("memory", "rule", "other")
-    )
-    return (
-        f"{rates} of {plural(r['n_conflict'], 'conflict prompt')} of test keys; right without a key"
-        f" {percent(r['free_accuracy'])}, without a context {percent(r['keyed_accuracy'])}"
-    )
-
-
-def _pairs(r: dict) -> str:
-    found = [
-        f"{plural(r['n_pairs'][split], 'pair')} of {split} keys"
-        + (f" ({percent(r['flip_rate'][split])} turn)" if split == "test" else "")
-        for split in r["n_pairs"]
-    ]
-    return ", ".join(found)
-
-
-def _differences(r: dict) -> str:
-    shares, largest = _known_of(r["significant_share"]), _known_of(r["max_abs_rho"])
-    found = f"{percent(least(shares), 1)} to {percent(greatest(shares), 1)} of a layer's neurons"
-    return f"{found}; largest correlation with the behaviour {decimal(greatest(largest))}"
-
-
-def _forecast(r: dict) -> str:
-    best = f"AUC {decimal(r['best_auc'])} ({between(r['best_auc_interval'])}), layer"
-    rival = FORECASTS.get(r["chosen_baseline"], "none")
-    return (
-        f"{best} {r['best_layer']}; the strongest forecast without hidden states ({rival})"
-        f" {decimal(r['chosen_baseline_auc'])}"
-    )
-
-
-def _turned(r: dict) -> str:
-    """Success in both directions beside an instruction in words and the best of the controls."""
-    parts = []
-    for direction, words in DIRECTION_WORDS.items():
-        found = r[direction]
-        told = [bar["success"] for bar in found.get("rivals", {}).values()]
-        beside = [f"controls at most {percent(greatest(_known_of(found['controls'].values())))}"]
-        beside += [f"rivals at most {percent(greatest(_known_of(told)))}"] if told else []
-        parts.append(
-            f"{words} {percent(found['success'])} ({between(found['interval'], percent)},"
-            f" n = {found['n']}), {', '.join(beside)}"
+    @staticmethod
+    def training(r: dict) -> str:
+        """Under conflict, does it say what it knows or what the text says?"""
+        shown = [f"{word} {percent(r[f'{word}_rate'])}" for word in ("memory", "rule", "other")]
+        return (
+            f"{', '.join(shown)} of {plural(r['n_conflict'], 'conflict prompt')} of test keys; right"
+            f" without a key {percent(r['free_accuracy'])}, without a context"
+            f" {percent(r['keyed_accuracy'])}"
         )
-    return "; ".join(parts)
+
+    @staticmethod
+    def pairs(r: dict) -> str:
+        """Does the same prompt, said differently, turn the answer?"""
+        found = [f"{plural(n, 'pair')} of {split} keys" for split, n in r["n_pairs"].items()]
+        return (
+            f"{', '.join(found)}; of rephrasings of test keys {percent(r['flip_rate']['test'])} do"
+        )
+
+    @staticmethod
+    def differentiation(r: dict) -> str:
+        """Where do hidden states differ between the two?"""
+        largest = _known(r["max_abs_rho"])
+        return (
+            f"in {span(r['significant_share'])} of a layer's neurons; largest correlation with the"
+            f" behaviour {decimal(greatest(largest) if largest else None)}"
+        )
+
+    @staticmethod
+    def prediction(r: dict) -> str:
+        """Can one tell before the first word which it will be?"""
+        return (
+            f"AUC {decimal(r['best_auc'])} ({between(r['best_auc_interval'])}), layer"
+            f" {r['best_layer']}; the strongest forecast without hidden states"
+            f" ({FORECASTS.get(r['chosen_baseline'], 'none')}) {decimal(r['chosen_baseline_auc'])}"
+        )
+
+    @staticmethod
+    def intervention(r: dict) -> str:
+        """Does a shift of hidden states turn the answer, and do plain words do it as well?"""
+        return "; ".join(
+            f"{words} {percent(r[direction]['success'])}"
+            f" ({between(r[direction]['interval'], percent)}, n = {r[direction]['n']})"
+            f"{_beside(r[direction])}"
+            for direction, words in DIRECTION_WORDS.items()
+        )
 
 
-def _known_of(values) -> list:
-    return [value for value in values if value is not None] or [0.0]
+def _beside(found: dict) -> str:
+    """The strongest control of a direction, and the strongest of the other ways to turn a prompt."""
+    told = _known([bar["success"] for bar in found.get("rivals", {}).values()])
+    controls = _known(list(found["controls"].values()))
+    said = f", controls at most {percent(greatest(controls))}" if controls else ""
+    return said + (f", rivals at most {percent(greatest(told))}" if told else "")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A lab's question in plain words, and how its `result.json` answers it."""
-
-    question: str
-    answer: Callable[[dict], str]
+def _known(values: list) -> list:
+    return [value for value in values if value is not None]
 
 
-#: by the short name of a lab
-ASKED = {
-    "dataset_design": Asked("Which of your keys does the model know?", _known),
-    "training": Asked("Under conflict, does it say what it knows or what the text says?", _shown),
-    "pairs": Asked("Does the same prompt, said differently, turn the answer?", _pairs),
-    "differentiation": Asked("Where do hidden states differ between the two?", _differences),
-    "prediction": Asked("Can one tell before the first word which it will be?", _forecast),
-    "intervention": Asked("Does a shift of hidden states turn the answer?", _turned),
-}
+def asked(row: LabRow) -> Callable[[dict], str] | None:
+    """What answers this lab's question; its docstring is the question."""
+    return getattr(Answers, row.short, None)
 
 
 @dataclass(frozen=True)
@@ -135,33 +132,26 @@ class OwnRun:
 
 def own_runs(run: Run) -> list[OwnRun]:
     """Every run of this book, those that a lab was left out of among them."""
+    missed = {(one.task, str(one.seed)): one.why for one in run.missed}
     of: dict[tuple[str, str], list[ExecutedLab]] = {}
     for lab in run.pages:
-        if LABS[lab.stage].short in ASKED:
+        if asked(LABS[lab.stage]):
             of.setdefault((lab.task, lab.seed), []).append(replace(lab, sourced=True))
-    missed = {(one.task, str(one.seed)): one.why for one in run.missed}
-    return [_own(labs, missed.get(name, "")) for name, labs in of.items()]
+    return [_own(name, of.get(name, []), missed.get(name, "")) for name in {**of, **missed}]
 
 
-def _own(labs: list[ExecutedLab], why: str) -> OwnRun:
-    first = labs[0]
-    given = first.manifest["parameters"]
-    answered = [
-        Answered(lab, asked.question, asked.answer(lab.result))
-        for lab in labs
-        for asked in [ASKED[LABS[lab.stage].short]]
-    ]
-    file, digest = given.get("task_file", ""), given.get("task_digest", "")
-    return OwnRun(first.task, first.seed, given["base_model"], file, digest, why, answered)
+def _own(name: tuple[str, str], labs: list[ExecutedLab], why: str) -> OwnRun:
+    given = labs[0].manifest["parameters"] if labs else {}
+    found = [(lab, asked(LABS[lab.stage])) for lab in labs]
+    answered = [Answered(lab, getdoc(says), says(lab.result)) for lab, says in found if says]
+    about = [given.get(word, "") for word in ("base_model", "task_file", "task_digest")]
+    return OwnRun(*name, *about, why, answered)
 
 
 def questions() -> list[dict[str, str]]:
     """The labs that are run, and what each asks."""
-    return [
-        {"name": row.name, "title": row.title, "question": ASKED[row.short].question}
-        for row in LABS.values()
-        if row.short in ASKED
-    ]
+    found = [(row, asked(row)) for row in LABS.values()]
+    return [{"title": row.title, "question": getdoc(says) or ""} for row, says in found if says]
 
 
 def guide(alone: bool, runs: list[OwnRun]) -> dict:
@@ -214,6 +204,7 @@ def stage_alone(run: Run, root: Path, source: Path, environment: Environment) ->
         for lab in one.pages
         if lab.stage == stage
     ]
-    toc = {"format": "jb-book", "root": Path(FIRST).stem, "chapters": chapters}
+    toc = {"format": "jb-book", "root": Path(FIRST).stem}
+    toc |= {"chapters": chapters} if chapters else {}
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf8")
     shutil.copyfile(root / "_config.yml", source / "_config.yml")
