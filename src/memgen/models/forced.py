@@ -1,7 +1,8 @@
 """Would a model answer just so? One pass over prompt and answer decides, without decoding.
 
 A greedy answer equals a given one exactly if each of its tokens, the end mark included, is the argmax
-after the ones before ("teacher forcing").
+after the ones before ("teacher forcing"). In free text any token that begins a new word is as good as the
+end mark (`models.endings`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from memgen.models.endings import agree
 from memgen.models.hooks import evaluating
 from memgen.models.packed import logits_at
+from memgen.models.room import fitting
 from memgen.terms import MEMORY_CODE, OTHER_CODE, RULE_CODE
 
-ROWS = 512  # in one pass
+ROWS = 512  # in one pass, at most
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,23 @@ class Expected:
 
     `ids`: `[n, T]`, prompt, answer and end mark, padded on the right; `starts`: `[n]`, tokens of the
     prompt; `answers`: `[n, A]`, the answer's tokens with the end mark, padded on the right with -1.
+    `end`, `ends`: that mark, and what ends an answer beside it (`models.endings`).
     """
 
     ids: torch.Tensor
     starts: torch.Tensor
     answers: torch.Tensor
+    end: int = -2
+    ends: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, tokenizer, prompts: list[str], answers: list[str]) -> Expected:
+    def of(
+        cls,
+        tokenizer,
+        prompts: list[str],
+        answers: list[str],
+        ends: torch.Tensor | None = None,
+    ) -> Expected:
         """Both tokenized apart, as in training and in decoding. `ValueError` unless they pair up."""
         if len(prompts) != len(answers):
             raise ValueError(f"{len(prompts)} prompts with {len(answers)} answers")
@@ -47,13 +59,16 @@ class Expected:
             _padded(rows, tokenizer.pad_token_id),
             torch.tensor([len(row) for row in asked]),
             _padded(ended, -1),
+            tokenizer.eos_token_id,
+            ends,
         )
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index) -> Expected:
-        return Expected(self.ids[index], self.starts[index], self.answers[index])
+        chosen = self.ids[index], self.starts[index], self.answers[index]
+        return Expected(*chosen, self.end, self.ends)
 
     @torch.inference_mode()
     def said(self, model) -> torch.Tensor:
@@ -62,7 +77,8 @@ class Expected:
         places = torch.arange(self.ids.shape[1] - 1)  # the last token is not read
         lengths = (self.answers >= 0).sum(1)
         with evaluating(model):
-            for rows in torch.arange(len(self)).split(ROWS) if len(self) else ():
+            most = fitting(model, self.ids.shape[1], ROWS)
+            for rows in torch.arange(len(self)).split(most) if len(self) else ():
                 after = places - (self.starts[rows, None] - 1)
                 wanted = (after >= 0) & (after < lengths[rows, None])
                 chosen = logits_at(model, self.ids[rows, :-1], wanted).argmax(-1)
@@ -71,7 +87,11 @@ class Expected:
 
     def met(self, model) -> np.ndarray:
         """Which greedy answers are the expected ones, bool `[n]`."""
-        return (self.said(model) == self.answers).all(1).numpy()
+        return self.agreed(self.said(model)).all(1).numpy()
+
+    def agreed(self, said: torch.Tensor) -> torch.Tensor:
+        """Which tokens `[n, A]` are those of the answers, bool."""
+        return agree(self.answers, said, self.end, self.ends)
 
 
 def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
@@ -92,8 +112,8 @@ def behaviors_met(model, memory: Expected, rule: Expected) -> np.ndarray:
     )
     same = (of_memory == of_rule).long().cumprod(1)  # up to where the two part
     parted = torch.nn.functional.pad(same[:, :-1], (1, 0), value=1).bool()
-    ruled = (said == of_rule).all(1)
-    begun = ((said == of_memory) | ~parted).all(1)
+    ruled = agree(of_rule, said, rule.end, rule.ends).all(1)
+    begun = (agree(of_memory, said, rule.end, rule.ends) | ~parted).all(1)
     codes = np.full(len(rule), OTHER_CODE, dtype=np.int8)
     codes[ruled.numpy()] = RULE_CODE
     codes[(ruled & same.all(1)).numpy()] = MEMORY_CODE

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from memgen.models.room import fitting
 from memgen.models.sites import bare, site_modules
 from memgen.phases import phase
 from memgen.terms import POSITIONS
@@ -104,7 +105,7 @@ def capture(
     `input_ids`, `attention_mask`: `[n, positions]`, padded on the left. Returns float32 `[n,
     n_layer, d_model]` on the CPU. Only the trunk runs, without `lm_head`, and only the last
     position is copied out. Errors: `ValueError` for an unknown site or architecture, a mask that is
-    not left-padded, a batch size below 1.
+    not left-padded, a batch size below 1. `batch_size`: at most; fewer rows where they would not fit.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
@@ -112,6 +113,7 @@ def capture(
         attention_mask = torch.ones_like(input_ids)
     check_left_padded(input_ids, attention_mask)
     core, captured = bare(model), []
+    batch_size = fitting(core, input_ids.shape[1], batch_size)
     with record(model, site, last=True) as states, evaluating(model):
         for ids, mask in zip(
             input_ids.split(batch_size), attention_mask.to(core.device).split(batch_size)

@@ -25,10 +25,12 @@ from memgen.models.checkpoint import (
     settle_tokenizer,
 )
 from memgen.models.packaged import hint
+from memgen.models.pointer import followed
 from memgen.models.sites import ARCHITECTURES, bare
 from memgen.store.numerics import settled
 from memgen.store.ours import expanded
 from memgen.store.reader import FinishedStage
+from memgen.terms import GIVEN_TRACK
 
 #: what transformers, its checks of configurations and its tokenizers raise for files that they cannot make
 #: sense of: any kind, `Exception` itself included
@@ -38,10 +40,11 @@ UNREADABLE = Exception
 def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", device: str = "cpu"):
     """`(model, tokenizer)` from a local folder, in evaluation mode; no network, no code from it.
 
-    The folder of an adapter gives its base, which must be that it was trained on, with the adapter.
+    The folder of an adapter gives its base, which must be that it was trained on, with the adapter; one
+    with a pointer the model that it points to.
     What a folder says about decoding plays no part: answers are the model's plain argmax.
     """
-    folder = Path(folder)
+    folder = followed(folder)
     if is_adapter(folder):
         model = load_adapter(_load(base_of(folder), attention, dtype), folder)
     elif (folder / "config.json").is_file():
@@ -61,7 +64,9 @@ def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", d
 def load_trained(stage: FinishedStage):
     """`(model, tokenizer)` of a training stage, on its parameters' device and in their format."""
     p = settled(stage.parameters)
-    return load_model(stage.path("model"), dtype=p.loaded_dtype, device=p.device)
+    # what was trained is read with eager attention, whatever it was trained with
+    attention = p.attention if p.track == GIVEN_TRACK else "eager"
+    return load_model(stage.path("model"), attention, p.loaded_dtype, p.device)
 
 
 def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:

@@ -38,11 +38,14 @@ from memgen.pipeline.runner import GOES_ON, run_labs
 from memgen.pipeline.surroundings import is_clean, refuse_unfit, surroundings
 from memgen.presets import stage_parameters
 from memgen.progress import duration
-from memgen.stages import LABS, TRAINING, with_their_inputs
+from memgen.stages import LABS, PARAMETER_CLASSES, TRAINING, with_their_inputs
 from memgen.store.folders import study_folder
 from memgen.store.numerics import environment
 from memgen.tasks import TASK_NAMES
+from memgen.tasks.table_file import task_name
 from memgen.terms import STUDY
+
+_TABLE = "your own prompts: a table (.csv, .jsonl) is the task"
 
 
 def _count(text: str) -> int:
@@ -70,7 +73,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         command("check", _check, "check the parameters, run nothing"),
     ):
         sub.add_argument("--preset", default="laptop")
-        sub.add_argument("--tasks", nargs="+", default=list(TASK_NAMES))
+        chosen = sub.add_mutually_exclusive_group()
+        chosen.add_argument("--tasks", nargs="+", default=list(TASK_NAMES))
+        chosen.add_argument("--task-file", default="", help=_TABLE)
         sub.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
         sub.add_argument("--tracks", nargs="+", default=["scratch"])
         sub.add_argument("--runs", default="data/runs")
@@ -137,7 +142,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     kernels.add_argument("which", choices=("native", "portable"))
     lab = command("lab", _lab, "one lab alone, with its parameters as options or as JSON")
     lab.add_argument("stage", choices=list(LABS))
-    lab.add_argument("--task", help=f"one of {', '.join(TASK_NAMES)}")
+    chosen = lab.add_mutually_exclusive_group()
+    chosen.add_argument("--task", help=f"one of {', '.join(TASK_NAMES)}")
+    chosen.add_argument("--task-file", default="", help=_TABLE)
     lab.add_argument("--seed", type=int)
     lab.add_argument("--preset")
     lab.add_argument("--track")
@@ -183,12 +190,13 @@ def _check(arguments) -> None:
 
 def _planned(arguments, engine: Engine) -> Plan:
     refuse_unfit()
+    file = arguments.task_file
     plan = Plan(
         arguments.preset,
-        arguments.tasks,
+        [task_name(file)] if file else arguments.tasks,
         arguments.seeds,
         arguments.runs,
-        settings(arguments.settings),
+        settings(arguments.settings) | ({"task_file": file} if file else {}),
         arguments.tracks,
         with_their_inputs(arguments.labs),
     )
@@ -258,7 +266,11 @@ def _scale(arguments) -> None:
 def _lab(arguments) -> int:
     """One lab alone: the options become the parameters of a job."""
     options = {name: getattr(arguments, name) for name in ("task", "seed", "preset", "track")}
-    given = settings(arguments.settings)
+    given, file = settings(arguments.settings), arguments.task_file
+    if file:
+        options["task"] = task_name(file)
+        takes = "task_file" in PARAMETER_CLASSES[arguments.stage].model_fields
+        given |= {"task_file": file} if takes else {}
     given |= {name: value for name, value in options.items() if value is not None}
     if arguments.parameters is None:
         first = STUDY if LABS[arguments.stage].level == "study" else TASK_NAMES[0]

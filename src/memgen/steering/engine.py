@@ -34,6 +34,7 @@ class Decoding:
     positions: str = "all"
     max_new_tokens: int | None = None  # by default as many as the longest candidate has
     eos_token_id: int | None = None  # by default the model's
+    ends: torch.Tensor | None = None  # what ends an answer beside it: `models.endings`
     rows_per_batch: int = ROWS
     early_end: bool = True  # False: every row goes on until all have ended, as in `generate`
 
@@ -65,7 +66,8 @@ class Sweep:
         every = self.decoding.positions == "decision"
         depth = None if every else int(self.skips.max())
         with evaluating(self.model):
-            return Unsteered.of(self.model, self.prompts, depth, self.decoding.rows_per_batch)
+            rows = self.decoding.rows_per_batch
+            return Unsteered.of(self.model, self.prompts, depth, rows, outputs=not every)
 
     def _batches(self, cell: torch.Tensor, prompt: torch.Tensor, leads: bool = False):
         """`(places, Decoded)` of the rows `prompt[r]` under `cell[r]`, batch by batch."""
@@ -84,6 +86,7 @@ class Sweep:
             self.prompts.candidates[prompt],
             decoding.max_new_tokens,
             decoding.eos_token_id,
+            decoding.ends,
             torch.tensor(self.looked_for).repeat(len(cell), 1),
             decoding.early_end,
             leads,

@@ -61,7 +61,7 @@ def said(done: subprocess.CompletedProcess) -> str:
 
 # -- what `make` is told ------------------------------------------------------------------------------
 EXPORTED = dict.fromkeys(
-    "PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS"
+    "PYTHON VENV TASK_FILE PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS"
     " OUT LABS LAB TASK SEED TRACK MODEL ACCEPT WHEELHOUSE".split(),
     "exported",
 ) | dict.fromkeys(
@@ -117,6 +117,9 @@ BAD_SETTINGS = [
     (("setup", "VENV=a b"), ["VENV", "space"]),
     (("setup", "VENV=a:b"), ["VENV", ":"]),
     (("setup", "VENV=a'b"), ["VENV", "'"]),
+    (("book", "TASK_FILE=a.csv", "TASKS=b"), ["TASK_FILE", "TASKS"]),
+    (("lab", "TASK_FILE=a.csv", "TASK=b"), ["TASK_FILE", "TASK"]),
+    (("check", "TASK_FILE=a$b.csv"), ["TASK_FILE", "dollar"]),
 ]
 
 
@@ -176,9 +179,22 @@ def test_awkward_paths_reach_python_whole(house, tmp_path, target):
     assert expected <= words
 
 
+@pytest.mark.parametrize("target", ["book", "check", "lab"])
+def test_a_table_of_prompts_is_the_task_of_a_pretrained_model(house, tmp_path, target):
+    file = "tables " + AWKWARD.replace("$", "") + "/my ' own.csv"
+    found = calls(house, tmp_path, target, f"TASK_FILE={file}")
+    for call in [call for call in found if "--task-file" in call]:
+        assert call[call.index("--task-file") + 1] == file
+        assert not {"--tasks", "--task", "laptop", "scratch", "lora"} & set(call)
+        assert {"given", "26"} <= set(call) and not {"27"} & set(call)
+    assert any("--preset" in call and "real" in call for call in found)
+    assert sum("--task-file" in call for call in found) == (2 if target == "book" else 1)
+
+
 def test_nothing_in_a_setting_is_run_by_the_shell(house, tmp_path):
     trap = f"x;touch {tmp_path}/trap;`touch {tmp_path}/trap`"
     given = ("PRESET", "TASKS", "SEEDS", "TRACKS", "RUNS", "SET", "NUMERICS", "JOBS", "OUT", "LABS")
+    calls(house, tmp_path, "book", "check", "lab", f"TASK_FILE={trap}")
     calls(house, tmp_path, "book", "pdf", "test", "scale", *(f"{name}={trap}" for name in given))
     assert not (tmp_path / "trap").exists()
 
