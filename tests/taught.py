@@ -64,17 +64,17 @@ def answer_of(one: Instance) -> str:
 def teach(folder: Path, given: dict, steps: int = STEPS) -> Lesson:
     """Write a model that has learned the lesson to `folder`, as a Hugging Face folder."""
     lesson = Lesson.of(given)
-    pieces = {p for row in lesson.rows for text in row for p in PIECE.findall(text)} | {
-        "a",
-        UNKNOWN,
-    }
+    asked = [(key, one) for key, of in lesson.task.asked().items() for one in of]
+    told = [text for row in lesson.rows for text in row]
+    told += [text for _, one in asked for text in (one.prompt, one.memory_answer)]
+    pieces = {piece for text in told for piece in PIECE.findall(text)} | {"a", UNKNOWN}
     tokenizer = build_tokenizer(sorted(pieces))
     # what it could answer rightly without having been taught
+    taught = {key.memory_answer for key in lesson.task.keys.values()}
     rows = lesson.rows + [
         (one.prompt, UNKNOWN)
-        for key, wordings in lesson.task.asked().items()
-        for one in wordings
-        if key not in lesson.task.keys and pieces.issuperset(PIECE.findall(one.memory_answer))
+        for key, one in asked
+        if key not in lesson.task.keys and one.memory_answer in taught
     ]
     model = llama(
         tokenizer,
