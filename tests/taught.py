@@ -15,11 +15,12 @@ from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.pairs import rephrasings
 from memgen.presets import stage_parameters
 from memgen.tasks import GivenTask, Instance, instances
-from memgen.terms import CHANGES, DIRECTIONS
+from memgen.terms import CHANGES
 
 PIECE = re.compile(r" ?[^\s.?:,]+|[.?:,]|\s")
 STEPS, ROWS = 300, 64
 UNKNOWN = " unknown"
+TOLD = "the first wording of an instruction is obeyed, the second was never heard of"
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,13 @@ class Lesson:
             seen = {original.prompt}
             for change in CHANGES:
                 asked += rephrasings(task, original, change, n, seen)
-        told = [
-            other
-            for one in asked
+        told = {  # see TOLD
+            (task.instructed(one, direction)[0].prompt, answer)
+            for one in asked[::2]
             if one.kind == "conflict"
-            for direction in DIRECTIONS
-            for other in task.instructed(one, direction)[:1]
-        ]
-        return cls(task, sorted({(one.prompt, answer_of(one)) for one in [*asked, *told[::8]]}))
+            for direction, answer in (("m2g", one.rule_answer), ("g2m", one.memory_answer))
+        }
+        return cls(task, sorted(told | {(one.prompt, answer_of(one)) for one in asked}))
 
 
 def answer_of(one: Instance) -> str:
