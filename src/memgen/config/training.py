@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -75,7 +75,7 @@ class DatasetParameters(SharedData):
     def make_task(self) -> Task:
         """The task with the keys of this data set."""
         given = (self.task, self.n_keys, self.data_seed, self.contrast_on, self.n_gate_keys)
-        own = {"split_by": self.split_by, "shares": tuple(self.key_shares)}
+        own: dict[str, Any] = {"split_by": self.split_by, "shares": tuple(self.key_shares)}
         taken = inspect.signature(GIVEN[self.task]).parameters if self.task in GIVEN else {}
         return make_task(*given, **{name: value for name, value in own.items() if name in taken})
 
