@@ -65,10 +65,8 @@ def choices_reference() -> dict[str, list[dict]]:
     """`tasks` and `tracks` (`name`, `meaning`), and `presets` (also `inherits`, another's name or
     "", and its own `blocks`: block -> values).
     """
-    about = {
-        name: inspect.getmodule(cls).__doc__.split("\n\n")[0]
-        for name, cls in {**TASKS, **GIVEN}.items()
-    }
+    known = {**TASKS, **GIVEN}
+    about = {name: inspect.getmodule(cls).__doc__.split("\n\n")[0] for name, cls in known.items()}
     tasks = [{"name": name, "meaning": " ".join(text.split())} for name, text in about.items()]
     tracks = [
         dict(zip(("name", "meaning"), words.split(": ")))
