@@ -343,4 +343,4 @@ def _shuffled(rng: Rng, of: Sequence[Any]) -> list[Any]:
 def _spread(rng: Rng, keys: Sequence[Key], n: int) -> list[Key]:
     """`n` keys, one from each of n stretches of equal length."""
     ends = [round(i * len(keys) / n) for i in range(n + 1)] if n else []
-    return [keys[rng.integers(low, high)] for low, high in zip(ends, ends[1:])]
+    return [keys[int(rng.integers(low, high))] for low, high in zip(ends, ends[1:])]
