@@ -40,7 +40,7 @@ class Lesson:
         asked = instances(frame)
         asked += [one for key in task.keys for one in task.asked()[key]]
         n = stage_parameters(
-            "03_pairs", {k: v for k, v in given.items() if k != "base_model"}
+            "03_pairs", {k: v for k, v in given.items() if k not in ("base_model", "task_file")}
         ).n_rephrasings
         for original in [one for one in asked if one.kind == "conflict"]:
             seen = {original.prompt}

@@ -144,8 +144,8 @@ def _own(name: tuple[str, str], labs: list[ExecutedLab], why: str) -> OwnRun:
     given = labs[0].manifest["parameters"] if labs else {}
     found = [(lab, asked(LABS[lab.stage])) for lab in labs]
     answered = [Answered(lab, getdoc(says), says(lab.result)) for lab, says in found if says]
-    about = [given.get(word, "") for word in ("base_model", "task_file", "task_digest")]
-    return OwnRun(*name, *about, why, answered)
+    model, file = given.get("base_model", ""), given.get("task_file", "")
+    return OwnRun(*name, model, file, given.get("task_digest", ""), why, answered)
 
 
 def questions() -> list[dict[str, str]]:
