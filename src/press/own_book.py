@@ -67,7 +67,7 @@ class Answers:
         """Where do hidden states differ between the two?"""
         largest = _known(r["max_abs_rho"])
         return (
-            f"in {span(r['significant_share'])} of a layer's neurons; largest correlation with the"
+            f"significantly in {span(r['significant_share'])} of a layer's neurons; largest correlation with the"
             f" behaviour {decimal(greatest(largest) if largest else None)}"
         )
 

@@ -80,8 +80,8 @@ def test_instructions_stand_beside_steering(chain):
     for direction in DIRECTIONS:
         rivals = result[direction]["rivals"]
         assert set(rivals) == {"instruction_1", "instruction_2", "one_layer"}
-        assert rivals["instruction_1"]["success"] > 0.7, TOLD  # it was taught to obey this one
-        assert rivals["instruction_2"]["success"] < 0.7
+        obeyed, unheard = (rivals[f"instruction_{wording}"]["success"] for wording in (1, 2))
+        assert obeyed > 0.5 and obeyed > unheard + 0.2, TOLD
         assert rivals["one_layer"]["layer"] in (1, 2)
         for cell in (result[direction]["max"], rivals["one_layer"]):
             assert cell["perplexity_before"] > 1 and cell["perplexity_after"] > 1
