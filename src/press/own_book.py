@@ -67,8 +67,8 @@ class Answers:
         """Where do hidden states differ between the two?"""
         largest = _known(r["max_abs_rho"])
         return (
-            f"significantly in {span(r['significant_share'])} of a layer's neurons; largest correlation with the"
-            f" behaviour {decimal(greatest(largest) if largest else None)}"
+            f"significantly in {span(r['significant_share'])} of a layer's neurons; largest"
+            f" correlation with the behaviour {decimal(greatest(largest) if largest else None)}"
         )
 
     @staticmethod
