@@ -58,9 +58,7 @@ class Answers:
     def pairs(r: dict) -> str:
         """Does the same prompt, said differently, turn the answer?"""
         found = [f"{plural(n, 'pair')} of {split} keys" for split, n in r["n_pairs"].items()]
-        return (
-            f"{', '.join(found)}; of rephrasings of test keys {percent(r['flip_rate']['test'])} do"
-        )
+        return f"{', '.join(found)}; {percent(r['flip_rate']['test'])} of the rephrasings of test keys turn it"
 
     @staticmethod
     def differentiation(r: dict) -> str:
@@ -198,7 +196,7 @@ def stage_alone(run: Run, root: Path, source: Path, environment: Environment) ->
         path.unlink()
     (source / FIRST).write_text(page, encoding="utf8")
     chapters = [
-        {"file": lab.page, "title": f"{LABS[lab.stage].title}: {lab.label}"}
+        {"file": lab.page, "title": f"{lab.title}: {lab.label}" if len(runs) > 1 else lab.title}
         for stage in LABS
         for one in run.every
         for lab in one.pages
