@@ -31,6 +31,7 @@ from .facts import SPLIT_BY, Fact, SplitBy, facts, idle, rows_in, splits
 from .given import GivenTask
 from .wordings import (
     ALONE,
+    ASKED,
     DRAWN_FORMS,
     FORMS,
     MOST_DISTRACTORS,
@@ -91,7 +92,7 @@ class Knowledge(GivenTask):
 
     def asked(self) -> dict[str, list[Instance]]:
         return {
-            name: [self._without_statement(fact, form, []) for form in QUERIES]
+            name: [self._without_statement(fact, form, []) for form in ASKED]
             for name, fact in facts().items()
         }
 

@@ -76,7 +76,7 @@ def test_no_answer_is_a_word_of_the_sentences_around_it():
     """Else a model that copies from the text would seem to know (Anna *said*)."""
     for relation in wordings.relations():
         texts = [wordings.statement(form, relation, "", "") for form in wordings.FORMS]
-        texts += [wordings.query(form, relation, "") for form in wordings.QUERIES]
+        texts += [wordings.query(form, relation, "") for form in wordings.ASKED]
         around = {word for text in texts for word in re.findall(r"\w+", text)}
         for row in read():
             assert row.relation != relation or not around & set(row.answer.split()), row
@@ -286,7 +286,7 @@ def test_the_text_of_a_conflict_prompt_states_the_rules_answer_of_its_key(made):
         )
         assert row.prompt.count(said) == int(task.roles(row)["repeats"])
         assert fact.answer not in re.findall(r"\w+", row.prompt)
-        assert row.prompt.endswith(wordings.query("plain", fact.relation, fact.entity))
+        assert row.prompt.endswith(wordings.stem(fact.relation, fact.entity))
         asks = wordings.query("question", fact.relation, fact.entity)
         assert (task.roles(row)["query"] == "question") == row.prompt.endswith(asks)
         place = {True: "before", False: "after"}[row.prompt.startswith(said)]
@@ -366,14 +366,14 @@ def test_keyed_prompts_ask_without_a_statement(made):
             assert fact.entity not in re.findall(r"\w+", about) or " " in fact.entity
 
 
-def test_every_key_is_asked_in_both_wordings_without_a_context():
+def test_every_key_is_asked_in_every_wording_without_a_context():
     task = make_task("knowledge", 20, 0)
     asked = task.asked()
     assert set(asked) == set(facts())
     for name, rows in asked.items():
         fact = facts()[name]
         assert [row.prompt for row in rows] == [
-            wordings.query(form, fact.relation, fact.entity) for form in wordings.QUERIES
+            wordings.query(form, fact.relation, fact.entity) for form in wordings.ASKED
         ]
         assert {(row.key, row.kind, row.memory_answer) for row in rows} == {
             (name, "keyed", f" {fact.answer}")
