@@ -58,7 +58,8 @@ class Answers:
     def pairs(r: dict) -> str:
         """Does the same prompt, said differently, turn the answer?"""
         found = [f"{plural(n, 'pair')} of {split} keys" for split, n in r["n_pairs"].items()]
-        return f"{', '.join(found)}; {percent(r['flip_rate']['test'])} of the rephrasings of test keys turn it"
+        turned = percent(r["flip_rate"]["test"])
+        return f"{', '.join(found)}; {turned} of the rephrasings of test keys turn it"
 
     @staticmethod
     def differentiation(r: dict) -> str:
