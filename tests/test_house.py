@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -263,3 +264,31 @@ def test_what_make_runs_is_there():
     for path in set(named) - {"tests/archive/checked.json", "tests/archive/offline.json"}:
         assert (ROOT / path).exists(), path
         assert not there or any(one == path or one.startswith(path) for one in there), path
+
+
+#: each script as make starts it, no further than its imports: a neighbour is found only if it says where
+IMPORTS = """
+import runpy, sys
+path, known = list(sys.path), set(sys.modules)
+for script in sys.argv[1:]:
+    runpy.run_path(script, run_name="looked_at")
+    sys.path[:] = path
+    for name in {n for n in sys.modules if "tests" in str(getattr(sys.modules[n], "__file__", ""))} - known:
+        del sys.modules[name]
+"""
+
+
+def test_what_make_runs_finds_its_neighbours(tmp_path):
+    """make starts Python without the folder of the script, so that no file there is taken for a module."""
+    scripts = re.findall(
+        r"(?:BIN\)/python|PYTHON\)\)) (tests/\S+\.py)", (ROOT / "Makefile").read_text("utf8")
+    )
+    assert len(scripts) >= 10
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, *(str(ROOT / script) for script in scripts)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "PYTHONSAFEPATH": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

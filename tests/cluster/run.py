@@ -23,14 +23,16 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from slurm import NODES, Slurm, lacking, slurm
-
 from memgen.pipeline.engine import job_name
 from memgen.pipeline.keeper import below, told_to_end
 from memgen.pipeline.report import FINISHED
 from memgen.store.artifacts import MANIFEST, RESULT, result_digest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests")]  # make starts Python without the script's own folder
+
+from cluster.slurm import NODES, Slurm, lacking, slurm  # noqa: E402
+
 OUTCOME = Path(__file__).with_name("outcome.json")
 PRESET = "smoke"
 STUDY = ("--preset", PRESET, "--tasks", "inference", "--seeds", "0", "--tracks", "scratch")
