@@ -29,11 +29,13 @@ LAB     = 01_dataset_design
 TASK    = arithmetic-tagged
 SEED    = $(firstword $(SEEDS))
 TRACK   = $(firstword $(TRACKS))
+MODEL   = smollm2-135m-instruct
+ACCEPT  =
 WHEELHOUSE =
 
 q       = '$(subst ','\'',$1)'
 each    = $(foreach one,$1,$(call q,$(one)))
-SETTINGS := PYTHON VENV TASK_FILE PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK WHEELHOUSE
+SETTINGS := PYTHON VENV TASK_FILE PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK MODEL ACCEPT WHEELHOUSE
 hash    := \#
 open    := (
 close   := )
@@ -49,7 +51,7 @@ $(foreach name,$(SETTINGS),\
   $(if $(findstring command,$(origin $(name))),\
     $(if $(findstring $$,$(value $(name))),$(error $(name) contains a dollar sign, which make reads itself; choose a value without))\
     $(if $(findstring $(newline),$(value $(name))),$(error $(name) contains a line break; choose a value without))\
-    $(if $(filter-out SET WHEELHOUSE TASK_FILE,$(name)),$(if $(strip $(value $(name))),,$(error $(name) is empty; give it a value or leave it away)))))
+    $(if $(filter-out SET ACCEPT WHEELHOUSE TASK_FILE,$(name)),$(if $(strip $(value $(name))),,$(error $(name) is empty; give it a value or leave it away)))))
 $(if $(TASK_FILE),$(if $(findstring command,$(origin TASKS) $(origin TASK)),$(error TASK_FILE is the task: leave TASKS and TASK away)))
 $(foreach mark,$(UNFIT),$(if $(findstring $(mark),$(VENV)),$(error VENV=$(VENV) contains $(mark): choose a folder of letters and digits for the environment)))
 $(if $(word 2,$(VENV)),$(error VENV=$(VENV) contains a space: choose a folder without for the environment))
@@ -83,7 +85,7 @@ STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs
           --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify scale arms bench bench-peers rulegraph lock browser \
+.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify model scale arms bench bench-peers rulegraph lock browser \
         exercises clean clean-runs
 
 help: ## list the commands
@@ -180,6 +182,9 @@ cluster: $(READY) $(CLUSTER) ## run the smoke study in a Slurm of two nodes on t
 
 verify: labs ## run the study and compare its key numbers and verdicts with data/reference/
 	@$(MEMGEN) verify check --preset $(call q,$(PRESET)) --runs $(call q,$(RUNS))
+
+model: $(READY) ## a pretrained model without a hub, once: data/models/smollm2-135m-instruct, for SET="base_model=..." (MODEL=, ACCEPT=, WHEELHOUSE=)
+	@$(MEMGEN) model $(call q,$(MODEL)) $(if $(ACCEPT),--accept $(call q,$(ACCEPT))) $(if $(WHEELHOUSE),--wheelhouse $(call q,$(WHEELHOUSE)))
 
 scale: $(READY) ## the scale sweep, hours: SEEDS="23 24"; ends with data/reference/scale/results.csv
 	@$(MEMGEN) scale run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))

@@ -29,6 +29,7 @@ do, before anything is computed from it; nothing is lost, and nobody sees a trac
 MAKE, PRESETS = "unit/store/test_ours.py", "unit/config/test_config.py"
 ASKED, LACKING = "unit/pipeline/test_bad_inputs.py", "unit/pipeline/test_lacking.py"
 TABLES = "unit/tasks/test_table_file.py"
+WHEELS, PACKAGED = "unit/models/test_download.py", "unit/pipeline/test_pretrained.py"
 MODELS, FILES = "unit/models/test_bad_models.py", "unit/store/test_flipped_bytes.py"
 
 
@@ -73,6 +74,8 @@ def kinds() -> dict[str, tuple[str, list[str]]]:
         "tables of prompts": (TABLES, tables),
         "files of a finished run and of a training": (FILES, damages),
         "folders of models": (MODELS, folders),
+        "wheels of a packaged model": (WHEELS, [*module_of(WHEELS).FAULTS]),
+        "folders of a packaged model": (PACKAGED, [*module_of(PACKAGED).DAMAGES]),
         "variables of the environment": (LACKING, variables),
     }
 

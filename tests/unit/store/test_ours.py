@@ -20,7 +20,19 @@ RECORD = (
     f'exec "{sys.executable}" -I -c \'import json, os, sys;'
     ' open(os.environ["CALLS"], "a").write(json.dumps(sys.argv[1:]) + "\\n")\' "$@"'
 )
-STUDIED = ("labs", "check", "book", "verify", "pdf", "exercises", "test", "quick", "scale", "arms")
+STUDIED = (
+    "labs",
+    "check",
+    "book",
+    "verify",
+    "pdf",
+    "exercises",
+    "test",
+    "quick",
+    "scale",
+    "arms",
+    "model",
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +62,7 @@ def said(done: subprocess.CompletedProcess) -> str:
 # -- what `make` is told ------------------------------------------------------------------------------
 EXPORTED = dict.fromkeys(
     "PYTHON VENV TASK_FILE PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS"
-    " OUT LABS LAB TASK SEED TRACK WHEELHOUSE".split(),
+    " OUT LABS LAB TASK SEED TRACK MODEL ACCEPT WHEELHOUSE".split(),
     "exported",
 ) | dict.fromkeys(
     "BIN READY PIP FROM WHEELS OURS MEMGEN PRESS STUDY CHOSEN q each".split(), "exported"
@@ -98,6 +110,7 @@ def test_every_setting_of_the_makefile_is_one_that_is_guarded():
 #: what `make` is told, and words that its line must hold
 BAD_SETTINGS = [
     (("check", "OUT="), ["OUT is empty"]),
+    (("model", "MODEL="), ["MODEL is empty"]),
     (("clean", "OUT=a$b"), ["OUT", "dollar"]),
     (("clean-runs", "RUNS=a\nb"), ["RUNS", "line break"]),
     (("-e", "clean"), ["OUT", "environment"]),
@@ -116,6 +129,15 @@ def test_what_make_cannot_take_is_refused_by_name(house, arguments, words):
     line = done.stderr.strip()
     assert done.returncode == 2 and len(line.splitlines()) == 1
     assert all(word in line for word in words), line
+
+
+def test_a_model_is_asked_for_with_what_was_accepted_and_from_where(house, tmp_path):
+    plain = ["-m", "memgen.pipeline.cli", "model", "smollm2-135m-instruct"]
+    assert calls(house, tmp_path, "model") == [plain]
+    (tmp_path / "calls").unlink()
+    given = ("MODEL=a 'b", "ACCEPT=the terms", "WHEELHOUSE=my wheels")
+    asked = ["--accept", "the terms", "--wheelhouse", "my wheels"]
+    assert calls(house, tmp_path, "model", *given) == [[*plain[:-1], "a 'b", *asked]]
 
 
 def test_a_wheelhouse_that_is_not_there_is_named(tmp_path):
