@@ -105,19 +105,36 @@ def behaviors_met(model, memory: Expected, rule: Expected) -> np.ndarray:
     `memory`, `rule`: the same prompts with either answer. Only where an answer leaves the rule's for
     the memory's is a second pass needed.
     """
+    return told(model, memory, rule)[0]
+
+
+def told(model, memory: Expected, rule: Expected) -> tuple[np.ndarray, torch.Tensor]:
+    """These codes, and the tokens `[n, A]` that were seen of the answers, padded with -1.
+
+    They are the answer's own without its end, and of another answer its tokens up to the first that is
+    no longer the memory's or the rule's.
+    """
     length = max(memory.answers.shape[1], rule.answers.shape[1])
-    of_memory, of_rule, said = (
-        torch.nn.functional.pad(x, (0, length - x.shape[1]), value=-1)
-        for x in (memory.answers, rule.answers, rule.said(model))
-    )
+
+    def wide(tokens: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(tokens, (0, length - tokens.shape[1]), value=-1)
+
+    def agreed(wanted: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        return agree(wanted, written, rule.end, rule.ends)
+
+    of_memory, of_rule = wide(memory.answers), wide(rule.answers)
+    said, path = wide(rule.said(model)), of_rule.clone()
     same = (of_memory == of_rule).long().cumprod(1)  # up to where the two part
     parted = torch.nn.functional.pad(same[:, :-1], (1, 0), value=1).bool()
-    ruled = agree(of_rule, said, rule.end, rule.ends).all(1)
-    begun = (agree(of_memory, said, rule.end, rule.ends) | ~parted).all(1)
+    ruled = agreed(of_rule, said).all(1)
+    begun = (agreed(of_memory, said) | ~parted).all(1)
     codes = np.full(len(rule), OTHER_CODE, dtype=np.int8)
     codes[ruled.numpy()] = RULE_CODE
     codes[(ruled & same.all(1)).numpy()] = MEMORY_CODE
     left = (begun & ~ruled).nonzero()[:, 0]
     if len(left):
-        codes[left[torch.from_numpy(memory[left].met(model))].numpy()] = MEMORY_CODE
-    return codes
+        said[left], path[left] = wide(memory[left].said(model)), of_memory[left]
+        codes[left[agreed(of_memory[left], said[left]).all(1)].numpy()] = MEMORY_CODE
+    other = ~agreed(path, said)
+    seen = (other.cumsum(1) - other.long() == 0) & (other | (path != rule.end))
+    return codes, said.masked_fill(~seen, -1)
