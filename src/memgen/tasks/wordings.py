@@ -43,6 +43,7 @@ ASKED = (*QUERIES, "blank")
 MOST_DISTRACTORS = 2
 #: Half of all statements stand alone: beside true sentences a small model often copies from these.
 N_DISTRACTORS = (0, 0, 1, MOST_DISTRACTORS)
+N_REPEATS = (1, 1, 2)  # what is said twice is believed more often
 BEFORE, AFTER, ALONE = "before", "after", "alone"  # where the statement stands to the distractors
 
 MADE_UP = {
@@ -86,7 +87,7 @@ class Wording:
         n = N_DISTRACTORS[rng.integers(len(N_DISTRACTORS))]
         place = (BEFORE, AFTER)[rng.integers(2)] if n else ALONE
         form, query = forms[rng.integers(len(forms))], QUERIES[rng.integers(len(QUERIES))]
-        return cls(form, query, n, place, int(rng.integers(1, 3)))
+        return cls(form, query, n, place, N_REPEATS[rng.integers(len(N_REPEATS))])
 
     @classmethod
     def of(cls, setting: dict[str, Any]) -> Wording:
