@@ -29,9 +29,9 @@ TABLE = Path(__file__).with_suffix(".csv")
 REPORTED = "Anna said that {stem} {answer}."
 FORMS = ("stated", "changed", "reported", "last", "substitution", "paragraph", "redefine")
 #: The forms that a data set draws: those after which a small model follows the text about as often
-#: as it does not. With the entity last, or in an encyclopedia's words, it hardly ever does; a
-#: paragraph would do, and is three times as long.
-DRAWN_FORMS = ("stated", "changed", "reported", "redefine")
+#: as it does not, and seldom says a third thing. With the entity last, or in an encyclopedia's
+#: words, it hardly ever follows; a paragraph would do, and is three times as long.
+DRAWN_FORMS = FORMS[:3]
 QUERY = {
     "question": "Question: {question} Answer: {stem}",
     "plain": "{question} {stem}",
@@ -41,6 +41,9 @@ QUERIES = ("question", "plain")
 #: What is known is known in these. Behind a statement a blank nearly always asks for what was said.
 ASKED = (*QUERIES, "blank")
 MOST_DISTRACTORS = 2
+#: Half of all statements stand alone: beside true sentences a small model often copies from these.
+N_DISTRACTORS = (0, 0, 1, MOST_DISTRACTORS)
+N_REPEATS = (1, 1, 2)  # what is said twice is believed more often
 BEFORE, AFTER, ALONE = "before", "after", "alone"  # where the statement stands to the distractors
 
 MADE_UP = {
@@ -81,10 +84,10 @@ class Wording:
 
     @classmethod
     def draw(cls, rng: Rng, forms: tuple[str, ...] = DRAWN_FORMS) -> Wording:
-        n = int(rng.integers(MOST_DISTRACTORS + 1))
+        n = N_DISTRACTORS[rng.integers(len(N_DISTRACTORS))]
         place = (BEFORE, AFTER)[rng.integers(2)] if n else ALONE
         form, query = forms[rng.integers(len(forms))], QUERIES[rng.integers(len(QUERIES))]
-        return cls(form, query, n, place, int(rng.integers(1, 3)))
+        return cls(form, query, n, place, N_REPEATS[rng.integers(len(N_REPEATS))])
 
     @classmethod
     def of(cls, setting: dict[str, Any]) -> Wording:
