@@ -5,16 +5,18 @@
 #   make book TRACKS=scratch                         without the adapters on one base: half the time
 #   make book SET="n_embd=64 site=ln_2"              other parameters (src/memgen/config/ lists them)
 #   make book PROFILE=slurm                          on a cluster (profiles/slurm/config.yaml)
+#   make book TASK_FILE=my.csv                       your own prompts, on a pretrained model (preset real, track given)
 #   make book NUMERICS=portable                      the same numbers on every x86-64 processor with AVX2
 
 # Settings count where they are written after `make`, nowhere else: `=` wins over an exported variable of the
 # same name. Their text reaches a command quoted: $(call q,...) as one word, $(call each,...) word by word.
 PYTHON  = python3
 VENV    = .venv
-PRESET  = laptop
+TASK_FILE =
+PRESET  = $(if $(TASK_FILE),real,laptop)
 TASKS   = arithmetic-tagged arithmetic-matched inference cipher-tagged cipher-matched
-SEEDS   = 26 27 28 29
-TRACKS  = scratch lora
+SEEDS   = $(if $(TASK_FILE),26,26 27 28 29)
+TRACKS  = $(if $(TASK_FILE),given,scratch lora)
 RUNS    = data/runs
 SET     =
 NUMERICS = native
@@ -27,11 +29,13 @@ LAB     = 01_dataset_design
 TASK    = arithmetic-tagged
 SEED    = $(firstword $(SEEDS))
 TRACK   = $(firstword $(TRACKS))
+MODEL   = smollm2-135m-instruct
+ACCEPT  =
 WHEELHOUSE =
 
 q       = '$(subst ','\'',$1)'
 each    = $(foreach one,$1,$(call q,$(one)))
-SETTINGS := PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK WHEELHOUSE
+SETTINGS := PYTHON VENV TASK_FILE PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK MODEL ACCEPT WHEELHOUSE
 hash    := \#
 open    := (
 close   := )
@@ -47,7 +51,8 @@ $(foreach name,$(SETTINGS),\
   $(if $(findstring command,$(origin $(name))),\
     $(if $(findstring $$,$(value $(name))),$(error $(name) contains a dollar sign, which make reads itself; choose a value without))\
     $(if $(findstring $(newline),$(value $(name))),$(error $(name) contains a line break; choose a value without))\
-    $(if $(filter-out SET WHEELHOUSE,$(name)),$(if $(strip $(value $(name))),,$(error $(name) is empty; give it a value or leave it away)))))
+    $(if $(filter-out SET ACCEPT WHEELHOUSE TASK_FILE,$(name)),$(if $(strip $(value $(name))),,$(error $(name) is empty; give it a value or leave it away)))))
+$(if $(TASK_FILE),$(if $(findstring command,$(origin TASKS) $(origin TASK)),$(error TASK_FILE is the task: leave TASKS and TASK away)))
 $(foreach mark,$(UNFIT),$(if $(findstring $(mark),$(VENV)),$(error VENV=$(VENV) contains $(mark): choose a folder of letters and digits for the environment)))
 $(if $(word 2,$(VENV)),$(error VENV=$(VENV) contains a space: choose a folder without for the environment))
 $(if $(findstring :,$(CURDIR)),$(error the repository lies in $(CURDIR), and Python cannot search a path with a colon: move it to a folder without))
@@ -75,12 +80,12 @@ OURS    := PYTHONPATH=src PYTHONSAFEPATH=1 PYTHONHOME= $(call q,$(PYTHON)) -m me
 MEMGEN  := $(BIN)/python -m memgen.pipeline.cli
 PRESS   := $(BIN)/python -m press.cli
 PICTURE := book/_static/figures/rulegraph.svg
-CHOSEN  = --tasks $(call each,$(TASKS)) --seeds $(call each,$(SEEDS)) --tracks $(call each,$(TRACKS))
+CHOSEN  = $(if $(TASK_FILE),--task-file $(call q,$(TASK_FILE)),--tasks $(call each,$(TASKS))) --seeds $(call each,$(SEEDS)) --tracks $(call each,$(TRACKS))
 STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \
           --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify scale arms bench bench-peers rulegraph lock browser \
+.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify model scale arms bench bench-peers rulegraph lock browser \
         exercises clean clean-runs
 
 help: ## list the commands
@@ -151,7 +156,7 @@ check: $(READY) $(if $(filter-out none,$(PROFILE)),$(CLUSTER)) ## check the para
 	@$(MEMGEN) check $(STUDY) $(if $(filter yes,$(ELSEWHERE)),--elsewhere) && echo "parameters are fine"
 
 lab: $(READY) ## run one lab alone: make lab LAB=04_differentiation TASK=inference SEED=23 SET="site=ln_2"
-	@$(MEMGEN) lab $(call q,$(LAB)) --task $(call q,$(TASK)) --seed $(call q,$(SEED)) --preset $(call q,$(PRESET)) \
+	@$(MEMGEN) lab $(call q,$(LAB)) $(if $(TASK_FILE),--task-file $(call q,$(TASK_FILE)),--task $(call q,$(TASK))) --seed $(call q,$(SEED)) --preset $(call q,$(PRESET)) \
 	  --track $(call q,$(TRACK)) --runs $(call q,$(RUNS)) --out $(call q,$(OUT)/$(LAB).ipynb) \
 	  --set $(call q,numerics=$(NUMERICS)) $(call q,$(SET))
 
@@ -177,6 +182,9 @@ cluster: $(READY) $(CLUSTER) ## run the smoke study in a Slurm of two nodes on t
 
 verify: labs ## run the study and compare its key numbers and verdicts with data/reference/
 	@$(MEMGEN) verify check --preset $(call q,$(PRESET)) --runs $(call q,$(RUNS))
+
+model: $(READY) ## a pretrained model without a hub, once: data/models/smollm2-135m-instruct, for SET="base_model=..." (MODEL=, ACCEPT=, WHEELHOUSE=)
+	@$(MEMGEN) model $(call q,$(MODEL)) $(if $(ACCEPT),--accept $(call q,$(ACCEPT))) $(if $(WHEELHOUSE),--wheelhouse $(call q,$(WHEELHOUSE)))
 
 scale: $(READY) ## the scale sweep, hours: SEEDS="23 24"; ends with data/reference/scale/results.csv
 	@$(MEMGEN) scale run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))

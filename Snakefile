@@ -31,7 +31,7 @@ onstart:
 
 
 wildcard_constraints:
-    track="lora/|full/|",
+    track="lora/|full/|given/|",
     task="[^/]+",
     seed=r"\d+",
     retrain=r"\d+",

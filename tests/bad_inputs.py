@@ -28,6 +28,8 @@ do, before anything is computed from it; nothing is lost, and nobody sees a trac
 #: the files of tests that try them
 MAKE, PRESETS = "unit/store/test_ours.py", "unit/config/test_config.py"
 ASKED, LACKING = "unit/pipeline/test_bad_inputs.py", "unit/pipeline/test_lacking.py"
+TABLES = "unit/tasks/test_table_file.py"
+WHEELS, PACKAGED = "unit/models/test_download.py", "unit/pipeline/test_pretrained.py"
 MODELS, FILES = "unit/models/test_bad_models.py", "unit/store/test_flipped_bytes.py"
 
 
@@ -53,19 +55,27 @@ def generated(wrong: Callable[[dict[str, Any]], Iterator[Any]]) -> list[str]:
 def kinds() -> dict[str, tuple[str, list[str]]]:
     """By kind: the file that tries them, and the inputs."""
     asked, models, files = module_of(ASKED), module_of(MODELS), module_of(FILES)
+    by_hand = [*asked.CASES, *asked.TABLES]
     damages = [f"{one}: each file {d}" for one in files.KINDS for d in (*files.DAMAGES, "a folder")]
     folders = [f"{one}, {damage}" for one in models.KINDS for damage in models.DAMAGES]
     folders += [f"base_model={given[:40]!r}" for given in models.NO_FOLDERS]
     told = [" ".join(words) for words, _ in module_of(MAKE).BAD_SETTINGS]
     variables = [f"{name}={value!r}" for name, value in module_of(LACKING).BAD_VARIABLES]
     presets = [repr(text) for text, _ in module_of(PRESETS).BAD_PRESETS]
+    table = module_of(TABLES)
+    tables = [f"CSV: {one}" for one in table.DAMAGES]
+    tables += [f"JSON Lines: {one}" for one in table.JSON_DAMAGES]
+    tables += [f"TASK_FILE={one!r}" for one in table.NAMES]
     return {
-        "options and settings, by hand": (ASKED, [" ".join(words) for words, _ in asked.CASES]),
+        "options and settings, by hand": (ASKED, [" ".join(words) for words, _ in by_hand]),
         "values outside a parameter's schema, generated": (ASKED, generated(asked.wrong)),
         "what `make` is told": (MAKE, [repr(text) for text in told]),
         "a preset's file": (PRESETS, presets),
+        "tables of prompts": (TABLES, tables),
         "files of a finished run and of a training": (FILES, damages),
         "folders of models": (MODELS, folders),
+        "wheels of a packaged model": (WHEELS, [*module_of(WHEELS).FAULTS]),
+        "folders of a packaged model": (PACKAGED, [*module_of(PACKAGED).DAMAGES]),
         "variables of the environment": (LACKING, variables),
     }
 

@@ -9,18 +9,26 @@ import pytest
 from filelock import FileLock
 
 import memgen  # noqa: F401  (first: it fixes the number of threads before torch starts)
+from memgen.models.packaged import DEFAULT, place
 from memgen.tasks import TASKS, make_task
 
 N_KEYS = 10
 SIZES = {"n_free": 80, "n_keyed": 50, "n_conflict_per_key": 6, "n_free_eval": 20}
 
 
+MODEL = place() / DEFAULT
 READS_SMOKE = {"smoke", "built_book"}  # fixtures that need the smoke study
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the smoke study are slow, and first: one worker makes it while the others do the rest."""
+    """Tests of the smoke study are slow, and first: one worker makes it while the others do the rest.
+
+    Those that need the packaged model are skipped where it is not.
+    """
+    without = pytest.mark.skip(reason=f"no {MODEL}: run make model")
     for item in items:
+        if item.get_closest_marker("needs_model") and not MODEL.is_dir():
+            item.add_marker(without)
         if READS_SMOKE & set(item.fixturenames):
             item.add_marker("slow")
     items.sort(key=lambda item: READS_SMOKE.isdisjoint(item.fixturenames))
@@ -53,8 +61,8 @@ def no_planted_task():
 
 @pytest.fixture(scope="session")
 def datasets() -> dict:
-    """`{task name: (task, data set)}` of every task of the study, a few prompts each."""
-    tasks = {name: make_task(name, N_KEYS, 0) for name in TASKS}
+    """`{task name: (task, data set)}` of every task that needs no file, a few prompts each."""
+    tasks = {name: make_task(name, N_KEYS, 0) for name in (*TASKS, "knowledge")}
     return {name: (task, task.generate(**SIZES)) for name, task in tasks.items()}
 
 

@@ -8,11 +8,25 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 
@@ -41,13 +55,68 @@ def byte_level_bpe(texts: list[str], begin: bool) -> PreTrainedTokenizerFast:
     )
 
 
+#: by kind: class, class of its configuration, and what is its own; windows shorter than the prompts of tests
+DECODERS = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": 3}),
+    "qwen2": (
+        Qwen2ForCausalLM,
+        Qwen2Config,
+        {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
+    ),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 8}),
+    "gemma": (GemmaForCausalLM, GemmaConfig, {"head_dim": 8}),
+    "gemma2": (
+        Gemma2ForCausalLM,
+        Gemma2Config,
+        {
+            "head_dim": 8,
+            "query_pre_attn_scalar": 8,
+            "sliding_window": 3,
+            "attn_logit_softcapping": 1.0,
+            "final_logit_softcapping": 20.0,
+        },
+    ),
+    "gemma3": (
+        Gemma3ForCausalLM,
+        Gemma3TextConfig,
+        {
+            "head_dim": 8,
+            "query_pre_attn_scalar": 8,
+            "sliding_window": 3,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+    ),
+}
+
+
+def decoder(kind: str, attention: str = "eager", **changes):
+    """A model of `DECODERS` with two layers and random weights, its norms among them; in evaluation mode."""
+    cls, config, own = DECODERS[kind]
+    shape = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.5,
+    }
+    torch.manual_seed(0)
+    model = cls(config(**shape | own | changes, attn_implementation=attention)).eval()
+    for name, weight in model.named_parameters():
+        if "norm" in name:  # all alike at first, so that one could stand for another
+            torch.nn.init.normal_(weight, 0.7, 0.2)
+    return model
+
+
 def hub_folder(folder: Path, kind: str, texts: list[str], **changes) -> Path:
-    """A `gpt2` or `llama` of random weights, large enough that its answers differ; its tokenizer.
+    """A `gpt2` or one of `DECODERS`, large enough that its answers differ; its tokenizer.
 
     `changes`: of its configuration. The output row of the end mark is one that is often the largest,
     so that some answers end.
     """
-    tokenizer = byte_level_bpe(texts, begin=kind == "llama")
+    tokenizer = byte_level_bpe(texts, begin=kind != "gpt2")
     common = {
         "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
@@ -60,15 +129,7 @@ def hub_folder(folder: Path, kind: str, texts: list[str], **changes) -> Path:
         shape = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
         model = GPT2LMHeadModel(GPT2Config(**shape | common | changes))
     else:
-        shape = {
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 64,
-        }
-        model = LlamaForCausalLM(LlamaConfig(**shape | common | changes))
+        model = decoder(kind, **{"pad_token_id": None} | common | changes)
     if not model.config.tie_word_embeddings:
         _let_it_end(model.eval(), tokenizer, texts)
     model.save_pretrained(folder)
@@ -85,6 +146,22 @@ def _let_it_end(model, tokenizer, texts: list[str]) -> None:
         often = int(said.argmax(-1).mode().values)
         rows, end = model.get_output_embeddings().weight, tokenizer.eos_token_id
         rows[[often, end], :] = rows[[end, often], :]
+
+
+def by_hand(folder: Path, prompts: list[str], new: int) -> list[list[int]]:
+    """The answers' tokens with the end mark: one prompt, one token at a time, the argmax of plain
+    transformers, without a cache, padding or `generate`.
+    """
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    tokenizer, said = AutoTokenizer.from_pretrained(folder), []
+    for prompt in prompts:
+        ids, answer = tokenizer(prompt)["input_ids"], []
+        while len(answer) < new and tokenizer.eos_token_id not in answer:
+            with torch.no_grad():
+                logits = model(torch.tensor([ids + answer]), use_cache=False).logits
+            answer.append(int(logits[0, -1].argmax()))
+        said.append(answer)
+    return said
 
 
 def plant(folder: Path, file: str, **values) -> None:

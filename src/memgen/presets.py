@@ -3,7 +3,8 @@
 A preset is data (`notebooks/presets/<name>.yaml`): a block `all` and, where needed, one named after
 the task (`inference`) or its family (`arithmetic`). With a line `inherits: <other>` its blocks are
 laid over those of another preset, block by block. On the tracks with a shared base the blocks
-`shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>` follow. Precedence, weakest
+`shared`, the track's name (`lora`) and `lora/<family>`, `lora/<task>` follow; on track `given` those
+with its name alone. Precedence, weakest
 first: the defaults of the class, `all`, family, task, shared, track, what the caller passes. Code
 never asks which preset runs.
 """
@@ -24,8 +25,8 @@ from memgen.config.sources import own_files
 from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
 from memgen.stages import PARAMETER_CLASSES
-from memgen.tasks import TASKS
-from memgen.terms import TRACKS
+from memgen.tasks import GIVEN, TASKS, Table
+from memgen.terms import GIVEN_TRACK, TRACKS
 
 
 def preset_path(preset: str) -> Path:
@@ -65,7 +66,8 @@ def _blocks(preset: str, path: Path, changed: int) -> tuple[dict[str, dict[str, 
             f"preset {preset!r}: {path} is not a file of blocks with name: value lines{why}"
         ) from None
     known = set().union(*(stage.model_fields for stage in PARAMETER_CLASSES.values()))
-    named = {*TASKS, *(name.split("-")[0] for name in TASKS)}
+    tasks = [*TASKS, *GIVEN, Table.name]
+    named = {*tasks, *(name.split("-")[0] for name in tasks)}
     places = {
         "all",
         "study",
@@ -97,7 +99,8 @@ def load_preset(preset: str, task: str, track: str = "scratch") -> dict[str, Any
     merged: dict[str, Any] = {}
     names = ["all", task.split("-")[0], task]
     if track != "scratch":
-        names += ["shared", track, f"{track}/{task.split('-')[0]}", f"{track}/{task}"]
+        names += [] if track == GIVEN_TRACK else ["shared"]
+        names += [track, f"{track}/{task.split('-')[0]}", f"{track}/{task}"]
     for block in names:
         merged |= blocks.get(block, {})
     return merged

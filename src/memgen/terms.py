@@ -32,8 +32,10 @@ Site = Literal["resid_post", "mlp_out", "ln_2"]
 SITES: tuple[Site, ...] = get_args(Site)
 Positions = Literal["all", "decision"]
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
-Track = Literal["scratch", "lora", "full"]
+Track = Literal["scratch", "lora", "full", "given"]
 TRACKS: tuple[Track, ...] = get_args(Track)
+#: the track on which a pretrained model is asked as it is: nothing is trained
+GIVEN_TRACK: Track = "given"
 Numerics = Literal["native", "portable"]
 # -- forecasts of the behaviour that see no hidden state of the model, and what they see instead ------
 FORECASTS = {
@@ -46,6 +48,8 @@ FORECASTS = {
 # -- what steering is held against, beside the shifts of `steering.controls` ----------------------------
 OUTPUT_CONTROLS = ("forbid_source", "force_target", "unembedding_last", "unembedding_all")
 BEST_OF_RANDOM = "best_of_random"
+#: rivals that take no neurons: a wording in front of the prompt, and one layer's mean difference
+INSTRUCTION, ONE_LAYER = "instruction", "one_layer"
 REPHRASINGS = tuple(f"rephrasing_{change}" for change in CHANGES)
 # -- runs ---------------------------------------------------------------------------------------------
 WHOLE = "all"  # the folder of a lab that runs once for all seeds

@@ -29,7 +29,8 @@ from press.lab_bar import downloads
 from press.lab_page import Figure, as_executed, lab_page
 from press.live import export_models
 from press.numbers import seconds
-from press.prose import render
+from press.own_book import is_alone, stage_alone
+from press.prose import render, templates
 from press.run import NEEDED, SYNTHESIS, ExecutedLab, Run
 from press.sphinx_build import digest, sphinx
 from press.trim import trim
@@ -90,6 +91,9 @@ def stage(run: Run, root: Path, source: Path) -> None:
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source, ignore=strays)
     pages = stage_labs(run, source)
+    if is_alone(run):  # no chapter is about it
+        stage_alone(run, root, source, templates(source))
+        return
     stage_figure(run, source)
     stage_live(run, source)
     judged = [lab for one in run.every for lab in one.of(SYNTHESIS)]

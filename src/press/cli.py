@@ -15,6 +15,7 @@ from pathlib import Path
 from memgen.config.base import ROOT
 from memgen.errors import StudyError
 from memgen.store.ours import expanded
+from memgen.tasks.table_file import task_name
 from press.build import build_book
 from press.exercises import write_students
 from press.numbers import seconds
@@ -50,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
     book.add_argument("--out", type=_path, default=Path("_build"), help="default: _build")
     book.add_argument("--root", type=_path, default=ROOT, help="of the repository, if another one")
     book.add_argument("--tracks", nargs="+", default=["scratch"], help="the main one first")
-    book.add_argument("--tasks", nargs="+", help="only these (default: all of the run)")
+    chosen = book.add_mutually_exclusive_group()
+    chosen.add_argument("--tasks", nargs="+", help="only these (default: all of the run)")
+    chosen.add_argument("--task-file", help="only the task that this table of prompts is")
     book.add_argument("--seeds", nargs="+", type=int, help="only these (default: all of the run)")
     book.set_defaults(do=_book)
 
@@ -75,7 +78,8 @@ def _path(text: str) -> Path:
 
 
 def _book(o) -> None:
-    build_book(o.runs, o.out, o.root, o.tasks, o.seeds, o.tracks)
+    tasks = [task_name(o.task_file)] if o.task_file else o.tasks
+    build_book(o.runs, o.out, o.root, tasks, o.seeds, o.tracks)
 
 
 def _pdf(o) -> None:

@@ -8,8 +8,10 @@ import re
 import shlex
 
 from memgen.config.values import read_yaml
+from memgen.stages import LABS
 from memgen.terms import STUDY, WHOLE
 from press.numbers import seconds
+from press.own_book import FIRST, is_alone
 from press.parameters import IDENTITY, differs, lab_parameters, of_preset
 from press.run import NEEDED, ExecutedLab, Run
 
@@ -91,8 +93,7 @@ def _nearest(lab: ExecutedLab, axis: str, value: str, labs: list[ExecutedLab]) -
 
 def lab_bar(lab: ExecutedLab, run: Run, notebook: dict) -> str:
     """Where a lab belongs, its siblings, command, machine, files and (folded) parameters."""
-    chapter = f"[{lab.title}](../../chapters/{lab.stage}.md)"
-    lines = ["::::{div} lab-bar", f"**Chapter {int(lab.stage[:2])}:** {chapter}"]
+    lines = ["::::{div} lab-bar", _belongs(lab, run)]
     switches = _switches(lab, run)
     if switches:
         lines += ["", "**The same lab**, " + "; ".join(switches)]
@@ -125,6 +126,14 @@ def lab_bar(lab: ExecutedLab, run: Run, notebook: dict) -> str:
         "::::",
     ]
     return "\n".join(lines)
+
+
+def _belongs(lab: ExecutedLab, run: Run) -> str:
+    """A link to the chapter; in a book of a pretrained model alone, which has none, to its first page."""
+    number = LABS[lab.stage].number
+    if is_alone(run):
+        return f"**Lab {number}** of [your model, your prompts](../../{FIRST})"
+    return f"**Chapter {number}:** [{lab.title}](../../chapters/{lab.stage}.md)"
 
 
 def _facts(lab: ExecutedLab) -> str:

@@ -29,6 +29,7 @@ from press.lab_page import Figure
 from press.machine import Made, of_seed, profile
 from press.numbers import Numbers, agree, decimal, listed, percent, plural, seconds, span
 from press.origin import only_in_prose
+from press.own_book import guide
 from press.parameters import choices_reference, parameter_reference
 from press.performance import estimates, performance
 from press.price import numerics_price
@@ -149,6 +150,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "performance": lambda: performance(root, source),
             "estimates": estimates,
         }
+        | guide(False, [])
     )
 
 

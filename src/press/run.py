@@ -14,7 +14,7 @@ from memgen.store.folders import base_folder
 from memgen.store.left_out import reason_in, reason_of
 from memgen.store.reader import FinishedStage
 from memgen.tasks import TASK_NAMES
-from memgen.terms import STUDY, WHOLE
+from memgen.terms import GIVEN_TRACK, STUDY, WHOLE
 from press.errors import BookError
 from press.origin import At, traced
 
@@ -135,14 +135,14 @@ class Run:
         out = {(one.task, one.seed) for one in self.missed}
         self.seeds = {t: [s for s in every[t] if (t, s) not in out] for t in asked}
         self.tasks = [task for task in asked if self.seeds[task]]
-        if not self.tasks:
+        if not self.tasks and self.track != GIVEN_TRACK:
             raise BookError(
                 f"{self.root} holds no run that shows both behaviours, and so no book: {self.missed[0].why}"
             )
         spans = {
             "run": [(task, f"seed{seed}") for task in self.tasks for seed in self.seeds[task]],
             "task": [(task, WHOLE) for task in self.tasks],
-            "study": [(STUDY, WHOLE)],
+            "study": [(STUDY, WHOLE)] if self.tasks else [],
         }
         self.labs = [
             ExecutedLab(
@@ -228,7 +228,9 @@ class Run:
             for name, field in TrainingParameters.model_fields.items()
             if name.startswith("gate_")
         }
-        for lab in [lab for run in self.every for lab in run.of("02_training")]:
+        # on track given nothing was trained that could have been chosen by a gate
+        trained = [run for run in self.every if run.track != GIVEN_TRACK]
+        for lab in [lab for run in trained for lab in run.of("02_training")]:
             spent = lab.manifest.get("parameters", {})
             gate = {name: spent.get(name, value) for name, value in own.items()}
             if gate.pop("gate_other") > own["gate_other"]:

@@ -92,6 +92,9 @@ class InterventionParameters(StageParameters):
     n_random_directions: Count = Field(
         50, description="random directions, the best of which on validation keys is a control"
     )
+    layer_alphas: Annotated[list[Multiple], Rising] = Field(
+        [], description="multiples of one layer's mean difference, a rival ([]: leave it out)"
+    )
     n_side_effect_prompts: Count = Field(200, description="free and keyed prompts for side effects")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from memgen.tasks import TASKS
-from memgen.terms import Numerics, Track
+from memgen.tasks import GIVEN, TASKS, is_given
+from memgen.terms import GIVEN_TRACK, Numerics, Track
 
 #: no earlier edition used these, no recipe was tried on them, and no test corrected on them (chapter 2)
 SEEDS = (26, 27, 28, 29)
@@ -68,7 +68,7 @@ class StageParameters(BaseModel):
     )
     track: Track = Field(
         "scratch",
-        description="scratch: own models; lora: adapters on one base; full: one base, all tuned",
+        description="scratch: own models; lora: adapters on a base; full: a base, tuned; given: pretrained",
     )
     numerics: Numerics = Field(
         "native",
@@ -81,9 +81,16 @@ class StageParameters(BaseModel):
         if not self.spans_tasks:
             named.append(("task", self.task))
         for parameter, name in named:
-            if name not in TASKS:
+            if name not in TASKS and not is_given(name):
                 raise ValueError(
-                    f"{parameter}={name!r} is unknown; choose one of {', '.join(TASKS)}"
+                    f"{parameter}={name!r} is unknown; choose one of {', '.join([*TASKS, *GIVEN])}"
+                )
+            if is_given(name) != (self.track == GIVEN_TRACK):
+                fit = GIVEN if self.track == GIVEN_TRACK else TASKS
+                raise ValueError(
+                    f"{parameter}={name!r} is no task of track={self.track}: on track {GIVEN_TRACK}"
+                    " nothing is trained, on the others all that is asked was; choose one of"
+                    f" {', '.join(fit)}"
                 )
         return self
 
@@ -96,7 +103,49 @@ class SharedData(StageParameters):
         description="tracks lora and full: seed of the keys, the prompts and the shared base",
     )
 
+    base_model: str = Field(
+        "",
+        description="hub id or folder of a pretrained model ('': the study's own base; given needs one)",
+    )
+    device: str = Field(
+        "cpu",
+        pattern=r"^(cpu|cuda|mps)(:\d+)?$",
+        description="where the model runs: cpu, cuda, cuda:1, mps",
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32",
+        description="number format of weights that are not trained (lora, given); auto: as for precision",
+    )
+    attention: Literal["eager", "sdpa"] = Field(
+        "eager", description="attention kernel of transformers"
+    )
+
     @property
     def data_seed(self) -> int:
-        """Of keys and prompts: the run's own from scratch; on a shared base all seeds have one."""
-        return self.seed if self.track == "scratch" else self.base_seed
+        """Of keys and prompts: the run's own; on a base that the seeds share all have one."""
+        return self.seed if self.track in ("scratch", GIVEN_TRACK) else self.base_seed
+
+    @property
+    def loaded_dtype(self) -> str:
+        """Number format that a base is loaded in: weights that are trained stay float32."""
+        return self._settled("dtype") if self.track in ("lora", GIVEN_TRACK) else "float32"
+
+    @property
+    def loaded_attention(self) -> str:
+        """How the later labs ask: what was trained with eager attention, whatever it was trained with."""
+        return self.attention if self.track == GIVEN_TRACK else "eager"
+
+    def _settled(self, name: str) -> str:
+        value: str = getattr(self, name)
+        if value == "auto":  # a machine decides, and which one is for `store.numerics` to say
+            raise ValueError(f"{name}=auto is not settled yet")
+        return value
+
+    @model_validator(mode="after")
+    def _something_given(self) -> Self:
+        if self.track == GIVEN_TRACK and not self.base_model:
+            raise ValueError(
+                f"base_model is empty, and track={GIVEN_TRACK} asks a pretrained model as it is; name"
+                " its folder or hub id"
+            )
+        return self

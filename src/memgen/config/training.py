@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import inspect
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from memgen.config.base import (
     MOST,
+    ROOT,
     Count,
     CountFrom0,
     Distinct,
@@ -18,8 +22,22 @@ from memgen.config.base import (
     Share,
     SharedData,
 )
-from memgen.tasks import TASKS, Task, make_task
-from memgen.terms import ContrastOn
+from memgen.tasks import GIVEN, TASKS, Table, Task, is_table, make_task
+from memgen.tasks.table_file import digest_of, task_name
+from memgen.terms import GIVEN_TRACK, ContrastOn
+
+
+def table_at(task_file: str) -> Path:
+    """Where a table of prompts lies: like `runs`, a relative path counts from the repository."""
+    return ROOT / os.path.expanduser(task_file)
+
+
+def sealed(given: dict[str, Any]) -> dict[str, Any]:
+    """These parameters with the digest of the table that they name, so that an edit is noticed."""
+    file = given.get("task_file")
+    if not (isinstance(file, str) and file) or given.get("task_digest"):
+        return given
+    return given | {"task_digest": digest_of(table_at(file))}
 
 
 class DatasetParameters(SharedData):
@@ -45,6 +63,39 @@ class DatasetParameters(SharedData):
         [0.5, 0.2, 0.3], description="share of the keys in train, validation, test"
     )
 
+    split_by: Literal["key", "relation"] = Field(
+        "key",
+        description="task knowledge: what is held back for test, single facts or whole relations",
+    )
+
+    task_file: str = Field(
+        "", description="your own prompts: a table (.csv, .jsonl), and task is table-<its name>"
+    )
+    task_digest: str = Field(
+        "",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="SHA-256 that the table has to have ('': whatever it has now)",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sealed(cls, given: Any) -> Any:
+        return sealed(given) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _a_table_has_a_file(self) -> Self:
+        named = task_name(self.task_file) if self.task_file else ""
+        if self.task_file and self.task != named:
+            raise ValueError(
+                f"task_file={self.task_file!r} is the task {named}, not task={self.task!r}; name the"
+                " file alone"
+            )
+        if is_table(self.task) and not self.task_file:
+            raise ValueError(
+                f"task={self.task!r} is a table, and no file is named; name it with TASK_FILE=..."
+            )
+        return self
+
     @model_validator(mode="after")
     def _three_shares(self) -> Self:
         if len(self.key_shares) != 3 or abs(sum(self.key_shares) - 1) > 1e-9:
@@ -68,7 +119,12 @@ class DatasetParameters(SharedData):
 
     def make_task(self) -> Task:
         """The task with the keys of this data set."""
-        return make_task(self.task, self.n_keys, self.data_seed, self.contrast_on, self.n_gate_keys)
+        about = (self.task, self.n_keys, self.data_seed, self.contrast_on, self.n_gate_keys)
+        own: dict[str, Any] = {"split_by": self.split_by, "shares": tuple(self.key_shares)}
+        own |= {"file": table_at(self.task_file), "digest": self.task_digest}
+        of = Table if is_table(self.task) else GIVEN.get(self.task)
+        taken = inspect.signature(of).parameters if of else {}
+        return make_task(*about, **{name: value for name, value in own.items() if name in taken})
 
 
 class TrainingParameters(SharedData):
@@ -121,9 +177,6 @@ class TrainingParameters(SharedData):
         "auto",
         description="arithmetic of training's forward pass; auto: bfloat16 if the machine has units for it",
     )
-    attention: Literal["eager", "sdpa"] = Field(
-        "eager", description="attention kernel of transformers"
-    )
     evaluate_every: Count = Field(
         25, description="steps between looks at the validation conflict prompts"
     )
@@ -151,10 +204,6 @@ class TrainingParameters(SharedData):
     retrain: CountFrom0 = Field(
         0, description="0: the run itself; r: its r-th retrain (same base and data, another order)"
     )
-    base_model: str = Field(
-        "",
-        description="tracks lora, full: hub id or folder of a GPT-2 or LLaMA model ('': the study's own)",
-    )
     lora_rank: Count = Field(16, description="rank of the adapters")
     lora_alpha: Multiple = Field(
         32.0,
@@ -165,15 +214,6 @@ class TrainingParameters(SharedData):
     )
     lora_targets: Annotated[list[str], Distinct] = Field(
         [], description="modules that get an adapter ([]: every linear map of the blocks)"
-    )
-    device: str = Field(
-        "cpu",
-        pattern=r"^(cpu|cuda|mps)(:\d+)?$",
-        description="where the model runs: cpu, cuda, cuda:1, mps",
-    )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "float32",
-        description="number format of the frozen weights on track lora; auto: as for precision",
     )
     accumulate: Count = Field(
         1, description="parts that a batch is split into (gradient accumulation)"
@@ -206,20 +246,9 @@ class TrainingParameters(SharedData):
     )
 
     @property
-    def loaded_dtype(self) -> str:
-        """Number format that the base is loaded in: weights that are trained stay float32."""
-        return self._settled("dtype") if self.track == "lora" else "float32"
-
-    @property
     def autocast(self) -> bool:
         """Does the forward pass run in bfloat16?"""
         return self._settled("precision") == "bfloat16" and self.numerics == "native"
-
-    def _settled(self, name: str) -> str:
-        value: str = getattr(self, name)
-        if value == "auto":  # a machine decides, and which one is for `store.numerics` to say
-            raise ValueError(f"{name}=auto is not settled yet")
-        return value
 
     def gates(self) -> dict[str, float]:
         return {
@@ -278,6 +307,8 @@ class TrainingParameters(SharedData):
                 f"base_model={self.base_model!r} needs track=lora or track=full: from scratch there"
                 " is no base"
             )
+        if self.track == GIVEN_TRACK and self.retrain:
+            raise ValueError(f"retrain={self.retrain}: on track={GIVEN_TRACK} nothing is trained")
         if self.track != "scratch" and self.retrain:
             raise ValueError(
                 f"retrain={self.retrain}: on a shared base the seeds are retrains of each other;"

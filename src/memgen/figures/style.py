@@ -46,6 +46,9 @@ CONTROL_NAME = {
     "rephrasing": "rephrasing alone",
     "rephrasing_order": "words reordered",
     "rephrasing_content": "another question",
+    "instruction_1": "told in words (1)",
+    "instruction_2": "told in words (2)",
+    "one_layer": "one layer, difference",
 }
 WIDTH = 6.2  # inches; the figures are read on phones too, so type is large in proportion
 

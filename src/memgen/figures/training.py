@@ -17,8 +17,11 @@ def trajectory(
 ) -> Drawing:
     """Validation behaviour, free and keyed accuracy by training step; kept checkpoint marked.
 
-    `passed`: did the kept one pass the gate, or did it only come closest?
+    `passed`: did the kept one pass the gate, or did it only come closest? A history of step 0 alone is
+    that of a model that nobody trained.
     """
+    if len(history) == 1 and kept_step == 0:
+        return _as_it_is(history.iloc[0], gate)
     panels = 2 if base else 1
     fig, axes = plt.subplots(
         1, panels, figsize=(WIDTH, 3.6), sharey=True, width_ratios=[1, 2][-panels:], squeeze=False
@@ -65,6 +68,34 @@ def trajectory(
             "Behaviour on the conflict prompts of validation keys while the model trains. Shaded:"
             " the largest share of other answers that the gate allows; dash-dotted: the least"
             " share of each behaviour."
+        ),
+        name="trajectory",
+    )
+
+
+def _as_it_is(found: pd.Series, gate: dict[str, float]) -> Drawing:
+    """Bars of what an untrained model shows on validation keys, with the gate's limits."""
+    shares = {
+        "memory": (found.memory_rate, COLOR["memorization"], gate["memory"]),
+        "rule": (found.rule_rate, COLOR["generalization"], gate["rule"]),
+        "other": (found.other_rate, COLOR["other"], gate["other"]),
+        "free right": (found.free_accuracy, "black", gate["free"]),
+        "keyed right": (found.keyed_accuracy, "black", gate["keyed"]),
+    }
+    fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
+    for x, (share, color, limit) in enumerate(shares.values()):
+        ax.bar(x, share, color=color)
+        ax.plot([x - 0.45, x + 0.45], [limit, limit], color="#D55E00", lw=1.5, ls="-.")
+    ax.set(xticks=range(len(shares)), xticklabels=shares, ylabel="share of prompts")
+    share_axis(ax)
+    said = ", ".join(f"{name} {share:.0%}" for name, (share, *_) in shares.items())
+    return Drawing(
+        fig,
+        alt=f"Bars of the pretrained model's answers on validation keys: {said}",
+        caption=(
+            "What the pretrained model answers as it is, on validation keys: shares of conflict prompts, and"
+            " of free and keyed prompts answered right. Dash-dotted: what the gate asks for (of other answers"
+            " at most, of all else at least)."
         ),
         name="trajectory",
     )

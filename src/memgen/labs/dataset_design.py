@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from memgen.config.training import DatasetParameters
+from memgen.errors import InapplicableError
+from memgen.models.known import known_keys
+from memgen.models.load import find_base, load_model
+from memgen.tasks import GivenTask, Task
 from memgen.terms import KINDS, SPLITS
 
 
@@ -26,3 +31,23 @@ def checks(frame: pd.DataFrame) -> dict[str, bool]:
             (conflict.memory_answer != conflict.rule_answer).all()
         ),
     }
+
+
+def known_to(p: DatasetParameters) -> tuple[Task, dict]:
+    """The task of these parameters, and what the result says of its keys.
+
+    On track given the pretrained model is asked first, and the keys are what it knows: `known`, their
+    names, of `n_asked`. Errors: `InapplicableError` if these are too few.
+    """
+    task = p.make_task()
+    if not isinstance(task, GivenTask):
+        return task, {}
+    model, tokenizer = load_model(find_base(p.base_model), p.attention, p.loaded_dtype, p.device)
+    known, n = known_keys(model, tokenizer, task)
+    print(f"base_model={p.base_model} knows {len(known)} of {n} keys in every wording", flush=True)
+    try:
+        task.keep(known)
+        task.split_keys(tuple(p.key_shares))
+    except ValueError as error:
+        raise InapplicableError(f"task {p.task}, base_model={p.base_model}: {error}") from None
+    return task, {"known": known, "n_known": len(known), "n_asked": n}

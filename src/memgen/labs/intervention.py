@@ -17,7 +17,9 @@ from memgen.steering.cells import Cell, grid, random_shift
 from memgen.steering.choice import Choice, Collateral, choose
 from memgen.steering.controls import Draws, controls
 from memgen.steering.output_controls import output_controls, unembedding_direction
+from memgen.steering.plain_text import damage
 from memgen.steering.random_directions import best_of_random
+from memgen.steering.rivals import NO_RIVALS, Rivals, instructed, one_layer, together
 from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import Steering, outcome_rows, steering_prompts
 from memgen.steering.trial import Trial
@@ -37,7 +39,8 @@ __all__ += [
     "keyed_rows",
     "measured",
 ]
-__all__ += ["output_controls", "prompts_to_turn", "raced", "rephrasing", "unembedding_direction"]
+__all__ += ["instructed", "one_layer", "output_controls", "prompts_to_turn", "raced", "rephrasing"]
+__all__ += ["together", "unembedding_direction"]
 
 
 def prompts_to_turn(answered: pd.DataFrame, split: str, limit: int) -> dict[str, pd.DataFrame]:
@@ -140,7 +143,8 @@ def measured(
         trial = Trial(steering, direction, cell, tested)
         codes = trial.run([0 * trial.shift, trial.shift])  # zero must change nothing
         delta = SIGN[direction] * trial.shift
-        found[cell] = Measured(trial, codes, elsewhere.side_effects(delta, tested))
+        cost = elsewhere.side_effects(delta, tested) | damage(steering, delta)
+        found[cell] = Measured(trial, codes, cost)
     return {name: found[cell] for name, cell in named.items()}
 
 
@@ -149,7 +153,7 @@ class Report:
     """One direction on test keys, from the race that chose its cells to their cost.
 
     `cells`: both chosen cells; all else is of the one that `choice` names. `outputs`, `controls`,
-    `best`, `floors`: bars (with facts), and one row per answer.
+    `best`, `floors`, `rivals`: bars (with facts), and one row per answer.
     """
 
     choice: Choice
@@ -159,6 +163,7 @@ class Report:
     best: tuple[Bar, dict, pd.DataFrame]
     floors: tuple[dict[str, Bar], pd.DataFrame]
     doses: pd.DataFrame
+    rivals: Rivals = NO_RIVALS
 
     @property
     def trial(self) -> Trial:
@@ -185,7 +190,9 @@ class Report:
         """This direction's part of `result.json`; what no sub-dictionary holds is of `cell`."""
         cells = {name: one.numbers(self.choice) for name, one in self.cells.items()}
         (outputs, by_construction, _), (floors, _) = self.outputs, self.floors
-        everything = [*self.shifts, *outputs.values(), *floors.values()]
+        rivals, of_rivals, _ = self.rivals
+        everything = [*self.shifts, *outputs.values(), *floors.values(), *rivals.values()]
+        beside = {name: bar.numbers() | of_rivals.get(name, {}) for name, bar in rivals.items()}
         return {
             "cell": self.choice.name,
             "kept_exists": self.choice.kept is not None,
@@ -196,6 +203,7 @@ class Report:
             "output_controls": {name: bar.numbers() for name, bar in outputs.items()},
             **by_construction,
             "by_setting": by_setting(self.trial, self.successes),
+            **({"rivals": beside} if beside else {}),
             "controls": {bar.name: bar.success for bar in self.shifts},
             "control_interval": {bar.name: bar.interval for bar in self.shifts},
             "control_n": {bar.name: bar.n for bar in self.shifts},
@@ -228,6 +236,7 @@ class Report:
             "output": list(self.outputs[0].values()),
             "shift": self.shifts,
             "floor": list(self.floors[0].values()),
+            "rival": list(self.rivals[0].values()),
         }
         rows = [
             bar.row(family=family, direction=direction)
@@ -239,6 +248,7 @@ class Report:
             for name, cell in (("steered", self.choice.name), ("steered_max", "max"))
         ]
         answers += [self.outputs[2], self.controls[1], self.best[2], self.floors[1]]
+        answers += [self.rivals[2]] if len(self.rivals[2]) else []
         return {
             "races": self.choice.race.assign(direction=direction),
             "controls": pd.DataFrame(rows),

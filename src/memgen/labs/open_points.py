@@ -86,7 +86,7 @@ def along_alpha(steering: Steering, case: Case, alphas: list[float]) -> tuple[di
     one = steering.shift(Cell(case.cell.top_n, 1.0))
     shifts = case.sign * np.stack([alpha * one for alpha in steps])
     tokens, valid = written(steering, shifts, case.prompts), case.distinct
-    codes = behaviors_of(tokens, case.candidates)
+    codes = behaviors_of(tokens, case.candidates, *steering.marks)
     margin = margins(steering, shifts, case.begin_differently)
     quantiles = (
         np.quantile(margin, QUANTILES, axis=1).T
@@ -132,7 +132,7 @@ def commitment(steering: Steering, case: Case) -> tuple[dict, pd.DataFrame]:
     found, valid = {}, case.distinct
     for phase in PHASES:
         tokens = written(steering, delta, case.prompts, phase)[0]
-        codes = behaviors_of(tokens, case.candidates)
+        codes = behaviors_of(tokens, case.candidates, *steering.marks)
         mixed = (beginnings(tokens, case.candidates) == 2) & (codes == OTHER_CODE)
         found[phase] = {
             **rate(codes == TARGET[case.direction], "success"),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from memgen.config.analyses import PredictionParameters
+from memgen.errors import InapplicableError
 from memgen.models.generate import next_token_scores, tokenize_prompts
 from memgen.models.origin import load_origin
 from memgen.neurons.baselines import (
@@ -31,7 +32,7 @@ from memgen.stats.intervals import NAN, interval, number
 from memgen.stats.reported import between, ends, shown
 from memgen.store.reader import FinishedStage
 from memgen.tasks.dataset import spread
-from memgen.terms import FORECASTS, OTHER, Site
+from memgen.terms import FORECASTS, GENERALIZATION, MEMORIZATION, OTHER, Site
 
 __all__ = [  # for the notebook
     "baselines",
@@ -50,6 +51,19 @@ def prompts(answered: pd.DataFrame, split: str, limit: int) -> pd.DataFrame:
     """At most `limit` different prompts of a split that show a behaviour, evenly over the keys."""
     chosen = answered[answered.behavior != OTHER].drop_duplicates("prompt")
     return spread(chosen[chosen.split == split], limit).reset_index(drop=True)
+
+
+def asked(answered: pd.DataFrame, limit: int) -> list[pd.DataFrame]:
+    """The prompts of train and of test keys. Errors: `InapplicableError` without both behaviours."""
+    found = [prompts(answered, split, limit) for split in ("train", "test")]
+    for split, rows in zip(("train", "test"), found):
+        for behavior in (MEMORIZATION, GENERALIZATION):
+            if not (rows.behavior == behavior).any():
+                raise InapplicableError(
+                    f"no conflict prompt of {split} keys shows {behavior}, so there is nothing to tell"
+                    " apart; raise n_conflict_per_key, or take a model that shows both behaviours"
+                )
+    return found
 
 
 def examples(model, tokenizer, rows: pd.DataFrame, site: Site) -> Examples:

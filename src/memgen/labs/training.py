@@ -7,8 +7,17 @@ import pandas as pd
 from memgen.stats.intervals import wilson
 from memgen.training.base import base_for, tokenizer_for
 from memgen.training.dual import final_result, train
+from memgen.training.given import as_it_is
 
-__all__ = ["base_for", "behavior_table", "final_result", "gate_checks", "tokenizer_for", "train"]
+__all__ = [
+    "as_it_is",
+    "base_for",
+    "behavior_table",
+    "final_result",
+    "gate_checks",
+    "tokenizer_for",
+    "train",
+]
 
 
 def behavior_table(r: dict) -> pd.DataFrame:

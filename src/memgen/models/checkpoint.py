@@ -17,7 +17,7 @@ import torch
 from transformers import GenerationConfig, PretrainedConfig
 
 from memgen.errors import ArtifactError, ParameterError, StudyError
-from memgen.models.sites import bare
+from memgen.models.sites import ARCHITECTURES, bare
 
 #: buffers that older versions of transformers saved beside the weights; they hold nothing learned
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
@@ -76,12 +76,28 @@ def check_config(config: PretrainedConfig, named: str) -> None:
             f"{named} is quantized (quantization_config), and its hidden states cannot be read and"
             " shifted as they are; give the folder of its unquantized weights"
         )
+    if getattr(config, "use_bidirectional_attention", None):
+        raise ParameterError(
+            f"{named} reads texts in both directions (use_bidirectional_attention), and an answer is"
+            " written in one; give a model that looks back only"
+        )
     if getattr(config, "is_encoder_decoder", False) or getattr(
         config, "add_cross_attention", False
     ):
         raise ParameterError(
             f"{named} reads a second text (add_cross_attention); give a model that only continues"
             " one"
+        )
+
+
+def check_attention(config: PretrainedConfig, attention: str, named: str) -> None:
+    """Errors: `ParameterError` for an attention kernel that this architecture does not run with."""
+    name = (config.architectures or [""])[0]
+    known = ARCHITECTURES.get(name)
+    if known and attention not in known.kernels:
+        raise ParameterError(
+            f"attention={attention!r} cannot do what {named}, a {name}, does to its attention scores;"
+            f" choose attention={' or '.join(known.kernels)}"
         )
 
 

@@ -8,7 +8,8 @@
 | `units`    | the hidden units of the feed-forward part, after the activation                          |
 
 `heads` and `units` are what the last linear map of attention and of the feed-forward part reads, so
-they are edited at the input of that map; all others at the output of their module.
+they are edited at the input of that map; all others at the output of their module. In Gemma 2 and 3 a norm
+follows either map, and what it makes of the map's output is added: `attn_out` and `mlp_out` are behind it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from memgen.terms import SITES
 
 #: component: the field of `Architecture` that names its module, and is it that module's input?
 _PARTS = {
-    "attn_out": ("attention_map", False),
+    "attn_out": ("attn_out", False),
     "heads": ("attention_map", True),
     "units": ("mlp_map", True),
 }
@@ -50,7 +51,8 @@ def component_modules(model: nn.Module, component: str) -> tuple[list[nn.Module]
     architecture = architecture_of(model)
     name, is_input = _PARTS[component]
     blocks = bare(model).get_submodule(architecture.blocks)
-    return [block.get_submodule(getattr(architecture, name)) for block in blocks], is_input
+    path = getattr(architecture, name) or architecture.attention_map
+    return [block.get_submodule(path) for block in blocks], is_input
 
 
 def head_width(model: nn.Module) -> int:
@@ -60,7 +62,10 @@ def head_width(model: nn.Module) -> int:
 
 
 def unit_maps(model: nn.Module) -> torch.Tensor:
-    """What one unit of activation adds to the residual stream: `[n_layer, n_units, d_model]`."""
+    """What one unit of activation adds to the residual stream: `[n_layer, n_units, d_model]`.
+
+    In Gemma 2 and 3 a norm follows the map, which scales the sum over all units; this is before it.
+    """
     modules, _ = component_modules(model, "units")
     return torch.stack([_weight(model, module) for module in modules]).detach().float().cpu()
 

@@ -14,8 +14,11 @@ import torch
 
 from memgen.models.checkpoint import check_room, plain_decoding
 from memgen.models.hooks import position_ids
+from memgen.models.room import fitting, fitting_logits, passes
 from memgen.models.sites import bare
 from memgen.phases import phase
+
+MOST = 512  # rows in one pass, at most
 
 
 def tokenize_prompts(tokenizer, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,7 +52,7 @@ def _continued(model, tokenizer, ids: torch.Tensor, mask: torch.Tensor, length: 
     return output[:, ids.shape[1] :]
 
 
-def _texts(tokenizer, tokens: torch.Tensor) -> list[str]:
+def texts_of(tokenizer, tokens: torch.Tensor) -> list[str]:
     """Every row of tokens as text, up to its end mark."""
     end, rows = tokenizer.eos_token_id, tokens.tolist()
     return [tokenizer.decode(row[: row.index(end)] if end in row else row) for row in rows]
@@ -60,12 +63,31 @@ def _texts(tokenizer, tokens: torch.Tensor) -> list[str]:
 def answer(
     model, tokenizer, prompts: list[str], max_new_tokens: int, batch_size: int = 512
 ) -> list[str]:
-    """Greedy answers, without the end mark; a batch ends when all its answers have."""
-    texts: list[str] = []
+    """Greedy answers, without the end mark."""
+    return texts_of(tokenizer, answer_tokens(model, tokenizer, prompts, max_new_tokens, batch_size))
+
+
+@phase("answers", unless_inside=True)
+@torch.inference_mode()
+def answer_tokens(
+    model, tokenizer, prompts: list[str], max_new_tokens: int, batch_size: int = 512
+) -> torch.Tensor:
+    """Tokens of greedy answers, `[n, max_new_tokens]`, -1 after the end; a batch ends with its answers.
+
+    `batch_size`: at most; fewer where they would not fit into memory.
+    """
+    found = [torch.zeros(0, max_new_tokens, dtype=torch.long)]
+    batch_size = _fitting(model, tokenizer, prompts, batch_size)
     for start in range(0, len(prompts), batch_size):
         ids, mask = tokenize_prompts(tokenizer, prompts[start : start + batch_size])
-        texts += _texts(tokenizer, _continued(model, tokenizer, ids, mask, max_new_tokens))
-    return texts
+        found.append(decode(model, tokenizer, ids, mask, max_new_tokens))
+    return torch.cat(found)
+
+
+def _fitting(model, tokenizer, prompts: list[str], most: int) -> int:
+    """Rows of a pass that fit with the longest of the prompts."""
+    longest = max(map(len, tokenizer(prompts)["input_ids"])) if prompts else 1
+    return fitting(model, longest, most)
 
 
 @torch.inference_mode()
@@ -85,10 +107,22 @@ def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) 
     """`[n, vocabulary]`, of the first answer token; `ids`, `mask` as from `tokenize_prompts`."""
     check_room(model, mask, 1)
     ids, mask = ids.to(model.device), mask.to(model.device)
-    logits = model(
-        input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False
-    ).logits
-    return logits[:, -1].float().log_softmax(-1).cpu()
+    everything = fitting_logits(model, ids.shape[1], len(ids)) == len(ids)
+    # where not all logits fit at once, only those of the last token are computed
+    few = {} if everything else {"logits_to_keep": 1}
+    parts = [(torch.arange(len(ids)), 0)] if everything else passes(model, mask, MOST)
+    found = []
+    for rows, column in parts:
+        seen = mask[rows, column:]
+        logits = model(
+            input_ids=ids[rows, column:],
+            attention_mask=seen,
+            position_ids=position_ids(seen),
+            use_cache=False,
+            **few,
+        ).logits
+        found.append(logits[:, -1].float().log_softmax(-1).cpu())
+    return torch.cat(found)[torch.cat([rows for rows, _ in parts]).argsort()]
 
 
 @dataclass(frozen=True)
@@ -118,7 +152,7 @@ def sample_answers(
         torch.manual_seed(sampling.seed)
         for start in range(0, len(prompts), per_batch):
             ids, mask = tokenize_prompts(tokenizer, prompts[start : start + per_batch])
-            drawn = _texts(
+            drawn = texts_of(
                 tokenizer,
                 _continued(
                     model, tokenizer, ids, mask, max_new_tokens, num_return_sequences=n, **how

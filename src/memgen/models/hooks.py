@@ -8,12 +8,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
 
+from memgen.models.room import passes
 from memgen.models.sites import bare, site_modules
 from memgen.phases import phase
 from memgen.terms import POSITIONS
@@ -90,8 +91,6 @@ def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-@phase("capture")
-@torch.inference_mode()
 def capture(
     model: nn.Module,
     input_ids: torch.Tensor,
@@ -104,31 +103,47 @@ def capture(
     `input_ids`, `attention_mask`: `[n, positions]`, padded on the left. Returns float32 `[n,
     n_layer, d_model]` on the CPU. Only the trunk runs, without `lm_head`, and only the last
     position is copied out. Errors: `ValueError` for an unknown site or architecture, a mask that is
-    not left-padded, a batch size below 1.
+    not left-padded, a batch size below 1. `batch_size`: at most; fewer rows where they would not fit.
     """
+    return capture_sites(model, input_ids, attention_mask, [site], batch_size)[site]
+
+
+@phase("capture")
+@torch.inference_mode()
+def capture_sites(
+    model: nn.Module,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    sites: Sequence[str],
+    batch_size: int = 512,
+) -> dict[str, torch.Tensor]:
+    """The same of several sites in one pass, by site."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids)
     check_left_padded(input_ids, attention_mask)
-    core, captured = bare(model), []
-    with record(model, site, last=True) as states, evaluating(model):
-        for ids, mask in zip(
-            input_ids.split(batch_size), attention_mask.to(core.device).split(batch_size)
-        ):
-            if len(ids):
-                core.base_model(
-                    input_ids=ids.to(core.device),
-                    attention_mask=mask,
-                    position_ids=position_ids(mask),
-                    use_cache=False,
-                )
-                captured.append(torch.stack(states, dim=1).float().cpu())
-        return (
-            torch.cat(captured)
-            if captured
-            else torch.empty(0, len(states), core.config.hidden_size)
-        )
+    core, done = bare(model), []
+    captured: dict[str, list[torch.Tensor]] = {site: [] for site in sites}
+    with ExitStack() as stack:
+        states = {site: stack.enter_context(record(model, site, last=True)) for site in sites}
+        stack.enter_context(evaluating(model))
+        for rows, column in passes(core, attention_mask, batch_size):
+            mask = attention_mask[rows, column:].to(core.device)
+            core.base_model(
+                input_ids=input_ids[rows, column:].to(core.device),
+                attention_mask=mask,
+                position_ids=position_ids(mask),
+                use_cache=False,
+            )
+            done.append(rows)
+            for site, found in captured.items():
+                found.append(torch.stack(states[site], dim=1).float().cpu())
+    if not done:
+        nothing = torch.empty(0, len(site_modules(model, sites[0])), core.config.hidden_size)
+        return dict.fromkeys(sites, nothing)
+    order = torch.cat(done).argsort()
+    return {site: torch.cat(found)[order] for site, found in captured.items()}
 
 
 def check_delta(delta: torch.Tensor, n_layer: int, width: int) -> None:

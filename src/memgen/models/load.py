@@ -12,9 +12,11 @@ import torch
 from huggingface_hub import constants, snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from memgen.errors import ArchitectureError, ArtifactError, ParameterError
+from memgen.config.base import ROOT
+from memgen.errors import ArchitectureError, ArtifactError, ParameterError, StudyError
 from memgen.models.adapters import attach, base_of, is_adapter, load_adapter
 from memgen.models.checkpoint import (
+    check_attention,
     check_config,
     check_numbers,
     check_weights,
@@ -22,6 +24,8 @@ from memgen.models.checkpoint import (
     settle,
     settle_tokenizer,
 )
+from memgen.models.packaged import hint
+from memgen.models.pointer import followed
 from memgen.models.sites import ARCHITECTURES, bare
 from memgen.store.numerics import settled
 from memgen.store.ours import expanded
@@ -35,10 +39,11 @@ UNREADABLE = Exception
 def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", device: str = "cpu"):
     """`(model, tokenizer)` from a local folder, in evaluation mode; no network, no code from it.
 
-    The folder of an adapter gives its base, which must be that it was trained on, with the adapter.
+    The folder of an adapter gives its base, which must be that it was trained on, with the adapter; one
+    with a pointer the model that it points to.
     What a folder says about decoding plays no part: answers are the model's plain argmax.
     """
-    folder = Path(folder)
+    folder = followed(folder)
     if is_adapter(folder):
         model = load_adapter(_load(base_of(folder), attention, dtype), folder)
     elif (folder / "config.json").is_file():
@@ -58,11 +63,12 @@ def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", d
 def load_trained(stage: FinishedStage):
     """`(model, tokenizer)` of a training stage, on its parameters' device and in their format."""
     p = settled(stage.parameters)
-    return load_model(stage.path("model"), dtype=p.loaded_dtype, device=p.device)
+    return load_model(stage.path("model"), p.loaded_attention, p.loaded_dtype, p.device)
 
 
 def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
     try:
+        check_attention(_config(folder), attention, str(folder))
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
@@ -72,6 +78,8 @@ def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
             dtype=getattr(torch, dtype),
             output_loading_info=True,
         )
+    except StudyError:
+        raise
     except UNREADABLE as error:
         raise ArtifactError(
             f"{folder} holds no loadable model ({_first_line(error)}); if a run made it, delete it"
@@ -80,6 +88,10 @@ def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:
     check_weights(folder, found["missing_keys"], found["unexpected_keys"])
     check_numbers(folder, model)
     return model
+
+
+def _config(folder: Path):
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _first_line(error: Exception) -> str:
@@ -102,27 +114,27 @@ def load_tokenizer(folder: Path, rows: int | None = None):
             " model"
         ) from None
     if rows is None and (folder / "config.json").is_file():
-        rows = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        ).vocab_size
+        rows = _config(folder).vocab_size
     settle_tokenizer(tokenizer, rows, folder)
     return tokenizer
 
 
 def find_base(base_model: str) -> Path:
-    """The local folder of `base_model`: a folder as given, or the hub's cache; no network is used.
+    """The local folder of `base_model`: one here, in the repository, or the hub's cache; no network.
 
     Errors: `ParameterError` if there is none (saying how to get it) or it is of a kind that cannot
     be read, `ArchitectureError` if its architecture has no known sites, `ArtifactError` if its
     tokenizer does not fit.
     """
     folder = expanded(base_model)
+    if not os.path.isdir(folder) and not folder.is_absolute():
+        folder = ROOT / folder  # also where a job runs elsewhere
     if not os.path.isdir(folder):  # also where a system takes no name as long as this
         folder = _cached(base_model)
     if not (folder / "config.json").is_file():
         raise ParameterError(f"base_model={base_model!r}: {folder} holds no model (no config.json)")
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = _config(folder)
     except UNREADABLE as error:
         raise ParameterError(
             f"base_model={base_model!r}: its config.json cannot be read ({_first_line(error)})"
@@ -143,18 +155,25 @@ def _cached(name: str) -> Path:
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (OSError, ValueError):
+        get = hint(name) or (
+            f"Download it once with `hf download {name}` where there is a network, or give the folder of"
+            " a model"
+        )
         raise ParameterError(
             f"base_model={name!r} is neither a folder nor in the hub's cache"
-            f" ({constants.HF_HUB_CACHE}). Download it once with `hf download {name}` where there"
-            " is a network, or give the folder of a model"
+            f" ({constants.HF_HUB_CACHE}). {get}"
         ) from None
 
 
 def base_context(folder: Path) -> int | None:
     """How many tokens the model in `folder` takes; None where its config.json does not say."""
-    return context_of(
-        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    )
+    return context_of(_config(folder))
+
+
+def refuse_attention(base_model: str, attention: str) -> None:
+    """Raise `ParameterError` if a base (`find_base` takes it) does not run with this kernel."""
+    config = _config(find_base(base_model))
+    check_attention(config, attention, f"base_model={base_model!r}")
 
 
 def load_base(folder: Path, attention: str, dtype: str, device: str):
@@ -179,7 +198,7 @@ def memory_estimate(
     token and block in two-byte formats plus the attention maps (Korthikanti et al. 2023), or with
     checkpointing one block's of these and the block inputs; logits in float32 with their gradient.
     """
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = _config(folder)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
         n = sum(p.numel() for p in model.parameters())

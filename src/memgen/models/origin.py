@@ -14,16 +14,18 @@ from memgen.models.load import find_base, load_model
 from memgen.store.folders import base_folder
 from memgen.store.numerics import settled
 from memgen.store.reader import FinishedStage
+from memgen.terms import GIVEN_TRACK
 
 
 def load_origin(training: FinishedStage):
-    """The model that a training stage started from, in evaluation mode; None: random weights.
+    """The model that a training stage started from, in evaluation mode; None: random weights, or nothing
+    was trained.
 
     An adapter's base is the model with the adapter off. Errors: `ArtifactError` where the base
     there is another one by now.
     """
     digest, settings = training.result["base"], settled(training.parameters)
-    if digest is None:
+    if digest is None or settings.track == GIVEN_TRACK:
         return None
     folder = training.path("model")
     if is_adapter(folder):

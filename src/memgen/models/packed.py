@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from memgen.models.sites import bare
+from memgen.models.sites import bare, capped
 
 MOST_GROUPS = (
     8  # lengths that are kept apart; more would make many small calls out of a few large ones
@@ -123,7 +123,7 @@ def logits_at(model: nn.Module, ids: torch.Tensor, wanted: torch.Tensor) -> torc
     trunk = _TRUNKS.get(type(core).__name__)
     if trunk is None or not wanted.any() or not _plain(core):
         states = core.base_model(input_ids=ids.to(core.device), use_cache=False).last_hidden_state
-        return core.get_output_embeddings()(states[wanted.to(core.device)])
+        return capped(core, core.get_output_embeddings()(states[wanted.to(core.device)]))
     # the gradient of what is shared is a sum, for which bfloat16 is too coarse
     share = core.dtype == torch.float32 and not torch.is_autocast_enabled(core.device.type)
     layout = _Layout.of(ids.cpu(), wanted.cpu(), share).to(core.device)

@@ -6,15 +6,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from memgen.errors import ArchitectureError
 from memgen.models.generate import first_token_log_probabilities, tokenize_prompts
-from memgen.models.sites import bare
+from memgen.models.sites import architecture_of, bare, capped
 from memgen.stats.intervals import NAN
-
-FINAL_NORM = {
-    "GPT2LMHeadModel": "transformer.ln_f",
-    "LlamaForCausalLM": "model.norm",
-}  # what the model applies before its output embedding
 
 
 @torch.inference_mode()
@@ -23,23 +17,17 @@ def lens_logits(model, states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
     Read with the model's own final norm and output embedding. states: `[n, L, d_model]`; tokens:
     ids `[n, k]`. The last layer's are the model's own logits. Errors: `ArchitectureError` where the
-    final norm is not known. Source: nostalgebraist (2020), interpreting GPT: the logit lens.
+    architecture is not known. Source: nostalgebraist (2020), interpreting GPT: the logit lens.
     """
-    core = bare(model)
-    name = type(core).__name__
-    if name not in FINAL_NORM:
-        raise ArchitectureError(
-            f"the final norm of {name} is unknown; known are those of {', '.join(FINAL_NORM)} (a"
-            " new one is a line in memgen.neurons.lens.FINAL_NORM)"
-        )
+    core, norm = bare(model), architecture_of(model).final_norm
     head, chosen = core.get_output_embeddings(), torch.as_tensor(tokens, device=core.device)
-    normed = core.get_submodule(FINAL_NORM[name])(
+    normed = core.get_submodule(norm)(
         torch.as_tensor(states).to(device=core.device, dtype=core.dtype)
     )
     logits = torch.einsum("nld,nkd->nlk", normed.float(), head.weight[chosen].float())
     if getattr(head, "bias", None) is not None:
         logits += head.bias[chosen].float()[:, None]
-    return logits.cpu().numpy()
+    return capped(core, logits).cpu().numpy()
 
 
 def first_tokens(tokenizer, rows: pd.DataFrame) -> np.ndarray:

@@ -9,10 +9,9 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from memgen.models.generate import answer
+from memgen.models.shown import shown
 from memgen.stats.intervals import interval, weighted_mean, wilson
 from memgen.tasks import Instance, Task, instances
-from memgen.tasks.answers import behaviors
 from memgen.terms import (
     BEHAVIORS,
     CHANGES,
@@ -46,10 +45,11 @@ def answer_conflicts(
                 rows.append({**asdict(other), "split": original.split, **about})
     table = pd.DataFrame(rows)
     distinct = table.drop_duplicates("prompt")
-    texts = answer(model, tokenizer, list(distinct.prompt), task.max_answer_tokens)
-    table = table.assign(answer=table.prompt.map(dict(zip(distinct.prompt, texts))))
-    codes = behaviors(task, instances(table), list(table.answer))
-    return table.assign(behavior=np.array(BEHAVIORS)[codes])
+    texts, codes = shown(model, tokenizer, task, instances(distinct))
+    answered = pd.DataFrame(
+        {"answer": texts, "behavior": np.array(BEHAVIORS)[codes]}, index=list(distinct.prompt)
+    )
+    return table.assign(**{name: table.prompt.map(answered[name]) for name in answered})
 
 
 def rephrasings(

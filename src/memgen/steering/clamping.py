@@ -7,7 +7,7 @@ tokens are left alone, so all of a prompt's moves share its unsteered pass.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -92,7 +92,7 @@ def moved(steering: Steering, rows: pd.DataFrame, moves: Moves) -> list[float]:
     """By how much each move moves prompts: mean L2 norm over all layers of their last token's moves."""
     writer = Writer.of(steering)
     # one token is written: the prompts are read, no more
-    first = Writer(writer.model, 1, writer.end)
+    first = replace(writer, length=1)
     lengths: list[np.ndarray] = []
     made: list[torch.Tensor] = []
 

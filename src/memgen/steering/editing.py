@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,28 +42,38 @@ class Written:
 
     `tokens` `[P, A]`: as `Prompts.candidates`, -1 after the end; -2 from where an answer fits none
     of those that were asked about. `margin` `[P]`: logit of the first token of the rule's answer
-    less that of the memory's, 0 where both begin with the same token.
+    less that of the memory's, 0 where both begin with the same token. `end`, `ends`: the writer's.
     """
 
     tokens: np.ndarray
     margin: np.ndarray
+    end: int
+    ends: torch.Tensor | None = None
+
+    def __getitem__(self, index: slice) -> Written:
+        return replace(self, tokens=self.tokens[index], margin=self.margin[index])
 
     def codes(self, prompts: Prompts) -> np.ndarray:
         """The behaviours `[P]`."""
-        return behaviors_of(self.tokens, prompts.candidates.cpu().numpy())
+        candidates = prompts.candidates.cpu().numpy()
+        return behaviors_of(self.tokens, candidates, self.end, self.ends)
 
 
 @dataclass(frozen=True)
 class Writer:
-    """A model that answers greedily, at most `length` tokens with the end token among them."""
+    """A model that answers greedily, at most `length` tokens with the end token among them.
+
+    `ends`: what ends an answer beside it (`models.endings`).
+    """
 
     model: nn.Module
     length: int
     end: int
+    ends: torch.Tensor | None = None
 
     @classmethod
     def of(cls, steering: Steering) -> Writer:
-        return cls(steering.model, steering.task.max_answer_tokens, steering.tokenizer.eos_token_id)
+        return cls(steering.model, steering.task.max_answer_tokens, *steering.marks)
 
     @phase("sweep")
     @torch.inference_mode()
@@ -103,7 +113,8 @@ class Writer:
                 one = self._batch((shared, prompt, some), edits_of, reach, answers[some])
                 found.append(one.tokens.cpu())
                 margins.append(_margin(one.logits, shared.prompts.candidates[prompt[some]]))
-        return Written(torch.cat(found).numpy(), torch.cat(margins).numpy())
+        tokens, margin = torch.cat(found).numpy(), torch.cat(margins).numpy()
+        return Written(tokens, margin, self.end, self.ends)
 
     def cells(
         self, prompts: Prompts, n_cells: int, edits_of: EditsOf, reach: Reach = Reach()
@@ -142,7 +153,7 @@ class Writer:
             )
 
         batch = Batch(shared, prompt[some].to(device), skip, reach.back)
-        return decoded(batch, steered, Asked(answers.to(device), self.length, self.end))
+        return decoded(batch, steered, Asked(answers.to(device), self.length, self.end, self.ends))
 
 
 def _margin(logits: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from memgen.models.generate import decode, first_token_log_probabilities
+from memgen.models.room import fitting
 from memgen.models.sites import bare
 from memgen.neurons.lens import first_tokens
 from memgen.neurons.nmd import NeuronMaps
@@ -54,7 +55,12 @@ def answered_from(steering: Steering, prompts: Prompts, first: First) -> np.ndar
     """Behaviour codes `[P]` where `first` picks the first token; the rest is greedy, unsteered."""
     model, tokenizer = steering.model, steering.tokenizer
     length, found = steering.task.max_answer_tokens, []
-    for rows in torch.arange(len(prompts)).split(ROWS):
+    if (
+        steering.marks[1] is not None
+    ):  # in free text nothing ends before: no longer than is compared
+        length = min(length, prompts.candidates.shape[-1])
+    most = fitting(model, prompts.input_ids.shape[1], ROWS)
+    for rows in torch.arange(len(prompts)).split(most):
         ids, mask = prompts.input_ids[rows].cpu(), prompts.attention_mask[rows].cpu()
         chosen = first(first_token_log_probabilities(model, ids, mask), rows)[:, None]
         tokens = chosen
@@ -65,7 +71,8 @@ def answered_from(steering: Steering, prompts: Prompts, first: First) -> np.ndar
             ended = chosen == tokenizer.eos_token_id
             tokens = torch.cat([chosen, rest.masked_fill(ended, -1)], dim=1)
         found.append(tokens)
-    return behaviors_of(torch.cat(found).numpy(), prompts.candidates.cpu().numpy())
+    tokens, candidates = torch.cat(found).numpy(), prompts.candidates.cpu().numpy()
+    return behaviors_of(tokens, candidates, *steering.marks)
 
 
 def unembedding_direction(steering: Steering, answered: pd.DataFrame) -> np.ndarray:

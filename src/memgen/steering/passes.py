@@ -22,7 +22,9 @@ from torch import nn
 from transformers import DynamicCache
 
 from memgen.models.components import component_modules
+from memgen.models.endings import agree, ahead
 from memgen.models.hooks import hooked, position_ids, vector_of, with_vector
+from memgen.models.room import passes
 from memgen.models.sites import bare, site_modules
 from memgen.steering.prompts import Prompts
 
@@ -73,21 +75,60 @@ class Unsteered:
 
     @classmethod
     def of(
-        cls, model: nn.Module, prompts: Prompts, depth: int | None = None, rows: int = ROWS
+        cls,
+        model: nn.Module,
+        prompts: Prompts,
+        depth: int | None = None,
+        rows: int = ROWS,
+        outputs: bool = True,
     ) -> Unsteered:
-        """Run the prompts, `rows` at a time, through the first `depth` blocks (None: all)."""
+        """Run the prompts, `rows` at a time, through the first `depth` blocks (None: all).
+
+        `outputs`: are the hidden states kept, too? Not where no block will be skipped.
+        """
         core, blocks = bare(model), site_modules(model, "resid_post")
         prompts = prompts.to(core.device)
         depth = len(blocks) if depth is None else depth
+        if not outputs:
+            return cls(model, prompts, [], *_keys_and_values(core, prompts))
         parts = [
             _first_blocks(core, blocks, prompts[some], depth)
             for some in torch.arange(len(prompts), device=core.device).split(rows)
         ]
-        outputs, keys, values = (
+        found, keys, values = (
             [_joined(of_block) for of_block in zip(*of_part, strict=True)]
             for of_part in zip(*parts, strict=True)
         )
-        return cls(model, prompts, outputs, keys, values)
+        return cls(model, prompts, found, keys, values)
+
+
+def _keys_and_values(core, prompts: Prompts) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Keys and values of all blocks, a list each; nothing is kept of the blocks' outputs."""
+    width, done = prompts.input_ids.shape[1], []
+    found: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
+    for rows, column in passes(core, prompts.attention_mask, ROWS):
+        mask, cache = prompts.attention_mask[rows, column:], DynamicCache()
+        core.base_model(
+            input_ids=prompts.input_ids[rows, column:],
+            attention_mask=mask,
+            position_ids=position_ids(mask),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        done.append(rows)
+        wide = (0, 0, width - mask.shape[1], 0)  # to the width of all prompts: masked as padding is
+        found.append(
+            (
+                [torch.nn.functional.pad(layer.keys, wide) for layer in cache.layers],
+                [torch.nn.functional.pad(layer.values, wide) for layer in cache.layers],
+            )
+        )
+    order = torch.cat(done).argsort()
+    keys, values = (
+        [torch.cat(of_layer)[order] for of_layer in zip(*(part[i] for part in found), strict=True)]
+        for i in (0, 1)
+    )
+    return keys, values
 
 
 def _first_blocks(core: nn.Module, blocks: list[nn.Module], prompts: Prompts, depth: int):
@@ -158,14 +199,16 @@ class Batch:
 class Asked:
     """What is asked of every row. `answers` `[rows, K, A]`: padded with -1 after their end tokens.
 
-    At most `length` tokens are written, the `end` token among them. `fits` `[rows, K]`: which of the
-    answers matter. `leave`: does a row leave when it fits none of these, or has ended? Without any
-    answer (K = 0) rows leave when they have ended. `leads`: are they asked for, too?
+    At most `length` tokens are written, the `end` token among them; `ends`: what ends an answer beside
+    it (`models.endings`). `fits` `[rows, K]`: which of the answers matter. `leave`: does a row leave when
+    it fits none of these, or has ended? Without any answer (K = 0) rows leave when they have ended.
+    `leads`: are they asked for, too?
     """
 
     answers: torch.Tensor
     length: int
     end: int
+    ends: torch.Tensor | None = None
     fits: torch.Tensor | None = None
     leave: bool = True
     leads: bool = False
@@ -270,11 +313,17 @@ class _Rows:
         self.tokens[live, step] = token
         wanted = self.answers[live, :, step]
         if self.asked.leads:
-            nearer = self.leads[live].minimum(_ahead(logits, wanted))
+            nearer = self.leads[live].minimum(self._ahead(logits, wanted))
             self.leads[live] = torch.where(self.fits[live], nearer, self.leads[live])
-        self.fits[live] &= wanted == token[:, None]
+        self.fits[live] &= self._agree(wanted[..., None], token[:, None, None], step)[..., 0]
         self.ended[live] |= token == self.asked.end
         self.ids, self.step = chosen[:, None], step + 1
+
+    def _agree(self, wanted: torch.Tensor, written: torch.Tensor, first: int) -> torch.Tensor:
+        return agree(wanted, written, self.asked.end, self.asked.ends, first)
+
+    def _ahead(self, logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return ahead(logits, wanted, self.asked.end, self.asked.ends)
 
     def go_on(self, batch: Batch) -> bool:
         """Make ready for another token; False if there is none to come."""
@@ -316,10 +365,12 @@ class _Rows:
         self.positions = self.positions.where(given, before)  # there is room for these in any model
         logits, wanted = _pass(batch, edits, self, 1), whole[:, 1 : more + 1]
         chosen = logits.argmax(-1)
-        agreed = ((chosen == wanted) | (wanted < 0)).int().cumprod(1)  # up to the first other token
+        agreed = (
+            (self._agree(wanted, chosen, 1) | (wanted < 0)).int().cumprod(1)
+        )  # up to the first other token
         self.fits[rows, which] &= agreed[:, -1] > 0
         if self.asked.leads:
-            ahead = _ahead(logits.flatten(0, 1), wanted.reshape(-1, 1)).reshape(wanted.shape)
+            ahead = self._ahead(logits.flatten(0, 1), wanted.reshape(-1, 1)).reshape(wanted.shape)
             until = torch.nn.functional.pad(agreed[:, :-1], (1, 0), value=1) > 0
             nearest = ahead.masked_fill(~until, torch.inf).amin(1)
             self.leads[rows, which] = self.leads[rows, which].minimum(nearest)
@@ -347,11 +398,3 @@ class _Rows:
         least = torch.finfo(self.leads.dtype).tiny  # of two equal logits the first token is written
         leads = torch.where(fits, self.leads.clamp(min=least), self.leads.clamp(max=-least))
         return Decoded(self.tokens.masked_fill(after, -1), fits, self.first, leads)
-
-
-def _ahead(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Logit of each row's `wanted` tokens `[rows, K]` less the highest other one; inf for -1."""
-    own = logits.gather(1, wanted.clamp(min=0))
-    best, place = logits.topk(2)
-    other = torch.where(wanted == place[:, :1], best[:, 1:], best[:, :1])
-    return (own - other).float().masked_fill(wanted < 0, torch.inf)

@@ -168,10 +168,7 @@ class Interchange:
             return {place: self._edit(place, there, prompt[some]) for place, there in edits.items()}
 
         written = self.writer.rows(self._shared, prompt, edits_of, reach, self._answers[prompt])
-        return [
-            Written(written.tokens[begin : begin + n], written.margin[begin : begin + n])
-            for begin in range(0, len(rows), n)
-        ]
+        return [written[begin : begin + n] for begin in range(0, len(rows), n)]
 
     def _edit(
         self, place: Place, parts: list[tuple[Part, torch.Tensor]], prompt: torch.Tensor

@@ -12,12 +12,16 @@ import numpy as np
 import pandas as pd
 import torch
 
+from memgen.models.endings import ends_of
 from memgen.models.load import load_trained
+from memgen.models.room import fitting
 from memgen.neurons.nmd import NeuronMaps
 from memgen.stats.intervals import wilson
 from memgen.steering.cells import Cell, cell_shift
 from memgen.steering.engine import Decoding, Sweep
+from memgen.steering.kept import Kept
 from memgen.steering.outlook import kinship
+from memgen.steering.passes import ROWS
 from memgen.steering.prompts import Prompts, make_prompts
 from memgen.steering.race import Leads, RaceResult, contest, race_rows
 from memgen.store.reader import FinishedRun
@@ -43,6 +47,7 @@ class Steering:
     ):
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.maps, self.positions = maps, positions
+        self._kept = Kept()
 
     @classmethod
     def of(
@@ -57,7 +62,14 @@ class Steering:
 
     def at(self, maps: NeuronMaps) -> Steering:
         """The same model and positions with other maps, mostly those of another site."""
-        return Steering(self.model, self.tokenizer, self.task, maps, self.positions)
+        found = Steering(self.model, self.tokenizer, self.task, maps, self.positions)
+        found._kept = self._kept
+        return found
+
+    @property
+    def marks(self) -> tuple[int, torch.Tensor | None]:
+        """The end mark, and what ends an answer beside it (`models.endings`)."""
+        return self.tokenizer.eos_token_id, ends_of(self.tokenizer, self.task)
 
     @property
     def site(self) -> Site:
@@ -84,13 +96,15 @@ class Steering:
         self, shifts: np.ndarray, rows: pd.DataFrame, positions: Positions | None = None
     ) -> Sweep:
         """Shifts (already signed) on these prompts, to be run row by row."""
-        decoding = self._decoding(positions or self.positions)
-        return Sweep.of(self.model, self.prompts(rows), self.tensor(shifts), decoding)
+        prompts = self.prompts(rows)
+        decoding = self._decoding(positions or self.positions, prompts)
+        return Sweep.of(self.model, prompts, self.tensor(shifts), decoding)
 
     def leads(self, shifts: np.ndarray, rows: pd.DataFrame, target_code: int) -> Leads:
         """How far ahead this answer is under a shift (already signed), by cell and prompt."""
         prompts, deltas = self.prompts(rows), self.tensor(shifts)
-        return contest(self.model, prompts, deltas, target_code, self._decoding(self.positions))
+        decoding = self._decoding(self.positions, prompts)
+        return contest(self.model, prompts, deltas, target_code, decoding)
 
     def race(self, shifts: np.ndarray, rows: pd.DataFrame, direction: str) -> RaceResult:
         """The best of these shifts (already signed) on these prompts, and how far each was run."""
@@ -109,9 +123,10 @@ class Steering:
         values = np.ascontiguousarray(shifts, dtype=np.float32)
         return torch.from_numpy(values).to(self.model.device)
 
-    def _decoding(self, positions: Positions) -> Decoding:
-        longest, end = self.task.max_answer_tokens, self.tokenizer.eos_token_id
-        return Decoding(self.site, positions, longest, end)
+    def _decoding(self, positions: Positions, prompts: Prompts) -> Decoding:
+        rows = fitting(self.model, prompts.input_ids.shape[1], ROWS)
+        longest = self.task.max_answer_tokens
+        return Decoding(self.site, positions, longest, *self.marks, rows, self._kept)
 
 
 def summary(codes: np.ndarray, direction: str) -> dict:

@@ -65,10 +65,15 @@ def import_graph() -> grimp.ImportGraph:
 
 
 def source_files(*modules: str) -> list[Path]:
-    """The files of `modules` (such as `labs.transfer`) and of all they import in this package."""
+    """The files of `modules` (such as `labs.transfer`) and of all they import in this package.
+
+    A table beside a module, of its name (`facts.csv`), is what it reads, and comes right after it.
+    """
     named = {f"{PACKAGE.name}.{module}" for module in modules}
     found = named.union(*(import_graph().find_upstream_modules(module) for module in named))
-    return [_file(module) for module in sorted(found)]
+    files = [_file(module) for module in sorted(found)]
+    both = ([path, path.with_suffix(".csv")] for path in files)
+    return [path for pair in both for path in pair if path.suffix == ".py" or path.is_file()]
 
 
 def _file(module: str) -> Path:
@@ -77,10 +82,13 @@ def _file(module: str) -> Path:
 
 
 def code_fingerprint(*modules: str) -> str:
-    """One digest over the source of `modules` and all they import here, comments and layout aside."""
+    """One digest over the source of `modules` and all they import here, comments and layout aside,
+    and over the tables beside them.
+    """
     digest = hashlib.sha256()
     for path in source_files(*modules):
-        digest.update(ast.dump(ast.parse(path.read_text())).encode())
+        text = path.read_text(encoding="utf8")
+        digest.update((ast.dump(ast.parse(text)) if path.suffix == ".py" else text).encode())
     return digest.hexdigest()
 
 

@@ -24,7 +24,7 @@ from memgen.store.artifacts import (
 from memgen.store.files import read_json
 from memgen.store.folders import run_folder
 from memgen.store.left_out import reason_in
-from memgen.tasks import Task
+from memgen.tasks import GivenTask, Task
 
 
 class FinishedStage:
@@ -153,4 +153,6 @@ class FinishedRun:
     def task(self, tokenizer: Any = None) -> Task:
         """The task with the keys of its data set; its answers have room in the tokens of `tokenizer`."""
         task: Task = self.data.parameters.make_task()
+        if isinstance(task, GivenTask):  # a pretrained model was asked for its keys
+            task.keep(self.data.result["known"])
         return task.fit(tokenizer, self.dataset()) if tokenizer else task

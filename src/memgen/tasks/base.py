@@ -15,7 +15,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -66,6 +66,8 @@ class Task(ABC):
     #: longest answer in tokens of the task's own tokenizer, end mark included (`fit` makes it right
     #: for another tokenizer)
     max_answer_tokens: int
+    #: does a model without training answer it, so that no end mark ends an answer? (`GivenTask`)
+    open_ended: ClassVar[bool] = False
 
     def __init__(
         self, n_keys: int, seed: int, contrast_on: ContrastOn = "keys", n_gate_keys: int = 0

@@ -23,6 +23,7 @@ from memgen.phases import phase
 from memgen.progress import Progress
 from memgen.store.numerics import settled
 from memgen.tasks import Task
+from memgen.terms import GIVEN_TRACK
 from memgen.training.base import Base
 from memgen.training.batches import Mixture
 from memgen.training.gate import Look, passes_gate, score, watch
@@ -79,7 +80,7 @@ def train(
     draw = Mixture(tokenizer, frame, p)
     check_context(
         base_context(base.model) if base else N_POSITIONS,
-        max(draw.length, _longest_asked(tokenizer, frame) + task.max_answer_tokens),
+        max(draw.length, longest_asked(tokenizer, frame) + task.max_answer_tokens),
         f"base_model={p.base_model!r}" if p.base_model else f"the model of task {p.task}",
     )
     if p.base_model:
@@ -137,7 +138,7 @@ def _rank(found: dict) -> tuple[bool, float]:
     return found["passes"], found["score"]
 
 
-def _longest_asked(tokenizer, frame: pd.DataFrame) -> int:
+def longest_asked(tokenizer, frame: pd.DataFrame) -> int:
     """Tokens of the longest prompt that is asked and not trained on."""
     asked = frame[(frame.kind == "conflict") | (frame.split != "train")].prompt
     return max(map(len, tokenizer(list(asked))["input_ids"])) if len(asked) else 0
@@ -187,6 +188,18 @@ def _start(tokenizer, p: TrainingParameters, base: Base | None, seed: int):
     return model
 
 
+def _trained(p: TrainingParameters, adapters: float) -> float:
+    """The share of the parameters that was trained; `adapters`: that of an adapter's."""
+    return {"lora": adapters, GIVEN_TRACK: 0.0}.get(p.track, 1.0)
+
+
+def _precision(p: TrainingParameters) -> str:
+    """Number format of the forward pass in training; on track given of the weights as they are asked."""
+    if p.track == GIVEN_TRACK:
+        return p.loaded_dtype
+    return "bfloat16" if p.autocast else "float32"
+
+
 def final_result(
     task: Task, frame: pd.DataFrame, outcome: Outcome, folder: Path, base: Base | None
 ) -> tuple[dict, dict]:
@@ -210,8 +223,8 @@ def final_result(
         },
         "n_test_keys": test_keys,
         "n_parameters": n_parameters,
-        "trainable_share": n_adapter / n_parameters if p.track == "lora" else 1.0,
-        "precision": "bfloat16" if p.autocast else "float32",
+        "trainable_share": _trained(p, n_adapter / n_parameters),
+        "precision": _precision(p),
         "base_history": base.history if base else [],
         "base": base.digest if base else None,
     }

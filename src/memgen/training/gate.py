@@ -10,9 +10,9 @@ import pandas as pd
 
 from memgen.config.training import TrainingParameters
 from memgen.models.forced import Expected, behaviors_met
-from memgen.models.generate import answer
+from memgen.models.shown import accuracy, shown
 from memgen.tasks import Instance, Task, instances
-from memgen.tasks.answers import accuracy, behaviors, rates
+from memgen.tasks.answers import rates
 from memgen.tasks.dataset import free_rows, keyed_rows, spread
 
 
@@ -60,17 +60,16 @@ def watch(
 ) -> dict[str, float]:
     """Behaviour on at most `limit` conflict prompts of a split; accuracy on free and keyed ones.
 
-    The model writes its answers, and their text is compared.
+    The model writes its answers, and what it wrote is compared.
     """
     model.eval()
     rows = asked(frame, split, limit)
-    texts = {
-        name: answer(model, tokenizer, [r.prompt for r in part], task.max_answer_tokens)
-        for name, part in rows.items()
-    }
     conflict = rows.pop("conflict")
-    found = _shown(behaviors(task, conflict, texts["conflict"]), [r.key for r in conflict])
-    right = {f"{name}_accuracy": accuracy(part, texts[name]) for name, part in rows.items()}
+    codes = shown(model, tokenizer, task, conflict)[1]
+    right = {
+        f"{name}_accuracy": accuracy(model, tokenizer, task, part) for name, part in rows.items()
+    }
+    found = _shown(codes, [r.key for r in conflict])
     return found | right | {"n_conflict": len(conflict)}
 
 

@@ -15,29 +15,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hub import hub_folder, plant
+from hub import by_hand, hub_folder, plant
 from memgen.config.training import TrainingParameters
 from memgen.errors import ArtifactError, ParameterError, StudyError
 from memgen.models.adapters import attach
 from memgen.models.checkpoint import check_texts
 from memgen.models.generate import (
-    Sampling,
     answer,
     decode,
     next_token_scores,
-    sample_answers,
     tokenize_prompts,
 )
 from memgen.models.load import find_base, load_base, load_model, load_tokenizer
 from memgen.steering.editing import Writer
-from memgen.steering.engine import Decoding, run_cells
+from memgen.steering.engine import run_cells
 from memgen.steering.prompts import Prompts
 from memgen.tasks import make_task
 from memgen.training.base import Base
 from memgen.training.dual import train
+from roads import NEW, PROMPTS, check_answers, check_roads
 
-NEW = 6
-PROMPTS = [f"shift {n}: {word} ->" for n in (1, 12) for word in "dog a-b zebra owl".split()]
 KINDS = ["gpt2", "llama"]
 
 
@@ -47,7 +44,7 @@ def pristine(tmp_path_factory):
     made = {}
     for kind in KINDS:
         folder = hub_folder(tmp_path_factory.mktemp(kind) / "model", kind, PROMPTS)
-        made[kind] = folder, by_hand(folder)
+        made[kind] = folder, by_hand(folder, PROMPTS, NEW)
     return made
 
 
@@ -57,50 +54,6 @@ def base(request, pristine, tmp_path):
     folder, said = pristine[request.param]
     shutil.copytree(folder, tmp_path / "model")
     return tmp_path / "model", said
-
-
-def by_hand(folder) -> list[list[int]]:
-    """The answers' tokens with the end mark."""
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
-    tokenizer, said = AutoTokenizer.from_pretrained(folder), []
-    for prompt in PROMPTS:
-        ids, new = tokenizer(prompt)["input_ids"], []
-        while len(new) < NEW and tokenizer.eos_token_id not in new:
-            with torch.no_grad():
-                logits = model(torch.tensor([ids + new]), use_cache=False).logits
-            new.append(int(logits[0, -1].argmax()))
-        said.append(new)
-    return said
-
-
-def check_answers(model, tokenizer, said: list[list[int]]) -> None:
-    """The answering road gives these tokens."""
-    end = tokenizer.eos_token_id
-    texts = [tokenizer.decode([token for token in row if token != end]) for row in said]
-    assert answer(model, tokenizer, PROMPTS, NEW) == texts
-
-
-def check_roads(model, tokenizer, said: list[list[int]]) -> None:
-    """All roads give these tokens: `answer`, `decode`, the sweep without a shift, patching's writer."""
-    check_answers(model, tokenizer, said)
-    end = tokenizer.eos_token_id
-    ids, mask = tokenize_prompts(tokenizer, PROMPTS)
-    rows = [row + [-1] * (NEW - len(row)) for row in said]
-    assert decode(model, tokenizer, ids, mask, NEW).tolist() == rows
-    candidates = torch.tensor([[row, [0, end] + [-1] * (NEW - 2)] for row in rows])
-    prompts = Prompts(ids, mask, candidates)
-    n_layer, width = model.config.num_hidden_layers, model.config.hidden_size
-    for positions in ("all", "decision"):
-        codes = run_cells(
-            model,
-            prompts,
-            torch.zeros(1, n_layer, width),
-            Decoding("resid_post", positions, NEW, end),
-        )
-        assert codes.tolist() == [[0] * len(PROMPTS)]
-    assert Writer(model, NEW, end).write(prompts).tokens.tolist() == rows
-    cold = sample_answers(model, tokenizer, PROMPTS, NEW, Sampling(1, 1e-4, 0))
-    assert [text for (text,) in cold] == answer(model, tokenizer, PROMPTS, NEW)
 
 
 def test_some_answers_end_and_some_do_not(pristine):
@@ -233,14 +186,14 @@ def test_other_habits_of_a_folder_change_no_answer(base, file, values):
 @pytest.mark.parametrize("kind", KINDS)
 def test_tied_weights_and_half_precision(kind, tmp_path):
     folder = hub_folder(tmp_path / "tied", kind, PROMPTS, tie_word_embeddings=True)
-    check_roads(*load_model(folder), by_hand(folder))
+    check_roads(*load_model(folder), by_hand(folder, PROMPTS, NEW))
     half = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16)
     half.save_pretrained(tmp_path / "half")
     AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "half")
     AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype=torch.float32).save_pretrained(
         folder
     )
-    check_roads(*load_model(tmp_path / "half"), by_hand(folder))
+    check_roads(*load_model(tmp_path / "half"), by_hand(folder, PROMPTS, NEW))
 
 
 # -- refused by name -------------------------------------------------------------------------------
@@ -379,7 +332,7 @@ def test_an_answer_that_just_fits_is_written(tmp_path):
     folder = hub_folder(tmp_path / "model", "gpt2", PROMPTS)
     longest = max(len(row) for row in load_tokenizer(folder)(PROMPTS)["input_ids"])
     folder = hub_folder(tmp_path / "exact", "gpt2", PROMPTS, n_positions=longest + NEW - 1)
-    check_roads(*load_model(folder), by_hand(folder))
+    check_roads(*load_model(folder), by_hand(folder, PROMPTS, NEW))
 
 
 def test_several_end_marks_in_a_configuration_are_no_end(pristine, tmp_path):

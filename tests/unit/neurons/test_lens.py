@@ -65,7 +65,7 @@ def test_an_unknown_architecture_is_named():
     class Other(torch.nn.Linear):
         pass
 
-    with pytest.raises(ArchitectureError, match="final norm of Other.*GPT2LMHeadModel"):
+    with pytest.raises(ArchitectureError, match="architecture Other is unknown.*GPT2LMHeadModel"):
         lens_logits(Other(2, 2), np.zeros((1, 1, 2)), np.zeros((1, 1), int))
 
 

@@ -118,6 +118,19 @@ LORA = [
     ("lora_targets=[c_attn]", "lora_targets='c_attn'"),  # the preset's architecture is llama
     ("lora_targets=[q_proj,q_proj]", "'q_proj'"),
 ]
+#: your own prompts (TASK_FILE)
+_OWN = "data/examples/own_prompts.csv"
+TABLES = [
+    (["--task-file", "nowhere.csv"], "nowhere.csv"),
+    (["--task-file", "README.md"], "README.md"),
+    (["--task-file", _OWN, "--tasks", "inference"], "--tasks"),
+    (["--task-file", _OWN, "--tracks", "scratch"], "track=scratch"),
+    (["--task-file", _OWN, "--set", "n_gate_keys=3 contrast_on=gate"], "n_gate_keys=3"),
+    (["--task-file", _OWN, "--set", "base_model=/nowhere"], "base_model='/nowhere'"),
+    (["--tasks", "table-own_prompts"], "task='table-own_prompts'"),
+    (["--tasks", "table"], "task='table'"),
+    (["--tasks", "table-x", "--set", f"task_file={_OWN}"], "table-own_prompts"),
+]
 CASES = [
     *((words.split(" "), said) for words, said in OPTIONS),
     *((["--set", words], said) for words, said in SETTINGS),
@@ -129,6 +142,15 @@ CASES = [
 def test_the_check_refuses_it_in_one_sentence(capsys, arguments, said):
     given = ["--preset", "smoke", "--tasks", "inference", "--seeds", "0", *arguments]
     assert main(["check", *given]) == 1
+    shown = capsys.readouterr()
+    (line,) = shown.err.strip().splitlines()
+    assert said in line and not shown.out
+
+
+@pytest.mark.parametrize("arguments, said", TABLES, ids=[" ".join(words) for words, _ in TABLES])
+def test_a_table_that_cannot_be_asked_is_refused_in_one_sentence(capsys, arguments, said):
+    given = ["--preset", "smoke", "--seeds", "0", "--tracks", "given", "--set", "base_model=here"]
+    assert main(["check", *given, *arguments]) == 1
     shown = capsys.readouterr()
     (line,) = shown.err.strip().splitlines()
     assert said in line and not shown.out

@@ -20,7 +20,19 @@ RECORD = (
     f'exec "{sys.executable}" -I -c \'import json, os, sys;'
     ' open(os.environ["CALLS"], "a").write(json.dumps(sys.argv[1:]) + "\\n")\' "$@"'
 )
-STUDIED = ("labs", "check", "book", "verify", "pdf", "exercises", "test", "quick", "scale", "arms")
+STUDIED = (
+    "labs",
+    "check",
+    "book",
+    "verify",
+    "pdf",
+    "exercises",
+    "test",
+    "quick",
+    "scale",
+    "arms",
+    "model",
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +61,8 @@ def said(done: subprocess.CompletedProcess) -> str:
 
 # -- what `make` is told ------------------------------------------------------------------------------
 EXPORTED = dict.fromkeys(
-    "PYTHON VENV PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS"
-    " OUT LABS LAB TASK SEED TRACK WHEELHOUSE".split(),
+    "PYTHON VENV TASK_FILE PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS"
+    " OUT LABS LAB TASK SEED TRACK MODEL ACCEPT WHEELHOUSE".split(),
     "exported",
 ) | dict.fromkeys(
     "BIN READY PIP FROM WHEELS OURS MEMGEN PRESS STUDY CHOSEN q each".split(), "exported"
@@ -98,12 +110,16 @@ def test_every_setting_of_the_makefile_is_one_that_is_guarded():
 #: what `make` is told, and words that its line must hold
 BAD_SETTINGS = [
     (("check", "OUT="), ["OUT is empty"]),
+    (("model", "MODEL="), ["MODEL is empty"]),
     (("clean", "OUT=a$b"), ["OUT", "dollar"]),
     (("clean-runs", "RUNS=a\nb"), ["RUNS", "line break"]),
     (("-e", "clean"), ["OUT", "environment"]),
     (("setup", "VENV=a b"), ["VENV", "space"]),
     (("setup", "VENV=a:b"), ["VENV", ":"]),
     (("setup", "VENV=a'b"), ["VENV", "'"]),
+    (("book", "TASK_FILE=a.csv", "TASKS=b"), ["TASK_FILE", "TASKS"]),
+    (("lab", "TASK_FILE=a.csv", "TASK=b"), ["TASK_FILE", "TASK"]),
+    (("check", "TASK_FILE=a$b.csv"), ["TASK_FILE", "dollar"]),
 ]
 
 
@@ -113,6 +129,15 @@ def test_what_make_cannot_take_is_refused_by_name(house, arguments, words):
     line = done.stderr.strip()
     assert done.returncode == 2 and len(line.splitlines()) == 1
     assert all(word in line for word in words), line
+
+
+def test_a_model_is_asked_for_with_what_was_accepted_and_from_where(house, tmp_path):
+    plain = ["-m", "memgen.pipeline.cli", "model", "smollm2-135m-instruct"]
+    assert calls(house, tmp_path, "model") == [plain]
+    (tmp_path / "calls").unlink()
+    given = ("MODEL=a 'b", "ACCEPT=the terms", "WHEELHOUSE=my wheels")
+    asked = ["--accept", "the terms", "--wheelhouse", "my wheels"]
+    assert calls(house, tmp_path, "model", *given) == [[*plain[:-1], "a 'b", *asked]]
 
 
 def test_a_wheelhouse_that_is_not_there_is_named(tmp_path):
@@ -154,9 +179,22 @@ def test_awkward_paths_reach_python_whole(house, tmp_path, target):
     assert expected <= words
 
 
+@pytest.mark.parametrize("target", ["book", "check", "lab"])
+def test_a_table_of_prompts_is_the_task_of_a_pretrained_model(house, tmp_path, target):
+    file = "tables " + AWKWARD.replace("$", "") + "/my ' own.csv"
+    found = calls(house, tmp_path, target, f"TASK_FILE={file}")
+    for call in [call for call in found if "--task-file" in call]:
+        assert call[call.index("--task-file") + 1] == file
+        assert not {"--tasks", "--task", "laptop", "scratch", "lora"} & set(call)
+        assert {"given", "26"} <= set(call) and not {"27"} & set(call)
+    assert any("--preset" in call and "real" in call for call in found)
+    assert sum("--task-file" in call for call in found) == (2 if target == "book" else 1)
+
+
 def test_nothing_in_a_setting_is_run_by_the_shell(house, tmp_path):
     trap = f"x;touch {tmp_path}/trap;`touch {tmp_path}/trap`"
     given = ("PRESET", "TASKS", "SEEDS", "TRACKS", "RUNS", "SET", "NUMERICS", "JOBS", "OUT", "LABS")
+    calls(house, tmp_path, "book", "check", "lab", f"TASK_FILE={trap}")
     calls(house, tmp_path, "book", "pdf", "test", "scale", *(f"{name}={trap}" for name in given))
     assert not (tmp_path / "trap").exists()
 
