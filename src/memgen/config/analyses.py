@@ -78,6 +78,9 @@ class InterventionParameters(StageParameters):
     n_prompts: Count = Field(
         300, description="prompts a direction, at most, on validation and on test keys"
     )
+    n_tuning_prompts: CountFrom0 = Field(
+        0, description="prompts a direction, at most, on validation keys (0: as n_prompts says)"
+    )
     collateral_limit: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.01, description="share of the free prompts that the kept cell may lose (validation keys)"
     )

@@ -14,7 +14,7 @@ import torch
 from memgen.steering.passes import Unsteered
 from memgen.steering.prompts import Prompts
 
-BYTES = 3 * 2**29  # of keys and values, at most
+BYTES = 2**30  # of keys and values, at most
 
 
 class Kept:
