@@ -1,0 +1,414 @@
+"""The committed runs of pretrained models for the chapter *A model you know*, and the field's figures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+
+from memgen.figures import real as figures
+from memgen.figures.real import TOWARDS
+from memgen.figures.style import CONTROL_NAME, Drawing
+from memgen.store.files import read_json
+from memgen.terms import BEHAVIORS, DIRECTIONS, FORECASTS, INSTRUCTION, ONE_LAYER
+from press.errors import BookError
+from press.numbers import SPACE, decimal, percent, plural, span
+from press.sentences import Share, between
+
+#: the goal that was set before anything was run: the least share of answers turned, and the points of
+#: accuracy on plain facts that this may cost
+GOAL, GOAL_COST = {"m2g": 0.95, "g2m": 0.85}, 1.0
+#: how many models a claim needs
+FEWEST_MODELS = 2
+FIELD, PAGE = "field.csv", "real_model.md"
+FIELD_COLUMNS = ("method", "key", "model", "data", "metric", "towards", "low", "high")
+FIELD_COLUMNS += ("without_low", "without_high", "seen")
+STEERED = "steered"
+
+
+class Way(NamedTuple):
+    """One way to turn answers, over the data sets of one model."""
+
+    name: str
+    family: str
+    success: float
+    span: str
+    other: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """One pretrained model over its data sets; `about`: `data/reference/real/<model>.json`."""
+
+    about: dict[str, Any]
+    figures: dict[str, str] = field(default_factory=dict)
+
+    # -- which model, how it was made ----------------------------------------------------------------
+    @property
+    def card(self) -> dict[str, Any]:
+        return self.about["model"]
+
+    @property
+    def name(self) -> str:
+        return self.card["name"]
+
+    @property
+    def title(self) -> str:
+        return self.card["title"]
+
+    @property
+    def quantized(self) -> str:
+        """How its weights were rounded before they became floats again; "": they are the published ones."""
+        return self.card.get("quantization", "")
+
+    @property
+    def millions(self) -> float:
+        return self.card["n_parameters"] / 1e6
+
+    @property
+    def seeds(self) -> list[dict[str, Any]]:
+        return self.about["seeds"]
+
+    @property
+    def n_seeds(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def machine(self) -> str:
+        return "{cores} cores of {processor}".format(**self.about["machine"])
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of processors of all labs and data sets."""
+        return sum(self._spent("cpu_seconds"))
+
+    @property
+    def wall(self) -> float:
+        """Seconds by the clock, as if one lab had followed the other."""
+        return sum(self._spent("wall_seconds"))
+
+    @property
+    def gib(self) -> float:
+        """The largest peak of memory."""
+        return max(self._spent("peak_memory_bytes")) / 2**30
+
+    def _spent(self, name: str) -> list[float]:
+        return [lab[name] for one in self.seeds for lab in one["spent"].values()]
+
+    # -- what it shows ---------------------------------------------------------------------------------
+    @property
+    def example(self) -> dict[str, Any] | None:
+        """Two wordings of one conflict that it answers differently, on one line each."""
+        found = self.about["example"]
+        if found is None:
+            return None
+        sides = {
+            name: {key: " ".join(text.split()) for key, text in found[name].items()}
+            for name in BEHAVIORS[:2]
+        }
+        words = {name: found[name].strip() for name in ("memory_answer", "rule_answer")}
+        return sides | words | {"key": found["key"]}
+
+    def rate(self, behaviour: str) -> float:
+        """Share of conflict prompts of test keys, mean over the data sets."""
+        return self._mean([one["behaviours"][behaviour]["rate"] for one in self.seeds])
+
+    def over(self, *path: str | int) -> str:
+        """A share of every data set: `38 % to 41 %`. `path`: where it stands in an entry."""
+        return span(self._values(path))
+
+    def numbers_of(self, *path: str | int) -> str:
+        """A number of every data set, with two decimals: `0.81 to 0.86`."""
+        return span(self._values(path), decimal)
+
+    def counts(self, name: str) -> str:
+        """A count of every data set: `162`, or `160 to 170`."""
+        return span(self._values((name,)), lambda n: f"{n:,}".replace(",", SPACE))
+
+    def _values(self, path: tuple[str | int, ...]) -> list[float | None]:
+        found = []
+        for one in self.seeds:
+            value: Any = one
+            for part in path:
+                value = value[part]
+            found.append(value)
+        return found
+
+    @staticmethod
+    def _mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    @cached_property
+    def peak(self) -> dict[str, float]:
+        """The layer where most neurons differ (mean over data sets), that share, the largest null."""
+        layers = [one["layers"] for one in self.seeds]
+        shares = [self._mean([layer["significant"] for layer in at]) for at in zip(*layers)]
+        nulls = [layer[name] for of in layers for layer in of for name in ("null", "oriented_null")]
+        share = max(shares)
+        return {"layer": shares.index(share) + 1, "share": share, "null": max(nulls)}
+
+    # -- prediction --------------------------------------------------------------------------------------
+    @property
+    def forecasts(self) -> list[dict[str, str]]:
+        """A row per data set: the probe, the strongest forecast without states, and what it has above."""
+        rows = []
+        for one in self.seeds:
+            found = one["prediction"]
+            rows.append(
+                {
+                    "seed": one["seed"],
+                    "layer": found["best_layer"],
+                    "auc": decimal(found["best_auc"]),
+                    "interval": between(found["best_auc_interval"]),
+                    "n": found["n_test"],
+                    "n_keys": found["n_test_keys"],
+                    "rival": FORECASTS.get(found["chosen_baseline"], "none"),
+                    "rival_auc": decimal(found["chosen_baseline_auc"]),
+                    "form": decimal(found["role_features"]["auc"]),
+                    "gain": decimal(found["gain"]),
+                    "gain_interval": between(found["gain_interval"]),
+                }
+            )
+        return rows
+
+    @property
+    def ahead(self) -> Share:
+        """In how many data sets the whole interval of the probe's gain lies above 0."""
+        lows = [one["prediction"]["gain_interval"][0] for one in self.seeds]
+        return Share(sum(low is not None and low > 0 for low in lows), self.n_seeds)
+
+    # -- steering ------------------------------------------------------------------------------------------
+    def ways(self, direction: str) -> list[Way]:
+        """Every way to turn answers in this direction, in the order of the figure."""
+        return [
+            Way(
+                CONTROL_NAME.get(row.name, row.name),
+                row.family,
+                row.success,
+                span([bar["success"] for bar in row.seeds]),
+                row.other,
+                row.n,
+            )
+            for row in figures.bars_of(self.seeds, direction).itertuples(index=False)
+        ]
+
+    def way(self, direction: str, name: str) -> Way | None:
+        """The one of this name (as results have it); None where no run had it."""
+        said = CONTROL_NAME.get(name, name)
+        return next((one for one in self.ways(direction) if one.name == said), None)
+
+    def steered(self, direction: str) -> Way:
+        found = self.way(direction, STEERED)
+        if found is None:
+            raise BookError(
+                f"data/reference/real/{self.name}.json has no steered answers {direction}"
+            )
+        return found
+
+    def strongest(self, direction: str, family: str) -> Way | None:
+        """Of a family (`shift`, `rival`, ...) that which turns most; None without any."""
+        of = [one for one in self.ways(direction) if one.family == family]
+        return max(of, key=lambda one: one.success, default=None)
+
+    def told(self, direction: str) -> Way | None:
+        """The better of the two instructions in words."""
+        names = [f"{INSTRUCTION}_{number}" for number in (1, 2)]
+        of = [found for name in names if (found := self.way(direction, name))]
+        return max(of, key=lambda one: one.success, default=None)
+
+    def one_layer(self, direction: str) -> Way | None:
+        return self.way(direction, ONE_LAYER)
+
+    @property
+    def costs(self) -> list[dict[str, Any]]:
+        """A row per direction and shift: what it turns and what it loses, means over data sets."""
+        table, rows = figures.cost_rows(self.seeds), []
+        for (direction, shift), part in table.groupby(["direction", "shift"], sort=False):
+            mean = part.mean(numeric_only=True)
+            rows.append(
+                {
+                    "direction": direction,
+                    "towards": TOWARDS[direction],
+                    "shift": CONTROL_NAME.get(shift, shift),
+                    "success": mean.success,
+                    "free": mean.free,
+                    "keyed": mean.keyed,
+                    "page": mean.page,
+                    "seeds": len(part),
+                }
+            )
+        return rows
+
+    def goal(self, direction: str) -> dict[str, Any]:
+        """The goal of a direction; the best shift within its cost, if any, and whether it is reached."""
+        within = [
+            row
+            for row in self.costs
+            if row["direction"] == direction and row["keyed"] >= -GOAL_COST
+        ]
+        best = max(within, key=lambda row: row["success"], default=None)
+        share = GOAL[direction]
+        return {
+            "share": share,
+            "cost": GOAL_COST,
+            "best": best,
+            "reached": best is not None and best["success"] >= share,
+        }
+
+    @property
+    def goals(self) -> str:
+        """Whether the goals were reached, a sentence per direction."""
+        return " ".join(self._goal_in_words(d) for d in DIRECTIONS)
+
+    def _goal_in_words(self, direction: str) -> str:
+        goal = self.goal(direction)
+        verdict = "reached" if goal["reached"] else "not reached"
+        said = "No shift stays within that cost"
+        if goal["best"]:
+            said = (
+                f"Of the shifts within that cost the best is *{goal['best']['shift']}* with"
+                f" {percent(goal['best']['success'])}"
+            )
+        return (
+            f"{_capital(TOWARDS[direction])}, the goal was {percent(goal['share'])} at a cost of at most"
+            f" {plural(int(goal['cost']), 'point')} on plain facts. {said}: {verdict}."
+        )
+
+    @property
+    def answer(self) -> str:
+        """What was found, in a sentence per direction."""
+        return " ".join(self._in_words(d) for d in DIRECTIONS)
+
+    def _in_words(self, direction: str) -> str:
+        steered = self.steered(direction)
+        beside = {
+            "the strongest shift that is a control": self.strongest(direction, "shift"),
+            "one layer's mean difference": self.one_layer(direction),
+            "the better of two instructions": self.told(direction),
+        }
+        said = ", ".join(f"{what} {percent(way.success)}" for what, way in beside.items() if way)
+        return (
+            f"{_capital(TOWARDS[direction])}, the chosen neurons turn {percent(steered.success)}"
+            f" ({steered.span}; n = {steered.n}){', ' if said else ''}{said}."
+        )
+
+
+@dataclass(frozen=True)
+class Real:
+    """Every committed model, and what others report."""
+
+    models: list[Model] = field(default_factory=list)
+    field: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def n_models(self) -> int:
+        return len(self.models)
+
+    @property
+    def families(self) -> set[str]:
+        return {model.card.get("architecture", model.name) for model in self.models}
+
+    @property
+    def enough(self) -> bool:
+        """Are there models of two families, so that a claim could rest on them?"""
+        return len(self.families) >= FEWEST_MODELS
+
+    @property
+    def standing(self) -> str:
+        """What may be claimed of what is there."""
+        if self.enough:
+            return (
+                "These are models of different families; still, no claim of the [ledger](ledger.md) is judged"
+                " on them."
+            )
+        named = ", ".join(model.title for model in self.models)
+        return (
+            f"**Two models or no claim**: this is one model ({named}), so no claim of the"
+            " [ledger](ledger.md) rests on it. Whatever its intervals say, a finding that stands on one model"
+            " can be no more than inconclusive."
+        )
+
+    @property
+    def at_home(self) -> str:
+        """One sentence and one number of the first model, for the home page."""
+        first = self.models[0]
+        alone = "" if self.enough else " One model, so no claim rests on it."
+        four_bits = ", here with weights rounded to 4 bits," if first.quantized else ""
+        turned = percent(first.steered("m2g").success)
+        return (
+            f"And in a model that nobody trained for this? {first.title}{four_bits} is asked about facts it"
+            f" knows against texts that deny them: the shift turns {turned} of what it would have said from"
+            f" memory into what the text says ([a model you know]({PAGE})).{alone}"
+        )
+
+    @property
+    def verdict(self) -> str:
+        """How that stands in the ledger, in a sentence that ends an answer."""
+        return "" if self.enough else "One model, hence no verdict: at most inconclusive."
+
+
+def real(root: Path, source: Path) -> Real:
+    """The models in `data/reference/real`, their figures staged in `source`, and the field's figures."""
+    folder = root / "data" / "reference" / "real"
+    files = sorted(folder.glob("*.json"))
+    return Real([_model(path, source) for path in files], field_of(folder / FIELD))
+
+
+def _model(path: Path, source: Path) -> Model:
+    about = read_json(path)
+    draw: tuple[Callable[[figures.Seeds], Drawing], ...] = (
+        figures.behaviours,
+        figures.along_depth,
+        figures.steering,
+        figures.costs,
+    )
+    shown: dict[str, str] = {}
+    for one in draw:
+        drawing = one(about["seeds"])
+        file = f"figures/real-{path.stem}-{drawing.name}.png"
+        drawing.figure.savefig(source / file)
+        plt.close(drawing.figure)
+        shown[drawing.name] = (
+            f"```{{figure}} {file}\n:alt: {drawing.alt}\n:name: fig-real-{path.stem}-{drawing.name}\n\n"
+            f"{drawing.caption}\n```"
+        )
+    return Model(about, shown)
+
+
+def field_of(path: Path) -> list[dict[str, str]]:
+    """What others report: a row per method, model and data set, its ranges in words."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf8", newline="") as file:
+        rows = csv.DictReader(file)
+        if tuple(rows.fieldnames or ()) != FIELD_COLUMNS:
+            wanted = ", ".join(FIELD_COLUMNS)
+            raise BookError(f"{path}: its columns are {rows.fieldnames}, not {wanted}")
+        found = list(rows)
+    words = {"memory": "memory", "text": "the text", "either": "either"}
+    return [
+        row
+        | {
+            "towards": words[row["towards"]],
+            "value": _range(row["low"], row["high"]),
+            "without": _range(row["without_low"], row["without_high"]),
+        }
+        for row in found
+    ]
+
+
+def _range(low: str, high: str) -> str:
+    """`0.2 to 25.9 %`, `88 %`, or `not given`."""
+    if not low:
+        return "not given"
+    return f"{low}\u00a0%" if low == high else f"{low} to {high}\u00a0%"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
