@@ -113,7 +113,7 @@ def layer(number: int, more: float) -> dict[str, float | None]:
         "layer": number,
         "significant": (0.15 if top else 0.01) + more,
         "null": 0.002,
-        "oriented_null": 0.004 if top else 0.0,
+        "oriented_null": 0.05,
         "nmd_relative": None if number == 1 else 0.1 * number,
         "max_abs_rho": 0.3,
         "auc": 0.84 if top else 0.7,

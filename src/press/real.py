@@ -144,14 +144,32 @@ class Model:
     def _mean(values: list[float]) -> float:
         return sum(values) / len(values)
 
+    def _by_layer(self, name: str) -> list[float]:
+        """A share of every layer, mean over the data sets."""
+        layers = [[layer[name] for layer in one["layers"]] for one in self.seeds]
+        return [self._mean(list(at)) for at in zip(*layers)]
+
     @cached_property
     def peak(self) -> dict[str, float]:
-        """The layer where most neurons differ (mean over data sets), that share, the largest null."""
-        layers = [one["layers"] for one in self.seeds]
-        shares = [self._mean([layer["significant"] for layer in at]) for at in zip(*layers)]
-        nulls = [layer[name] for of in layers for layer in of for name in ("null", "oriented_null")]
-        share = max(shares)
-        return {"layer": shares.index(share) + 1, "share": share, "null": max(nulls)}
+        """The layer where most neurons differ, that share, and both nulls: `oriented` in the same layer
+        (means over data sets), `oriented_max` and `null_max` in any layer of any data set.
+        """
+        shares, oriented = self._by_layer("significant"), self._by_layer("oriented_null")
+        layers = [layer for one in self.seeds for layer in one["layers"]]
+        place = shares.index(max(shares))
+        return {
+            "layer": place + 1,
+            "share": shares[place],
+            "oriented": oriented[place],
+            "oriented_max": max(layer["oriented_null"] for layer in layers),
+            "null_max": max(layer["null"] for layer in layers),
+        }
+
+    @property
+    def beyond_words(self) -> Share:
+        """In how many layers more neurons differ than where the words alone do, means over data sets."""
+        pairs = list(zip(self._by_layer("significant"), self._by_layer("oriented_null")))
+        return Share(sum(share > words for share, words in pairs), len(pairs))
 
     # -- prediction --------------------------------------------------------------------------------------
     @property
@@ -282,8 +300,14 @@ class Model:
 
     @property
     def answer(self) -> str:
-        """What was found, in a sentence per direction."""
-        return " ".join(self._in_words(d) for d in DIRECTIONS)
+        """What was found: where behaviours differ, whether it can be told, a sentence per direction."""
+        peak = self.peak
+        read = (
+            f"In layer {peak['layer']} {percent(peak['share'])} of the neurons differ between the behaviours,"
+            f" and {percent(peak['oriented'])} where the words differ as much and the behaviour stays. The"
+            f" probe is above the strongest forecast from the prompt in {self.ahead.of('data set')}."
+        )
+        return " ".join([read, *(self._in_words(d) for d in DIRECTIONS)])
 
     def _in_words(self, direction: str) -> str:
         steered = self.steered(direction)

@@ -40,7 +40,10 @@ def test_a_model_is_what_was_planted():
     assert model.rate("memorization") == pytest.approx(0.41)
     assert model.over("keys_with_both") == "50\u00a0% to 52\u00a0%"
     assert model.counts("n_known") == "160 to 162" and model.counts("n_asked") == "745"
-    assert model.peak == {"layer": PEAK, "share": pytest.approx(0.16), "null": 0.004}
+    assert model.peak == pytest.approx(
+        {"layer": PEAK, "share": 0.16, "oriented": 0.05, "oriented_max": 0.05, "null_max": 0.002}
+    )
+    assert str(model.beyond_words) == "1 of 4"
     assert str(model.ahead) == "1 of 3" and model.n_seeds == 3
     assert [row["gain_interval"] for row in model.forecasts][0] == "0.01 to 0.10"
     assert model.cpu == 150 and model.wall == 300 and model.gib == 2
@@ -99,7 +102,8 @@ def test_figures_say_in_words_what_they_show():
     assert set(drawn) == {"behaviours", "depth", "steering", "costs"}
     assert "what it knows 40%, 41%, 42%" in drawn["behaviours"].alt
     assert f"at most 16% in layer {PEAK}" in drawn["depth"].alt
-    assert "nulls at most 0%" in drawn["depth"].alt and "without states 0.78" in drawn["depth"].alt
+    assert "turned by the words at most 5%" in drawn["depth"].alt
+    assert "stays at most 0%" in drawn["depth"].alt and "without states 0.78" in drawn["depth"].alt
     assert f"towards the text {PEAK}, {PEAK}, {PEAK}" in drawn["depth"].alt
     assert "one layer, difference 90%" in drawn["steering"].alt
     assert "plain facts -30 points, perplexity times 2.50" in drawn["costs"].alt

@@ -90,8 +90,8 @@ def along_depth(seeds: Seeds) -> Drawing:
     fig, axes = plt.subplots(3, 1, figsize=(WIDTH, 6.6), sharex=True)
     blue, grey, green = COLOR["generalization"], COLOR["control"], "#009E73"
     _lines(axes[0], table, "significant", blue, "flip pairs", "-")
-    _lines(axes[0], table, "null", grey, "null: the behaviour stays", "--")
-    _lines(axes[0], table, "oriented_null", grey, "the same, turned by the words", ":")
+    _lines(axes[0], table, "null", grey, "null: answered alike", "--")
+    _lines(axes[0], table, "oriented_null", grey, "null: the same, turned by the words", ":")
     axes[0].set_title("share of neurons that differ, 5 % FDR")
     axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     _lines(axes[1], table, "auc", blue, "probe, test keys", "-")
@@ -102,23 +102,24 @@ def along_depth(seeds: Seeds) -> Drawing:
     _lines(axes[2], table, "nmd_relative", green, "NMD", "-")
     axes[2].set_title("mean difference, in units of the layer's state")
     chosen = {d: _chosen_layers(seeds, d) for d in DIRECTIONS}
-    axes[2].set(xlabel="layer", ylim=(0, None))
+    axes[2].set(xlabel="layer", ylim=(min(0.0, table.nmd_relative.min()), None))
     for direction, marker, height in zip(DIRECTIONS, "^v", (0.05, 0.2)):
         label = f"best single layer, {TOWARDS[direction]}"
         y = np.full(len(chosen[direction]), height)  # of the panel: they have no value of their own
         at = {"transform": axes[2].get_xaxis_transform(), "color": DIRECTION_COLOR[direction]}
         axes[2].plot(chosen[direction], y, marker, ms=8, label=label, **at)
-    for ax, place in zip(axes, ("upper left", "lower right", "upper left")):
-        ax.legend(fontsize=9, loc=place, handlelength=1.6)
+    for ax in axes:
+        ax.legend(fontsize=9, loc="best", handlelength=1.6)
     peaks = {name: int(mean[name].idxmax()) for name in ("significant", "auc", "nmd_relative")}
     return Drawing(
         fig,
         alt=(
             f"Three curves over {len(mean)} layers, means of {len(seeds)} data sets. Neurons that differ:"
-            f" at most {mean.significant.max():.0%} in layer {peaks['significant']}, nulls at most"
-            f" {mean[['null', 'oriented_null']].max().max():.0%}. AUC of the probe: at most"
-            f" {mean.auc.max():.2f} in layer {peaks['auc']}, strongest forecast without states {rival:.2f}."
-            f" Relative mean difference: largest in layer {peaks['nmd_relative']}. Best single layers:"
+            f" at most {mean.significant.max():.0%} in layer {peaks['significant']}; where the behaviour"
+            f" stays at most {mean['null'].max():.0%}, turned by the words at most"
+            f" {mean.oriented_null.max():.0%}. AUC of the probe: at most {mean.auc.max():.2f} in layer"
+            f" {peaks['auc']}, strongest forecast without states {rival:.2f}. Relative mean difference:"
+            f" largest in layer {peaks['nmd_relative']}. Best single layers:"
             + "; ".join(f" {TOWARDS[d]} {_list(layers, '.0f')}" for d, layers in chosen.items())
         ),
         caption=(
