@@ -1,8 +1,7 @@
-"""The committed runs of pretrained models for the chapter *A model you know*, and the field's figures."""
+"""The committed runs of pretrained models for the chapter *A model you know*."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from memgen.figures.style import CONTROL_NAME, Drawing
 from memgen.store.files import read_json
 from memgen.terms import BEHAVIORS, DIRECTIONS, FORECASTS, INSTRUCTION, ONE_LAYER
 from press.errors import BookError
+from press.field import FIELD, field_of
 from press.numbers import SPACE, decimal, percent, plural, span
 from press.sentences import Share, between
 
@@ -25,9 +25,7 @@ from press.sentences import Share, between
 GOAL, GOAL_COST = {"m2g": 0.95, "g2m": 0.85}, 1.0
 #: how many models a claim needs
 FEWEST_MODELS = 2
-FIELD, PAGE = "field.csv", "real_model.md"
-FIELD_COLUMNS = ("method", "key", "model", "data", "metric", "towards", "low", "high")
-FIELD_COLUMNS += ("without_low", "without_high", "seen")
+PAGE = "real_model.md"
 STEERED = "steered"
 
 
@@ -403,35 +401,6 @@ def _model(path: Path, source: Path) -> Model:
             f"{drawing.caption}\n```"
         )
     return Model(about, shown)
-
-
-def field_of(path: Path) -> list[dict[str, str]]:
-    """What others report: a row per method, model and data set, its ranges in words."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf8", newline="") as file:
-        rows = csv.DictReader(file)
-        if tuple(rows.fieldnames or ()) != FIELD_COLUMNS:
-            wanted = ", ".join(FIELD_COLUMNS)
-            raise BookError(f"{path}: its columns are {rows.fieldnames}, not {wanted}")
-        found = list(rows)
-    words = {"memory": "memory", "text": "the text", "either": "either"}
-    return [
-        row
-        | {
-            "towards": words[row["towards"]],
-            "value": _range(row["low"], row["high"]),
-            "without": _range(row["without_low"], row["without_high"]),
-        }
-        for row in found
-    ]
-
-
-def _range(low: str, high: str) -> str:
-    """`0.2 to 25.9 %`, `88 %`, or `not given`."""
-    if not low:
-        return "not given"
-    return f"{low}\u00a0%" if low == high else f"{low} to {high}\u00a0%"
 
 
 def _capital(text: str) -> str:

@@ -14,8 +14,9 @@ from memgen.figures import real as figures
 from memgen.terms import DIRECTIONS
 from press import prose
 from press.errors import BookError
+from press.field import FIELD, field_of
 from press.origin import bare
-from press.real import FIELD, Model, Real, field_of, real
+from press.real import Model, Real, real
 from press.run import Run
 from real_model import ONE_LAYER, PEAK, STEERED, TOLD, about
 
