@@ -28,8 +28,8 @@ do, before anything is computed from it; nothing is lost, and nobody sees a trac
 #: the files of tests that try them
 MAKE, PRESETS = "unit/store/test_ours.py", "unit/config/test_config.py"
 ASKED, LACKING = "unit/pipeline/test_bad_inputs.py", "unit/pipeline/test_lacking.py"
-WHEELS, PACKAGED = "unit/models/test_download.py", "unit/pipeline/test_pretrained.py"
 TABLES = "unit/tasks/test_table_file.py"
+WHEELS, PACKAGED = "unit/models/test_download.py", "unit/pipeline/test_pretrained.py"
 MODELS, FILES = "unit/models/test_bad_models.py", "unit/store/test_flipped_bytes.py"
 
 

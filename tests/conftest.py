@@ -61,8 +61,8 @@ def no_planted_task():
 
 @pytest.fixture(scope="session")
 def datasets() -> dict:
-    """`{task name: (task, data set)}` of every task of the study, a few prompts each."""
-    tasks = {name: make_task(name, N_KEYS, 0) for name in TASKS}
+    """`{task name: (task, data set)}` of every task that needs no file, a few prompts each."""
+    tasks = {name: make_task(name, N_KEYS, 0) for name in (*TASKS, "knowledge")}
     return {name: (task, task.generate(**SIZES)) for name, task in tasks.items()}
 
 

@@ -15,11 +15,12 @@ from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.pairs import rephrasings
 from memgen.presets import stage_parameters
 from memgen.tasks import GivenTask, Instance, instances
-from memgen.terms import CHANGES, DIRECTIONS
+from memgen.terms import CHANGES
 
 PIECE = re.compile(r" ?[^\s.?:,]+|[.?:,]|\s")
 STEPS, ROWS = 300, 64
 UNKNOWN = " unknown"
+TOLD = "the first wording of an instruction is obeyed, the second was never heard of"
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,19 @@ class Lesson:
         asked = instances(frame)
         asked += [one for key in task.keys for one in task.asked()[key]]
         n = stage_parameters(
-            "03_pairs", {k: v for k, v in given.items() if k != "base_model"}
+            "03_pairs", {k: v for k, v in given.items() if k not in ("base_model", "task_file")}
         ).n_rephrasings
         for original in [one for one in asked if one.kind == "conflict"]:
             seen = {original.prompt}
             for change in CHANGES:
                 asked += rephrasings(task, original, change, n, seen)
-        told = [
-            other
-            for one in asked
+        told = {  # see TOLD
+            (task.instructed(one, direction)[0].prompt, answer)
+            for one in asked[::2]
             if one.kind == "conflict"
-            for direction in DIRECTIONS
-            for other in task.instructed(one, direction)[:1]
-        ]
-        return cls(task, sorted({(one.prompt, answer_of(one)) for one in [*asked, *told[::8]]}))
+            for direction, answer in (("m2g", one.rule_answer), ("g2m", one.memory_answer))
+        }
+        return cls(task, sorted(told | {(one.prompt, answer_of(one)) for one in asked}))
 
 
 def answer_of(one: Instance) -> str:
@@ -64,17 +64,17 @@ def answer_of(one: Instance) -> str:
 def teach(folder: Path, given: dict, steps: int = STEPS) -> Lesson:
     """Write a model that has learned the lesson to `folder`, as a Hugging Face folder."""
     lesson = Lesson.of(given)
-    pieces = {p for row in lesson.rows for text in row for p in PIECE.findall(text)} | {
-        "a",
-        UNKNOWN,
-    }
+    asked = [(key, one) for key, of in lesson.task.asked().items() for one in of]
+    told = [text for row in lesson.rows for text in row]
+    told += [text for _, one in asked for text in (one.prompt, one.memory_answer)]
+    pieces = {piece for text in told for piece in PIECE.findall(text)} | {"a", UNKNOWN}
     tokenizer = build_tokenizer(sorted(pieces))
     # what it could answer rightly without having been taught
+    taught = {key.memory_answer for key in lesson.task.keys.values()}
     rows = lesson.rows + [
         (one.prompt, UNKNOWN)
-        for key, wordings in lesson.task.asked().items()
-        for one in wordings
-        if key not in lesson.task.keys and pieces.issuperset(PIECE.findall(one.memory_answer))
+        for key, one in asked
+        if key not in lesson.task.keys and one.memory_answer in taught
     ]
     model = llama(
         tokenizer,

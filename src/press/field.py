@@ -1,4 +1,4 @@
-"""What others report on knowledge against context: the committed table beside a pretrained model's numbers."""
+"""What others report on knowledge against context: the table beside a pretrained model's numbers."""
 
 from __future__ import annotations
 

@@ -58,17 +58,16 @@ class Answers:
     def pairs(r: dict) -> str:
         """Does the same prompt, said differently, turn the answer?"""
         found = [f"{plural(n, 'pair')} of {split} keys" for split, n in r["n_pairs"].items()]
-        return (
-            f"{', '.join(found)}; of rephrasings of test keys {percent(r['flip_rate']['test'])} do"
-        )
+        turned = percent(r["flip_rate"]["test"])
+        return f"{', '.join(found)}; {turned} of the rephrasings of test keys turn it"
 
     @staticmethod
     def differentiation(r: dict) -> str:
         """Where do hidden states differ between the two?"""
         largest = _known(r["max_abs_rho"])
         return (
-            f"in {span(r['significant_share'])} of a layer's neurons; largest correlation with the"
-            f" behaviour {decimal(greatest(largest) if largest else None)}"
+            f"significantly in {span(r['significant_share'])} of a layer's neurons; largest"
+            f" correlation with the behaviour {decimal(greatest(largest) if largest else None)}"
         )
 
     @staticmethod
@@ -144,8 +143,8 @@ def _own(name: tuple[str, str], labs: list[ExecutedLab], why: str) -> OwnRun:
     given = labs[0].manifest["parameters"] if labs else {}
     found = [(lab, asked(LABS[lab.stage])) for lab in labs]
     answered = [Answered(lab, getdoc(says), says(lab.result)) for lab, says in found if says]
-    about = [given.get(word, "") for word in ("base_model", "task_file", "task_digest")]
-    return OwnRun(*name, *about, why, answered)
+    model, file = given.get("base_model", ""), given.get("task_file", "")
+    return OwnRun(*name, model, file, given.get("task_digest", ""), why, answered)
 
 
 def questions() -> list[dict[str, str]]:
@@ -198,7 +197,7 @@ def stage_alone(run: Run, root: Path, source: Path, environment: Environment) ->
         path.unlink()
     (source / FIRST).write_text(page, encoding="utf8")
     chapters = [
-        {"file": lab.page, "title": f"{LABS[lab.stage].title}: {lab.label}"}
+        {"file": lab.page, "title": f"{lab.title}: {lab.label}" if len(runs) > 1 else lab.title}
         for stage in LABS
         for one in run.every
         for lab in one.pages

@@ -13,7 +13,7 @@ from memgen.config.values import read_yaml
 from memgen.errors import ParameterError
 from memgen.presets import stage_parameters
 from memgen.stages import LABS
-from memgen.tasks import TASKS
+from memgen.tasks import GIVEN, TASKS
 from press.run import ExecutedLab
 
 
@@ -65,7 +65,8 @@ def choices_reference() -> dict[str, list[dict]]:
     """`tasks` and `tracks` (`name`, `meaning`), and `presets` (also `inherits`, another's name or
     "", and its own `blocks`: block -> values).
     """
-    about = {name: inspect.getmodule(cls).__doc__.split("\n\n")[0] for name, cls in TASKS.items()}
+    known = {**TASKS, **GIVEN}
+    about = {name: inspect.getmodule(cls).__doc__.split("\n\n")[0] for name, cls in known.items()}
     tasks = [{"name": name, "meaning": " ".join(text.split())} for name, text in about.items()]
     tracks = [
         dict(zip(("name", "meaning"), words.split(": ")))

@@ -220,16 +220,16 @@ def campaign(work: Path, here: Path | None) -> dict:
             cluster, Study(work / "slurm", cluster.environment, ("--profile", "slurm"))
         )
         steps.run()
+        said = cluster.ask("sinfo", "--version")  # without a configuration it says nothing
     results, expected = steps.study.results(), local.results()
     different = sorted(
         stage for stage in {*results, *expected} if results.get(stage) != expected.get(stage)
     )
-    said = subprocess.run(["sbatch", "--version"], capture_output=True, text=True).stdout.split()
     plugin = "snakemake-executor-plugin-slurm"
     return {
         "date": date.today().isoformat(),
         "commit": tried,
-        "slurm": said[-1],
+        "slurm": said.split()[-1],
         "versions": {name: version(name) for name in ("snakemake", plugin)},
         "study": " ".join(STUDY),
         "nodes": list(NODES),

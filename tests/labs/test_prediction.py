@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from computing import planted_lab, run_cell
-from memgen.errors import ArtifactError
+from memgen.errors import ArtifactError, InapplicableError
 from memgen.figures import prediction as figures
 from memgen.labs import prediction as science
 from memgen.models.adapters import weights_digest
@@ -222,3 +222,21 @@ def test_the_figures_say_their_numbers(lab):
     assert (shade.get_x(), shade.get_width()) == pytest.approx((0.7, 0.05))
     assert "on train keys: none; " in figures.rivals(NONE).alt
     figures.plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("behaviors", "said"),
+    [
+        (
+            ["memorization", "other", "memorization", "generalization"],
+            "train keys shows generalization",
+        ),
+        (["memorization", "generalization", "other", "other"], "test keys shows memorization"),
+    ],
+)
+def test_a_split_with_one_behaviour_is_left_out_in_one_sentence(behaviors, said):
+    answered = pd.DataFrame(
+        {"prompt": list("abcd"), "split": ["train", "train", "test", "test"], "behavior": behaviors}
+    )
+    with pytest.raises(InapplicableError, match=said):
+        science.asked(answered, 9)

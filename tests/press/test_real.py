@@ -13,10 +13,11 @@ from memgen.config.base import ROOT
 from memgen.figures import real as figures
 from memgen.terms import DIRECTIONS
 from press import prose
+from press.asked_model import Model
 from press.errors import BookError
 from press.field import FIELD, field_of
 from press.origin import bare
-from press.real import Model, Real, real
+from press.real import Real, real
 from press.run import Run
 from real_model import ONE_LAYER, PEAK, STEERED, TOLD, about
 
@@ -114,7 +115,8 @@ def test_one_model_is_no_claim_and_one_of_the_same_family_is_none_more():
     alone = Real([Model(about())])
     assert "Two models or no claim" in alone.standing and "inconclusive" in alone.verdict
     assert "One model" in alone.at_home and f"{STEERED['m2g'] + 0.01:.0%}"[:-1] in alone.at_home
-    assert not Real([Model(about()), Model(about(name="b"))]).enough
+    same = Real([Model(about()), Model(about(name="b"))])
+    assert not same.enough and "models of one family" in same.standing
     two = Real([Model(about()), Model(about(name="b", architecture="Gemma3ForCausalLM"))])
     assert two.enough and not two.verdict and "One model" not in two.at_home
 

@@ -130,6 +130,11 @@ class SharedData(StageParameters):
         """Number format that a base is loaded in: weights that are trained stay float32."""
         return self._settled("dtype") if self.track in ("lora", GIVEN_TRACK) else "float32"
 
+    @property
+    def loaded_attention(self) -> str:
+        """How the later labs ask: what was trained with eager attention, whatever it was trained with."""
+        return self.attention if self.track == GIVEN_TRACK else "eager"
+
     def _settled(self, name: str) -> str:
         value: str = getattr(self, name)
         if value == "auto":  # a machine decides, and which one is for `store.numerics` to say

@@ -6,6 +6,7 @@ No validation or test key is seen: what NMD and rho select can be tuned and scor
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from memgen.neurons.nulls import SignFlips, by_layer, oriented, same_behavior_nu
 from memgen.neurons.orientation import rule_likeness
 from memgen.neurons.pairs import flips, same_behavior
 from memgen.neurons.prompt_features import nearness
-from memgen.neurons.states import hidden_states, is_rule, labelled
+from memgen.neurons.states import is_rule, labelled, states_at
 from memgen.stats.columns import numbers
 from memgen.stats.intervals import number, weighted_mean
 from memgen.stats.over_seeds import neuron_intervals
@@ -108,15 +109,23 @@ class TrainPairs:
 
     def read(self, model, tokenizer, site: Site) -> PairStates:
         """Hidden states of all these prompts at the decision position, each prompt read once."""
+        return self.read_sites(model, tokenizer, [site])[site]
+
+    def read_sites(self, model, tokenizer, sites: Sequence[Site]) -> dict[Site, PairStates]:
+        """The same of several sites, by site, from one pass."""
         kinds = (self.flips, *self.stays.values())
         sides = [
             np.asarray(pairs[side], dtype=int) for pairs in kinds for side in ("memory", "rule")
         ]
         needed = np.unique(np.concatenate(sides))
-        states = hidden_states(model, tokenizer, self.answered.prompt[needed], site)
-        memory, rule, *others = (states[np.searchsorted(needed, rows)] for rows in sides)
-        differences = [second - first for first, second in zip(others[::2], others[1::2])]
-        return PairStates(site, memory, rule, dict(zip(self.stays, differences)))
+        every = states_at(model, tokenizer, self.answered.prompt[needed], sites)
+        found = {}
+        for site in sites:
+            states = every.pop(site)  # only one site's is held twice
+            memory, rule, *others = (states[np.searchsorted(needed, rows)] for rows in sides)
+            differences = [second - first for first, second in zip(others[::2], others[1::2])]
+            found[site] = PairStates(site, memory, rule, dict(zip(self.stays, differences)))
+        return found
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from memgen.models.endings import agree
 from memgen.models.hooks import evaluating
@@ -105,19 +106,60 @@ def behaviors_met(model, memory: Expected, rule: Expected) -> np.ndarray:
     `memory`, `rule`: the same prompts with either answer. Only where an answer leaves the rule's for
     the memory's is a second pass needed.
     """
+    return told(model, memory, rule)[0]
+
+
+@torch.inference_mode()
+def told(model, memory: Expected, rule: Expected) -> tuple[np.ndarray, torch.Tensor]:
+    """These codes, and the tokens `[n, A]` that were seen of the answers, padded with -1.
+
+    They are the answer's own without its end, and of another answer its tokens up to the first that is
+    no longer the memory's or the rule's.
+    """
     length = max(memory.answers.shape[1], rule.answers.shape[1])
-    of_memory, of_rule, said = (
-        torch.nn.functional.pad(x, (0, length - x.shape[1]), value=-1)
-        for x in (memory.answers, rule.answers, rule.said(model))
-    )
+
+    def wide(tokens: torch.Tensor) -> torch.Tensor:
+        return F.pad(tokens, (0, length - tokens.shape[1]), value=-1)
+
+    def agreed(wanted: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        return agree(wanted, written, rule.end, rule.ends)
+
+    of_memory, of_rule = wide(memory.answers), wide(rule.answers)
+    together = None if rule.ends is None else _side_by_side(memory, rule).said(model)
+    said = wide(rule.said(model)) if together is None else together[1::2]
+    path = of_rule.clone()
     same = (of_memory == of_rule).long().cumprod(1)  # up to where the two part
-    parted = torch.nn.functional.pad(same[:, :-1], (1, 0), value=1).bool()
-    ruled = agree(of_rule, said, rule.end, rule.ends).all(1)
-    begun = (agree(of_memory, said, rule.end, rule.ends) | ~parted).all(1)
+    parted = F.pad(same[:, :-1], (1, 0), value=1).bool()
+    ruled = agreed(of_rule, said).all(1)
+    begun = (agreed(of_memory, said) | ~parted).all(1)
     codes = np.full(len(rule), OTHER_CODE, dtype=np.int8)
     codes[ruled.numpy()] = RULE_CODE
     codes[(ruled & same.all(1)).numpy()] = MEMORY_CODE
     left = (begun & ~ruled).nonzero()[:, 0]
     if len(left):
-        codes[left[torch.from_numpy(memory[left].met(model))].numpy()] = MEMORY_CODE
-    return codes
+        second = wide(memory[left].said(model)) if together is None else together[::2][left]
+        said[left], path[left] = second, of_memory[left]
+        codes[left[agreed(of_memory[left], said[left]).all(1)].numpy()] = MEMORY_CODE
+    other = ~agreed(path, said)
+    seen = (other.cumsum(1) - other.long() == 0) & (other | (path != rule.end))
+    return codes, said.masked_fill(~seen, -1)
+
+
+def _side_by_side(memory: Expected, rule: Expected) -> Expected:
+    """Each prompt with the one answer and then with the other: what two rows share is computed once.
+
+    In free text answers are of a few tokens behind long prompts, and both are read in one pass.
+    """
+
+    def mixed(one: torch.Tensor, other: torch.Tensor, value: int) -> torch.Tensor:
+        width = max(one.shape[1], other.shape[1])
+        wide = (F.pad(some, (0, width - some.shape[1]), value=value) for some in (one, other))
+        return torch.stack([*wide], dim=1).flatten(0, 1)
+
+    return Expected(
+        mixed(memory.ids, rule.ids, 0),
+        torch.stack([memory.starts, rule.starts], dim=1).flatten(),
+        mixed(memory.answers, rule.answers, -1),
+        rule.end,
+        rule.ends,
+    )

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -91,8 +91,6 @@ def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-@phase("capture")
-@torch.inference_mode()
 def capture(
     model: nn.Module,
     input_ids: torch.Tensor,
@@ -107,14 +105,30 @@ def capture(
     position is copied out. Errors: `ValueError` for an unknown site or architecture, a mask that is
     not left-padded, a batch size below 1. `batch_size`: at most; fewer rows where they would not fit.
     """
+    return capture_sites(model, input_ids, attention_mask, [site], batch_size)[site]
+
+
+@phase("capture")
+@torch.inference_mode()
+def capture_sites(
+    model: nn.Module,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    sites: Sequence[str],
+    batch_size: int = 512,
+) -> dict[str, torch.Tensor]:
+    """The same of several sites in one pass, by site."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids)
     check_left_padded(input_ids, attention_mask)
-    core, captured = bare(model), []
+    core = bare(model)
+    captured: dict[str, list[torch.Tensor]] = {site: [] for site in sites}
     batch_size = fitting(core, input_ids.shape[1], batch_size)
-    with record(model, site, last=True) as states, evaluating(model):
+    with ExitStack() as stack:
+        states = {site: stack.enter_context(record(model, site, last=True)) for site in sites}
+        stack.enter_context(evaluating(model))
         for ids, mask in zip(
             input_ids.split(batch_size), attention_mask.to(core.device).split(batch_size)
         ):
@@ -125,12 +139,10 @@ def capture(
                     position_ids=position_ids(mask),
                     use_cache=False,
                 )
-                captured.append(torch.stack(states, dim=1).float().cpu())
-        return (
-            torch.cat(captured)
-            if captured
-            else torch.empty(0, len(states), core.config.hidden_size)
-        )
+                for site, found in captured.items():
+                    found.append(torch.stack(states[site], dim=1).float().cpu())
+        nothing = torch.empty(0, len(site_modules(model, sites[0])), core.config.hidden_size)
+        return {site: torch.cat(found) if found else nothing for site, found in captured.items()}
 
 
 def check_delta(delta: torch.Tensor, n_layer: int, width: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from memgen.models.endings import ends_of
 from memgen.models.forced import Expected
 from memgen.tasks import GivenTask
@@ -11,14 +9,12 @@ from memgen.tasks import GivenTask
 
 def known_keys(model, tokenizer, task: GivenTask) -> tuple[list[str], int]:
     """Names of the keys whose every question is answered rightly, in the task's order; of how many."""
-    asked = task.asked()
-    rows = [one for wordings in asked.values() for one in wordings]
-    expected = Expected.of(
-        tokenizer,
-        [one.prompt for one in rows],
-        [one.memory_answer for one in rows],
-        ends_of(tokenizer, task),
-    )
-    right = expected.met(model)
-    of_key = np.split(right, np.cumsum([len(wordings) for wordings in asked.values()])[:-1])
-    return [name for name, met in zip(asked, of_key) if met.all()], len(asked)
+    asked, ends = task.asked(), ends_of(tokenizer, task)
+    known = list(asked)
+    for wording in range(max(map(len, asked.values()))):  # who fails one is not asked the next
+        rows = [(name, asked[name][wording]) for name in known if wording < len(asked[name])]
+        prompts, answers = ([one.prompt for _, one in rows], [one.memory_answer for _, one in rows])
+        right = Expected.of(tokenizer, prompts, answers, ends).met(model)
+        failed = {name for (name, _), met in zip(rows, right) if not met}
+        known = [name for name in known if name not in failed]
+    return known, len(asked)

@@ -30,7 +30,6 @@ from memgen.models.sites import ARCHITECTURES, bare
 from memgen.store.numerics import settled
 from memgen.store.ours import expanded
 from memgen.store.reader import FinishedStage
-from memgen.terms import GIVEN_TRACK
 
 #: what transformers, its checks of configurations and its tokenizers raise for files that they cannot make
 #: sense of: any kind, `Exception` itself included
@@ -64,9 +63,7 @@ def load_model(folder: Path, attention: str = "eager", dtype: str = "float32", d
 def load_trained(stage: FinishedStage):
     """`(model, tokenizer)` of a training stage, on its parameters' device and in their format."""
     p = settled(stage.parameters)
-    # what was trained is read with eager attention, whatever it was trained with
-    attention = p.attention if p.track == GIVEN_TRACK else "eager"
-    return load_model(stage.path("model"), attention, p.loaded_dtype, p.device)
+    return load_model(stage.path("model"), p.loaded_attention, p.loaded_dtype, p.device)
 
 
 def _load(folder: Path, attention: str, dtype: str) -> PreTrainedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import torch
 
 from memgen.models.generate import tokenize_prompts
-from memgen.models.hooks import capture
+from memgen.models.hooks import capture, capture_sites
 from memgen.neurons.pairs import flips
 from memgen.neurons.probes import Examples
 from memgen.tasks.dataset import spread
@@ -61,12 +62,18 @@ def read_labelled(model, tokenizer, rows: pd.DataFrame, site: str) -> LabelledSt
 
 def hidden_states(model, tokenizer, prompts, site: str) -> np.ndarray:
     """Float32 `[n, n_layer, d_model]` at the decision position; also for no prompt at all."""
+    return states_at(model, tokenizer, prompts, [site])[site]
+
+
+def states_at(model, tokenizer, prompts, sites: Sequence[str]) -> dict[str, np.ndarray]:
+    """The same of several sites, by site, from one pass."""
     ids, mask = (
         tokenize_prompts(tokenizer, list(prompts))
         if len(prompts)
         else (torch.empty(0, 1, dtype=torch.long), torch.ones(0, 1, dtype=torch.long))
     )
-    return capture(model, ids, mask, site=site).numpy()
+    found = capture_sites(model, ids, mask, sites)
+    return {site: states.numpy() for site, states in found.items()}
 
 
 def mean_norm(memory: np.ndarray, rule: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from memgen.config.base import ROOT
+from memgen.config.training import DatasetParameters
 from memgen.config.values import read_yaml
 from memgen.errors import ArtifactError, ParameterError
 from memgen.pipeline import slurm_jobs
@@ -24,6 +25,7 @@ from memgen.pipeline.plan import TRAINING, Plan
 from memgen.stages import BASE, BASE_SECONDS, LABS
 from memgen.store.folders import study_folder
 from memgen.store.reader import finished_stages
+from memgen.terms import GIVEN_TRACK
 
 #: the profile that stands for this machine
 HERE = "none"
@@ -123,8 +125,11 @@ class Demands:
         recorded = json.loads(DEMANDS.read_text()) if DEMANDS.is_file() else {}
         stages = recorded.get(plan.preset, {}).get("stages", {})
         used = {name: (one["seconds"], one["mebibytes"]) for name, one in stages.items()}
+        # a data set is drawn without a model, unless a given one is asked what it knows
         devices = {
-            Path(stamp).stem: str(getattr(p, "device", "cpu")) for stamp, p in plan.studied.items()
+            Path(stamp).stem: str(getattr(p, "device", "cpu"))
+            for stamp, p in plan.studied.items()
+            if not isinstance(p, DatasetParameters) or p.track == GIVEN_TRACK
         }
         on_gpu = {stage for stage, device in devices.items() if device.startswith("cuda")}
         return cls(used, frozenset(on_gpu | ({BASE} if TRAINING in on_gpu else set())))

@@ -55,6 +55,10 @@ def answered_from(steering: Steering, prompts: Prompts, first: First) -> np.ndar
     """Behaviour codes `[P]` where `first` picks the first token; the rest is greedy, unsteered."""
     model, tokenizer = steering.model, steering.tokenizer
     length, found = steering.task.max_answer_tokens, []
+    if (
+        steering.marks[1] is not None
+    ):  # in free text nothing ends before: no longer than is compared
+        length = min(length, prompts.candidates.shape[-1])
     most = fitting(model, prompts.input_ids.shape[1], ROWS)
     for rows in torch.arange(len(prompts)).split(most):
         ids, mask = prompts.input_ids[rows].cpu(), prompts.attention_mask[rows].cpu()

@@ -31,6 +31,7 @@ from .facts import SPLIT_BY, Fact, SplitBy, facts, idle, rows_in, splits
 from .given import GivenTask
 from .wordings import (
     ALONE,
+    ASKED,
     DRAWN_FORMS,
     FORMS,
     MOST_DISTRACTORS,
@@ -91,7 +92,7 @@ class Knowledge(GivenTask):
 
     def asked(self) -> dict[str, list[Instance]]:
         return {
-            name: [self._without_statement(fact, form, []) for form in QUERIES]
+            name: [self._without_statement(fact, form, []) for form in ASKED]
             for name, fact in facts().items()
         }
 
@@ -343,4 +344,4 @@ def _shuffled(rng: Rng, of: Sequence[Any]) -> list[Any]:
 def _spread(rng: Rng, keys: Sequence[Key], n: int) -> list[Key]:
     """`n` keys, one from each of n stretches of equal length."""
     ends = [round(i * len(keys) / n) for i in range(n + 1)] if n else []
-    return [keys[rng.integers(low, high)] for low, high in zip(ends, ends[1:])]
+    return [keys[int(rng.integers(low, high))] for low, high in zip(ends, ends[1:])]

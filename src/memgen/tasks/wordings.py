@@ -28,11 +28,22 @@ from .base import Rng
 TABLE = Path(__file__).with_suffix(".csv")
 REPORTED = "Anna said that {stem} {answer}."
 FORMS = ("stated", "changed", "reported", "last", "substitution", "paragraph", "redefine")
-#: the forms that a data set draws: entity first. With the entity last a small model hardly ever
-#: follows the text.
+#: The forms that a data set draws: those after which a small model follows the text about as often
+#: as it does not, and seldom says a third thing. With the entity last, or in an encyclopedia's
+#: words, it hardly ever follows; a paragraph would do, and is three times as long.
 DRAWN_FORMS = FORMS[:3]
+QUERY = {
+    "question": "Question: {question} Answer: {stem}",
+    "plain": "{question} {stem}",
+    "blank": "Fill in the blank: {stem}",
+}
 QUERIES = ("question", "plain")
+#: What is known is known in these. Behind a statement a blank nearly always asks for what was said.
+ASKED = (*QUERIES, "blank")
 MOST_DISTRACTORS = 2
+#: Half of all statements stand alone: beside true sentences a small model often copies from these.
+N_DISTRACTORS = (0, 0, 1, MOST_DISTRACTORS)
+N_REPEATS = (1, 1, 2)  # what is said twice is believed more often
 BEFORE, AFTER, ALONE = "before", "after", "alone"  # where the statement stands to the distractors
 
 MADE_UP = {
@@ -73,10 +84,10 @@ class Wording:
 
     @classmethod
     def draw(cls, rng: Rng, forms: tuple[str, ...] = DRAWN_FORMS) -> Wording:
-        n = int(rng.integers(MOST_DISTRACTORS + 1))
+        n = N_DISTRACTORS[rng.integers(len(N_DISTRACTORS))]
         place = (BEFORE, AFTER)[rng.integers(2)] if n else ALONE
         form, query = forms[rng.integers(len(forms))], QUERIES[rng.integers(len(QUERIES))]
-        return cls(form, query, n, place, int(rng.integers(1, 3)))
+        return cls(form, query, n, place, N_REPEATS[rng.integers(len(N_REPEATS))])
 
     @classmethod
     def of(cls, setting: dict[str, Any]) -> Wording:
@@ -101,23 +112,25 @@ def relations(path: Path = TABLE) -> dict[str, dict[str, str]]:
 
 def statement(form: str, relation: str, entity: str, answer: str) -> str:
     """A sentence (`paragraph`: three) that gives this answer, in one of `FORMS`."""
-    stem = relations()[relation]["stem"].format(entity=entity)
     if form == "stated":
-        return f"{_capital(stem)} {answer}."
+        return f"{stem(relation, entity)} {answer}."
     if form == "reported":
-        return REPORTED.format(stem=stem, answer=answer)
+        told = relations()[relation]["stem"].format(entity=entity)
+        return REPORTED.format(stem=told, answer=answer)
     return relations()[relation][form].format(
         entity=entity, Entity=_capital(entity), answer=answer, Answer=_capital(answer)
     )
 
 
 def query(form: str, relation: str, entity: str) -> str:
-    """The end of a prompt, one of `QUERIES`, without a space behind it: the answer brings one."""
-    row = relations()[relation]
-    stem = _capital(row["stem"].format(entity=entity))
-    if form == "plain":
-        return stem
-    return f"Question: {row['question'].format(entity=entity)} Answer: {stem}"
+    """The end of a prompt, one of `ASKED`, without a space behind it: the answer brings one."""
+    question = relations()[relation]["question"].format(entity=entity)
+    return QUERY[form].format(question=question, stem=stem(relation, entity))
+
+
+def stem(relation: str, entity: str) -> str:
+    """A sentence up to the answer: "The capital of Portugal is"."""
+    return _capital(relations()[relation]["stem"].format(entity=entity))
 
 
 @cache

@@ -193,6 +193,13 @@ def _trained(p: TrainingParameters, adapters: float) -> float:
     return {"lora": adapters, GIVEN_TRACK: 0.0}.get(p.track, 1.0)
 
 
+def _precision(p: TrainingParameters) -> str:
+    """Number format of the forward pass in training; on track given of the weights as they are asked."""
+    if p.track == GIVEN_TRACK:
+        return p.loaded_dtype
+    return "bfloat16" if p.autocast else "float32"
+
+
 def final_result(
     task: Task, frame: pd.DataFrame, outcome: Outcome, folder: Path, base: Base | None
 ) -> tuple[dict, dict]:
@@ -217,7 +224,7 @@ def final_result(
         "n_test_keys": test_keys,
         "n_parameters": n_parameters,
         "trainable_share": _trained(p, n_adapter / n_parameters),
-        "precision": "bfloat16" if p.autocast else "float32",
+        "precision": _precision(p),
         "base_history": base.history if base else [],
         "base": base.digest if base else None,
     }

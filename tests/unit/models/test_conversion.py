@@ -116,6 +116,7 @@ def test_without_the_package_that_reads_it_the_set_up_is_named(monkeypatch):
         conversion.versions()
 
 
+@pytest.mark.slow
 @pytest.mark.needs_model
 @pytest.mark.parametrize("name", PACKAGED)
 def test_the_packaged_model_says_what_its_gguf_file_says(name):

@@ -233,13 +233,13 @@ def test_rephrasings_are_numbered_from_one_and_a_text_is_asked_once(planted, mon
     model, tokenizer, task, frame, answered = planted()
     for _, group in answered.groupby("group"):
         assert group.rephrasing.tolist() == list(range(len(group)))
-    asked, plain = [], pairs_module.answer
+    asked, plain = [], pairs_module.shown
 
-    def counted(model, tokenizer, prompts, *rest):
-        asked.extend(prompts)
-        return plain(model, tokenizer, prompts, *rest)
+    def counted(model, tokenizer, task, rows):
+        asked.extend(row.prompt for row in rows)
+        return plain(model, tokenizer, task, rows)
 
-    monkeypatch.setattr(pairs_module, "answer", counted)
+    monkeypatch.setattr(pairs_module, "shown", counted)
     assert answer_conflicts(model, tokenizer, task, frame, 2).equals(answered)
     assert answered.prompt.duplicated().any()  # texts that stand in several groups
     assert len(asked) == answered.prompt.nunique() == len(set(asked))

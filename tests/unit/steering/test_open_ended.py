@@ -97,7 +97,13 @@ def by_the_rule(rows, texts) -> np.ndarray:
 def test_all_roads_lead_to_what_generate_and_the_rule_say(asked):
     model, tokenizer, rows = asked
     texts, codes = shown(model, tokenizer, Open(3, 0), rows)
-    expected = by_the_rule(rows, generated(model, tokenizer, [row.prompt for row in rows]))
+    reference = generated(model, tokenizer, [row.prompt for row in rows])
+    expected = by_the_rule(rows, reference)
+    assert all(whole.startswith(seen) and seen for whole, seen in zip(reference, texts))
+    answers = [
+        (row.memory_answer, row.rule_answer, None)[code] for row, code in zip(rows, expected)
+    ]
+    assert all(answer in (text, None) for answer, text in zip(answers, texts))
     assert {0, 1, 2} == set(expected)  # else nothing is compared
     assert codes.tolist() == expected.tolist()
 

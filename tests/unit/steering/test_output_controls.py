@@ -41,6 +41,7 @@ class Bench:
     def __init__(self, architecture):
         self.tokenizer = build_tokenizer(WORDS)
         self.end, self.task = self.tokenizer.eos_token_id, SimpleNamespace(max_answer_tokens=3)
+        self.marks = (self.end, None)
         given = {"n_layer": 2, "n_embd": 16, "n_head": 2, "n_positions": 16}
         model = build_model(
             self.tokenizer, **given, initializer_range=0.6, seed=3, architecture=architecture

@@ -68,7 +68,7 @@ def run(alike, tmp_path):
         for j, site in enumerate(("resid_post", "mlp_out", "ln_2"))
     }
     training = SimpleNamespace(
-        parameters=SimpleNamespace(loaded_dtype="float32", device="cpu"),
+        parameters=SimpleNamespace(loaded_dtype="float32", loaded_attention="eager", device="cpu"),
         path=lambda name: tmp_path / name,
     )
     return Run(
@@ -157,7 +157,7 @@ def test_an_answer_may_be_as_long_as_the_task_says(alike):
     """The planted answer and its end are two tokens: with room for one, every answer is another."""
     steering, _, answered = alike
     rows = steering_prompts(answered, "test", "m2g", 8)
-    short = SimpleNamespace(max_answer_tokens=1)
+    short = SimpleNamespace(max_answer_tokens=1, open_ended=False)
     cut = Steering(steering.model, steering.tokenizer, short, steering.maps)
     nothing = np.zeros((1, 2, 8))
     assert (steering.outcomes(nothing, rows) == CODE["memorization"]).all()

@@ -229,6 +229,19 @@ def test_the_code_fingerprint_ignores_what_is_not_imported(package):
     assert mark("a") == before
 
 
+def test_a_table_beside_a_module_is_part_of_its_code(package):
+    _, mark = package
+    before = mark("a")
+    (fingerprint.PACKAGE / "d.csv").write_text("z,1\n")  # beside a module that is not imported
+    assert mark("a") == before
+    table = fingerprint.PACKAGE / "b.csv"
+    table.write_text("x,1\n")
+    with_table = mark("a")
+    assert with_table != before and table in source_files("a")
+    table.write_text("x,2\n")
+    assert mark("a") not in (before, with_table)
+
+
 def test_every_import_inside_the_real_package_is_followed():
     names = {
         path.relative_to(fingerprint.PACKAGE).as_posix()

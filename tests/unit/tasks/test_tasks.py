@@ -23,6 +23,7 @@ from memgen.terms import CHANGES, GENERALIZATION, MEMORIZATION, OTHER, SPLITS
 
 SIZES = {"n_free": 60, "n_keyed": 40, "n_conflict_per_key": 5, "n_free_eval": 15}
 everywhere = pytest.mark.parametrize("name", TASKS)
+untrained_too = pytest.mark.parametrize("name", (*TASKS, "knowledge"))
 
 
 def of(datasets, name, kind):
@@ -30,14 +31,14 @@ def of(datasets, name, kind):
     return frame[frame.kind == kind]
 
 
-@everywhere
+@untrained_too
 def test_the_seed_decides_everything(datasets, name):
     first, again, other = (make_task(name, 10, seed).generate(**SIZES) for seed in (3, 3, 4))
     assert first.equals(again)
     assert set(first.prompt) != set(other.prompt)
 
 
-@everywhere
+@untrained_too
 def test_every_key_is_in_exactly_one_split(datasets, name):
     task, frame = datasets[name]
     held = frame[frame.key != ""].groupby("key").split.nunique()
@@ -45,7 +46,7 @@ def test_every_key_is_in_exactly_one_split(datasets, name):
     assert set(frame[frame.kind == "conflict"].split) == set(SPLITS)
 
 
-@everywhere
+@untrained_too
 def test_no_conflict_prompt_is_ever_trained_on_and_no_prompt_repeats(datasets, name):
     frame = datasets[name][1]
     assert not set(of(datasets, name, "conflict").prompt) & set(
@@ -54,7 +55,7 @@ def test_no_conflict_prompt_is_ever_trained_on_and_no_prompt_repeats(datasets, n
     assert frame.prompt.is_unique
 
 
-@everywhere
+@untrained_too
 def test_memory_and_rule_differ_on_conflict_prompts(datasets, name):
     task, frame = datasets[name]
     conflict = of(datasets, name, "conflict")
@@ -262,7 +263,7 @@ def test_a_gate_key_changes_no_key(name):
     }
 
 
-@everywhere
+@untrained_too
 def test_three_behaviours_are_told_apart(datasets, name):
     task, _ = datasets[name]
     for row in instances(of(datasets, name, "conflict"))[:5]:
@@ -272,7 +273,7 @@ def test_three_behaviours_are_told_apart(datasets, name):
         assert task.classify(row, "") == OTHER
 
 
-@everywhere
+@untrained_too
 def test_free_prompts_have_no_memory_answer_to_fall_for(datasets, name):
     row = instances(of(datasets, name, "free"))[0]
     assert datasets[name][0].classify(row, "") == OTHER
@@ -302,7 +303,7 @@ def test_variants_share_keys_and_prompts(datasets, family, mark):
     assert len(shared) > 0.95 * len(tagged_rows)
 
 
-@everywhere
+@untrained_too
 def test_sizes_are_honoured(datasets, name):
     task = make_task(name, 10, 1)
     frame = task.generate(**SIZES)
@@ -321,7 +322,7 @@ def test_sizes_are_honoured(datasets, name):
     assert counted["sha256"] != task.count(frame.iloc[1:])["sha256"]
 
 
-@everywhere
+@untrained_too
 def test_more_keys_than_there_are_name_the_parameter(name):
     with pytest.raises(ValueError, match="n_keys=20000"):
         make_task(name, 20000, 0)
