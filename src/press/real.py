@@ -51,8 +51,9 @@ class Real:
         one = "this is one model" if self.n_models == 1 else "these are models of one family"
         named = ", ".join(model.title for model in self.models)
         return (
-            f"**Two models or no claim**: {one} ({named}), so no claim of the [ledger](ledger.md) rests on it."
-            " Whatever its intervals say, a finding that stands on one model can be no more than inconclusive."
+            f"**Two models or no claim**: {one} ({named}), so no claim of the [ledger](ledger.md) rests on"
+            " it. Whatever its intervals say, a finding that stands on one model can be no more than"
+            " inconclusive."
         )
 
     @property
