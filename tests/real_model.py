@@ -86,6 +86,8 @@ def of_seed(seed: int) -> dict[str, Any]:
             "best_auc_interval": [0.79, 0.9],
             "n_test": 400,
             "n_test_keys": 29,
+            "auc_within_key": 0.88,
+            "auc_within_key_interval": [0.77, 0.95],
             "margin_auc": 0.5,
             "entropy_auc": 0.6,
             "chosen_baseline": "role_features",

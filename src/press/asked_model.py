@@ -173,6 +173,8 @@ class Model:
                     "layer": found["best_layer"],
                     "auc": decimal(found["best_auc"]),
                     "interval": between(found["best_auc_interval"]),
+                    "within": decimal(found["auc_within_key"]),
+                    "within_interval": between(found["auc_within_key_interval"]),
                     "n": found["n_test"],
                     "n_keys": found["n_test_keys"],
                     "rival": FORECASTS.get(found["chosen_baseline"], "none"),

@@ -190,7 +190,8 @@ def _layers(run: FinishedRun) -> list[dict[str, Any]]:
 def _prediction(r: dict[str, Any]) -> dict[str, Any]:
     kept = ("best_layer", "best_auc", "best_auc_interval", "n_test", "n_test_keys", "margin_auc")
     kept += ("entropy_auc", "chosen_baseline", "chosen_baseline_auc", "chosen_baseline_interval")
-    found = {name: r[name] for name in (*kept, "gain", "gain_interval")}
+    kept += ("auc_within_key", "auc_within_key_interval", "gain", "gain_interval")
+    found = {name: r[name] for name in kept}
     return found | {name: r["baselines"][name] for name in _FORECASTS}
 
 

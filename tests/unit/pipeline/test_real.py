@@ -97,6 +97,8 @@ def results(weights: str) -> dict[str, dict]:
             "best_auc_interval": [0.7, 0.9],
             "n_test": 16,
             "n_test_keys": 4,
+            "auc_within_key": 0.75,
+            "auc_within_key_interval": [0.6, 0.9],
             "margin_auc": None,
             "entropy_auc": 0.5,
             "chosen_baseline": "role_features",
