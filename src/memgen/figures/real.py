@@ -108,13 +108,15 @@ def along_depth(seeds: Seeds) -> Drawing:
         y = np.full(len(chosen[direction]), height)  # of the panel: they have no value of their own
         at = {"transform": axes[2].get_xaxis_transform(), "color": DIRECTION_COLOR[direction]}
         axes[2].plot(chosen[direction], y, marker, ms=8, label=label, **at)
-    for ax in axes:
-        ax.legend(fontsize=9, loc="best", handlelength=1.6)
+    top = table[["significant", "null", "oriented_null"]].max().max()
+    axes[0].set_ylim(-0.04 * top, 1.6 * top or 1)  # room for the legend
+    for ax, place in zip(axes, ("upper left", "lower right", "upper left")):
+        ax.legend(fontsize=9, loc=place, handlelength=1.6)
     peaks = {name: int(mean[name].idxmax()) for name in ("significant", "auc", "nmd_relative")}
     return Drawing(
         fig,
         alt=(
-            f"Three curves over {len(mean)} layers, means of {len(seeds)} data sets. Neurons that differ:"
+            f"Three curves over {len(mean)} layers, means over data sets ({len(seeds)}). Neurons that differ:"
             f" at most {mean.significant.max():.0%} in layer {peaks['significant']}; where the behaviour"
             f" stays at most {mean['null'].max():.0%}, turned by the words at most"
             f" {mean.oriented_null.max():.0%}. AUC of the probe: at most {mean.auc.max():.2f} in layer"
