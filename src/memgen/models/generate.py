@@ -14,9 +14,11 @@ import torch
 
 from memgen.models.checkpoint import check_room, plain_decoding
 from memgen.models.hooks import position_ids
-from memgen.models.room import fitting, fitting_logits
+from memgen.models.room import fitting, fitting_logits, passes
 from memgen.models.sites import bare
 from memgen.phases import phase
+
+MOST = 512  # rows in one pass, at most
 
 
 def tokenize_prompts(tokenizer, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,20 +107,22 @@ def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) 
     """`[n, vocabulary]`, of the first answer token; `ids`, `mask` as from `tokenize_prompts`."""
     check_room(model, mask, 1)
     ids, mask = ids.to(model.device), mask.to(model.device)
-    rows = fitting_logits(model, ids.shape[1], len(ids))
+    everything = fitting_logits(model, ids.shape[1], len(ids)) == len(ids)
     # where not all logits fit at once, only those of the last token are computed
-    few = {} if rows == len(ids) else {"logits_to_keep": 1}
+    few = {} if everything else {"logits_to_keep": 1}
+    parts = [(torch.arange(len(ids)), 0)] if everything else passes(model, mask, MOST)
     found = []
-    for some, seen in zip(ids.split(rows), mask.split(rows)):
+    for rows, column in parts:
+        seen = mask[rows, column:]
         logits = model(
-            input_ids=some,
+            input_ids=ids[rows, column:],
             attention_mask=seen,
             position_ids=position_ids(seen),
             use_cache=False,
             **few,
         ).logits
         found.append(logits[:, -1].float().log_softmax(-1).cpu())
-    return torch.cat(found)
+    return torch.cat(found)[torch.cat([rows for rows, _ in parts]).argsort()]
 
 
 @dataclass(frozen=True)

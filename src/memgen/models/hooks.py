@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from memgen.models.room import fitting
+from memgen.models.room import passes
 from memgen.models.sites import bare, site_modules
 from memgen.phases import phase
 from memgen.terms import POSITIONS
@@ -123,26 +123,27 @@ def capture_sites(
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids)
     check_left_padded(input_ids, attention_mask)
-    core = bare(model)
+    core, done = bare(model), []
     captured: dict[str, list[torch.Tensor]] = {site: [] for site in sites}
-    batch_size = fitting(core, input_ids.shape[1], batch_size)
     with ExitStack() as stack:
         states = {site: stack.enter_context(record(model, site, last=True)) for site in sites}
         stack.enter_context(evaluating(model))
-        for ids, mask in zip(
-            input_ids.split(batch_size), attention_mask.to(core.device).split(batch_size)
-        ):
-            if len(ids):
-                core.base_model(
-                    input_ids=ids.to(core.device),
-                    attention_mask=mask,
-                    position_ids=position_ids(mask),
-                    use_cache=False,
-                )
-                for site, found in captured.items():
-                    found.append(torch.stack(states[site], dim=1).float().cpu())
+        for rows, column in passes(core, attention_mask, batch_size):
+            mask = attention_mask[rows, column:].to(core.device)
+            core.base_model(
+                input_ids=input_ids[rows, column:].to(core.device),
+                attention_mask=mask,
+                position_ids=position_ids(mask),
+                use_cache=False,
+            )
+            done.append(rows)
+            for site, found in captured.items():
+                found.append(torch.stack(states[site], dim=1).float().cpu())
+    if not done:
         nothing = torch.empty(0, len(site_modules(model, sites[0])), core.config.hidden_size)
-        return {site: torch.cat(found) if found else nothing for site, found in captured.items()}
+        return dict.fromkeys(sites, nothing)
+    order = torch.cat(done).argsort()
+    return {site: torch.cat(found)[order] for site, found in captured.items()}
 
 
 def check_delta(delta: torch.Tensor, n_layer: int, width: int) -> None:

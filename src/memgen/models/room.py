@@ -5,6 +5,7 @@ The study's own models take whatever is asked of them: their batches are as larg
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from memgen.models.sites import bare
@@ -27,6 +28,21 @@ def fitting(model: nn.Module, tokens: int, most: int) -> int:
     per_token = 4 * config.num_hidden_layers * cached + 6 * width + 3 * inner
     per_row = tokens * per_token + 3 * config.vocab_size
     return max(1, min(most, BYTES // (_FLOAT * per_row)))
+
+
+def passes(model: nn.Module, mask: torch.Tensor, most: int) -> list[tuple[torch.Tensor, int]]:
+    """`(rows, first column)` of the passes over left-padded prompts of this mask `[n, positions]`.
+
+    At most `most` rows each, in their order. Where fewer fit at once, prompts of one length share a pass,
+    which begins at the first column that any of them needs: else much of a large model's work is padding.
+    """
+    n, width = mask.shape
+    rows = fitting(model, width, most) if n else most
+    if rows == most:
+        return [(some, 0) for some in torch.arange(n).split(most) if n]
+    lengths = mask.sum(1).cpu()
+    by_length = lengths.argsort(stable=True)
+    return [(some, width - int(lengths[some].max())) for some in by_length.split(rows)]
 
 
 def fitting_logits(model: nn.Module, tokens: int, most: int) -> int:

@@ -12,7 +12,7 @@ The answers are those of plain hooks + `generate` (`do_sample=False`): greedy, d
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from memgen.models.checkpoint import check_room
 from memgen.models.hooks import check_delta, evaluating, shift
 from memgen.models.sites import bare, site_modules
 from memgen.phases import phase
+from memgen.steering.kept import Kept
 from memgen.steering.passes import ROWS, Asked, Batch, Decoded, Unsteered, decoded
 from memgen.steering.prompts import Prompts
 from memgen.terms import MEMORY_CODE, OTHER_CODE, POSITIONS, RULE_CODE
@@ -36,6 +37,7 @@ class Decoding:
     eos_token_id: int | None = None  # by default the model's
     ends: torch.Tensor | None = None  # what ends an answer beside it: `models.endings`
     rows_per_batch: int = ROWS
+    kept: Kept | None = None  # unsteered passes of earlier sweeps, with `decision` alone
     early_end: bool = True  # False: every row goes on until all have ended, as in `generate`
 
 
@@ -63,11 +65,13 @@ class Sweep:
     @cached_property
     def shared(self) -> Unsteered:
         """The unsteered pass, once for all cells."""
-        every = self.decoding.positions == "decision"
-        depth = None if every else int(self.skips.max())
+        rows = self.decoding.rows_per_batch
         with evaluating(self.model):
-            rows = self.decoding.rows_per_batch
-            return Unsteered.of(self.model, self.prompts, depth, rows, outputs=not every)
+            if self.decoding.positions == "decision":
+                make = partial(Unsteered.of, self.model, self.prompts, None, rows, outputs=False)
+                kept = self.decoding.kept
+                return make() if kept is None else kept.get(self.prompts, make)
+            return Unsteered.of(self.model, self.prompts, int(self.skips.max()), rows)
 
     def _batches(self, cell: torch.Tensor, prompt: torch.Tensor, leads: bool = False):
         """`(places, Decoded)` of the rows `prompt[r]` under `cell[r]`, batch by batch."""

@@ -24,6 +24,7 @@ from transformers import DynamicCache
 from memgen.models.components import component_modules
 from memgen.models.endings import agree, ahead
 from memgen.models.hooks import hooked, position_ids, vector_of, with_vector
+from memgen.models.room import passes
 from memgen.models.sites import bare, site_modules
 from memgen.steering.prompts import Prompts
 
@@ -88,29 +89,55 @@ class Unsteered:
         core, blocks = bare(model), site_modules(model, "resid_post")
         prompts = prompts.to(core.device)
         depth = len(blocks) if depth is None else depth
+        if not outputs:
+            return cls(model, prompts, [], *_keys_and_values(core, prompts))
         parts = [
-            _first_blocks(core, blocks, prompts[some], depth, outputs)
+            _first_blocks(core, blocks, prompts[some], depth)
             for some in torch.arange(len(prompts), device=core.device).split(rows)
         ]
-        kept, keys, values = (
+        found, keys, values = (
             [_joined(of_block) for of_block in zip(*of_part, strict=True)]
             for of_part in zip(*parts, strict=True)
         )
-        return cls(model, prompts, kept, keys, values)
+        return cls(model, prompts, found, keys, values)
 
 
-def _first_blocks(core, blocks: list[nn.Module], prompts: Prompts, depth: int, whole: bool):
-    """Outputs (unless not `whole`), keys and values of the first `depth` blocks, a list each."""
+def _keys_and_values(core, prompts: Prompts) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Keys and values of all blocks, a list each; nothing is kept of the blocks' outputs."""
+    width, done = prompts.input_ids.shape[1], []
+    found: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
+    for rows, column in passes(core, prompts.attention_mask, ROWS):
+        mask, cache = prompts.attention_mask[rows, column:], DynamicCache()
+        core.base_model(
+            input_ids=prompts.input_ids[rows, column:],
+            attention_mask=mask,
+            position_ids=position_ids(mask),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        done.append(rows)
+        wide = (0, 0, width - mask.shape[1], 0)  # to the width of all prompts: masked as padding is
+        found.append(
+            (
+                [torch.nn.functional.pad(layer.keys, wide) for layer in cache.layers],
+                [torch.nn.functional.pad(layer.values, wide) for layer in cache.layers],
+            )
+        )
+    order = torch.cat(done).argsort()
+    keys, values = (
+        [torch.cat(of_layer)[order] for of_layer in zip(*(part[i] for part in found), strict=True)]
+        for i in (0, 1)
+    )
+    return keys, values
+
+
+def _first_blocks(core: nn.Module, blocks: list[nn.Module], prompts: Prompts, depth: int):
+    """Outputs, keys and values of the first `depth` blocks, a list each."""
     outputs: list = []
     cache = DynamicCache()
-
-    def keep(module, args, output):
-        if not whole:
-            outputs.clear()
-        outputs.append(output)
-
     if depth:
-        with hooked(blocks[:depth], [keep] * depth), skipped(blocks[depth:], lambda: outputs[-1]):
+        keep = [lambda module, args, output: outputs.append(output)] * depth
+        with hooked(blocks[:depth], keep), skipped(blocks[depth:], lambda: outputs[-1]):
             core.base_model(
                 input_ids=prompts.input_ids,
                 attention_mask=prompts.attention_mask,
@@ -118,7 +145,6 @@ def _first_blocks(core, blocks: list[nn.Module], prompts: Prompts, depth: int, w
                 past_key_values=cache,
                 use_cache=True,
             )
-    outputs = outputs if whole else []
     return outputs, [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers]
 
 

@@ -19,6 +19,7 @@ from memgen.neurons.nmd import NeuronMaps
 from memgen.stats.intervals import wilson
 from memgen.steering.cells import Cell, cell_shift
 from memgen.steering.engine import Decoding, Sweep
+from memgen.steering.kept import Kept
 from memgen.steering.outlook import kinship
 from memgen.steering.passes import ROWS
 from memgen.steering.prompts import Prompts, make_prompts
@@ -46,6 +47,7 @@ class Steering:
     ):
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.maps, self.positions = maps, positions
+        self._kept = Kept()
 
     @classmethod
     def of(
@@ -60,7 +62,9 @@ class Steering:
 
     def at(self, maps: NeuronMaps) -> Steering:
         """The same model and positions with other maps, mostly those of another site."""
-        return Steering(self.model, self.tokenizer, self.task, maps, self.positions)
+        found = Steering(self.model, self.tokenizer, self.task, maps, self.positions)
+        found._kept = self._kept
+        return found
 
     @property
     def marks(self) -> tuple[int, torch.Tensor | None]:
@@ -121,7 +125,8 @@ class Steering:
 
     def _decoding(self, positions: Positions, prompts: Prompts) -> Decoding:
         rows = fitting(self.model, prompts.input_ids.shape[1], ROWS)
-        return Decoding(self.site, positions, self.task.max_answer_tokens, *self.marks, rows)
+        longest = self.task.max_answer_tokens
+        return Decoding(self.site, positions, longest, *self.marks, rows, self._kept)
 
 
 def summary(codes: np.ndarray, direction: str) -> dict:

@@ -4,9 +4,12 @@ import numpy as np
 import torch
 
 from capitals import asked_model, llama
-from memgen.models import generate, hooks, room
+from memgen.models import generate, room
 from memgen.models.generate import first_token_log_probabilities, tokenize_prompts
 from memgen.models.hooks import capture
+from memgen.steering.kept import Kept
+from memgen.steering.passes import Unsteered
+from memgen.steering.prompts import Prompts
 
 
 def test_small_models_take_all_and_large_ones_what_fits():
@@ -29,22 +32,46 @@ def test_small_models_take_all_and_large_ones_what_fits():
     assert room.fitting(large, 10**6, 512) == 1
 
 
+@torch.inference_mode()
 def test_passes_of_few_rows_give_the_same(monkeypatch):
+    """Prompts of one length go together, and what comes out is in their own order."""
     model, tokenizer = asked_model()
-    prompts = [f"The capital of place{i} is" for i in range(8)] + ["In place1 lies"]
+    prompts = [f"{'place2' * (i % 3)}The capital of place{i} is" for i in range(8)] + ["In place1"]
     ids, mask = tokenize_prompts(tokenizer, prompts)
     states, scores = capture(model, ids, mask), first_token_log_probabilities(model, ids, mask)
+    asked = Prompts(ids, mask, torch.ones(len(ids), 2, 1, dtype=torch.long))
+    whole = Unsteered.of(model, asked, outputs=False)
     answers = generate.answer(model, tokenizer, prompts, 3)
-    sizes = []
+    rows, columns = zip(*room.passes(model, mask, 512), strict=True)
+    assert len(rows) == 1 and rows[0].tolist() == list(range(9)) and columns == (0,)
 
-    def few(core, tokens, most):
-        sizes.append(min(2, most))
-        return sizes[-1]
-
-    for module, name in ((generate, "fitting"), (generate, "fitting_logits"), (hooks, "fitting")):
-        monkeypatch.setattr(module, name, few)
+    for module, name in ((generate, "fitting"), (generate, "fitting_logits"), (room, "fitting")):
+        monkeypatch.setattr(module, name, lambda core, tokens, most: 2)
+    rows, columns = zip(*room.passes(model, mask, 512), strict=True)
+    assert [len(some) for some in rows] == [2, 2, 2, 2, 1] and columns[0] > columns[-1] == 0
     np.testing.assert_allclose(capture(model, ids, mask), states, rtol=1e-3, atol=1e-3)
     found = first_token_log_probabilities(model, ids, mask)
     np.testing.assert_allclose(found, scores, rtol=1e-3, atol=1e-3)
     assert generate.answer(model, tokenizer, prompts, 3) == answers
-    assert sizes == [2, 2, 2]
+    parts, seen = Unsteered.of(model, asked, outputs=False), mask[:, None, :, None]
+    for one, other in zip([*parts.keys, *parts.values], [*whole.keys, *whole.values], strict=True):
+        np.testing.assert_allclose(one * seen, other * seen, rtol=1e-3, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_unsteered_passes_are_kept_within_a_limit():
+    model, tokenizer = asked_model()
+    made = []
+
+    def asked(number):
+        ids, mask = tokenize_prompts(tokenizer, [f"The capital of place{number} is"])
+        prompts = Prompts(ids, mask, torch.ones(1, 2, 1, dtype=torch.long))
+        return prompts, lambda: made.append(number) or Unsteered.of(model, prompts, outputs=False)
+
+    one = asked(0)[1]()
+    size = sum(part.nelement() * 4 for part in [*one.keys, *one.values])
+    kept, made[:] = Kept(2 * size), []
+    for number in (1, 2, 1, 3, 1, 2):
+        found = kept.get(*asked(number))
+        assert torch.equal(found.prompts.input_ids, asked(number)[0].input_ids)
+    assert made == [1, 2, 3, 2]  # when the third came the second had not been used for longer
