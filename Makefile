@@ -83,9 +83,11 @@ PICTURE := book/_static/figures/rulegraph.svg
 CHOSEN  = $(if $(TASK_FILE),--task-file $(call q,$(TASK_FILE)),--tasks $(call each,$(TASKS))) --seeds $(call each,$(SEEDS)) --tracks $(call each,$(TRACKS))
 STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \
           --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
+# data sets of facts that make real draws: not the seeds of the trained models, unless some are named
+FACTS   = $(if $(findstring command,$(origin SEEDS)),$(SEEDS),0 1 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify model scale arms bench bench-peers rulegraph lock browser \
+.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify model real scale arms bench bench-peers rulegraph lock browser \
         exercises clean clean-runs
 
 help: ## list the commands
@@ -185,6 +187,11 @@ verify: labs ## run the study and compare its key numbers and verdicts with data
 
 model: $(READY) ## a pretrained model without a hub, once: data/models/smollm2-135m-instruct, for SET="base_model=..." (MODEL=, ACCEPT=, WHEELHOUSE=)
 	@$(MEMGEN) model $(call q,$(MODEL)) $(if $(ACCEPT),--accept $(call q,$(ACCEPT))) $(if $(WHEELHOUSE),--wheelhouse $(call q,$(WHEELHOUSE)))
+
+real: $(READY) ## a pretrained model about what it knows, minutes a data set: SEEDS="0 1 2" SET="base_model=..."; ends in data/reference/real
+	@$(MEMGEN) labs --preset real --tasks knowledge --tracks given --seeds $(call each,$(FACTS)) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \
+	  --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
+	@$(MEMGEN) real collect --seeds $(call each,$(FACTS)) --runs $(call q,$(RUNS))
 
 scale: $(READY) ## the scale sweep, hours: SEEDS="23 24"; ends with data/reference/scale/results.csv
 	@$(MEMGEN) scale run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))

@@ -34,6 +34,7 @@ from press.parameters import choices_reference, parameter_reference
 from press.performance import estimates, performance
 from press.price import numerics_price
 from press.quizzes import quiz
+from press.real import real
 from press.run import SYNTHESIS, ExecutedLab, Run
 from press.scale import sweep
 from press.sentences import Counts, Ledger, between, effect, most_first, sees, thresholds
@@ -148,6 +149,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "numerics_price": lambda: numerics_price(root),
             "cluster_trial": lambda: cluster_trial(root),
             "performance": lambda: performance(root, source),
+            "real": cache(lambda: real(root, source)),
             "estimates": estimates,
         }
         | guide(False, [])

