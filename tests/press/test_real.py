@@ -137,7 +137,7 @@ def test_the_page_shows_a_model_or_says_that_there_is_none(run, root, tmp_path):
     commit(root, about())
     text = page("real_model.md", "with")
     assert "Not run yet" not in text and "**Two models or no claim**" in text
-    assert "not the weights that were published" in text and 'make real SEEDS="0 1 2"' in text
+    assert "not the weights that were published" in text and 'make real SEEDS="26 27 28"' in text
     assert text.index("real-a-model-steering.png") < text.index("| top neurons | 71")
     assert f"In layer {PEAK}, where it is most, 16\u00a0%" in text
     for name in ("behaviours", "depth", "steering", "costs"):

@@ -92,7 +92,7 @@ def along_depth(seeds: Seeds) -> Drawing:
     _lines(axes[0], table, "significant", blue, "flip pairs", "-")
     _lines(axes[0], table, "null", grey, "null: answered alike", "--")
     _lines(axes[0], table, "oriented_null", grey, "null: the same, turned by the words", ":")
-    axes[0].set_title("share of neurons that differ, 5 % FDR")
+    axes[0].set_title("share of neurons that differ")
     axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     _lines(axes[1], table, "auc", blue, "probe, test keys", "-")
     axes[1].fill_between(mean.index, mean.auc_low, mean.auc_high, color=blue, alpha=0.15, lw=0)
