@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -37,16 +38,22 @@ STUDIED = (
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> Path:
-    """A checkout whose Python notes what it is called with."""
+    """A checkout whose Python notes what it is called with; graphviz's programs read, and draw nothing."""
     folder = checkout(tmp_path_factory.mktemp("recorded") / "house")
     plant_python(folder, RECORD)
+    for program in ("tred", "dot"):  # a machine that runs the tests need not have them
+        path = folder / "graphviz" / program
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#!/bin/sh\ncat > /dev/null\n")
+        path.chmod(0o755)
     return folder
 
 
 def calls(house: Path, tmp_path: Path, *arguments: str, **environment: str) -> list[list[str]]:
     """What Python is called with by `make ARGUMENTS...`."""
     noted = tmp_path / "calls"
-    done = make(house, *arguments, CALLS=str(noted), **environment)
+    path = os.pathsep.join([str(house / "graphviz"), os.environ["PATH"]])
+    done = make(house, *arguments, CALLS=str(noted), PATH=path, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(line) for line in noted.read_text().splitlines()]
 
