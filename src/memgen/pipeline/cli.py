@@ -7,7 +7,7 @@ memgen scale run --seeds 23 24          the scale sweep; `memgen scale collect` 
 memgen profile --preset laptop        where the CPU seconds of a study went
 memgen labs --profile slurm ...       on a cluster; `memgen demands` records what its jobs ask for
 memgen arms run --seeds 23 24           the arms of training; `memgen arms collect` writes their table
-memgen real collect --seeds 0 1 2       what the book keeps of a pretrained model that was asked as it is
+memgen real collect --seeds 26 27 28    what the book keeps of a pretrained model that was asked as it is
 memgen model smollm2-135m-instruct    a pretrained model without a hub: data/models/smollm2-135m-instruct
 memgen lab 04_differentiation --task inference --seed 23 --set site=ln_2    one lab alone
 memgen lab 02_training '{"task": "inference", "seed": 0}'    the same as one job (`base`: one base)
