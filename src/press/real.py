@@ -13,7 +13,7 @@ from memgen.figures.style import Drawing
 from memgen.store.files import read_json
 from press.asked_model import Model
 from press.field import FIELD, field_of
-from press.numbers import percent
+from press.numbers import decimal, percent
 
 #: how many models, of different families, a claim needs
 FEWEST_MODELS = 2
@@ -70,10 +70,13 @@ class Real:
         alone = "" if self.enough else " One model, so no claim rests on it."
         four_bits = ", here with weights rounded to 4 bits," if first.quantized else ""
         turned = percent(first.steered("m2g").success)
+        cost = next(row for row in first.costs if row["direction"] == "m2g")  # of the neurons
+        changed = "loses" if cost["keyed"] < 0 else "wins"
         return (
             f"And in a model that nobody trained for this? {first.title}{four_bits} is asked about facts it"
             f" knows against texts that deny them: the shift turns {turned} of what it would have said from"
-            f" memory into what the text says ([a model you know]({PAGE})).{alone}"
+            f" memory into what the text says, and {changed} {decimal(abs(cost['keyed']), 0)} points of plain"
+            f" facts without a text ([a model you know]({PAGE})).{alone}"
         )
 
     @property
