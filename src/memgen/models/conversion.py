@@ -122,10 +122,10 @@ def _loaded(folder: Path) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    found = AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
     )
-    return found.eval()
+    return model.eval()
 
 
 def _logits(model: Any, tokenizer: Any) -> list[Any]:

@@ -96,6 +96,7 @@ def surroundings(
         "JUPYTER_PATH": os.pathsep.join(kernels),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as a kernel has it
         "MPLCONFIGDIR": str(tools / "matplotlib"),
+        "TORCHINDUCTOR_CACHE_DIR": str(tools / "torchinductor"),  # torch makes it, used or not
         "XDG_CACHE_HOME": str(tools / "cache"),
         "XDG_CONFIG_HOME": str(tools / "config"),
     }

@@ -17,7 +17,7 @@ from memgen.pipeline.notebook import Lab
 from memgen.presets import stage_parameters
 from memgen.store import numerics
 from memgen.store.numerics import PORTABLE, bfloat16_units, environment, require, settled
-from memgen.terms import TRACKS
+from memgen.terms import GIVEN_TRACK, TRACKS
 
 #: a few steps of training, a sweep's products, and what the statistics use
 WORK = """
@@ -168,5 +168,6 @@ def test_a_lab_records_the_choice_and_stays_up_to_date_where_there_are_such_unit
 def test_presets_leave_it_to_the_machine():
     for path in sorted((ROOT / "notebooks" / "presets").glob("*.yaml")):
         for track in TRACKS:
-            asked = {"task": "inference", "preset": path.stem, "track": track}
+            given = {"task": "knowledge", "base_model": "any"} if track == GIVEN_TRACK else {}
+            asked = {"task": "inference", "preset": path.stem, "track": track} | given
             assert stage_parameters("02_training", asked).precision == "auto"

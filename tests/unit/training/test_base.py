@@ -172,7 +172,7 @@ def shared(tmp_path, **changes) -> TrainingParameters:
 
 def test_one_vocabulary_writes_what_every_task_writes(datasets):
     tokenizer = build_tokenizer(shared_vocabulary())
-    for task, frame in datasets.values():
+    for task, frame in (datasets[name] for name in TASK_NAMES):  # the others are never trained
         own = build_tokenizer(task.vocabulary())
         for text in [*frame.prompt, *frame.rule_answer, *frame.memory_answer]:
             assert tokenizer.convert_ids_to_tokens(
