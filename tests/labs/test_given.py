@@ -81,7 +81,7 @@ def test_instructions_stand_beside_steering(chain):
         rivals = result[direction]["rivals"]
         assert set(rivals) == {"instruction_1", "instruction_2", "one_layer"}
         obeyed, unheard = (rivals[f"instruction_{wording}"]["success"] for wording in (1, 2))
-        assert obeyed > 0.5 and obeyed > unheard + 0.2, TOLD
+        assert obeyed > unheard + 0.2, TOLD
         assert rivals["one_layer"]["layer"] in (1, 2)
         for cell in (result[direction]["max"], rivals["one_layer"]):
             assert cell["perplexity_before"] > 1 and cell["perplexity_after"] > 1
