@@ -17,7 +17,6 @@ from memgen.steering.cells import Cell, grid, random_shift
 from memgen.steering.choice import Choice, Collateral, choose
 from memgen.steering.controls import Draws, controls
 from memgen.steering.output_controls import output_controls, unembedding_direction
-from memgen.steering.plain_text import damage
 from memgen.steering.random_directions import best_of_random
 from memgen.steering.rivals import NO_RIVALS, Rivals, instructed, one_layer, together
 from memgen.steering.side_effects import Elsewhere
@@ -143,8 +142,7 @@ def measured(
         trial = Trial(steering, direction, cell, tested)
         codes = trial.run([0 * trial.shift, trial.shift])  # zero must change nothing
         delta = SIGN[direction] * trial.shift
-        cost = elsewhere.side_effects(delta, tested) | damage(steering, delta)
-        found[cell] = Measured(trial, codes, cost)
+        found[cell] = Measured(trial, codes, elsewhere.side_effects(delta, tested))
     return {name: found[cell] for name, cell in named.items()}
 
 

@@ -14,7 +14,7 @@ import torch
 
 from memgen.models.checkpoint import check_room, plain_decoding
 from memgen.models.hooks import position_ids
-from memgen.models.room import fitting, fitting_logits, passes
+from memgen.models.room import fitting, fitting_logits, in_order, passes
 from memgen.models.sites import bare
 from memgen.phases import phase
 
@@ -52,7 +52,7 @@ def _continued(model, tokenizer, ids: torch.Tensor, mask: torch.Tensor, length: 
     return output[:, ids.shape[1] :]
 
 
-def texts_of(tokenizer, tokens: torch.Tensor) -> list[str]:
+def _texts(tokenizer, tokens: torch.Tensor) -> list[str]:
     """Every row of tokens as text, up to its end mark."""
     end, rows = tokenizer.eos_token_id, tokens.tolist()
     return [tokenizer.decode(row[: row.index(end)] if end in row else row) for row in rows]
@@ -63,31 +63,17 @@ def texts_of(tokenizer, tokens: torch.Tensor) -> list[str]:
 def answer(
     model, tokenizer, prompts: list[str], max_new_tokens: int, batch_size: int = 512
 ) -> list[str]:
-    """Greedy answers, without the end mark."""
-    return texts_of(tokenizer, answer_tokens(model, tokenizer, prompts, max_new_tokens, batch_size))
-
-
-@phase("answers", unless_inside=True)
-@torch.inference_mode()
-def answer_tokens(
-    model, tokenizer, prompts: list[str], max_new_tokens: int, batch_size: int = 512
-) -> torch.Tensor:
-    """Tokens of greedy answers, `[n, max_new_tokens]`, -1 after the end; a batch ends with its answers.
+    """Greedy answers, without the end mark; a batch ends when all its answers have.
 
     `batch_size`: at most; fewer where they would not fit into memory.
     """
-    found = [torch.zeros(0, max_new_tokens, dtype=torch.long)]
-    batch_size = _fitting(model, tokenizer, prompts, batch_size)
+    texts: list[str] = []
+    longest = max(map(len, tokenizer(prompts)["input_ids"])) if prompts else 1
+    batch_size = fitting(model, longest, batch_size)
     for start in range(0, len(prompts), batch_size):
         ids, mask = tokenize_prompts(tokenizer, prompts[start : start + batch_size])
-        found.append(decode(model, tokenizer, ids, mask, max_new_tokens))
-    return torch.cat(found)
-
-
-def _fitting(model, tokenizer, prompts: list[str], most: int) -> int:
-    """Rows of a pass that fit with the longest of the prompts."""
-    longest = max(map(len, tokenizer(prompts)["input_ids"])) if prompts else 1
-    return fitting(model, longest, most)
+        texts += _texts(tokenizer, _continued(model, tokenizer, ids, mask, max_new_tokens))
+    return texts
 
 
 @torch.inference_mode()
@@ -122,7 +108,7 @@ def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) 
             **few,
         ).logits
         found.append(logits[:, -1].float().log_softmax(-1).cpu())
-    return torch.cat(found)[torch.cat([rows for rows, _ in parts]).argsort()]
+    return in_order(found, [rows for rows, _ in parts])
 
 
 @dataclass(frozen=True)
@@ -152,7 +138,7 @@ def sample_answers(
         torch.manual_seed(sampling.seed)
         for start in range(0, len(prompts), per_batch):
             ids, mask = tokenize_prompts(tokenizer, prompts[start : start + per_batch])
-            drawn = texts_of(
+            drawn = _texts(
                 tokenizer,
                 _continued(
                     model, tokenizer, ids, mask, max_new_tokens, num_return_sequences=n, **how

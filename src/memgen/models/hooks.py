@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from memgen.models.room import passes
+from memgen.models.room import in_order, passes
 from memgen.models.sites import bare, site_modules
 from memgen.phases import phase
 from memgen.terms import POSITIONS
@@ -142,8 +142,7 @@ def capture_sites(
     if not done:
         nothing = torch.empty(0, len(site_modules(model, sites[0])), core.config.hidden_size)
         return dict.fromkeys(sites, nothing)
-    order = torch.cat(done).argsort()
-    return {site: torch.cat(found)[order] for site, found in captured.items()}
+    return {site: in_order(found, done) for site, found in captured.items()}
 
 
 def check_delta(delta: torch.Tensor, n_layer: int, width: int) -> None:

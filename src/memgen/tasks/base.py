@@ -23,6 +23,7 @@ import pandas as pd
 from memgen.terms import GENERALIZATION, KINDS, MEMORIZATION, OTHER, SPLITS, Change, ContrastOn
 
 Rng = np.random.Generator
+SHARES = (0.5, 0.2, 0.3)  # of the keys: train, validation, test
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class Task(ABC):
         n_keyed: int,
         n_conflict_per_key: int,
         n_free_eval: int,
-        shares: tuple[float, ...] = (0.5, 0.2, 0.3),
+        shares: tuple[float, ...] = SHARES,
     ) -> pd.DataFrame:
         """The whole data set, one row an instance.
 

@@ -26,7 +26,7 @@ import pandas as pd
 
 from memgen.terms import DIRECTIONS, SPLITS, Change, ContrastOn
 
-from .base import Instance, Key, Rng
+from .base import SHARES, Instance, Key, Rng
 from .facts import SPLIT_BY, Fact, SplitBy, facts, idle, rows_in, splits
 from .given import GivenTask
 from .wordings import (
@@ -43,7 +43,6 @@ from .wordings import (
     statement,
 )
 
-SHARES = (0.5, 0.2, 0.3)  # of the keys: train, validation, test
 #: in front of a conflict prompt, two wordings each: towards the text, towards what is known
 INSTRUCTIONS = {
     "m2g": (

@@ -17,7 +17,7 @@ import pandas as pd
 from memgen.errors import ParameterError
 from memgen.terms import Change, ContrastOn
 
-from .base import Instance, Key, Rng
+from .base import SHARES, Instance, Key, Rng
 from .given import GivenTask
 from .table_checks import groups, of_kind, problems
 from .table_file import Row, Sheet, digest_of, read_sheet, refuse, task_name
@@ -128,7 +128,7 @@ class Table(GivenTask):
         n_keyed: int,
         n_conflict_per_key: int,
         n_free_eval: int,
-        shares: tuple[float, ...] = (0.5, 0.2, 0.3),
+        shares: tuple[float, ...] = SHARES,
     ) -> pd.DataFrame:
         """The rows of the keys that are kept, and the free ones: half for test, half for validation,
         and what is above `n_free_eval` each for train. Where there are more than asked for, the seed

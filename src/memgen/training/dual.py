@@ -49,12 +49,19 @@ class Outcome:
         p, best = self.parameters, self.kept
         return (
             f"task {p.task}, seed {p.seed}: no checkpoint in {int(self.history.step.max())} steps"
-            f" showed both behaviours. The best, at step {best['step']}, had memory"
-            f" {best['memory_rate']:.2f} (needs {p.gate_memory}), rule {best['rule_rate']:.2f}"
+            f" showed both behaviours. The best, at step {best['step']}, had {self._beside_the_gate}."
+            " Raise max_steps, or change lr, keyed_share or n_keys."
+        )
+
+    @property
+    def _beside_the_gate(self) -> str:
+        """The kept checkpoint's numbers, each with what the gate asks for."""
+        p, best = self.parameters, self.kept
+        return (
+            f"memory {best['memory_rate']:.2f} (needs {p.gate_memory}), rule {best['rule_rate']:.2f}"
             f" (needs {p.gate_rule}), other {best['other_rate']:.2f} (at most {p.gate_other}), free"
             f" accuracy {best['free_accuracy']:.2f} (needs {p.gate_free}), keyed accuracy"
-            f" {best['keyed_accuracy']:.2f} (needs {p.gate_keyed}). Raise max_steps, or change lr,"
-            " keyed_share or n_keys."
+            f" {best['keyed_accuracy']:.2f} (needs {p.gate_keyed})"
         )
 
 

@@ -28,14 +28,10 @@ class AsItIs(Outcome):
         """What it lacks, one sentence; None if it passes the gate."""
         if self.kept["passes"]:
             return None
-        p, found = self.parameters, self.kept
+        p = self.parameters
         return (
             f"task {p.task}, seed {p.seed}: base_model={p.base_model} does not show both behaviours as it"
-            f" is: memory {found['memory_rate']:.2f} (needs {p.gate_memory}), rule"
-            f" {found['rule_rate']:.2f} (needs {p.gate_rule}), other {found['other_rate']:.2f} (at most"
-            f" {p.gate_other}), free accuracy {found['free_accuracy']:.2f} (needs {p.gate_free}), keyed"
-            f" accuracy {found['keyed_accuracy']:.2f} (needs {p.gate_keyed}); choose another base_model,"
-            " or another gate."
+            f" is: {self._beside_the_gate}; choose another base_model, or another gate."
         )
 
 
