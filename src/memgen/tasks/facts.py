@@ -3,7 +3,8 @@
 `facts.csv` holds one fact a row: relation, entity, answer, and under `also` what else would be
 right, so that it is never stated as a falsehood. Rows without an entity are answers of a relation
 that no fact has: what a context can state without naming the answer of any key. Where each relation
-can be looked up is told in `wordings.csv`.
+can be looked up, who read its facts again and what they were compared with is told in
+`wordings.csv`.
 
 Two facts that share a word (the entity or the answer, in whatever relation: Portugal and Brazil
 share Portuguese) belong to one cluster, and a cluster is in one split as a whole. So no entity and

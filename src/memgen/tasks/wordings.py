@@ -1,7 +1,8 @@
 """How a fact is stated and asked: the forms of a sentence, the forms of a question, made-up names.
 
 `wordings.csv` holds one relation a row: its question, its `stem` (a sentence up to the answer), its
-sentence in every form, and the source in which its facts can be looked up. The forms are
+sentence in every form, the source in which its facts can be looked up, and what was `checked`: how
+many facts it had then, by whom, and against which lists. The forms are
 
 - `stated`: entity first, the answer last. "The capital of Portugal is Tokyo."
 - `changed`: "They changed the capital of Portugal to Tokyo."

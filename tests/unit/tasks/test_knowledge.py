@@ -56,6 +56,59 @@ def test_every_fact_is_a_valid_row():
         assert not set(idle(relation)) & {fact.answer for fact in facts().values()}
 
 
+def test_no_answer_can_be_read_off_the_name_it_is_asked_of():
+    """Thai in Thailand, bit in bite. A chemical symbol is made of letters of the name."""
+    for fact in facts().values():
+        entity, answer = fact.entity.lower(), fact.answer.lower()
+        if fact.relation != "symbol":
+            assert answer not in entity and entity not in answer, fact
+
+
+def test_a_name_is_that_of_one_thing():
+    """No turkey beside Turkey, no Guinea beside Papua New Guinea, no pair of opposites both ways."""
+    spelt = {}
+    for word in (word for row in read() for word in (row.entity, row.answer)):
+        assert spelt.setdefault(word.lower(), word) == word
+    for relation in wordings.relations():
+        rows = [row for row in read() if row.relation == relation]
+        names = {row.entity for row in rows} - {""}
+        for name, other in product(names, names | {row.answer for row in rows}):
+            inside = re.search(rf"\b{re.escape(other)}\b", name, re.IGNORECASE)
+            assert not inside or name == other, (relation, name, other)
+        assert not names & {row.answer for row in rows}, relation
+
+
+def test_names_of_people_places_and_titles_alone_are_capitalized():
+    proper = {"capital", "language", "city", "author"}
+    for row in read():
+        written = [row.answer, *row.also]
+        if row.relation == "symbol":
+            assert re.fullmatch("[A-Z][a-z]?", row.answer), row
+        elif row.relation in proper:
+            assert all(text[0].isupper() for text in written), row
+        else:
+            assert all(text == text.lower() for text in written), row
+        if row.relation in proper | {"currency"}:
+            assert not row.entity or row.entity[0].isupper(), row
+        else:
+            assert row.entity == row.entity.lower(), row
+
+
+def test_what_else_is_right_is_named_once_and_is_not_asked_for():
+    for fact in facts().values():
+        listed = [text.lower() for text in (fact.entity, fact.answer, *fact.also)]
+        assert len(set(listed)) == len(listed), fact
+    assert all(not row.also for row in read() if not row.entity)
+    assert all(len(idle(relation)) >= 10 for relation in wordings.relations())
+
+
+def test_what_was_checked_is_told_of_as_many_facts_as_there_are():
+    """Whoever adds a fact compares it, too, and says so."""
+    counted = Counter(fact.relation for fact in facts().values())
+    for name, row in wordings.relations().items():
+        assert row["checked"].startswith(f"{counted[name]} facts, "), name
+
+
 def test_a_word_is_the_answer_of_one_relation_alone():
     """So that relations can be held back: none of their answers was ever right in another one."""
     found = {}
