@@ -34,7 +34,7 @@ def instructed(trial: Trial) -> Rivals:
     for number, wording in enumerate(zip(*asked, strict=True), 1):
         name = f"{INSTRUCTION}_{number}"
         prompts = pd.DataFrame([asdict(one) for one in wording])
-        (codes,) = trial.steering.outcomes(nothing, prompts)
+        (codes,) = trial.steering.once.outcomes(nothing, prompts)
         bars[name] = Bar.of(name, codes, trial.direction)
         rows.append(outcome_rows(name, codes, trial.rows, trial.direction))
     return bars, {}, pd.concat(rows, ignore_index=True)
