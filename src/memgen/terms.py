@@ -50,6 +50,8 @@ OUTPUT_CONTROLS = ("forbid_source", "force_target", "unembedding_last", "unembed
 BEST_OF_RANDOM = "best_of_random"
 #: rivals that take no neurons: a wording in front of the prompt, and one layer's mean difference
 INSTRUCTION, ONE_LAYER = "instruction", "one_layer"
+#: the same, chosen among those that stay within the limits of damage
+ONE_LAYER_KEPT = f"{ONE_LAYER}_kept"
 REPHRASINGS = tuple(f"rephrasing_{change}" for change in CHANGES)
 # -- runs ---------------------------------------------------------------------------------------------
 WHOLE = "all"  # the folder of a lab that runs once for all seeds

@@ -79,7 +79,7 @@ def test_instructions_stand_beside_steering(chain):
     assert result["identity_holds"] and result["positions"] == "decision"
     for direction in DIRECTIONS:
         rivals = result[direction]["rivals"]
-        assert set(rivals) == {"instruction_1", "instruction_2", "one_layer"}
+        assert set(rivals) == {"instruction_1", "instruction_2", "one_layer", "one_layer_kept"}
         obeyed, unheard = (rivals[f"instruction_{wording}"]["success"] for wording in (1, 2))
         assert obeyed > unheard + 0.2, TOLD
         assert rivals["one_layer"]["layer"] in (1, 2)

@@ -82,10 +82,12 @@ class InterventionParameters(StageParameters):
         0, description="prompts a direction, at most, on validation keys (0: as n_prompts says)"
     )
     collateral_limit: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.01, description="share of the free prompts that the kept cell may lose (validation keys)"
+        0.01,
+        description="share of the free prompts that the kept cell may lose (given: of plain facts, too)",
     )
     n_free_validation: Count = Field(
-        500, description="free prompts, at most, on which a cell's losses are counted"
+        500,
+        description="free prompts (given: and plain facts), at most, on which losses are counted",
     )
     n_control_draws: Count = Field(20, description="draws of each random control")
     n_control_prompts: Count = Field(

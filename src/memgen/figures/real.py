@@ -21,7 +21,7 @@ from memgen.figures.style import (
     Drawing,
     share_axis,
 )
-from memgen.terms import BEHAVIORS, DIRECTIONS, ONE_LAYER, TARGET
+from memgen.terms import BEHAVIORS, DIRECTIONS, ONE_LAYER, ONE_LAYER_KEPT, TARGET
 
 Seeds = list[dict[str, Any]]
 #: memory and rule as this task has them
@@ -30,7 +30,7 @@ TOWARDS = {"m2g": "towards the text", "g2m": "towards what it knows"}
 #: the families of bars from top to bottom: what is tested, what needs no neurons, what is a control
 FAMILIES = ("steered", "rival", "floor", "shift", "output")
 COSTS = {"free": "made-up entities right", "keyed": "plain facts right", "page": "perplexity"}
-MARKS = {"steered": "o", "steered_max": "^", ONE_LAYER: "s"}
+MARKS = {"steered": "o", "steered_max": "^", ONE_LAYER: "s", ONE_LAYER_KEPT: "D"}
 BOTH = "keys with both"
 
 
