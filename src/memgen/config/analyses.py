@@ -100,6 +100,13 @@ class InterventionParameters(StageParameters):
     layer_alphas: Annotated[list[Multiple], Rising] = Field(
         [], description="multiples of one layer's mean difference, a rival ([]: leave it out)"
     )
+    optimised_steps: CountFrom0 = Field(
+        0, description="steps that fit a vector by gradient, a rival (0: leave it out)"
+    )
+    optimised_prompts: Count = Field(
+        40,
+        description="prompts of train keys, at most, that it is fitted on, and of each kind it may spare",
+    )
     n_side_effect_prompts: Count = Field(200, description="free and keyed prompts for side effects")
 
 

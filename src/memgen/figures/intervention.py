@@ -79,8 +79,8 @@ def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
             "The race on validation keys. Dashed box: the most successful cell; solid box: the most"
             " successful of those that lose at most"
             f" {r['collateral_limit']:.0%} of the {_spared(r, ' and as many of the ')}. A cross marks a cell"
-            " that was seen to lose more. A dot marks one that was not run on all prompts, because the best is"
-            " hardly among them: its colour is what the rows that were run foretell."
+            " that was seen to lose more. A dot marks one that was not run on all prompts, because the best"
+            " is hardly among them: its colour is what the rows that were run foretell."
         ),
         name="grid",
     )

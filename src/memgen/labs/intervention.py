@@ -16,6 +16,7 @@ from memgen.steering.bars import Bar, size
 from memgen.steering.cells import Cell, grid, random_shift
 from memgen.steering.choice import SPARED, Choice, Collateral, choose
 from memgen.steering.controls import Draws, controls
+from memgen.steering.optimised import Examples, Recipe, optimised
 from memgen.steering.output_controls import output_controls, unembedding_direction
 from memgen.steering.random_directions import best_of_random
 from memgen.steering.rivals import (
@@ -32,11 +33,30 @@ from memgen.steering.trial import Trial
 from memgen.store.artifacts import Result
 from memgen.tasks import GivenTask
 from memgen.tasks.dataset import free_rows, keyed_rows
-from memgen.terms import BEHAVIORS, CHANGES, CODE, DIRECTIONS, REPHRASINGS, SIGN, START
+from memgen.terms import (
+    BEHAVIORS,
+    CHANGES,
+    CODE,
+    DIRECTIONS,
+    MEMORY_CODE,
+    REPHRASINGS,
+    RULE_CODE,
+    SIGN,
+    START,
+)
 
 __all__ = ["Draws", "Report", "Steering", "Yardstick", "best_of_random", "choose", "controls"]
-__all__ += ["doses", "elsewhere", "gathered", "grid", "instructed", "limits", "measured"]
-__all__ += ["one_layer", "output_controls", "prompts_to_turn", "raced", "rephrasing"]
+__all__ += [
+    "doses",
+    "elsewhere",
+    "examples",
+    "gathered",
+    "grid",
+    "instructed",
+    "limits",
+    "measured",
+]
+__all__ += ["one_layer", "optimised", "output_controls", "prompts_to_turn", "raced", "rephrasing"]
 __all__ += ["together", "unembedding_direction"]
 
 
@@ -74,6 +94,19 @@ def elsewhere(steering: Steering, frame: pd.DataFrame, n: int) -> Elsewhere:
     keyed = keyed_rows(frame, n, "test" if isinstance(steering.task, GivenTask) else None)
     keyed = keyed if len(keyed) else keyed_rows(frame, n)
     return Elsewhere(steering, free_rows(frame, "test", n), keyed)
+
+
+def examples(
+    answered: pd.DataFrame, frame: pd.DataFrame, direction: str, p: InterventionParameters
+) -> tuple[Examples, Recipe]:
+    """Prompts of train keys that a vector is fitted on, and how: with some that should stay as they are."""
+    n = p.optimised_prompts
+    stay = [
+        (free_rows(frame, "train", n), RULE_CODE),
+        (keyed_rows(frame, n, "train"), MEMORY_CODE),
+    ]
+    turn = steering_prompts(answered, "train", direction, n)
+    return Examples(turn, stay), Recipe(p.optimised_steps, seed=p.seed)
 
 
 def rephrasing(answered: pd.DataFrame, direction: str) -> tuple[dict[str, Bar], pd.DataFrame]:
