@@ -73,6 +73,22 @@ def test_a_text_is_believed_where_it_was_taught_to_be(chain):
 
 
 @pytest.mark.slow
+def test_pairs_in_one_wording_stand_beside_rephrasings(chain):
+    """What is believed was taught by wording, so few keys differ within one: counted, and maybe tested."""
+    stage = chain[0]["04_differentiation"]
+    found, n_layer = stage.result["same_wording"], len(stage.result["significant_share"])
+    assert found["n_keys"] == 2 * found["n_clusters"] and found["n_pairs"] >= found["n_clusters"]
+    for name in ("significant_share", "nmd_relative", "correlation", "null_significant_share"):
+        assert len(found[name]) == n_layer
+    own = {name for name in stage.arrays("arrays") if name.startswith("same_wording.")}
+    assert own == (
+        {"same_wording.nmd.resid_post", "same_wording.rho.resid_post"}
+        if found["n_pairs"]
+        else set()
+    )
+
+
+@pytest.mark.slow
 def test_instructions_stand_beside_steering(chain):
     run, _, _ = chain
     result = run["06_intervention"].result

@@ -136,6 +136,7 @@ def _of_seed(run: FinishedRun, seed: int) -> dict[str, Any]:
             name: run["04_differentiation"].result[name]
             for name in ("site", "n_pairs", "n_keys", "n_null_pairs")
         },
+        "same_wording": run["04_differentiation"].result.get("same_wording"),
         "prediction": _prediction(run["05_prediction"].result),
         "steering": {d: _steering(run, d) for d in DIRECTIONS},
         "spent": {name: _spent(run[name].manifest) for name in STAGES},

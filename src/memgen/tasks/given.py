@@ -59,6 +59,17 @@ class GivenTask(Task):
         `direction` says towards what: `m2g` towards the text, `g2m` towards what is known.
         """
 
+    # -- what a new task can say ------------------------------------------------------------------
+    def form(self, instance: Instance) -> str:
+        """How a prompt is worded, whoever it is about and whatever it states: two prompts of one form
+        differ in entities and answers alone. "": not known.
+        """
+        return ""
+
+    def in_forms(self, keys: Collection[str], n: int) -> list[Instance]:
+        """Conflict prompts of these keys, each in the same `n` wordings; none: it cannot tell them."""
+        return []
+
     # -- shared -----------------------------------------------------------------------------------
     def vocabulary(self) -> list[str]:
         """Nothing: the pretrained model brings its tokenizer."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from itertools import combinations
@@ -233,6 +233,24 @@ class Knowledge(GivenTask):
         }
         three = ("statement", "query", "distractors")
         return parts | pairs | {", ".join(three): " ".join(parts[name] for name in three)}
+
+    def form(self, instance: Instance) -> str:
+        """Its relation and its wording."""
+        setting = instance.detail()
+        return json.dumps([setting["relation"], Wording.of(setting).setting()])
+
+    def in_forms(self, keys: Collection[str], n: int) -> list[Instance]:
+        """`n` different wordings; a key is left out of those for which its relation has too few others."""
+        rng = self._rng("in forms")
+        worded: dict[Wording, None] = {}  # in the order in which they were drawn
+        while len(worded) < n:
+            worded[Wording.draw(rng, self.forms)] = None
+        found = []
+        for one in worded:
+            for fact in (facts()[key] for key in keys):
+                stated = self._stated(rng, fact)
+                found.append(stated and self._conflict(rng, fact, stated, one))
+        return [instance for instance in found if instance]
 
     # -- how a prompt is made ---------------------------------------------------------------------
     def _conflict(self, rng: Rng, fact: Fact, stated: str, worded: Wording) -> Instance | None:
