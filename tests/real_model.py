@@ -67,6 +67,20 @@ def of_seed(seed: int) -> dict[str, Any]:
             "generalization": rate(0.35),
             "other": rate(0.25 - more),
         },
+        "contexts": {
+            name: {
+                "right": right - more,
+                "interval": [0.3, 1.0],
+                "n": n,
+                "n_keys": 29,
+                "stated": stated,
+            }
+            for name, right, n, stated in (
+                ("none", 1.0 + more, 58, None),
+                ("gold", 0.9, 116, 0.9),
+                ("irrelevant", 0.7, 110, 0.2),
+            )
+        },
         "keys_with_both": 0.5 + more,
         "n_test_keys": 29,
         "free_accuracy": 0.64,

@@ -162,6 +162,11 @@ class Model:
         return Share(sum(share > words for share, words in pairs), len(pairs))
 
     @property
+    def contexts(self) -> str:
+        """What becomes of plain questions beside other texts; "": it was not asked so."""
+        return asked_otherwise.contexts(self.seeds)
+
+    @property
     def one_wording(self) -> str:
         """What is left if both prompts of a pair are worded alike; "": it was not asked so."""
         return asked_otherwise.one_wording(self.seeds)

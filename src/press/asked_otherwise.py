@@ -1,4 +1,4 @@
-"""What a pretrained model shows when it is asked otherwise: two facts in one wording.
+"""What a pretrained model shows when it is asked otherwise: two facts in one wording, other texts.
 
 Every function takes `seeds` as `data/reference/real/<model>.json` holds them, and says nothing ("", no
 row) where these were collected before there was such a thing.
@@ -11,6 +11,24 @@ from typing import Any
 from press.numbers import decimal, percent, span
 
 Seeds = list[dict[str, Any]]
+
+
+def contexts(seeds: Seeds) -> str:
+    """What becomes of plain questions beside texts that are no conflict, as sentences."""
+    found = [one.get("contexts") for one in seeds]
+    if not found or not all(one and {"none", "gold", "irrelevant"} <= one.keys() for one in found):
+        return ""
+
+    def over(context: str, name: str = "right") -> str:
+        return span([one[context][name] for one in found])
+
+    n = span([one["gold"]["n"] for one in found], str)
+    return (
+        f"Beside a text that is no conflict, plain questions about the test facts ({n} in a data set) are"
+        f" answered right in {over('gold')} where the text says what is true, and in {over('irrelevant')}"
+        f" where it says something false of another entity; {over('irrelevant', 'stated')} of the latter are"
+        f" answered with that. Without a text it is {over('none')}, which is how facts were chosen."
+    )
 
 
 def one_wording(seeds: Seeds) -> str:

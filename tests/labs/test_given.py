@@ -60,6 +60,20 @@ def test_nothing_is_trained_and_no_weights_are_copied(chain):
 
 
 @pytest.mark.slow
+def test_questions_stand_beside_texts_that_are_no_conflict(chain):
+    run, lesson, _ = chain
+    found = run["02_training"].result["contexts"]
+    test = [
+        key for key, split in lesson.task.split_keys(lesson.task.shares).items() if split == "test"
+    ]
+    assert found["none"]["right"] == 1.0 and found["none"]["n"] == 2 * len(test)
+    for name in ("gold", "irrelevant"):
+        assert 0 < found[name]["n"] <= 4 * len(test) and found[name]["n_keys"] <= len(test)
+        assert 0 <= found[name]["right"] <= 1 and 0 <= found[name]["stated"] <= 1
+    assert found["gold"]["right"] == found["gold"]["stated"] and found["none"]["stated"] is None
+
+
+@pytest.mark.slow
 def test_a_text_is_believed_where_it_was_taught_to_be(chain):
     run, _, _ = chain
     answered = run.answered()

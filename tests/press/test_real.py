@@ -62,6 +62,15 @@ def test_pairs_in_one_wording_are_told_where_they_were_asked():
     assert Model(before).one_wording == Model(few).one_wording == ""
 
 
+def test_other_texts_are_told_where_they_were_shown():
+    told = bare(Model(about()).contexts).replace("\u00a0", " ")
+    assert "(116 in a data set) are answered right in 88 % to 90 %" in told
+    assert "in 68 % to 70 % where" in told and "20 % of the latter" in told and "is 100 %," in told
+    before = about()
+    del before["seeds"][2]["contexts"]
+    assert Model(before).contexts == ""
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_every_way_to_turn_an_answer_stands_beside_the_others(direction):
     model = Model(about())
@@ -151,6 +160,7 @@ def test_the_page_shows_a_model_or_says_that_there_is_none(run, root, tmp_path):
     assert "not the weights that were published" in text and 'make real SEEDS="26 27 28"' in text
     assert text.index("real-a-model-steering.png") < text.index("| top neurons | 71")
     assert f"In layer {PEAK}, where it is most, 16\u00a0%" in text
+    assert "plain questions about the test facts" in text
     assert "Most neurons differ in layer 2, 9\u00a0%" in text
     for name in ("behaviours", "depth", "steering", "costs"):
         assert (tmp_path / "with" / "figures" / f"real-a-model-{name}.png").is_file()

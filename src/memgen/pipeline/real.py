@@ -130,6 +130,7 @@ def _of_seed(run: FinishedRun, seed: int) -> dict[str, Any]:
         "behaviours": _behaviours(run.answered(), seed),
         **{name: training[name] for name in ("keys_with_both", "n_test_keys")},
         **{f"{name}_accuracy": training[f"{name}_accuracy"] for name in _COST},
+        "contexts": training.get("contexts"),
         "pairs": _pairs(run["03_pairs"].result),
         "layers": _layers(run),
         "differences": {

@@ -70,6 +70,13 @@ class GivenTask(Task):
         """Conflict prompts of these keys, each in the same `n` wordings; none: it cannot tell them."""
         return []
 
+    def contexts(self, keys: Collection[str]) -> dict[str, list[Instance]]:
+        """Questions about these keys that are no conflict, by what stands in front: `none`, nothing;
+        `gold`, a text that says what is known; `irrelevant`, one that says something false of another.
+        What the text states is the rule's answer. Nothing: the task has no such texts.
+        """
+        return {}
+
     # -- shared -----------------------------------------------------------------------------------
     def vocabulary(self) -> list[str]:
         """Nothing: the pretrained model brings its tokenizer."""

@@ -43,6 +43,8 @@ from .wordings import (
     statement,
 )
 
+#: texts of either kind that are no conflict, per key
+N_CONTEXTS = 4
 #: in front of a conflict prompt, two wordings each: towards the text, towards what is known
 INSTRUCTIONS = {
     "m2g": (
@@ -202,6 +204,21 @@ class Knowledge(GivenTask):
             return None
         worded = replace(worded, distractors=0, place=ALONE)
         return self._instance("keyed", fact, worded, [], (others[0], stated))
+
+    def contexts(self, keys: Collection[str]) -> dict[str, list[Instance]]:
+        """The questions without a text are those of which the answers were found to be known."""
+        rng, of = self._rng("contexts"), [_key(facts()[key]) for key in keys]
+        drawn = {
+            name: [make(rng, key) for key in of for _ in range(N_CONTEXTS)]
+            for name, make in (("gold", self.gold), ("irrelevant", self.irrelevant))
+        }
+        alone = [
+            self._without_statement(facts()[key], form, []) for key in keys for form in QUERIES
+        ]
+        return {"none": alone} | {
+            name: list({one.prompt: one for one in rows if one}.values())
+            for name, rows in drawn.items()
+        }
 
     def instructed(self, instance: Instance, direction: str) -> list[Instance]:
         if direction not in DIRECTIONS:

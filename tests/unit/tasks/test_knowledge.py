@@ -480,3 +480,23 @@ def test_every_key_is_asked_in_the_same_forms(made, split_by):
     assert max(map(len, forms.values())) == 1, max(forms.values(), key=len)
     of_relation = Counter(json.loads(form)[0] for form in forms)
     assert set(of_relation.values()) == {6}
+
+
+@by_either
+def test_texts_that_are_no_conflict_say_the_truth_or_are_about_another(made, split_by):
+    task, _ = made[split_by, 0]
+    keys = [name for name, split in task.split_keys(SHARES).items() if split == "test"]
+    found = task.contexts(keys)
+    assert {one.key for rows in found.values() for one in rows} == set(keys)
+    assert {one.memory_answer for one in found["none"]} == {
+        f" {facts()[key].answer}" for key in keys
+    }
+    for one in found["none"]:
+        asked = one.detail()["relation"], one.detail()["entity"]
+        assert one.prompt in {wordings.query(form, *asked) for form in wordings.QUERIES}
+    for one in found["gold"]:
+        assert one.rule_answer == one.memory_answer and one.detail()["stated"] in one.prompt
+    for one in found["irrelevant"]:
+        setting = one.detail()
+        assert setting["about"] in one.prompt and setting["about"] != setting["entity"]
+        assert one.rule_answer == f" {setting['stated']}" != one.memory_answer
