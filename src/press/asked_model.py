@@ -10,6 +10,7 @@ from memgen.figures import real as figures
 from memgen.figures.real import TOWARDS
 from memgen.figures.style import CONTROL_NAME
 from memgen.terms import BEHAVIORS, DIRECTIONS, FORECASTS, INSTRUCTION, ONE_LAYER
+from press import asked_otherwise
 from press.errors import BookError
 from press.numbers import SPACE, decimal, percent, plural, span
 from press.sentences import Share, between
@@ -159,6 +160,16 @@ class Model:
         """In how many layers more neurons differ than where the words alone do, means over data sets."""
         pairs = list(zip(self._by_layer("significant"), self._by_layer("oriented_null")))
         return Share(sum(share > words for share, words in pairs), len(pairs))
+
+    @property
+    def contexts(self) -> str:
+        """What becomes of plain questions beside other texts; "": it was not asked so."""
+        return asked_otherwise.contexts(self.seeds)
+
+    @property
+    def one_wording(self) -> str:
+        """What is left if both prompts of a pair are worded alike; "": it was not asked so."""
+        return asked_otherwise.one_wording(self.seeds)
 
     # -- prediction --------------------------------------------------------------------------------------
     @property

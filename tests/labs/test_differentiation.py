@@ -285,6 +285,26 @@ def test_the_figures_say_their_numbers(left):
     assert sum(counts) == 2 and f"in each layer: {counts[0]}, {counts[1]}. Right" in top.alt
 
 
+def test_the_figure_of_one_wording_says_its_numbers(left):
+    one = {
+        "n_pairs": 6,
+        "n_clusters": 3,
+        "significant_share": [0.0, 0.25],
+        "correlation": [None, 0.5],
+    }
+    one |= {"null_significant_share": [None, None], "nmd_relative": [0.1, 0.2]}
+    drawing = figures.same_wording(left["r"] | {"same_wording": one})
+    assert drawing.name == "same-wording" and "one wording 0%, 25%;" in drawing.alt
+    assert "one, answered alike undefined, undefined" in drawing.alt
+    assert drawing.alt.endswith("Correlation of both NMDs: undefined, 0.50")
+    assert "n=6, 3 couples of keys" in drawing.caption
+
+
+def test_a_trained_task_has_no_pairs_in_one_wording(left):
+    assert "same_wording" not in left["r"]
+    assert not [name for name in left["a"] if name.startswith("same_wording")]
+
+
 def test_the_figure_of_the_base_says_its_numbers():
     drawing = figures.inheritance(BASE, CURVE)
     assert drawing.name == "inheritance"

@@ -130,12 +130,14 @@ def _of_seed(run: FinishedRun, seed: int) -> dict[str, Any]:
         "behaviours": _behaviours(run.answered(), seed),
         **{name: training[name] for name in ("keys_with_both", "n_test_keys")},
         **{f"{name}_accuracy": training[f"{name}_accuracy"] for name in _COST},
+        "contexts": training.get("contexts"),
         "pairs": _pairs(run["03_pairs"].result),
         "layers": _layers(run),
         "differences": {
             name: run["04_differentiation"].result[name]
             for name in ("site", "n_pairs", "n_keys", "n_null_pairs")
         },
+        "same_wording": run["04_differentiation"].result.get("same_wording"),
         "prediction": _prediction(run["05_prediction"].result),
         "steering": {d: _steering(run, d) for d in DIRECTIONS},
         "spent": {name: _spent(run[name].manifest) for name in STAGES},

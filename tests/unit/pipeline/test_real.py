@@ -76,6 +76,7 @@ def results(weights: str) -> dict[str, dict]:
             "n_test_keys": 4,
             "free_accuracy": 0.6,
             "keyed_accuracy": 0.9,
+            "contexts": {"gold": {"right": 0.8}},
         },
         "03_pairs": {"n_pairs": split, "by_change": {"order": order}},
         "04_differentiation": {
@@ -88,6 +89,7 @@ def results(weights: str) -> dict[str, dict]:
             "oriented_null_significant_share": [0.0, 0.02],
             "nmd_relative": [None, 0.3],
             "max_abs_rho": [0.1, 0.4],
+            "same_wording": {"n_pairs": 7, "significant_share": [0.0, 0.1]},
         },
         "05_prediction": {
             "auc": [0.6, 0.8],
@@ -160,6 +162,8 @@ def test_all_that_the_chapter_shows_is_there_for_every_seed(runs):
     assert [layer["layer"] for layer in one["layers"]] == [1, 2]
     assert one["layers"][1]["significant"] == 0.2 and one["layers"][0]["nmd_relative"] is None
     assert (one["layers"][1]["auc_low"], one["layers"][1]["auc_high"]) == (0.7, 0.9)
+    assert one["contexts"]["gold"]["right"] == 0.8
+    assert one["same_wording"]["n_pairs"] == 7
     bars = {bar["name"]: bar for bar in one["steering"]["m2g"]["bars"]}
     assert bars["steered"]["n"] == 20 and bars["low_rho"]["success"] is None
     assert set(one["steering"]["g2m"]["shifts"]) == {"steered", "steered_max", "one_layer"}
