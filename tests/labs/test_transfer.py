@@ -284,7 +284,9 @@ def test_the_whole_stage(lab):
 def test_shifts_are_where_lab_06_chose_them(lab):
     """Its strengths are of those positions: elsewhere a model would not steer itself as it did there."""
     (positions,) = {one.steering.positions for one in read_models(lab.parameters).values()}
-    assert positions == FinishedRun.of(lab.parameters, seed=0)["06_intervention"].result["positions"]
+    assert (
+        positions == FinishedRun.of(lab.parameters, seed=0)["06_intervention"].result["positions"]
+    )
 
 
 def test_what_a_run_hands_over(lab, planted_direction):
