@@ -163,6 +163,10 @@ def test_a_model_is_asked_and_its_states_are_those_of_the_pairs(planted):
     assert arrays["same_wording.rho.resid_post"][1, 0] > 0.99
     assert found["n_pairs"] == len(pairs.flips) <= 40 and found["n_clusters"] >= 5
     assert ask(model, tokenizer, Unworded(24, 0), train) is None
+    none = SameWording.of(rows.assign(behavior=OTHER), 40, 0)
+    found, arrays = none.compared(model, tokenizer, maps, TEST)
+    assert (found["n_pairs"], found["n_keys"], found["n_null_pairs"]) == (0, 0, 0) and arrays == {}
+    assert found["nmd_relative"] == [None, None]
 
 
 class Unworded(ManyKeys):
