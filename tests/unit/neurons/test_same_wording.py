@@ -4,8 +4,6 @@ where nothing is planted the test keeps its level.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +22,7 @@ from memgen.neurons.same_wording import (
 )
 from memgen.stats.permutation import sign_flip_test
 from memgen.terms import BEHAVIORS, GENERALIZATION, MEMORIZATION, OTHER
-from planted import ManyKeys
+from planted import ManyKeys, Worded
 
 N_FORMS, TEST = 12, SignFlips(500, 0.05, 0)
 
@@ -131,21 +129,6 @@ def test_too_few_couples_are_counted_and_not_tested():
     assert found["n_clusters"] <= 1 and found["significant_share"] == [None, None]
     assert found["null_significant_share"] == [None, None]
     assert same_wording_in_words(found, [0.0, 0.0]).endswith("too few to test")
-
-
-class Worded(ManyKeys):
-    """Keys in the planted task's words, each wording once with every key."""
-
-    def in_forms(self, keys, n):
-        return [
-            replace(self._asked(self.keys[key], word, behaviour), setting=str(word))
-            for word in range(n)
-            for place, key in enumerate(keys)
-            for behaviour in [("memory", "rule")[(place + word // 4) % 2]]
-        ]
-
-    def form(self, instance):
-        return instance.setting
 
 
 def test_a_model_is_asked_and_its_states_are_those_of_the_pairs(planted):
