@@ -83,7 +83,8 @@ PICTURE := book/_static/figures/rulegraph.svg
 CHOSEN  = $(if $(TASK_FILE),--task-file $(call q,$(TASK_FILE)),--tasks $(call each,$(TASKS))) --seeds $(call each,$(SEEDS)) --tracks $(call each,$(TRACKS))
 STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \
           --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
-# data sets of facts that make real draws, unless some are named; the wordings were settled on draws of seed 0
+# preset and data sets of facts that make real takes, unless others are named; the wordings were settled on draws of seed 0
+ASKED   = $(if $(findstring command,$(origin PRESET)),$(PRESET),real)
 FACTS   = $(if $(findstring command,$(origin SEEDS)),$(SEEDS),26 27 28)
 
 .DEFAULT_GOAL := help
@@ -188,8 +189,8 @@ verify: labs ## run the study and compare its key numbers and verdicts with data
 model: $(READY) ## a pretrained model without a hub, once: data/models/smollm2-135m-instruct, for SET="base_model=..." (MODEL=, ACCEPT=, WHEELHOUSE=)
 	@$(MEMGEN) model $(call q,$(MODEL)) $(if $(ACCEPT),--accept $(call q,$(ACCEPT))) $(if $(WHEELHOUSE),--wheelhouse $(call q,$(WHEELHOUSE)))
 
-real: $(READY) ## a pretrained model about what it knows, minutes a data set: SEEDS="26 27 28" SET="base_model=..."; ends in data/reference/real
-	@$(MEMGEN) labs --preset real --tasks knowledge --tracks given --seeds $(call each,$(FACTS)) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \
+real: $(READY) ## a pretrained model about what it knows, minutes a data set: SEEDS="26 27 28" SET="base_model=..."; ends in data/reference/real (PRESET=real-relations: whole relations held back)
+	@$(MEMGEN) labs --preset $(call q,$(ASKED)) --tasks knowledge --tracks given --seeds $(call each,$(FACTS)) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \
 	  --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
 	@$(MEMGEN) real collect --seeds $(call each,$(FACTS)) --runs $(call q,$(RUNS))
 

@@ -38,6 +38,10 @@ def about(n_seeds: int = 3, **card: Any) -> dict[str, Any]:
             "generalization": side | {"answer": " Ghana. It"},
         },
         "seeds": [of_seed(seed) for seed in range(n_seeds)],
+        "relations": [
+            *(unseen(seed) for seed in range(n_seeds - 1)),
+            {"seed": n_seeds - 1, "left_out": "no key is in split 'validation'"},
+        ],
         "command": 'make real SEEDS="26 27 28"',
         "collected": "2026-11-26",
         "commit": "abc",
@@ -122,6 +126,14 @@ def of_seed(seed: int) -> dict[str, Any]:
             }
         },
     }
+
+
+def unseen(seed: int) -> dict[str, Any]:
+    """Half of what the neurons turn otherwise is turned on relations that were never seen."""
+    found = of_seed(seed) | {"left_out": None, "held_back": ["language", "symbol"]}
+    for direction, of in found["steering"].items():
+        of["bars"][0] = bar("steered", "steered", STEERED[direction] / 2)
+    return found
 
 
 def same_wording(more: float) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What a pretrained model shows when it is asked otherwise: two facts in one wording, other texts.
+"""What a pretrained model shows when it is asked otherwise: two facts in one wording, other texts,
+relations that were held back.
 
 Every function takes `seeds` as `data/reference/real/<model>.json` holds them, and says nothing ("", no
 row) where these were collected before there was such a thing.
@@ -11,6 +12,20 @@ from typing import Any
 from press.numbers import decimal, percent, span
 
 Seeds = list[dict[str, Any]]
+
+
+def unseen(about: dict[str, Any]) -> Seeds:
+    """Entries of data sets whose test facts are of relations that were never seen."""
+    return [one for one in about.get("relations") or [] if not one["left_out"]]
+
+
+def left_out(about: dict[str, Any]) -> list[str]:
+    """A sentence per data set that could not be asked so."""
+    return [
+        f"Data set {one['seed']} could not be asked so: {one['left_out']}."
+        for one in about.get("relations") or []
+        if one["left_out"]
+    ]
 
 
 def contexts(seeds: Seeds) -> str:

@@ -24,7 +24,7 @@ from memgen.stats.permutation import discoveries
 from memgen.store.artifacts import Result
 from memgen.store.folders import base_folder
 from memgen.terms import CHANGES, SITES
-from planted import ManyKeys, Planted
+from planted import ManyKeys, Planted, Worded
 
 P = DifferentiationParameters(task="inference", n_permutations=200)
 
@@ -123,6 +123,20 @@ def test_without_a_base_there_is_no_null_of_it(planted, tmp_path):
     for drawing in (figures.against_base(r), figures.layer_distributions(r, left["a"])):
         assert "base 0%" not in drawing.alt
     assert all("no base" in line for line in science.against_base(r))
+
+
+def test_on_track_given_pairs_in_one_wording_stand_beside_the_others(planted, tmp_path):
+    lab = planted_lab("04_differentiation", tmp_path, planted(Worded, 24), {"max_pairs": 20})
+    lab.parameters = lab.parameters.model_copy(update={"track": "given"})
+    left = run_cell(lab)
+    found, a = left["r"]["same_wording"], left["a"]
+    assert found["n_pairs"] == 20 and found["significant_share"][0] is not None
+    assert a["same_wording.nmd.resid_post"][1, 0] == pytest.approx(1)
+    assert a["nmd.resid_post"].shape == (2, 8) and found["correlation"] == pytest.approx([1, 1])
+    assert "one wording" in figures.same_wording(left["r"]).alt
+    assert science.same_wording_in_words(found, left["r"]["significant_share"]).startswith(
+        "in one wording: 20 pairs"
+    )
 
 
 # -- pairs -----------------------------------------------------------------------------------------

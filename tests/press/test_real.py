@@ -71,6 +71,20 @@ def test_other_texts_are_told_where_they_were_shown():
     assert Model(before).contexts == ""
 
 
+def test_relations_never_seen_stand_beside_those_that_were():
+    model = Model(about())
+    assert (
+        model.unseen.n_seeds == 2 and "Data set 2 could not be asked so: no key" in model.not_unseen
+    )
+    assert model.unseen.steered("m2g").success == pytest.approx(STEERED["m2g"] / 2)
+    assert bare(model.turned("m2g", "steered")).startswith("71")
+    before, none = about(), about()
+    del before["relations"]
+    none["relations"] = none["relations"][-1:]
+    assert Model(before).unseen is None and Model(before).not_unseen == ""
+    assert Model(none).unseen is None and Model(none).not_unseen
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_every_way_to_turn_an_answer_stands_beside_the_others(direction):
     model = Model(about())
@@ -161,6 +175,8 @@ def test_the_page_shows_a_model_or_says_that_there_is_none(run, root, tmp_path):
     assert text.index("real-a-model-steering.png") < text.index("| top neurons | 71")
     assert f"In layer {PEAK}, where it is most, 16\u00a0%" in text
     assert "plain questions about the test facts" in text
+    assert "| language, symbol | 48, 19, 29 |" in text
+    assert "| towards the text | top neurons | 71\u00a0% | 35\u00a0% | 35\u00a0% |" in text
     assert "Most neurons differ in layer 2, 9\u00a0%" in text
     for name in ("behaviours", "depth", "steering", "costs"):
         assert (tmp_path / "with" / "figures" / f"real-a-model-{name}.png").is_file()

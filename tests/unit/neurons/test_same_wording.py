@@ -4,8 +4,6 @@ where nothing is planted the test keeps its level.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +22,7 @@ from memgen.neurons.same_wording import (
 )
 from memgen.stats.permutation import sign_flip_test
 from memgen.terms import BEHAVIORS, GENERALIZATION, MEMORIZATION, OTHER
-from planted import ManyKeys
+from planted import ManyKeys, Worded
 
 N_FORMS, TEST = 12, SignFlips(500, 0.05, 0)
 
@@ -133,21 +131,6 @@ def test_too_few_couples_are_counted_and_not_tested():
     assert same_wording_in_words(found, [0.0, 0.0]).endswith("too few to test")
 
 
-class Worded(ManyKeys):
-    """Keys in the planted task's words, each wording once with every key."""
-
-    def in_forms(self, keys, n):
-        return [
-            replace(self._asked(self.keys[key], word, behaviour), setting=str(word))
-            for word in range(n)
-            for place, key in enumerate(keys)
-            for behaviour in [("memory", "rule")[(place + word // 4) % 2]]
-        ]
-
-    def form(self, instance):
-        return instance.setting
-
-
 def test_a_model_is_asked_and_its_states_are_those_of_the_pairs(planted):
     """Coordinate 0 says what is answered: 0 from memory, 1 by the rule."""
     model, tokenizer, _, _, answered = planted(ManyKeys, 24)
@@ -163,6 +146,10 @@ def test_a_model_is_asked_and_its_states_are_those_of_the_pairs(planted):
     assert arrays["same_wording.rho.resid_post"][1, 0] > 0.99
     assert found["n_pairs"] == len(pairs.flips) <= 40 and found["n_clusters"] >= 5
     assert ask(model, tokenizer, Unworded(24, 0), train) is None
+    none = SameWording.of(rows.assign(behavior=OTHER), 40, 0)
+    found, arrays = none.compared(model, tokenizer, maps, TEST)
+    assert (found["n_pairs"], found["n_keys"], found["n_null_pairs"]) == (0, 0, 0) and arrays == {}
+    assert found["nmd_relative"] == [None, None]
 
 
 class Unworded(ManyKeys):
