@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -36,7 +36,6 @@ class Model:
     """One pretrained model over its data sets; `about`: `data/reference/real/<model>.json`."""
 
     about: dict[str, Any]
-    figures: dict[str, str] = field(default_factory=dict)
 
     # -- which model, how it was made ----------------------------------------------------------------
     @property
@@ -52,9 +51,19 @@ class Model:
         return self.card["title"]
 
     @property
+    def family(self) -> str:
+        """Its architecture; without one it is a family of its own."""
+        return self.card.get("architecture", self.name)
+
+    @property
     def quantized(self) -> str:
         """How its weights were rounded before they became floats again; "": they are the published ones."""
         return self.card.get("quantization", "")
+
+    @property
+    def rounding(self) -> str:
+        """What its weights are: as published, or rounded in between."""
+        return f"4 bits ({self.quantized}), made floats" if self.quantized else "as published"
 
     @property
     def millions(self) -> float:
@@ -288,6 +297,13 @@ class Model:
             f"{_capital(TOWARDS[direction])}, the goal was {percent(goal['share'])} at a cost of at most"
             f" {plural(int(goal['cost']), 'point')} on plain facts. {said}: {verdict}."
         )
+
+    def spared(self, direction: str) -> str:
+        """What the chosen neurons' shift does to plain facts: `loses 21 points of plain facts`."""
+        rows = (row for row in self.costs if row["direction"] == direction)
+        points = next(rows)["keyed"]  # the first is of the chosen neurons
+        changed = "loses" if points < 0 else "wins"
+        return f"{changed} {decimal(abs(points), 0)} points of plain facts"
 
     @property
     def answer(self) -> str:

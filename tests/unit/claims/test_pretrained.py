@@ -97,11 +97,17 @@ def test_a_model_without_a_strength_within_the_limit_turns_nothing_and_neither_d
 def test_one_layer_within_the_limit_is_tested_only_where_it_was_tried():
     found = model(steered=0.5)
     assert pretrained.one_layer_kept_beyond(Asked({ONE: found}), ONE, "m2g").n_seeds == 0
-    for one in found["seeds"][:2]:  # in the third no layer stays within the limit
-        bar = {"name": "one_layer_kept", "family": "rival", "success": 0.8, "n": 150}
+    for one, success in zip(
+        found["seeds"], (0.8, 0.8, None)
+    ):  # in the third none is within the limit
+        bar = {"name": "one_layer_kept", "family": "rival", "success": success, "n": 150}
         one["steering"]["m2g"]["bars"].append(bar)
     kept = pretrained.one_layer_kept_beyond(Asked({ONE: found}), ONE, "m2g")
     assert kept.value == pytest.approx((0.3 + 0.3 - 0.5) / 3) and kept.n_seeds == 3
+    for one in found["seeds"]:
+        one["steering"]["m2g"]["bars"][-1]["success"] = None
+    none = pretrained.one_layer_kept_beyond(Asked({ONE: found}), ONE, "m2g")
+    assert none.value == pytest.approx(-0.5)
 
 
 def test_an_interval_is_over_data_sets_and_says_how_much_is_behind_it():

@@ -166,8 +166,9 @@ def one_layer_beyond(asked: Asked, model: str, direction: str) -> Effect:
 def one_layer_kept_beyond(asked: Asked, model: str, direction: str) -> Effect:
     """The same, both within the limit. A data set in which no layer stays within it counts with 0."""
     kept = _exactly("one_layer_kept")
-    if all(kept(one, direction) is None for one in asked.of(model)):
-        return NOTHING  # it was not tried
+    bars = [bar for one in asked.of(model) for bar in one["steering"][direction]["bars"]]
+    if not any(bar["name"] == "one_layer_kept" for bar in bars):
+        return NOTHING  # it was not tried; tried in vain it has a bar without success
     return _gap(asked, model, direction, (lambda one, d: kept(one, d) or 0.0, _chosen))
 
 
