@@ -169,7 +169,8 @@ def test_two_families_share_what_stands_in_both_and_keep_what_stands_in_one():
     found = {one.name: one for one in two.findings}
     both, probe = found["both behaviours show"], found["predicted beyond the words"]
     assert both.stands == "in both" and both.verdict == SUPPORTED
-    assert [on["verdict"] for on in probe.on] == [OPEN, REVERSED] and probe.verdict == OPEN
+    assert [on["verdict"] for on in probe.on] == [SUPPORTED, REVERSED] and probe.verdict == OPEN
+    assert probe.stands == "in A Model 135M only"
     assert probe.on[1]["effect"].startswith("−0.09 (−0.1")
     lacking = found["one layer turns more within the limit, towards the text"]
     assert lacking.stands == "not tested" and lacking.on[0]["verdict"] == ""

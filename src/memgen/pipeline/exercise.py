@@ -115,7 +115,8 @@ def open_asked(model: str) -> dict[str, Any]:
     """What is committed of a pretrained model that was asked as it is; `ArtifactError`: nothing is."""
     path = TARGET / f"{model}.json"
     if not path.is_file():
-        there = ", ".join(sorted(one.stem for one in TARGET.glob("*.json"))) or "none"
+        asked = (one.stem for one in TARGET.glob("*.json") if not one.stem.endswith("-lora"))
+        there = ", ".join(sorted(asked)) or "none"
         raise ArtifactError(
             f"{path} is missing: run `make real MODEL={model}`, or choose a model that is there"
             f" ({there})"
