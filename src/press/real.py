@@ -66,6 +66,11 @@ class Real:
         return _joined(self.titles)
 
     @property
+    def rounded(self) -> str:
+        """Those whose weights were rounded in between, joined; "": none."""
+        return _joined([model.title for model in self.models if model.quantized] or [""])
+
+    @property
     def everywhere(self) -> str:
         """How a finding stands that is supported in every model: see `Finding.stands`."""
         return "in both" if self.n_models <= FEWEST_FAMILIES else "in all"
