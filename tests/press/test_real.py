@@ -222,8 +222,8 @@ def test_the_page_shows_a_model_or_says_that_there_is_none(run, root, tmp_path):
         assert (tmp_path / "with" / "figures" / f"real-{name}.png").is_file()
     assert_tables(text)
     ledger = page("ledger.md", "ledger")
-    assert "## Real models" in ledger and "[claims on it](#real-models)" in ledger
-    assert_tables(ledger)
+    assert "[claims on it](#real-models)" in ledger
+    assert_tables(of_real_models(ledger))
     commit(root, gemma())
     text = page("real_model.md", "two")
     assert (
@@ -232,9 +232,14 @@ def test_the_page_shows_a_model_or_says_that_there_is_none(run, root, tmp_path):
         and "| in both | `supported`" in text
     )
     assert_tables(text)
-    assert_tables(page("ledger.md", "ledger2"))
+    assert_tables(of_real_models(page("ledger.md", "ledger2")))
     (root / "data" / "reference" / "real" / "b-model.json").unlink()
     assert "turns 71\u00a0% of what it would have said from memory" in page("index.md", "home2")
+
+
+def of_real_models(ledger: str) -> str:
+    """Their section of the page."""
+    return ledger.split("## Real models")[1].split("\n## ")[0]
 
 
 def assert_tables(text: str) -> None:
