@@ -92,7 +92,10 @@ class Real:
 
     def _finding(self, claim: dict[str, Any]) -> Finding:
         return Finding(
-            *(claim[name] for name in ("name", "text", "source", "test")),
+            claim["name"],
+            claim["text"],
+            claim["source"],
+            claim["test"],
             decimal(claim["margin"]) if claim["margin"] else "none: a limit",
             [_judged(claim["cases"].get(title)) for title in self.titles],
             claim["verdict"],
