@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from memgen.errors import StudyError
+from memgen.models.packaged import DEFAULT
 from memgen.stages import LABS
 from press.errors import TeachingError
 from press.exercises import (
@@ -38,6 +39,10 @@ ORDER = re.compile(r"hint( solution( solution)* check( check)*)+( discussion)?")
 OPENS = re.compile(
     r'^ex = open_exercise\("\w+", task=task, seed=seed, preset=preset, runs=runs\)$', re.MULTILINE
 )
+
+#: the exercises of a chapter without a lab read what is committed of a model
+OPENS_ASKED = re.compile(r"^asked = open_asked\(model\)$", re.MULTILINE)
+COMMITTED = {"model": DEFAULT}
 
 
 def check_source(notebook, name: str = "notebook") -> Source:
@@ -106,10 +111,12 @@ def check_opening(source: Source) -> None:
         given = {node.targets[0].id: ast.literal_eval(node.value) for node in body}
     except (AttributeError, ValueError):
         given = None
-    if given != PARAMETERS:
-        wanted = ", ".join(f"{name} = {value!r}" for name, value in PARAMETERS.items())
+    asked = bool(OPENS_ASKED.search(opening.source))
+    names = COMMITTED if asked else PARAMETERS
+    if given != names:
+        wanted = ", ".join(f"{name} = {value!r}" for name, value in names.items())
         source.fail(parameters, f"it must set exactly {wanted}")
-    if not OPENS.search(opening.source):
+    if not asked and not OPENS.search(opening.source):
         source.fail(
             opening,
             'it must hold `ex = open_exercise("NN_stage", task=task, seed=seed, preset=preset,'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -37,7 +37,6 @@ class Model:
     """One pretrained model over its data sets; `about`: `data/reference/real/<model>.json`."""
 
     about: dict[str, Any]
-    figures: dict[str, str] = field(default_factory=dict)
 
     # -- which model, how it was made ----------------------------------------------------------------
     @property
@@ -53,9 +52,19 @@ class Model:
         return self.card["title"]
 
     @property
+    def family(self) -> str:
+        """Its architecture; without one it is a family of its own."""
+        return self.card.get("architecture", self.name)
+
+    @property
     def quantized(self) -> str:
         """How its weights were rounded before they became floats again; "": they are the published ones."""
         return self.card.get("quantization", "")
+
+    @property
+    def rounding(self) -> str:
+        """What its weights are: as published, or rounded in between."""
+        return f"4 bits ({self.quantized}), made floats" if self.quantized else "as published"
 
     @property
     def millions(self) -> float:
@@ -166,6 +175,11 @@ class Model:
         """The same model asked about relations that were held back; None: it was not, or could not be."""
         found = asked_otherwise.unseen(self.about)
         return Model(self.about | {"seeds": found}) if found else None
+
+    @property
+    def held_back(self) -> bool:
+        """Was it asked about relations that were held back, or tried to?"""
+        return bool(self.about.get("relations"))
 
     @property
     def not_unseen(self) -> str:
@@ -315,6 +329,13 @@ class Model:
             f"{_capital(TOWARDS[direction])}, the goal was {percent(goal['share'])} at a cost of at most"
             f" {plural(int(goal['cost']), 'point')} on plain facts. {said}: {verdict}."
         )
+
+    def spared(self, direction: str) -> str:
+        """What the chosen neurons' shift does to plain facts: `loses 21 points of plain facts`."""
+        rows = (row for row in self.costs if row["direction"] == direction)
+        points = next(rows)["keyed"]  # the first is of the chosen neurons
+        changed = "loses" if points < 0 else "wins"
+        return f"{changed} {decimal(abs(points), 0)} points of plain facts"
 
     @property
     def answer(self) -> str:

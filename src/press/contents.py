@@ -34,9 +34,11 @@ def contents(run: Run, template: Path) -> str:
         part["chapters"][last:last] = added
     for chapter in chapters + added:
         stage = Path(chapter["file"]).name
+        practised = find(stage, root).is_file()
+        practice = [{"file": f"exercises/{stage}", "title": "Exercises"}] if practised else []
+        if practice and stage not in LABS:
+            chapter["sections"] = practice
         if stage in LABS:
-            practised = find(stage, root).is_file()
-            practice = [{"file": f"exercises/{stage}", "title": "Exercises"}] if practised else []
             chapter["sections"] = practice + [
                 _branch([lab for lab in one.pages if (lab.stage, lab.task) == (stage, task)])
                 for one in run.every

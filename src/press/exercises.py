@@ -121,7 +121,18 @@ def downloads(stage: str) -> dict[str, str]:
 
 def label(stage: str, number: int) -> str:
     """The name under which other pages refer to an exercise: {ref}`exercise-04-1`."""
-    return f"exercise-{stage[:2]}-{number}"
+    return f"exercise-{stage[:2] if has_lab(stage) else stage}-{number}"
+
+
+def has_lab(stage: str) -> bool:
+    """Is it the chapter of a lab (`05_prediction`)? Others' exercises read what is committed."""
+    return stage[:2].isdigit()
+
+
+def _chapter(stage: str) -> str:
+    if has_lab(stage):
+        return f"[chapter {int(stage[:2])}](../chapters/{stage}.md)"
+    return f"[this chapter](../{stage}.md)"
 
 
 def page(
@@ -133,7 +144,7 @@ def page(
 ) -> str:
     """A chapter's exercises as a MyST page for `exercises/`; the run that it names exists."""
     source = Source(notebook, stage)
-    run = f"-p task {task} -p seed {seed} -p preset {preset}"
+    run = f" -p task {task} -p seed {seed} -p preset {preset}" if has_lab(stage) else ""
     blocks = [f"# {source.title}", source.intro, _how_to(source, stage, run)]
     opening = "\n\n".join(cell.source.strip() for cell in source.open)
     blocks += ["## Before the first exercise", _code(opening)]
@@ -155,8 +166,7 @@ def _how_to(source: Source, stage: str, run: str) -> str:
     gaps = f"{{download}}`the notebook with gaps <{files['student']}>`"
     solutions = f"{{download}}`the notebook with solutions <{files['solution']}>`"
     text = f"""\
-{len(source.parts)} exercises, about {source.minutes} minutes in all, for \
-[chapter {int(stage[:2])}](../chapters/{stage}.md). Download
+{len(source.parts)} exercises, about {source.minutes} minutes in all, for {_chapter(stage)}. Download
 {gaps} and open it in any editor for notebooks, with the Python of `.venv` as its kernel
 (VS Code can do that; `.venv/bin/pip install jupyterlab` and `.venv/bin/jupyter lab` are another way). \
 Replace every `{YOURS}` and run the check below it.
@@ -165,7 +175,7 @@ To run the whole notebook from the root of the repository, up to the first check
 ```{{code-block}} bash
 :class: wrapped
 
-.venv/bin/papermill {files["student"]} OUT.ipynb --cwd . {run}
+.venv/bin/papermill {files["student"]} OUT.ipynb --cwd .{run}
 ```
 
 Every solution is folded on this page, and all are in {solutions}."""

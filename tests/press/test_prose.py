@@ -18,6 +18,7 @@ from press.run import Run
 from press.scale import Sweep, sweep
 from running import ROOT
 
+PARTS = sorted(p.relative_to(ROOT / "book").as_posix() for p in (ROOT / "book").rglob("*.jinja"))
 PAGES = sorted(p.relative_to(ROOT / "book").as_posix() for p in (ROOT / "book").rglob("*.md"))
 
 # -- no decision in a template ---------------------------------------------------------------------
@@ -55,7 +56,7 @@ def decisions(template: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *PARTS])
 def test_no_template_decides_anything(page):
     """Sentences that count or compare call a helper of `press`; templates write values and rows."""
     assert decisions((ROOT / "book" / page).read_text(encoding="utf8")) == []

@@ -6,12 +6,15 @@ import json
 import re
 import shutil
 
+import matplotlib.pyplot as plt
 import pytest
 
 import real_model
 from memgen.config.base import ROOT
 from memgen.figures import real as figures
-from memgen.terms import DIRECTIONS
+from memgen.figures.real_depth import along_depth
+from memgen.figures.style import Drawing
+from memgen.terms import DIRECTIONS, OPEN, REVERSED, SUPPORTED
 from press import prose
 from press.asked_model import Model
 from press.errors import BookError
@@ -126,22 +129,56 @@ def test_a_cell_that_is_both_is_drawn_once():
     assert "steered_max" in set(figures.cost_rows(kept["seeds"])["shift"])
 
 
+def drawn(models: figures.Models) -> dict[str, Drawing]:
+    draw = (figures.behaviours, along_depth, figures.steering, figures.costs)
+    found = {one.name: one for one in (draw_one(models) for draw_one in draw)}
+    for one in found.values():
+        plt.close(one.figure)
+    return found
+
+
 def test_figures_say_in_words_what_they_show():
-    drawn = {
-        one.name: one
-        for one in (
-            draw(about()["seeds"])
-            for draw in (figures.behaviours, figures.along_depth, figures.steering, figures.costs)
-        )
-    }
-    assert set(drawn) == {"behaviours", "depth", "steering", "costs"}
-    assert "what it knows 40%, 41%, 42%" in drawn["behaviours"].alt
-    assert f"at most 16% in layer {PEAK}" in drawn["depth"].alt
-    assert "turned by the words at most 5%" in drawn["depth"].alt
-    assert "stays at most 0%" in drawn["depth"].alt and "without states 0.78" in drawn["depth"].alt
-    assert f"towards the text {PEAK}, {PEAK}, {PEAK}" in drawn["depth"].alt
-    assert "one layer, no limit 90%" in drawn["steering"].alt
-    assert "plain facts -30 points, perplexity times 2.50" in drawn["costs"].alt
+    found = drawn({"A Model": about()["seeds"]})
+    assert set(found) == {"behaviours", "depth", "steering", "costs"}
+    assert "what it knows 40%, 41%, 42%" in found["behaviours"].alt
+    assert f"at most 16% in layer {PEAK}" in found["depth"].alt
+    assert "turned by the words at most 5%" in found["depth"].alt
+    assert "stays at most 0%" in found["depth"].alt and "without states 0.78" in found["depth"].alt
+    assert f"towards the text {PEAK}, {PEAK}, {PEAK}" in found["depth"].alt
+    assert "one layer, no limit 90%" in found["steering"].alt
+    assert "plain facts -30 points, perplexity times 2.50" in found["costs"].alt
+
+
+def test_two_models_stand_side_by_side_in_every_figure():
+    """A column or a row of panels each; a way that one of them lacks leaves its place empty."""
+    other = about()["seeds"]
+    for one in other:
+        for steered in one["steering"].values():
+            steered["bars"] = [bar for bar in steered["bars"] if bar["name"] != "low_rho"]
+    models = {"First": about()["seeds"], "Second": other}
+    found = drawn(models)
+    for one in found.values():
+        assert "First: " in one.alt and "Second: " in one.alt, one.name
+        assert one.alt.index("First: ") < one.alt.index("Second: ")
+    said = found["steering"].alt.split("Second: ")
+    assert "uncorrelated neurons" in said[0] and "uncorrelated neurons" not in said[1]
+    first, second = found["steering"].figure.axes[:2]
+    assert len(first.patches) == len(second.patches) + 2  # target and other
+    assert first.get_xlim() == second.get_xlim()
+    assert len(found["depth"].figure.axes) == 6 and len(found["costs"].figure.axes) == 6
+
+
+def gemma(**card) -> dict:
+    """A model of another family; in it the probe is behind, and instructions turn nothing."""
+    found = about(
+        **{"name": "b-model", "title": "B Model", "architecture": "Gemma3ForCausalLM"} | card
+    )
+    for number, one in enumerate(found["seeds"]):
+        one["prediction"]["gain"] = -0.10 + 0.01 * number
+        for steered in one["steering"].values():
+            for bar in steered["bars"]:
+                bar["success"] = 0.0 if bar["name"].startswith("instruction") else bar["success"]
+    return found
 
 
 def test_one_model_is_no_claim_and_one_of_the_same_family_is_none_more():
@@ -149,10 +186,47 @@ def test_one_model_is_no_claim_and_one_of_the_same_family_is_none_more():
     assert "Two models or no claim" in alone.standing and "inconclusive" in alone.verdict
     assert "loses 30 points of plain facts" in alone.at_home  # .95 without it, .65 with it
     assert "One model" in alone.at_home and f"{STEERED['m2g'] + 0.01:.0%}"[:-1] in alone.at_home
-    same = Real([Model(about()), Model(about(name="b"))])
+    assert {one.verdict for one in alone.findings} == {OPEN}
+    assert {one.stands for one in alone.findings} <= {
+        "in A Model 135M only",
+        "not supported",
+        "not tested",
+    }
+    same = Real([Model(about()), Model(about(name="b", title="B"))])
     assert not same.enough and "models of one family" in same.standing
-    two = Real([Model(about()), Model(about(name="b", architecture="Gemma3ForCausalLM"))])
-    assert two.enough and not two.verdict and "One model" not in two.at_home
+    assert {one.verdict for one in same.findings} == {OPEN} and "A second model" in same.another
+
+
+def test_two_families_share_what_stands_in_both_and_keep_what_stands_in_one():
+    two = Real([Model(about()), Model(gemma())])
+    found = {one.name: one for one in two.findings}
+    both, probe = found["both behaviours show"], found["predicted beyond the words"]
+    assert both.stands == "in both" and both.verdict == SUPPORTED
+    assert [on["verdict"] for on in probe.on] == [SUPPORTED, REVERSED] and probe.verdict == OPEN
+    assert probe.stands == "in A Model 135M only"
+    assert probe.on[1]["effect"].startswith("−0.09 (−0.1")
+    lacking = found["one layer turns more within the limit, towards the text"]
+    assert lacking.stands == "not tested" and lacking.on[0]["verdict"] == ""
+    assert two.enough and "both behaviours show" in two.verdict and "inconclusive" in two.verdict
+    assert "A further model" in two.another and "One model" not in two.at_home
+    assert "71\u00a0% (A Model 135M) and 71\u00a0% (B Model)" in two.at_home
+    assert "B Model loses 30 points of plain facts" in two.at_home
+
+
+def test_tables_have_a_column_per_model_and_of_controls_the_best():
+    two = Real([Model(about()), Model(gemma())])
+    for table in (two.behaviours, two.depth, two.prediction, two.ways("m2g")):
+        assert {len(row) for row in table} == {3}
+    ways = {row[0]: row[1:] for row in two.ways("m2g")}
+    assert ways["told in words (the better)"] == [
+        f"{TOLD['m2g']:.0%}"[:-1] + "\u00a0% (2\u00a0%)",
+        "0\u00a0% (2\u00a0%)",
+    ]
+    assert ways["the best control of the same size"][0].startswith("10\u00a0%")
+    assert "force one token" not in ways  # it writes the answer
+    assert [(row["direction"], row["model"]) for row in two.costs][::2] == [
+        (direction, model) for direction in DIRECTIONS for model in two.titles
+    ]
 
 
 def test_the_page_shows_a_model_or_says_that_there_is_none(run, root, tmp_path):
@@ -162,7 +236,8 @@ def test_the_page_shows_a_model_or_says_that_there_is_none(run, root, tmp_path):
         (source / "figures").mkdir()
         environment = prose.templates(source)
         environment.globals.update(prose.helpers(Run(run).sourced(), root, source))
-        environment.globals["quiz"] = lambda _: "QUIZ"
+        environment.globals |= {"quiz": lambda _: "QUIZ", "exercises": lambda _: "EXERCISES"}
+        environment.globals |= {"lab_figure": lambda *_, **__: "", "chapter_of": lambda _: "see"}
         return bare(environment.get_template(name).render())
 
     text = page("real_model.md", "without")
@@ -172,23 +247,50 @@ def test_the_page_shows_a_model_or_says_that_there_is_none(run, root, tmp_path):
     text = page("real_model.md", "with")
     assert "Not run yet" not in text and "**Two models or no claim**" in text
     assert "not the weights that were published" in text and 'make real SEEDS="26 27 28"' in text
-    assert text.index("real-a-model-steering.png") < text.index("| top neurons | 71")
-    assert f"In layer {PEAK}, where it is most, 16\u00a0%" in text
+    assert text.index("figures/real-steering.png") < text.index("| top neurons | 71")
+    assert f"| layer where most neurons differ | {PEAK} of 4 |" in text
     assert "plain questions about the test facts" in text
     assert "| language, symbol | 48, 19, 29 |" in text
     assert "| towards the text | top neurons | 71\u00a0% | 35\u00a0% | 35\u00a0% |" in text
     assert "Most neurons differ in layer 2, 9\u00a0%" in text
     for name in ("behaviours", "depth", "steering", "costs"):
-        assert (tmp_path / "with" / "figures" / f"real-a-model-{name}.png").is_file()
-    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
-        assert len({row.count("|") for row in table.splitlines()}) == 1, table
+        assert (tmp_path / "with" / "figures" / f"real-{name}.png").is_file()
+    assert_tables(text)
+    ledger = page("ledger.md", "ledger")
+    assert "[claims on it](#real-models)" in ledger
+    assert_tables(of_real_models(ledger))
+    commit(root, gemma())
+    text = page("real_model.md", "two")
+    assert (
+        "Two models or no claim" not in text
+        and "B Model" in text
+        and "| in both | `supported`" in text
+    )
+    assert_tables(text)
+    assert_tables(of_real_models(page("ledger.md", "ledger2")))
+    (root / "data" / "reference" / "real" / "b-model.json").unlink()
     assert "turns 71\u00a0% of what it would have said from memory" in page("index.md", "home2")
+
+
+def of_real_models(ledger: str) -> str:
+    """Their section of the page."""
+    return ledger.split("## Real models")[1].split("\n## ")[0]
+
+
+def assert_tables(text: str) -> None:
+    """Every row of a table has as many cells as its head."""
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        rows = table.splitlines()
+        assert len({row.count("|") for row in rows}) == 1 and len(rows) > 2, table
+        assert re.fullmatch(r"\|(-+\|)+", rows[1]), table
 
 
 def test_without_a_figure_nothing_is_claimed_to_be_quantized(root, tmp_path):
     plain = about()
     del plain["model"]["quantization"]
     commit(root, plain)
+    trained = root / "data" / "reference" / "real" / "a-model-lora.json"
+    trained.write_text("{}")  # of adapters on it: no model that was asked
     (model,) = real(root, tmp_path).models
     assert model.quantized == "" and "4 bits" not in Real([model]).at_home
 

@@ -1,7 +1,8 @@
-"""The chapter on pretrained models: behaviours, the depth of the model, steering, and what it costs.
+"""The chapter on pretrained models: behaviours, steering, and what it costs.
 
-Every function takes `seeds` as `data/reference/real/<model>.json` holds them: one entry per data set. All
-seeds ask one model, so a spread over them is one of facts, wordings and splits.
+A figure shows all models side by side: it takes `models`, by their titles the seeds as
+`data/reference/real/<model>.json` holds them, one entry per data set. All seeds of a model ask that model,
+so a spread over them is one of facts, wordings and splits.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from memgen.figures.style import (
     COLOR,
@@ -32,6 +33,7 @@ from memgen.terms import (
 )
 
 Seeds = list[dict[str, Any]]
+Models = dict[str, Seeds]
 #: memory and rule as this task has them
 SHOWN = {"memorization": "what it knows", "generalization": "what the text says", "other": "other"}
 TOWARDS = {"m2g": "towards the text", "g2m": "towards what it knows"}
@@ -41,123 +43,73 @@ COSTS = {"free": "made-up entities right", "keyed": "plain facts right", "page":
 MARKS = {"steered": "o", "steered_max": "^", ONE_LAYER: "s", ONE_LAYER_KEPT: "D"}
 MARKS |= {OPTIMISED: "X", OPTIMISED_KEPT: "P"}
 BOTH = "keys with both"
+MODEL_MARKS = "osD^v"  # one per model, where models share an axis
 
 
-def _number(value: float | None) -> float:
+def number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _spread(ax, x: float, values: list[dict[str, Any]], color: str) -> None:
-    """Rates with their intervals side by side around `x`, one mark per seed."""
-    places = x + 0.16 * (np.arange(len(values)) - (len(values) - 1) / 2)
+def _spread(ax, places: np.ndarray, values: list[dict[str, Any]], **mark: Any) -> None:
+    """Rates with their intervals at these places, one mark per data set."""
     for place, one in zip(places, values):
-        ax.vlines(place, _number(one["low"]), _number(one["high"]), color=color, lw=1.4)
-        ax.plot(place, one["rate"], "o", color=color, ms=6)
+        ax.vlines(place, number(one["low"]), number(one["high"]), color=mark["color"], lw=1.4)
+        ax.plot(place, one["rate"], ls="none", ms=6, **mark)
 
 
-def behaviours(seeds: Seeds) -> Drawing:
+def behaviours(models: Models) -> Drawing:
     """Shares of conflict prompts of test keys by behaviour, a mark per data set; keys with both."""
     fig, ax = plt.subplots(figsize=(WIDTH, 2.9))
-    found = {name: [one["behaviours"][name] for one in seeds] for name in BEHAVIORS}
-    for x, name in enumerate(BEHAVIORS):
-        _spread(ax, x, found[name], COLOR[name])
-    both = [one["keys_with_both"] for one in seeds]
-    marks = [{"rate": share, "low": share, "high": share} for share in both]
-    _spread(ax, len(BEHAVIORS), marks, "#009E73")
-    labels = [SHOWN[name].replace(" ", "\n", 1) for name in BEHAVIORS]
-    ax.set_xticks(range(len(BEHAVIORS) + 1), [*labels, BOTH.replace(" ", "\n", 1)])
+    colors = [*(COLOR[name] for name in BEHAVIORS), "#009E73"]
+    n_marks = sum(map(len, models.values())) + len(models) - 1
+    step, place = min(0.16, 0.7 / max(1, n_marks)), 0.0
+    for marker, seeds in zip(MODEL_MARKS * len(models), models.values()):
+        shown = [[one["behaviours"][name] for one in seeds] for name in BEHAVIORS]
+        both = [one["keys_with_both"] for one in seeds]
+        shown += [[{"rate": share, "low": share, "high": share} for share in both]]
+        at = step * (place + np.arange(len(seeds)) - (n_marks - 1) / 2)
+        for x, (color, values) in enumerate(zip(colors, shown)):
+            _spread(ax, x + at, values, color=color, marker=marker)
+        place += len(seeds) + 1
+    labels = [*(SHOWN[name] for name in BEHAVIORS), BOTH]
+    ax.set_xticks(range(len(labels)), [label.replace(" ", "\n", 1) for label in labels])
     ax.set(ylabel="share", xlim=(-0.5, len(BEHAVIORS) + 0.5))
     ax.axvline(len(BEHAVIORS) - 0.5, color="#CCCCCC", lw=1)
     share_axis(ax)
-    listed = "; ".join(
-        f"{SHOWN[name]} {_list([one['rate'] for one in values])}" for name, values in found.items()
-    )
-    n = ", ".join(str(one["behaviours"]["n"]) for one in seeds)
-    keys = ", ".join(str(one["n_test_keys"]) for one in seeds)
+    if len(models) > 1:
+        for marker, title in zip(MODEL_MARKS * len(models), models):
+            ax.plot([], [], marker, color="#555555", label=title)
+        fig.legend(loc="outside upper center", ncols=2)
+    n = _by_model(models, lambda one: str(one["behaviours"]["n"]))
+    keys = _by_model(models, lambda one: str(one["n_test_keys"]))
     return Drawing(
         fig,
         alt=(
             "Dots with intervals: what decides the answers to conflict prompts of test keys, one dot per"
-            f" data set: {listed}; {BOTH} {_list(both)}"
+            f" data set. {in_words(models, _shares_in_words)}"
         ),
         caption=(
-            f"Conflict prompts of test keys (n = {n}; {keys} keys), a mark per data set, with 95 % intervals"
+            f"Conflict prompts of test keys (n = {n}; keys: {keys}), a mark per data set, with 95 % intervals"
             " over keys. Right of the line: the share of keys that are answered in both ways."
         ),
         name="behaviours",
     )
 
 
-def along_depth(seeds: Seeds) -> Drawing:
-    """Three panels over the layers: significant neurons with nulls, probe, relative size of NMD.
-
-    Thin lines: data sets, thick: their mean. Marks on the axis of the last panel: the layers whose mean
-    difference alone was the best on validation keys.
-    """
-    table = _by_layer(seeds)
-    mean = table.groupby("layer").mean(numeric_only=True)
-    fig, axes = plt.subplots(3, 1, figsize=(WIDTH, 6.6), sharex=True)
-    blue, grey, green = COLOR["generalization"], COLOR["control"], "#009E73"
-    _lines(axes[0], table, "significant", blue, "flip pairs", "-")
-    _lines(axes[0], table, "null", grey, "null: answered alike", "--")
-    _lines(axes[0], table, "oriented_null", grey, "null: the same, turned by the words", ":")
-    axes[0].set_title("share of neurons that differ")
-    axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _lines(axes[1], table, "auc", blue, "probe, test keys", "-")
-    axes[1].fill_between(mean.index, mean.auc_low, mean.auc_high, color=blue, alpha=0.15, lw=0)
-    rival = float(np.nanmean([_number(s["prediction"]["chosen_baseline_auc"]) for s in seeds]))
-    axes[1].axhline(rival, color=grey, ls="--", lw=1.2, label="strongest forecast without states")
-    axes[1].set_title("AUC: which behaviour comes")
-    _lines(axes[2], table, "nmd_relative", green, "NMD", "-")
-    axes[2].set_title("mean difference, in units of the layer's state")
-    chosen = {d: _chosen_layers(seeds, d) for d in DIRECTIONS}
-    axes[2].set(xlabel="layer", ylim=(min(0.0, table.nmd_relative.min()), None))
-    for direction, marker, height in zip(DIRECTIONS, "^v", (0.05, 0.2)):
-        label = f"best single layer, {TOWARDS[direction]}"
-        y = np.full(len(chosen[direction]), height)  # of the panel: they have no value of their own
-        at = {"transform": axes[2].get_xaxis_transform(), "color": DIRECTION_COLOR[direction]}
-        axes[2].plot(chosen[direction], y, marker, ms=8, label=label, **at)
-    top = table[["significant", "null", "oriented_null"]].max().max()
-    axes[0].set_ylim(-0.04 * top, 1.6 * top or 1)  # room for the legend
-    for ax, place in zip(axes, ("upper left", "lower right", "upper left")):
-        ax.legend(fontsize=9, loc=place, handlelength=1.6)
-    peaks = {name: int(mean[name].idxmax()) for name in ("significant", "auc", "nmd_relative")}
-    return Drawing(
-        fig,
-        alt=(
-            f"Three curves over {len(mean)} layers, means over data sets ({len(seeds)}). Neurons that differ:"
-            f" at most {mean.significant.max():.0%} in layer {peaks['significant']}; where the behaviour"
-            f" stays at most {mean['null'].max():.0%}, turned by the words at most"
-            f" {mean.oriented_null.max():.0%}. AUC of the probe: at most {mean.auc.max():.2f} in layer"
-            f" {peaks['auc']}, strongest forecast without states {rival:.2f}. Relative mean difference:"
-            f" largest in layer {peaks['nmd_relative']}. Best single layers:"
-            + "; ".join(f" {TOWARDS[d]} {_list(layers, '.0f')}" for d, layers in chosen.items())
-        ),
-        caption=(
-            "Along the depth of the model; thin lines: data sets, thick ones: their mean. Top: train keys."
-            " Middle: test keys, shaded the mean 95 % interval over keys. Bottom: train keys; the triangles"
-            " are the layers whose mean difference alone turned most validation prompts."
-        ),
-        name="depth",
-    )
+def _shares_in_words(seeds: Seeds) -> str:
+    shares = {SHOWN[name]: [one["behaviours"][name]["rate"] for one in seeds] for name in BEHAVIORS}
+    shares[BOTH] = [one["keys_with_both"] for one in seeds]
+    return "; ".join(f"{name} {as_list(values)}" for name, values in shares.items())
 
 
-def _by_layer(seeds: Seeds) -> pd.DataFrame:
-    rows = [{"seed": one["seed"], **layer} for one in seeds for layer in one["layers"]]
-    table = pd.DataFrame(rows)
-    return table.astype({name: float for name in table if name not in ("seed", "layer")})
+def in_words(models: Models, say) -> str:
+    """What `say` says of the seeds of every model, one after the other."""
+    return ". ".join(f"{title}: {say(seeds)}" for title, seeds in models.items())
 
 
-def _lines(ax, table: pd.DataFrame, name: str, color: str, label: str, style: str) -> None:
-    for _, rows in table.groupby("seed"):
-        ax.plot(rows.layer, rows[name], style, color=color, lw=0.8, alpha=0.5)
-    mean = table.groupby("layer")[name].mean()
-    ax.plot(mean.index, mean, style, color=color, lw=2.2, label=label)
-
-
-def _chosen_layers(seeds: Seeds, direction: str) -> list[int]:
-    found = [one["steering"][direction]["shifts"].get(ONE_LAYER, {}) for one in seeds]
-    return [one["layer"] for one in found if "layer" in one]
+def _by_model(models: Models, say) -> str:
+    """A word of every data set: those of a model with commas, models apart."""
+    return "; ".join(", ".join(map(say, seeds)) for seeds in models.values())
 
 
 def bars_of(seeds: Seeds, direction: str) -> pd.DataFrame:
@@ -176,7 +128,7 @@ def bars_of(seeds: Seeds, direction: str) -> pd.DataFrame:
             "name": name,
             "family": bars[0]["family"],
             "success": float(np.mean([bar["success"] for bar in bars])),
-            "other": float(np.nanmean([_number(bar["other"]) for bar in bars])),
+            "other": float(np.nanmean([number(bar["other"]) for bar in bars])),
             "n": sum(bar["n"] for bar in bars),
             "seeds": bars,
         }
@@ -186,95 +138,131 @@ def bars_of(seeds: Seeds, direction: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def steering(seeds: Seeds) -> Drawing:
-    """Per direction a row per way to turn an answer: target and *other* stacked, a dot per data set."""
-    tables = {d: bars_of(seeds, d) for d in DIRECTIONS}
-    heights = [len(table) for table in tables.values()]
+def steering(models: Models) -> Drawing:
+    """Per direction a row per way to turn an answer, a column per model: target and *other* stacked."""
+    tables = {d: [bars_of(seeds, d) for seeds in models.values()] for d in DIRECTIONS}
+    names = {d: _rows_of(of) for d, of in tables.items()}
+    heights = [len(of) for of in names.values()]
     fig, axes = plt.subplots(
         2,
-        1,
+        len(models),
         figsize=(WIDTH, 1.6 + 0.27 * sum(heights)),
         sharex=True,
+        sharey="row",
         height_ratios=heights,
+        squeeze=False,
     )
-    for ax, (direction, table) in zip(axes, tables.items()):
-        y = np.arange(len(table))[::-1]
-        color = COLOR[BEHAVIORS[TARGET[direction]]]
-        ax.barh(
-            y, table.success, color=color, alpha=0.75, label=SHOWN[BEHAVIORS[TARGET[direction]]]
+    for row, direction in zip(axes, DIRECTIONS):
+        for ax, table in zip(row, tables[direction]):
+            _panel(ax, table, names[direction], direction, len(models) == 1)
+        row[0].set_yticks(
+            np.arange(len(names[direction]))[::-1],
+            [CONTROL_NAME.get(name, name) for name in names[direction]],
+            fontsize=10,
         )
-        ax.barh(y, table.other, left=table.success, color=COLOR["null"], label="other")
-        for yi, row in zip(y, table.itertuples(index=False)):
-            for i, bar in enumerate(row.seeds):
-                at = yi + 0.22 * (i - (len(row.seeds) - 1) / 2)
-                ends = (_number(bar["low"]), _number(bar["high"]))
-                ax.hlines(at, *ends, color="black", lw=0.9)
-                ax.plot(bar["success"], at, "o", color="black", ms=2.6)
-            ax.text(1.03, yi, f"{row.success:.0%}, n={row.n:,}", va="center", fontsize=8.5)
-        share_axis(ax, "x")
-        ax.set(xlim=(0, 1.42), xticks=(0, 0.5, 1))
-        ax.margins(y=0.01)
-        ax.set_yticks(y, [CONTROL_NAME.get(n, n) for n in table.name], fontsize=10)
-        ax.set_title(TOWARDS[direction])
-    axes[-1].set_xlabel("of prompts that were answered the other way")
-    handles = [axes[0].containers[0], axes[1].containers[0], axes[0].containers[1]]
+        row[0].set_title(TOWARDS[direction])
+    below = "of prompts answered the other way"
+    for ax, title in zip(axes[-1], models):
+        ax.set_xlabel(below if len(models) == 1 else title)
+    handles = [axes[0, 0].containers[0], axes[1, 0].containers[0], axes[0, 0].containers[1]]
     labels = [*(SHOWN[BEHAVIORS[TARGET[d]]] for d in DIRECTIONS), "other"]
     fig.legend(handles, labels, loc="outside upper center", ncols=3)
-    listed = {
-        d: ", ".join(
-            f"{CONTROL_NAME.get(row.name, row.name)} {row.success:.0%} (other {row.other:.0%})"
-            for row in table.itertuples(index=False)
-        )
-        for d, table in tables.items()
-    }
     return Drawing(
         fig,
-        alt="Stacked bars, means over data sets. "
-        + ". ".join(f"{TOWARDS[d]}: {text}" for d, text in listed.items()),
+        alt=f"Stacked bars, means over data sets. {in_words(models, _bars_in_words)}",
         caption=(
-            "Test keys. Colour: the answer is the one that was aimed at; grey: neither answer; the rest"
-            " stayed. Bars are means over the data sets, black dots the data sets with their 95 % intervals"
-            " (Wilson's; of several draws: over draws and keys). From the top: shifts of chosen neurons; what"
-            " chooses no neurons: an instruction in words, one layer's mean difference, and, where it was"
-            " run, a vector fitted by gradient; rephrasing alone; shifts of the same size; the output alone."
+            "Test keys, of prompts that were answered the other way. Colour: the answer is the one that was"
+            " aimed at; grey: neither answer; the rest stayed. Bars are means over the data sets, black dots"
+            " the data sets with their 95 % intervals (Wilson's; of several draws: over draws and keys). From"
+            " the top: shifts of chosen neurons; what chooses no neurons: an instruction in words, one layer's"
+            " mean difference, and, where it was run, a vector fitted by gradient; rephrasing alone; shifts of"
+            " the same size; the output alone."
         ),
         name="steering",
     )
 
 
-def costs(seeds: Seeds) -> Drawing:
-    """Success against what is lost elsewhere, a mark per shift and data set, a colour per direction."""
-    rows = cost_rows(seeds)
-    fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.2), sharey=True)
-    for ax, (name, title) in zip(axes, COSTS.items()):
-        for row in rows.itertuples(index=False):
-            color, value = DIRECTION_COLOR[row.direction], getattr(row, name)
-            ax.plot(value, row.success, MARKS[row.shift], color=color, ms=6, alpha=0.8)
-        ax.axvline(1 if name == "page" else 0, color="#CCCCCC", lw=1, zorder=0)
+def _rows_of(tables: list[pd.DataFrame]) -> list[str]:
+    """The names of all bars of these tables, by family; in a family as the first table has them."""
+    family = {row.name: row.family for table in tables for row in table.itertuples(index=False)}
+    return sorted(family, key=lambda name: FAMILIES.index(family[name]))
+
+
+def _panel(ax, table: pd.DataFrame, names: list[str], direction: str, alone: bool) -> None:
+    """The bars of one model in one direction; `alone`: there is room for n."""
+    target = BEHAVIORS[TARGET[direction]]
+    places = dict(zip(names, range(len(names))[::-1]))
+    y = [places[name] for name in table.name]
+    ax.barh(y, table.success, color=COLOR[target], alpha=0.75, label=SHOWN[target])
+    ax.barh(y, table.other, left=table.success, color=COLOR["null"], label="other")
+    for yi, row in zip(y, table.itertuples(index=False)):
+        for i, bar in enumerate(row.seeds):
+            at = yi + 0.22 * (i - (len(row.seeds) - 1) / 2)
+            ends = (number(bar["low"]), number(bar["high"]))
+            ax.hlines(at, *ends, color="black", lw=0.9)
+            ax.plot(bar["success"], at, "o", color="black", ms=2.6)
+        said = f"{row.success:.0%}, n={row.n:,}" if alone else f"{row.success:.0%}"
+        ax.text(1.03, yi, said, va="center", fontsize=8.5)
+    share_axis(ax, "x")
+    ax.set(xlim=(0, 1.42 if alone else 1.3), xticks=(0, 0.5, 1))
+    ax.margins(y=0.01)
+
+
+def _bars_in_words(seeds: Seeds) -> str:
+    parts = []
+    for direction in DIRECTIONS:
+        said = ", ".join(
+            f"{CONTROL_NAME.get(row.name, row.name)} {row.success:.0%} (other {row.other:.0%})"
+            for row in bars_of(seeds, direction).itertuples(index=False)
+        )
+        parts.append(f"{TOWARDS[direction]}: {said}")
+    return "; ".join(parts)
+
+
+def costs(models: Models) -> Drawing:
+    """Success against what is lost elsewhere, a mark per shift and data set, a row of panels per model."""
+    fig, axes = plt.subplots(
+        len(models),
+        3,
+        figsize=(WIDTH, 0.9 + 2.3 * len(models)),
+        sharey=True,
+        sharex="col",
+        squeeze=False,
+    )
+    shifts: dict[str, None] = {}
+    for line, (title, seeds) in zip(axes, models.items()):
+        rows = cost_rows(seeds)
+        shifts |= dict.fromkeys(rows["shift"])
+        for ax, name in zip(line, COSTS):
+            for row in rows.itertuples(index=False):
+                color, value = DIRECTION_COLOR[row.direction], getattr(row, name)
+                ax.plot(value, row.success, MARKS[row.shift], color=color, ms=6, alpha=0.8)
+            ax.axvline(1 if name == "page" else 0, color="#CCCCCC", lw=1, zorder=0)
+            ax.tick_params(labelsize=10)
+        line[0].set_ylabel(
+            "answers turned" if len(models) == 1 else f"{title}\nturned", fontsize=10
+        )
+    for ax, title in zip(axes[0], COSTS.values()):
         ax.set_title(title, fontsize=11)
+    for ax, name in zip(axes[-1], COSTS):
         ax.set_xlabel("times" if name == "page" else "change, points", fontsize=10)
-        ax.tick_params(labelsize=10)
-    axes[2].set_xscale("log")
-    axes[2].xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-    axes[2].xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes[2].xaxis.set_minor_formatter(NullFormatter())
-    share_axis(axes[0])
-    axes[0].set_ylabel("answers turned")
+    axes[0, 2].set_xscale("log")
+    axes[0, 2].xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axes[0, 2].xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes[0, 2].xaxis.set_minor_formatter(NullFormatter())
+    share_axis(axes[0, 0])
     for direction in DIRECTIONS:
         color, label = DIRECTION_COLOR[direction], TOWARDS[direction]
-        axes[0].plot([], [], "-", color=color, lw=4, label=label)
-    for shift in dict.fromkeys(rows["shift"]):
+        axes[0, 0].plot([], [], "-", color=color, lw=4, label=label)
+    for shift in shifts:
         label = CONTROL_NAME.get(shift, shift)
-        axes[0].plot([], [], MARKS[shift], color="#555555", ls="none", label=label)
-    fig.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9
-    )
+        axes[0, 0].plot([], [], MARKS[shift], color="#555555", ls="none", label=label)
+    found = axes[0, 0].get_legend_handles_labels()
+    fig.legend(*found, loc="outside lower center", ncols=2, fontsize=9)
     return Drawing(
         fig,
         alt="Dots: share of answers turned against what is lost elsewhere, means over data sets. "
-        + "; ".join(
-            _cost_in_words(part) for _, part in rows.groupby(["direction", "shift"], sort=False)
-        ),
+        + in_words(models, _costs_in_words),
         caption=(
             "What a shift turns, against what it does where nothing should change: prompts about made-up"
             " entities, plain facts without a text, and a page of prose (perplexity with the shift, as a"
@@ -284,6 +272,11 @@ def costs(seeds: Seeds) -> Drawing:
         ),
         name="costs",
     )
+
+
+def _costs_in_words(seeds: Seeds) -> str:
+    groups = cost_rows(seeds).groupby(["direction", "shift"], sort=False)
+    return "; ".join(_cost_in_words(part) for _, part in groups)
 
 
 def cost_rows(seeds: Seeds) -> pd.DataFrame:
@@ -311,8 +304,8 @@ def _change(of: dict[str, Any]) -> dict[str, float]:
         name: 100 * (of[f"{name}_accuracy_after"] - of[f"{name}_accuracy_before"])
         for name in ("free", "keyed")
     }
-    before = _number(of.get("perplexity_before"))
-    return points | {"page": _number(of.get("perplexity_after")) / before}
+    before = number(of.get("perplexity_before"))
+    return points | {"page": number(of.get("perplexity_after")) / before}
 
 
 def _cost_in_words(part: pd.DataFrame) -> str:
@@ -324,5 +317,5 @@ def _cost_in_words(part: pd.DataFrame) -> str:
     )
 
 
-def _list(values: list, form: str = ".0%") -> str:
+def as_list(values: list, form: str = ".0%") -> str:
     return ", ".join(format(value, form) for value in values) or "none"

@@ -19,6 +19,7 @@ from memgen.tasks import Task
 WITHIN = "-\u2010\u2011'\u2019"
 #: stands for bytes that are no letter yet: the first part of one that takes several tokens
 _PART = "\ufffd"
+SCORES = 2**24  # logits that are copied at once
 
 
 def ends_of(tokenizer: Any, task: Task) -> torch.Tensor | None:
@@ -77,11 +78,18 @@ def ahead(
     found = own - other
     if ends is not None and (ending := wanted == end).any():
         at = padded(ends, logits.shape[-1]).to(logits.device)
-        of_ends, of_others = (
-            logits.masked_fill(out, -torch.inf).amax(-1, keepdim=True) for out in (~at, at)
-        )
+        of_ends, of_others = (_best_but(logits, out) for out in (~at, at))
         found = torch.where(ending, of_ends - of_others, found)
     return found.float().masked_fill(wanted < 0, torch.inf)
+
+
+def _best_but(logits: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """The highest logit of each row `[rows, 1]` but those that are `out` `[vocabulary]`; a few rows at a
+    time, so that logits of a large vocabulary are not copied whole.
+    """
+    some = max(1, SCORES // logits.shape[-1])
+    parts = [part.masked_fill(out, -torch.inf).amax(-1) for part in logits.split(some)]
+    return torch.cat(parts)[:, None]
 
 
 def padded(ends: torch.Tensor, rows: int) -> torch.Tensor:

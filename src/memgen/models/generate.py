@@ -76,28 +76,39 @@ def answer(
     return texts
 
 
+@phase("answers", unless_inside=True)
 @torch.inference_mode()
 def next_token_scores(model, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, np.ndarray]:
     """First token's `answer_margin` (log-probability over the second), `entropy` in nats; `[n]`."""
-    log = first_token_log_probabilities(model, ids, mask)
-    top = log.topk(2, dim=-1).values
-    return {
-        "answer_margin": (top[:, 0] - top[:, 1]).numpy(),
-        "entropy": -(log.exp() * log).sum(-1).numpy(),
-    }
+    done, margins, entropies = [], [], []
+    # a pass at a time: of a large vocabulary the scores of all prompts would be gigabytes
+    for rows, log in _first_tokens(model, ids, mask):
+        top = log.topk(2, dim=-1).values
+        done.append(rows)
+        margins.append(top[:, 0] - top[:, 1])
+        entropies.append(-(log.exp() * log).sum(-1))
+    found = {"answer_margin": margins, "entropy": entropies}
+    return {name: in_order(parts, done).numpy() for name, parts in found.items()}
 
 
 @phase("answers", unless_inside=True)
 @torch.inference_mode()
 def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """`[n, vocabulary]`, of the first answer token; `ids`, `mask` as from `tokenize_prompts`."""
+    rows, found = zip(*_first_tokens(model, ids, mask))
+    return in_order(list(found), list(rows))
+
+
+def _first_tokens(
+    model, ids: torch.Tensor, mask: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """`(rows, log-probabilities [rows, vocabulary] of their first answer token)`, pass by pass."""
     check_room(model, mask, 1)
     ids, mask = ids.to(model.device), mask.to(model.device)
     everything = fitting_logits(model, ids.shape[1], len(ids)) == len(ids)
     # where not all logits fit at once, only those of the last token are computed
     few = {} if everything else {"logits_to_keep": 1}
     parts = [(torch.arange(len(ids)), 0)] if everything else passes(model, mask, MOST)
-    found = []
     for rows, column in parts:
         seen = mask[rows, column:]
         logits = model(
@@ -107,8 +118,7 @@ def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) 
             use_cache=False,
             **few,
         ).logits
-        found.append(logits[:, -1].float().log_softmax(-1).cpu())
-    return in_order(found, [rows for rows, _ in parts])
+        yield rows, logits[:, -1].float().log_softmax(-1).cpu()
 
 
 @dataclass(frozen=True)

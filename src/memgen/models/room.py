@@ -12,13 +12,14 @@ from memgen.models.sites import bare
 
 BYTES = 2**30  # that one pass may take beside the weights
 _FLOAT = 4
+FEW = 8  # tokens of a row whose logits are there at once: answers are of one to four
 
 
 def fitting(model: nn.Module, tokens: int, most: int) -> int:
     """Rows of `tokens` tokens in a pass: at most `most`, at least one.
 
     Per token of a row: keys and values of all layers, twice while they are copied, and what one block
-    holds at a time; per row the logits of a few tokens.
+    holds at a time; per row the logits of a few tokens, those of two answers among them.
     """
     config = bare(model).config
     width, heads = config.hidden_size, config.num_attention_heads
@@ -26,7 +27,7 @@ def fitting(model: nn.Module, tokens: int, most: int) -> int:
     cached = getattr(config, "num_key_value_heads", None) or heads
     cached *= getattr(config, "head_dim", None) or width // heads
     per_token = 4 * config.num_hidden_layers * cached + 6 * width + 3 * inner
-    per_row = tokens * per_token + 3 * config.vocab_size
+    per_row = tokens * per_token + FEW * config.vocab_size
     return max(1, min(most, BYTES // (_FLOAT * per_row)))
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from memgen.config.base import SEEDS
 from memgen.config.values import settings
 from memgen.errors import EndedError, ParameterError, StudyError
-from memgen.models.packaged import DEFAULT, PACKAGED, PLACE
+from memgen.models.packaged import DEFAULT, PACKAGED, PLACE, packaged
 from memgen.pipeline import arms, real, real_lora, reference, scale
 from memgen.pipeline.engine import HERE, Engine, record_demands
 from memgen.pipeline.job import run_lab
@@ -134,7 +134,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     arm.add_argument("--jobs", type=_count, default=2)
     arm.add_argument("--out", type=Path, default=arms.TARGET)
     known = command("real", _real, "the committed numbers of a pretrained model: what it knows")
-    known.add_argument("what", choices=("collect",))
+    known.add_argument("what", choices=("collect", "check"))
+    known.add_argument("--model", default=DEFAULT, help=f"check: is it {' or '.join(PACKAGED)}?")
     known.add_argument("--seeds", nargs="+", type=int, default=list(real.SEEDS))
     known.add_argument("--task", default=real.TASK)
     known.add_argument("--runs", default="data/runs")
@@ -250,6 +251,9 @@ def _arms(arguments) -> None:
 
 
 def _real(arguments) -> None:
+    if arguments.what == "check":  # before labs run for minutes
+        packaged(arguments.model)
+        return
     chosen = (arguments.runs, arguments.preset, arguments.task)
     real.write(chosen, arguments.seeds, arguments.out)
 

@@ -13,8 +13,10 @@ from transformers.utils.logging import disable_progress_bar
 from memgen.errors import ArtifactError, ParameterError
 from memgen.models.load import load_trained
 from memgen.pipeline.notebook import quiet
+from memgen.pipeline.real import TARGET
 from memgen.presets import preset_path
 from memgen.stages import LABS
+from memgen.store.files import read_json
 from memgen.store.folders import run_folder, study_folder
 from memgen.store.reader import FinishedRun, FinishedStage
 from memgen.terms import STUDY, WHOLE
@@ -107,3 +109,16 @@ def open_exercise(
     exercise = Exercise(stage, task, seed, preset, runs)
     exercise.stage()
     return exercise
+
+
+def open_asked(model: str) -> dict[str, Any]:
+    """What is committed of a pretrained model that was asked as it is; `ArtifactError`: nothing is."""
+    path = TARGET / f"{model}.json"
+    if not path.is_file():
+        asked = (one.stem for one in TARGET.glob("*.json") if not one.stem.endswith("-lora"))
+        there = ", ".join(sorted(asked)) or "none"
+        raise ArtifactError(
+            f"{path} is missing: run `make real MODEL={model}`, or choose a model that is there"
+            f" ({there})"
+        )
+    return dict(read_json(path))

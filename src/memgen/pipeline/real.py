@@ -291,8 +291,11 @@ def commit() -> str:
 
 def command(model: dict[str, Any], seeds: list[int]) -> str:
     """What to type for the same runs."""
-    text = f'make real SEEDS="{" ".join(map(str, seeds))}"'
-    return text if model["name"] == DEFAULT else f'{text} SET="base_model={model["base_model"]}"'
+    text, name = f'make real SEEDS="{" ".join(map(str, seeds))}"', model["name"]
+    if name == DEFAULT:
+        return text
+    packaged = model["base_model"] == f"{PLACE}/{name}"
+    return f"{text} MODEL={name}" if packaged else f'{text} SET="base_model={model["base_model"]}"'
 
 
 def write(chosen: tuple[str, str, str], seeds: list[int], out: Path) -> Path:

@@ -128,12 +128,13 @@ class Sweep:
     @torch.inference_mode()
     def read(self, cell: torch.Tensor, prompt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Which candidates the answers are, `[R, 2]`, and the first token's log-probabilities `[R, V]`."""
-        parts = [
-            (some, one.fits.cpu(), one.logits.cpu()) for some, one in self._batches(cell, prompt)
-        ]
-        places, fits, logits = (torch.cat(of) for of in zip(*parts, strict=True))
-        order = places.argsort()
-        return fits[order], logits[order].float().log_softmax(-1)
+        fits = log = torch.empty(0)
+        for some, one in self._batches(cell, prompt):
+            if not len(log):  # filled in batch by batch: of a large vocabulary it is large
+                fits = one.fits.new_empty(len(cell), one.fits.shape[1], device="cpu")
+                log = torch.empty(len(cell), one.logits.shape[1])
+            fits[some], log[some] = one.fits.cpu(), one.logits.cpu().float().log_softmax(-1)
+        return fits, log
 
     @classmethod
     def of(

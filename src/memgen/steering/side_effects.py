@@ -13,6 +13,8 @@ from memgen.steering.plain_text import damage
 from memgen.steering.steering import Steering
 from memgen.terms import MEMORY_CODE, RULE_CODE
 
+SCORES = 2**24  # numbers that are worked on at once
+
 
 @dataclass(frozen=True)
 class Elsewhere:
@@ -67,4 +69,6 @@ class Elsewhere:
 
 
 def _divergence(log: torch.Tensor, other: torch.Tensor) -> float:
-    return float((log.exp() * (log - other)).sum(-1).mean())
+    some = max(1, SCORES // log.shape[1])  # rows at a time, so that no copy of a large one is made
+    parts = zip(log.split(some), other.split(some))
+    return float(torch.cat([(one.exp() * (one - two)).sum(-1) for one, two in parts]).mean())

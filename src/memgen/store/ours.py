@@ -103,7 +103,8 @@ def clean_runs(runs: Path) -> str:
             f"{runs} holds no study that this project marked as its own, so nothing in it was"
             " removed; remove by hand what you do not need"
         )
-    for study in [runs, *studies]:
+    inside = [path for one in studies for path in sorted(one.iterdir()) if path.is_dir()]
+    for study in [runs, *studies, *inside]:  # those of another model lie a folder deeper
         if _at_work(study):
             raise ArtifactError(f"another run is working in {study}; stop it first")
     if own:

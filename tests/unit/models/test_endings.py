@@ -2,6 +2,7 @@
 
 import torch
 
+from memgen.models import endings
 from memgen.models.endings import agree, ahead, ends_of, padded
 from memgen.models.tokenizer import build_tokenizer
 from memgen.tasks import Inference
@@ -50,3 +51,13 @@ def test_the_best_of_the_ends_leads_the_best_of_the_others():
 
 def test_tokens_that_no_text_stands_for_end_an_answer():
     assert padded(torch.tensor([False]), 3).tolist() == [False, True, True]
+
+
+def test_a_large_vocabulary_is_looked_at_a_few_rows_at_a_time(monkeypatch):
+    logits = torch.randn(7, 11, generator=torch.Generator().manual_seed(0))
+    ends, wanted = torch.arange(11) % 3 == 0, torch.tensor([[END, 4]]).repeat(7, 1)
+    whole = ahead(logits, wanted, END, ends)
+    rest = logits.masked_fill(ends, -torch.inf).amax(1)
+    assert torch.equal(whole[:, 0], logits[:, ends].amax(1) - rest)
+    monkeypatch.setattr(endings, "SCORES", 25)
+    assert torch.equal(ahead(logits, wanted, END, ends), whole)

@@ -5,7 +5,11 @@ import torch
 
 from capitals import asked_model, llama
 from memgen.models import generate, room
-from memgen.models.generate import first_token_log_probabilities, tokenize_prompts
+from memgen.models.generate import (
+    first_token_log_probabilities,
+    next_token_scores,
+    tokenize_prompts,
+)
 from memgen.models.hooks import capture
 from memgen.steering.prompts import Prompts
 from memgen.steering.unsteered import Unsteered
@@ -27,6 +31,7 @@ def test_small_models_take_all_and_large_ones_what_fits():
     rows = room.fitting(large, 60, 512)
     kept = 2 * 30 * 3 * 64 * 60 * 4  # bytes of a row's keys and values
     assert 32 <= rows <= 256 and 2 * rows * kept <= room.BYTES
+    assert rows * room.FEW * 49152 * 4 <= room.BYTES  # logits of both answers' tokens
     assert room.fitting_logits(large, 60, 512) * 60 * 49152 * 4 <= room.BYTES
     assert room.fitting(large, 10**6, 512) == 1
 
@@ -38,6 +43,7 @@ def test_passes_of_few_rows_give_the_same(monkeypatch):
     prompts = [f"{'place2' * (i % 3)}The capital of place{i} is" for i in range(8)] + ["In place1"]
     ids, mask = tokenize_prompts(tokenizer, prompts)
     states, scores = capture(model, ids, mask), first_token_log_probabilities(model, ids, mask)
+    own = next_token_scores(model, ids, mask)
     asked = Prompts(ids, mask, torch.ones(len(ids), 2, 1, dtype=torch.long))
     whole = Unsteered.of(model, asked, outputs=False)
     answers = generate.answer(model, tokenizer, prompts, 3)
@@ -51,6 +57,8 @@ def test_passes_of_few_rows_give_the_same(monkeypatch):
     np.testing.assert_allclose(capture(model, ids, mask), states, rtol=1e-3, atol=1e-3)
     found = first_token_log_probabilities(model, ids, mask)
     np.testing.assert_allclose(found, scores, rtol=1e-3, atol=1e-3)
+    for name, values in next_token_scores(model, ids, mask).items():
+        np.testing.assert_allclose(values, own[name], rtol=1e-3, atol=1e-3)
     assert generate.answer(model, tokenizer, prompts, 3) == answers
     parts, seen = Unsteered.of(model, asked, outputs=False), mask[:, None, :, None]
     for one, other in zip([*parts.keys, *parts.values], [*whole.keys, *whole.values], strict=True):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from memgen.errors import ArtifactError
-from memgen.models.packaged import SMOLLM2
+from memgen.models.packaged import GEMMA3, SMOLLM2
 from memgen.pipeline.cli import main
 from memgen.pipeline.real import STAGES, collect, command
 from memgen.store.files import write_json
@@ -231,3 +231,11 @@ def test_the_command_writes_a_file_that_says_how_it_was_made(runs, tmp_path, cap
 
 def test_the_command_names_a_model_that_is_not_the_default():
     assert command({"name": "m", "base_model": "me/m"}, [3]).endswith('SET="base_model=me/m"')
+    packaged = {"name": GEMMA3.name, "base_model": f"data/models/{GEMMA3.name}"}
+    assert command(packaged, [26, 27]) == 'make real SEEDS="26 27" MODEL=gemma3-270m'
+
+
+def test_a_model_that_is_not_packaged_is_refused_before_labs_run(capsys):
+    assert main(["real", "check", "--model", GEMMA3.name]) == 0
+    assert main(["real", "check", "--model", "gemma"]) == 1
+    assert "MODEL=gemma is no packaged model; choose one of" in capsys.readouterr().err

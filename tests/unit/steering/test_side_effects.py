@@ -10,6 +10,7 @@ import torch
 
 from memgen.models.generate import tokenize_prompts
 from memgen.models.hooks import position_ids, shift
+from memgen.steering import side_effects
 from memgen.steering.cells import Cell
 from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import Steering, steering_prompts
@@ -89,3 +90,16 @@ def test_the_shift_is_at_the_positions_at_which_the_model_is_steered(elsewhere):
         expected = (np.exp(own) * (own - other)).sum(-1).mean()
         assert found[positions] == pytest.approx(expected, rel=1e-3)
     assert abs(found["all"] - found["decision"]) > 0.01
+
+
+def test_the_divergence_of_many_rows_is_that_of_all_at_once(monkeypatch):
+    """Taken a few rows at a time, so that scores of a large vocabulary are not copied whole."""
+    rng = np.random.default_rng(0)
+    log, other = (
+        torch.tensor(rng.normal(size=(7, 11))).log_softmax(-1),
+        torch.tensor(rng.normal(size=(7, 11))).log_softmax(-1),
+    )
+    whole = float((log.exp() * (log - other)).sum(-1).mean())
+    for scores in (2**24, 30, 1):
+        monkeypatch.setattr(side_effects, "SCORES", scores)
+        assert side_effects._divergence(log, other) == pytest.approx(whole, rel=1e-12)

@@ -322,10 +322,12 @@ def test_studies_elsewhere_are_removed_and_their_neighbours_stay(tmp_path):
     assert names(runs) == {"photos/precious", "mixed/precious", "mixed/study.json"}
 
 
-def test_a_study_at_work_is_not_removed(tmp_path):
+@pytest.mark.parametrize("study", ["laptop", "another-model/real"])
+def test_a_study_at_work_is_not_removed(tmp_path, study):
     ours.claim_runs(tmp_path / "laptop")
+    ours.claim_runs(tmp_path / study)
     with (
-        lock_file(tmp_path / "laptop" / ".study.lock"),
+        lock_file(tmp_path / study / ".study.lock"),
         pytest.raises(ArtifactError, match="another run is working"),
     ):
         ours.clean_runs(tmp_path)
