@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 
 from memgen.figures import real as figures
 from memgen.figures.style import Drawing
+from memgen.pipeline.real_lora import SUFFIX  # adapters: a section of their own
 from memgen.store.files import read_json
 from press.asked_model import Model
 from press.field import FIELD, field_of
@@ -88,7 +89,7 @@ class Real:
 def real(root: Path, source: Path) -> Real:
     """The models in `data/reference/real`, their figures staged in `source`, and the field's figures."""
     folder = root / "data" / "reference" / "real"
-    files = sorted(folder.glob("*.json"))
+    files = sorted(path for path in folder.glob("*.json") if not path.stem.endswith(SUFFIX))
     return Real([_model(path, source) for path in files], field_of(folder / FIELD))
 
 
