@@ -48,7 +48,7 @@ def behaviours(tasks: Tasks, gate: dict[str, float]) -> Drawing:
     return Drawing(
         fig,
         alt=f"Behaviours on test keys and accuracy on free prompts, a mark per adapter: {said}",
-        caption="Test keys, a mark per adapter. Dotted: the gate, the most of *other* and the least of the rest.",
+        caption="Test keys, a mark per adapter. Dotted: the gate: most of *other*, least of the rest.",
         name="taught-behaviours",
     )
 
