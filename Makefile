@@ -83,13 +83,14 @@ PICTURE := book/_static/figures/rulegraph.svg
 CHOSEN  = $(if $(TASK_FILE),--task-file $(call q,$(TASK_FILE)),--tasks $(call each,$(TASKS))) --seeds $(call each,$(SEEDS)) --tracks $(call each,$(TRACKS))
 STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \
           --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
-# data sets of facts that make real draws, unless some are named; the wordings were settled on draws of seed 0
+# preset and data sets of facts that make real takes, unless others are named; the wordings were settled on draws of seed 0
+ASKED   = $(if $(findstring command,$(origin PRESET)),$(PRESET),real)
 FACTS   = $(if $(findstring command,$(origin SEEDS)),$(SEEDS),26 27 28)
 # what make real asks: MODEL, if it is named. Runs say in their folder which task, track and seed, not which
 # model, so those of another model than the default have a folder of their own
 NAMED   = $(findstring command,$(origin MODEL))
 ANOTHER = $(if $(NAMED),$(filter-out smollm2-135m-instruct,$(MODEL)))
-ASKED   = $(RUNS)$(if $(findstring command,$(origin RUNS)),,$(if $(ANOTHER),/$(MODEL)))
+PLACED  = $(RUNS)$(if $(findstring command,$(origin RUNS)),,$(if $(ANOTHER),/$(MODEL)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify model real scale arms bench bench-peers rulegraph lock browser \
@@ -193,11 +194,11 @@ verify: labs ## run the study and compare its key numbers and verdicts with data
 model: $(READY) ## a pretrained model without a hub, once: data/models/smollm2-135m-instruct, for SET="base_model=..." (MODEL=, ACCEPT=, WHEELHOUSE=)
 	@$(MEMGEN) model $(call q,$(MODEL)) $(if $(ACCEPT),--accept $(call q,$(ACCEPT))) $(if $(WHEELHOUSE),--wheelhouse $(call q,$(WHEELHOUSE)))
 
-real: $(READY) ## a pretrained model about what it knows, minutes a data set: MODEL=gemma3-270m SEEDS="26 27 28"; ends in data/reference/real
+real: $(READY) ## a pretrained model about what it knows, minutes a data set: MODEL=gemma3-270m SEEDS="26 27 28"; ends in data/reference/real (PRESET=real-relations: whole relations held back)
 	@$(if $(NAMED),$(MEMGEN) real check --model $(call q,$(MODEL)))
-	@$(MEMGEN) labs --preset real --tasks knowledge --tracks given --seeds $(call each,$(FACTS)) --runs $(call q,$(ASKED)) --jobs $(call q,$(JOBS)) \
+	@$(MEMGEN) labs --preset $(call q,$(ASKED)) --tasks knowledge --tracks given --seeds $(call each,$(FACTS)) --runs $(call q,$(PLACED)) --jobs $(call q,$(JOBS)) \
 	  --set $(call q,numerics=$(NUMERICS)) $(if $(NAMED),$(call q,base_model=data/models/$(MODEL))) $(call each,$(SET))
-	@$(MEMGEN) real collect --seeds $(call each,$(FACTS)) --runs $(call q,$(ASKED))
+	@$(MEMGEN) real collect --seeds $(call each,$(FACTS)) --runs $(call q,$(PLACED))
 
 scale: $(READY) ## the scale sweep, hours: SEEDS="23 24"; ends with data/reference/scale/results.csv
 	@$(MEMGEN) scale run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))

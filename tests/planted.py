@@ -4,6 +4,8 @@ changes it, is known.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from memgen.models.build import build_model
@@ -73,6 +75,23 @@ class ManyKeys(PlantedAlike):
 
     def vocabulary(self):
         return [*(f"key{i} " for i in range(10, 24)), *super().vocabulary()]
+
+
+class Worded(ManyKeys):
+    """The same as a task that says its prompts in given forms: every key in the same words, half of the
+    keys from memory.
+    """
+
+    def in_forms(self, keys, n):
+        return [
+            replace(self._asked(self.keys[key], word, behaviour), setting=str(word))
+            for word in range(n)
+            for place, key in enumerate(keys)
+            for behaviour in [("memory", "rule")[(place + word // 4) % 2]]
+        ]
+
+    def form(self, instance):
+        return instance.setting
 
 
 def planted_model(tokenizer, n_layer: int = 2, width: int = 8):

@@ -38,6 +38,10 @@ def about(n_seeds: int = 3, **card: Any) -> dict[str, Any]:
             "generalization": side | {"answer": " Ghana. It"},
         },
         "seeds": [of_seed(seed) for seed in range(n_seeds)],
+        "relations": [
+            *(unseen(seed) for seed in range(n_seeds - 1)),
+            {"seed": n_seeds - 1, "left_out": "no key is in split 'validation'"},
+        ],
         "command": 'make real SEEDS="26 27 28"',
         "collected": "2026-11-26",
         "commit": "abc",
@@ -67,6 +71,20 @@ def of_seed(seed: int) -> dict[str, Any]:
             "generalization": rate(0.35),
             "other": rate(0.25 - more),
         },
+        "contexts": {
+            name: {
+                "right": right - more,
+                "interval": [0.3, 1.0],
+                "n": n,
+                "n_keys": 29,
+                "stated": stated,
+            }
+            for name, right, n, stated in (
+                ("none", 1.0 + more, 58, None),
+                ("gold", 0.9, 116, 0.9),
+                ("irrelevant", 0.7, 110, 0.2),
+            )
+        },
         "keys_with_both": 0.5 + more,
         "n_test_keys": 29,
         "free_accuracy": 0.64,
@@ -80,6 +98,7 @@ def of_seed(seed: int) -> dict[str, Any]:
         },
         "layers": [layer(number, more) for number in range(1, 5)],
         "differences": {"site": "resid_post", "n_pairs": 107, "n_keys": 43, "n_null_pairs": 90},
+        "same_wording": same_wording(more),
         "prediction": {
             "best_layer": PEAK,
             "best_auc": 0.84 + more,
@@ -106,6 +125,28 @@ def of_seed(seed: int) -> dict[str, Any]:
                 "peak_memory_bytes": 2**31,
             }
         },
+    }
+
+
+def unseen(seed: int) -> dict[str, Any]:
+    """Half of what the neurons turn otherwise is turned on relations that were never seen."""
+    found = of_seed(seed) | {"left_out": None, "held_back": ["language", "symbol"]}
+    for direction, of in found["steering"].items():
+        of["bars"][0] = bar("steered", "steered", STEERED[direction] / 2)
+    return found
+
+
+def same_wording(more: float) -> dict[str, Any]:
+    """Layer 2 stands out: there 8, 9, 10 % of the neurons differ."""
+    return {
+        "n_pairs": 60,
+        "n_keys": 36,
+        "n_clusters": 18,
+        "cluster": "couple of keys",
+        "significant_share": [0.0, 0.08 + more, 0.02, 0.0],
+        "null_significant_share": [0.0, 0.004, 0.0, 0.0],
+        "nmd_relative": [0.1, 0.2, 0.2, 0.1],
+        "correlation": [None, 0.6 + more, 0.5, 0.4],
     }
 
 

@@ -10,6 +10,7 @@ from memgen.figures import real as figures
 from memgen.figures.real import TOWARDS
 from memgen.figures.style import CONTROL_NAME
 from memgen.terms import BEHAVIORS, DIRECTIONS, FORECASTS, INSTRUCTION, ONE_LAYER
+from press import asked_otherwise
 from press.errors import BookError
 from press.numbers import SPACE, decimal, percent, plural, span
 from press.sentences import Share, between
@@ -169,6 +170,27 @@ class Model:
         pairs = list(zip(self._by_layer("significant"), self._by_layer("oriented_null")))
         return Share(sum(share > words for share, words in pairs), len(pairs))
 
+    @property
+    def unseen(self) -> Model | None:
+        """The same model asked about relations that were held back; None: it was not, or could not be."""
+        found = asked_otherwise.unseen(self.about)
+        return Model(self.about | {"seeds": found}) if found else None
+
+    @property
+    def not_unseen(self) -> str:
+        """Why data sets could not be asked so; "": all could, or were not."""
+        return " ".join(asked_otherwise.left_out(self.about))
+
+    @property
+    def contexts(self) -> str:
+        """What becomes of plain questions beside other texts; "": it was not asked so."""
+        return asked_otherwise.contexts(self.seeds)
+
+    @property
+    def one_wording(self) -> str:
+        """What is left if both prompts of a pair are worded alike; "": it was not asked so."""
+        return asked_otherwise.one_wording(self.seeds)
+
     # -- prediction --------------------------------------------------------------------------------------
     @property
     def forecasts(self) -> list[dict[str, str]]:
@@ -239,6 +261,11 @@ class Model:
         names = [f"{INSTRUCTION}_{number}" for number in (1, 2)]
         of = [found for name in names if (found := self.way(direction, name))]
         return max(of, key=lambda one: one.success, default=None)
+
+    def turned(self, direction: str, name: str = "") -> str:
+        """What is turned by the way of this name, as it is shown; "": by the strongest control."""
+        way = self.way(direction, name) if name else self.strongest(direction, "shift")
+        return percent(way.success if way else None)
 
     def one_layer(self, direction: str) -> Way | None:
         return self.way(direction, ONE_LAYER)

@@ -24,7 +24,7 @@ from memgen.stats.permutation import discoveries
 from memgen.store.artifacts import Result
 from memgen.store.folders import base_folder
 from memgen.terms import CHANGES, SITES
-from planted import ManyKeys, Planted
+from planted import ManyKeys, Planted, Worded
 
 P = DifferentiationParameters(task="inference", n_permutations=200)
 
@@ -123,6 +123,20 @@ def test_without_a_base_there_is_no_null_of_it(planted, tmp_path):
     for drawing in (figures.against_base(r), figures.layer_distributions(r, left["a"])):
         assert "base 0%" not in drawing.alt
     assert all("no base" in line for line in science.against_base(r))
+
+
+def test_on_track_given_pairs_in_one_wording_stand_beside_the_others(planted, tmp_path):
+    lab = planted_lab("04_differentiation", tmp_path, planted(Worded, 24), {"max_pairs": 20})
+    lab.parameters = lab.parameters.model_copy(update={"track": "given"})
+    left = run_cell(lab)
+    found, a = left["r"]["same_wording"], left["a"]
+    assert found["n_pairs"] == 20 and found["significant_share"][0] is not None
+    assert a["same_wording.nmd.resid_post"][1, 0] == pytest.approx(1)
+    assert a["nmd.resid_post"].shape == (2, 8) and found["correlation"] == pytest.approx([1, 1])
+    assert "one wording" in figures.same_wording(left["r"]).alt
+    assert science.same_wording_in_words(found, left["r"]["significant_share"]).startswith(
+        "in one wording: 20 pairs"
+    )
 
 
 # -- pairs -----------------------------------------------------------------------------------------
@@ -283,6 +297,26 @@ def test_the_figures_say_their_numbers(left):
     top = figures.top_neuron_map(maps.rho)
     counts = [int(bar.get_height()) for bar in top.figure.axes[0].patches]
     assert sum(counts) == 2 and f"in each layer: {counts[0]}, {counts[1]}. Right" in top.alt
+
+
+def test_the_figure_of_one_wording_says_its_numbers(left):
+    one = {
+        "n_pairs": 6,
+        "n_clusters": 3,
+        "significant_share": [0.0, 0.25],
+        "correlation": [None, 0.5],
+    }
+    one |= {"null_significant_share": [None, None], "nmd_relative": [0.1, 0.2]}
+    drawing = figures.same_wording(left["r"] | {"same_wording": one})
+    assert drawing.name == "same-wording" and "one wording 0%, 25%;" in drawing.alt
+    assert "one, answered alike undefined, undefined" in drawing.alt
+    assert drawing.alt.endswith("Correlation of both NMDs: undefined, 0.50")
+    assert "n=6, 3 couples of keys" in drawing.caption
+
+
+def test_a_trained_task_has_no_pairs_in_one_wording(left):
+    assert "same_wording" not in left["r"]
+    assert not [name for name in left["a"] if name.startswith("same_wording")]
 
 
 def test_the_figure_of_the_base_says_its_numbers():

@@ -60,6 +60,20 @@ def test_nothing_is_trained_and_no_weights_are_copied(chain):
 
 
 @pytest.mark.slow
+def test_questions_stand_beside_texts_that_are_no_conflict(chain):
+    run, lesson, _ = chain
+    found = run["02_training"].result["contexts"]
+    test = [
+        key for key, split in lesson.task.split_keys(lesson.task.shares).items() if split == "test"
+    ]
+    assert found["none"]["right"] == 1.0 and found["none"]["n"] == 2 * len(test)
+    for name in ("gold", "irrelevant"):
+        assert 0 < found[name]["n"] <= 4 * len(test) and found[name]["n_keys"] <= len(test)
+        assert 0 <= found[name]["right"] <= 1 and 0 <= found[name]["stated"] <= 1
+    assert found["gold"]["right"] == found["gold"]["stated"] and found["none"]["stated"] is None
+
+
+@pytest.mark.slow
 def test_a_text_is_believed_where_it_was_taught_to_be(chain):
     run, _, _ = chain
     answered = run.answered()
@@ -70,6 +84,22 @@ def test_a_text_is_believed_where_it_was_taught_to_be(chain):
     assert run["03_pairs"].result["n_pairs"]["train"] > 10
     # which wording is believed is no secret of the hidden states
     assert run["05_prediction"].result["baselines"]["role_features"]["auc"] > 0.9
+
+
+@pytest.mark.slow
+def test_pairs_in_one_wording_stand_beside_rephrasings(chain):
+    """What is believed was taught by wording, so few keys differ within one: counted, and maybe tested."""
+    stage = chain[0]["04_differentiation"]
+    found, n_layer = stage.result["same_wording"], len(stage.result["significant_share"])
+    assert found["n_keys"] == 2 * found["n_clusters"] and found["n_pairs"] >= found["n_clusters"]
+    for name in ("significant_share", "nmd_relative", "correlation", "null_significant_share"):
+        assert len(found[name]) == n_layer
+    own = {name for name in stage.arrays("arrays") if name.startswith("same_wording.")}
+    assert own == (
+        {"same_wording.nmd.resid_post", "same_wording.rho.resid_post"}
+        if found["n_pairs"]
+        else set()
+    )
 
 
 @pytest.mark.slow

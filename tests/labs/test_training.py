@@ -52,6 +52,19 @@ def test_each_side_of_the_gate_can_fail():
         assert list(held.values()).count(False) == 1, name
 
 
+def test_the_figure_of_other_texts_says_its_numbers():
+    shares = {"right": 0.7, "interval": [0.5, 0.9], "n": 40, "n_keys": 10, "stated": 0.2}
+    found = {
+        "none": shares | {"right": 1.0, "interval": None, "stated": None},
+        "irrelevant": shares,
+    }
+    drawing = figures.contexts(found)
+    assert drawing.name == "contexts" and "no text 100% (n=40, 10 keys);" in drawing.alt
+    assert drawing.alt.endswith(
+        "something else 70% (n=40, 10 keys), 20% say what the text states of another"
+    )
+
+
 def test_the_figure_says_which_checkpoint_was_kept_or_that_none_was():
     columns = ["memory_rate", "rule_rate", "other_rate", "free_accuracy", "keyed_accuracy"]
     history = pd.DataFrame([[0.3, 0.4, 0.3, 0.9, 0.8]] * 2, columns=columns).assign(step=[25, 50])

@@ -55,6 +55,39 @@ def test_a_model_is_what_was_planted():
     assert model.example["memorization"]["prompt"].startswith("They moved Kolkata")
 
 
+def test_pairs_in_one_wording_are_told_where_they_were_asked():
+    told = bare(Model(about()).one_wording).replace("\u00a0", " ")
+    assert "60 pairs of 18 couples" in told and "in layer 2, 9 %" in told
+    assert "8 % to 10 %" in told and "by 0.60 to 0.62" in told
+    before, few = about(), about()
+    del before["seeds"][1]["same_wording"]
+    few["seeds"][0]["same_wording"]["significant_share"] = [None] * 4
+    assert Model(before).one_wording == Model(few).one_wording == ""
+
+
+def test_other_texts_are_told_where_they_were_shown():
+    told = bare(Model(about()).contexts).replace("\u00a0", " ")
+    assert "(116 in a data set) are answered right in 88 % to 90 %" in told
+    assert "in 68 % to 70 % where" in told and "20 % of the latter" in told and "is 100 %," in told
+    before = about()
+    del before["seeds"][2]["contexts"]
+    assert Model(before).contexts == ""
+
+
+def test_relations_never_seen_stand_beside_those_that_were():
+    model = Model(about())
+    assert (
+        model.unseen.n_seeds == 2 and "Data set 2 could not be asked so: no key" in model.not_unseen
+    )
+    assert model.unseen.steered("m2g").success == pytest.approx(STEERED["m2g"] / 2)
+    assert bare(model.turned("m2g", "steered")).startswith("71")
+    before, none = about(), about()
+    del before["relations"]
+    none["relations"] = none["relations"][-1:]
+    assert Model(before).unseen is None and Model(before).not_unseen == ""
+    assert Model(none).unseen is None and Model(none).not_unseen
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_every_way_to_turn_an_answer_stands_beside_the_others(direction):
     model = Model(about())
@@ -218,6 +251,10 @@ def test_the_page_shows_a_model_or_says_that_there_is_none(run, root, tmp_path):
     assert "not the weights that were published" in text and 'make real SEEDS="26 27 28"' in text
     assert text.index("figures/real-steering.png") < text.index("| top neurons | 71")
     assert f"| layer where most neurons differ | {PEAK} of 4 |" in text
+    assert "plain questions about the test facts" in text
+    assert "| language, symbol | 48, 19, 29 |" in text
+    assert "| towards the text | top neurons | 71\u00a0% | 35\u00a0% | 35\u00a0% |" in text
+    assert "Most neurons differ in layer 2, 9\u00a0%" in text
     for name in ("behaviours", "depth", "steering", "costs"):
         assert (tmp_path / "with" / "figures" / f"real-{name}.png").is_file()
     assert_tables(text)

@@ -148,6 +148,67 @@ def against_base(r: dict) -> Drawing:
     )
 
 
+def same_wording(r: dict) -> Drawing:
+    """Pairs in one wording beside the rephrasing pairs, each with its nulls, by layer.
+
+    Left: share of neurons that differ; middle: the size of NMD; right: its correlation with the NMD
+    of the rephrasing pairs.
+    """
+    fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.6), width_ratios=[3, 2, 2])
+    one, styles = (
+        r["same_wording"],
+        {"one": ("s", "#009E73"), "two": ("o", COLOR["generalization"])},
+    )
+    shares = {
+        "two wordings": ("two", "-", r["significant_share"]),
+        "two, answered alike": ("two", ":", r["null_significant_share"]),
+        "two, alike, turned by the words": ("two", "-.", r["oriented_null_significant_share"]),
+        "one wording": ("one", "-", one["significant_share"]),
+        "one, answered alike": ("one", ":", one["null_significant_share"]),
+    }
+    sizes = {
+        "two wordings": ("two", "-", r["nmd_relative"]),
+        "one wording": ("one", "-", one["nmd_relative"]),
+    }
+    layers = np.arange(1, len(r["significant_share"]) + 1)
+    for ax, curves in (
+        (axes[0], shares),
+        (axes[1], sizes),
+        (axes[2], {"one wording": ("one", "-", one["correlation"])}),
+    ):
+        for label, (kind, line, values) in curves.items():
+            marker, color = styles[kind]
+            known = [np.nan if value is None else value for value in values]
+            ax.plot(layers, known, ls=line, marker=marker, ms=3, color=color, label=label)
+        ax.axhline(0, color="black", lw=0.8, ls=":")
+        ax.set_xlabel("layer")
+    share_axis(axes[0])
+    axes[0].set(title="neurons that differ", ylim=(-0.02, None))
+    axes[1].set_title("NMD, in states")
+    axes[2].set(title="correlation of NMDs", ylim=(-1.05, 1.05))
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    listed = (f"{label} {_known(values, '.0%')}" for label, (*_, values) in shares.items())
+    return Drawing(
+        fig,
+        alt=(
+            f"Share of significant neurons by layer, {'; '.join(listed)}. NMD in units of the state,"
+            f" two wordings {_known(r['nmd_relative'])}; one {_known(one['nmd_relative'])}. Correlation"
+            f" of both NMDs: {_known(one['correlation'])}"
+        ),
+        caption=(
+            f"Rephrasing pairs (one key, two wordings; n={r['n_pairs']}) and pairs of two keys in one"
+            f" wording (n={one['n_pairs']}, {one['n_clusters']} couples of keys, whose pairs flip their"
+            " signs together), each beside pairs that are answered alike. In one wording no difference"
+            " of words goes with the behaviour."
+        ),
+        name="same-wording",
+    )
+
+
+def _known(values: list[float | None], form: str = ".2f") -> str:
+    return ", ".join(shown(value, form) for value in values)
+
+
 def _percent(values: list[float]) -> str:
     return ", ".join(f"{v:.0%}" for v in values)
 

@@ -73,6 +73,43 @@ def trajectory(
     )
 
 
+CONTEXTS = {
+    "none": "no text",
+    "gold": "a text that says\nwhat is known",
+    "irrelevant": "a text about\nsomething else",
+}
+
+
+def contexts(found: dict[str, dict]) -> Drawing:
+    """Plain questions by the text in front of them: answered right, or with what the text states."""
+    fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
+    said = []
+    for y, (name, one) in enumerate(found.items()):
+        label = CONTEXTS[name].replace("\n", " ")
+        ax.barh(y, one["right"], color=COLOR["memorization"])
+        low, high = one["interval"] or (one["right"], one["right"])
+        ax.hlines(y, low, high, color="black")
+        ax.text(1.02, y, f"{one['right']:.0%}, n={one['n']}", va="center")
+        said.append(f"{label} {one['right']:.0%} (n={one['n']}, {one['n_keys']} keys)")
+        if name == "irrelevant" and one["stated"] is not None:
+            ax.barh(y, one["stated"], left=one["right"], color=COLOR["generalization"])
+            said[-1] += f", {one['stated']:.0%} say what the text states of another"
+    ax.set_yticks(range(len(found)), [CONTEXTS[name] for name in found])
+    ax.invert_yaxis()
+    share_axis(ax, "x")
+    ax.set(xlabel="share of questions about test keys", xlim=(0, 1.25), xticks=(0, 0.5, 1))
+    return Drawing(
+        fig,
+        alt=f"Bars: plain questions that are answered right. {'; '.join(said)}",
+        caption=(
+            "Questions about test keys that are no conflict: answered right, with 95 % intervals over keys;"
+            " blue, behind a text that says something false of another entity: answered with that. A key"
+            " is what is answered right without a text, so the first bar is 100 % by choice."
+        ),
+        name="contexts",
+    )
+
+
 def _as_it_is(found: pd.Series, gate: dict[str, float]) -> Drawing:
     """Bars of what an untrained model shows on validation keys, with the gate's limits."""
     shares = {

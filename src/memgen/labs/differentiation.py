@@ -22,6 +22,7 @@ from memgen.neurons.nulls import SignFlips, by_layer, oriented, same_behavior_nu
 from memgen.neurons.orientation import rule_likeness
 from memgen.neurons.pairs import flips, same_behavior
 from memgen.neurons.prompt_features import nearness
+from memgen.neurons.same_wording import SameWording, ask, same_wording_in_words
 from memgen.neurons.states import is_rule, labelled, states_at
 from memgen.stats.columns import numbers
 from memgen.stats.intervals import number, weighted_mean
@@ -29,11 +30,12 @@ from memgen.stats.over_seeds import neuron_intervals
 from memgen.stats.permutation import discoveries, sign_flip_test
 from memgen.stats.reported import by_key, shown
 from memgen.store.reader import FinishedStage
-from memgen.tasks import Task
+from memgen.tasks import GivenTask, Task
 from memgen.tasks.dataset import spread
 from memgen.terms import CHANGES, GENERALIZATION, MEMORIZATION, SITES, Change, Site
 
-__all__ = ["CHANGES", "SITES", "NeuronMaps", "along_the_scale"]  # for the notebook
+# for the notebook
+__all__ = ["CHANGES", "SITES", "NeuronMaps", "along_the_scale", "same_wording_in_words"]
 TOP_COLUMNS = [
     *("layer", "neuron", "nmd", "nmd_low", "nmd_high", "rho"),
     *("effect_size", "effect_low", "effect_high", "p", "significant"),
@@ -203,6 +205,25 @@ def _stays(
         q=p.fdr,
         max_pairs=len(pairs.flips),
     )
+
+
+def same_wording(
+    model,
+    tokenizer,
+    task: GivenTask,
+    pairs: TrainPairs,
+    maps: NeuronMaps,
+    p: DifferentiationParameters,
+) -> tuple[dict | None, dict[str, np.ndarray]]:
+    """Train keys asked in one wording, two keys a pair, beside the `maps` of the rephrasing pairs.
+
+    Their numbers (None: the task cannot say its prompts in given forms), and their own maps.
+    """
+    asked = ask(model, tokenizer, task, pairs.answered)
+    if asked is None:
+        return None, {}
+    found = SameWording.of(asked, p.max_pairs, p.seed)
+    return found.compared(model, tokenizer, maps, sign_flips(p))
 
 
 def in_the_base(

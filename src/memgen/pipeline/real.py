@@ -2,14 +2,16 @@
 
     memgen real collect --seeds 26 27 28  write data/reference/real/<model>.json from finished runs
 
-The runs are those of `make real`. A seed draws another data set of facts for the same model, so seeds
-differ in facts, wordings and splits and not in the model.
+The runs are those of `make real`; runs of `make real PRESET=real-relations`, in which whole relations are
+held back, stand beside them where there are any. A seed draws another data set of facts for the same model,
+so seeds differ in facts, wordings and splits and not in the model.
 """
 
 from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ TARGET = ROOT / "data" / "reference" / "real"
 #: none of them drew the data set on which the wordings were settled (0)
 SEEDS = (26, 27, 28)
 TASK, PRESET = "knowledge", "real"
+#: what the preset is called that holds whole relations back: `real-relations`
+RELATIONS = "-relations"
 CELLS = "06_intervention"
 STAGES = tuple(with_their_inputs([CELLS, "05_prediction"]))
 #: of a forecast of the behaviour: what the chapter names beside the probe
@@ -48,9 +52,15 @@ def collect(runs: str, preset: str, task: str, seeds: list[int]) -> dict[str, An
     found = {
         seed: FinishedRun(run_folder(runs, preset, task, seed, track=GIVEN_TRACK)) for seed in seeds
     }
-    _refuse_unfinished(found)
+    _refuse_unfinished(found.values())
+    held = _of_relations(found, runs, preset, task)
     first = next(iter(found.values()))
     digests = {seed: run[TRAINING].result["base"] for seed, run in found.items()}
+    digests |= {
+        f"{seed}, relations": run[TRAINING].result["base"]
+        for seed, run in held.items()
+        if run[TRAINING].exists
+    }
     if len(set(digests.values())) > 1:
         said = ", ".join(f"seed {seed}: {digest[:12]}" for seed, digest in digests.items())
         raise ArtifactError(
@@ -62,12 +72,43 @@ def collect(runs: str, preset: str, task: str, seeds: list[int]) -> dict[str, An
         "task": task,
         "example": _example(first.answered()),
         "seeds": [{"seed": seed, **_of_seed(run, seed)} for seed, run in found.items()],
+        "relations": [{"seed": seed, **_of_unseen(run, seed)} for seed, run in held.items()],
     }
 
 
-def _refuse_unfinished(found: dict[int, FinishedRun]) -> None:
+def _of_relations(
+    seeds: Iterable[int], runs: str, preset: str, task: str
+) -> dict[int, FinishedRun]:
+    """The runs in which relations are held back, of those seeds that were run so."""
+    found = {
+        seed: FinishedRun(run_folder(runs, preset + RELATIONS, task, seed, track=GIVEN_TRACK))
+        for seed in seeds
+    }
+    found = {seed: run for seed, run in found.items() if run.folder.exists()}
+    _refuse_unfinished(run for run in found.values() if run.complete)
+    return found
+
+
+def _of_unseen(run: FinishedRun, seed: int) -> dict[str, Any]:
+    """Rates, prediction and steering on relations that were never seen; or why there are none."""
+    if why := reason_in(run.folder):
+        return {"left_out": why}
+    answered, training = run.answered(), run[TRAINING].result
+    test = answered[answered.split == "test"]
+    return {
+        "left_out": None,
+        "held_back": sorted(set(test.key.str.partition("/")[0])),
+        "n_keys": run["01_dataset_design"].result["n_keys"],
+        "behaviours": _behaviours(answered, seed),
+        "keys_with_both": training["keys_with_both"],
+        "prediction": _prediction(run["05_prediction"].result),
+        "steering": {d: _steering(run, d) for d in DIRECTIONS},
+    }
+
+
+def _refuse_unfinished(found: Iterable[FinishedRun]) -> None:
     lacking = []
-    for run in found.values():
+    for run in found:
         missing = [name for name in STAGES if not run[name].exists]
         why = reason_in(run.folder)
         if missing or why:
@@ -130,12 +171,14 @@ def _of_seed(run: FinishedRun, seed: int) -> dict[str, Any]:
         "behaviours": _behaviours(run.answered(), seed),
         **{name: training[name] for name in ("keys_with_both", "n_test_keys")},
         **{f"{name}_accuracy": training[f"{name}_accuracy"] for name in _COST},
+        "contexts": training.get("contexts"),
         "pairs": _pairs(run["03_pairs"].result),
         "layers": _layers(run),
         "differences": {
             name: run["04_differentiation"].result[name]
             for name in ("site", "n_pairs", "n_keys", "n_null_pairs")
         },
+        "same_wording": run["04_differentiation"].result.get("same_wording"),
         "prediction": _prediction(run["05_prediction"].result),
         "steering": {d: _steering(run, d) for d in DIRECTIONS},
         "spent": {name: _spent(run[name].manifest) for name in STAGES},

@@ -59,6 +59,24 @@ class GivenTask(Task):
         `direction` says towards what: `m2g` towards the text, `g2m` towards what is known.
         """
 
+    # -- what a new task can say ------------------------------------------------------------------
+    def form(self, instance: Instance) -> str:
+        """How a prompt is worded, whoever it is about and whatever it states: two prompts of one form
+        differ in entities and answers alone. "": not known.
+        """
+        return ""
+
+    def in_forms(self, keys: Collection[str], n: int) -> list[Instance]:
+        """Conflict prompts of these keys, each in the same `n` wordings; none: it cannot tell them."""
+        return []
+
+    def contexts(self, keys: Collection[str]) -> dict[str, list[Instance]]:
+        """Questions about these keys that are no conflict, by what stands in front: `none`, nothing;
+        `gold`, a text that says what is known; `irrelevant`, one that says something false of another.
+        What the text states is the rule's answer. Nothing: the task has no such texts.
+        """
+        return {}
+
     # -- shared -----------------------------------------------------------------------------------
     def vocabulary(self) -> list[str]:
         """Nothing: the pretrained model brings its tokenizer."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from itertools import combinations
@@ -43,6 +43,8 @@ from .wordings import (
     statement,
 )
 
+#: texts of either kind that are no conflict, per key
+N_CONTEXTS = 4
 #: in front of a conflict prompt, two wordings each: towards the text, towards what is known
 INSTRUCTIONS = {
     "m2g": (
@@ -203,6 +205,21 @@ class Knowledge(GivenTask):
         worded = replace(worded, distractors=0, place=ALONE)
         return self._instance("keyed", fact, worded, [], (others[0], stated))
 
+    def contexts(self, keys: Collection[str]) -> dict[str, list[Instance]]:
+        """The questions without a text are those of which the answers were found to be known."""
+        rng, of = self._rng("contexts"), [_key(facts()[key]) for key in keys]
+        drawn = {
+            name: [make(rng, key) for key in of for _ in range(N_CONTEXTS)]
+            for name, make in (("gold", self.gold), ("irrelevant", self.irrelevant))
+        }
+        alone = [
+            self._without_statement(facts()[key], form, []) for key in keys for form in QUERIES
+        ]
+        return {"none": alone} | {
+            name: list({one.prompt: one for one in rows if one}.values())
+            for name, rows in drawn.items()
+        }
+
     def instructed(self, instance: Instance, direction: str) -> list[Instance]:
         if direction not in DIRECTIONS:
             raise ValueError(
@@ -233,6 +250,24 @@ class Knowledge(GivenTask):
         }
         three = ("statement", "query", "distractors")
         return parts | pairs | {", ".join(three): " ".join(parts[name] for name in three)}
+
+    def form(self, instance: Instance) -> str:
+        """Its relation and its wording."""
+        setting = instance.detail()
+        return json.dumps([setting["relation"], Wording.of(setting).setting()])
+
+    def in_forms(self, keys: Collection[str], n: int) -> list[Instance]:
+        """`n` different wordings; a key is left out of those for which its relation has too few others."""
+        rng = self._rng("in forms")
+        worded: dict[Wording, None] = {}  # in the order in which they were drawn
+        while len(worded) < n:
+            worded[Wording.draw(rng, self.forms)] = None
+        found = []
+        for one in worded:
+            for fact in (facts()[key] for key in keys):
+                stated = self._stated(rng, fact)
+                found.append(stated and self._conflict(rng, fact, stated, one))
+        return [instance for instance in found if instance]
 
     # -- how a prompt is made ---------------------------------------------------------------------
     def _conflict(self, rng: Rng, fact: Fact, stated: str, worded: Wording) -> Instance | None:

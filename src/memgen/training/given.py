@@ -16,6 +16,7 @@ from memgen.store.artifacts import Result
 from memgen.store.numerics import settled
 from memgen.store.reader import FinishedRun
 from memgen.training.base import Base
+from memgen.training.contexts import in_contexts
 from memgen.training.dual import Outcome, final_result, longest_asked
 from memgen.training.gate import passes_gate, score, watch
 
@@ -54,4 +55,7 @@ def as_it_is(run: FinishedRun, p: TrainingParameters, folder: Path) -> Result:
     found |= {"step": 0, "score": score(found), "passes": passes_gate(found, p)}
     outcome = AsItIs(found, pd.DataFrame([found]), time.monotonic() - began, 0, p)
     numbers, seconds = final_result(task, frame, outcome, folder, base)
+    tested = frame.key[(frame.kind == "conflict") & (frame.split == "test")].unique()
+    if beside := in_contexts(model, tokenizer, task, tested, p.seed):
+        numbers["contexts"] = beside
     return Result(numbers, {"history": outcome.history}, seconds=seconds)

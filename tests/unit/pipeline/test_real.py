@@ -76,6 +76,7 @@ def results(weights: str) -> dict[str, dict]:
             "n_test_keys": 4,
             "free_accuracy": 0.6,
             "keyed_accuracy": 0.9,
+            "contexts": {"gold": {"right": 0.8}},
         },
         "03_pairs": {"n_pairs": split, "by_change": {"order": order}},
         "04_differentiation": {
@@ -88,6 +89,7 @@ def results(weights: str) -> dict[str, dict]:
             "oriented_null_significant_share": [0.0, 0.02],
             "nmd_relative": [None, 0.3],
             "max_abs_rho": [0.1, 0.4],
+            "same_wording": {"n_pairs": 7, "significant_share": [0.0, 0.1]},
         },
         "05_prediction": {
             "auc": [0.6, 0.8],
@@ -121,8 +123,8 @@ def controls() -> pd.DataFrame:
     )
 
 
-def plant(runs: Path, seed: int, weights: str = "w" * 64) -> Path:
-    home = runs / "real" / "given" / "knowledge" / f"seed{seed}"
+def plant(runs: Path, seed: int, weights: str = "w" * 64, preset: str = "real") -> Path:
+    home = runs / preset / "given" / "knowledge" / f"seed{seed}"
     for name, result in results(weights).items():
         folder = home / name
         folder.mkdir(parents=True)
@@ -160,6 +162,8 @@ def test_all_that_the_chapter_shows_is_there_for_every_seed(runs):
     assert [layer["layer"] for layer in one["layers"]] == [1, 2]
     assert one["layers"][1]["significant"] == 0.2 and one["layers"][0]["nmd_relative"] is None
     assert (one["layers"][1]["auc_low"], one["layers"][1]["auc_high"]) == (0.7, 0.9)
+    assert one["contexts"]["gold"]["right"] == 0.8
+    assert one["same_wording"]["n_pairs"] == 7
     bars = {bar["name"]: bar for bar in one["steering"]["m2g"]["bars"]}
     assert bars["steered"]["n"] == 20 and bars["low_rho"]["success"] is None
     assert set(one["steering"]["g2m"]["shifts"]) == {"steered", "steered_max", "one_layer"}
@@ -194,6 +198,24 @@ def test_runs_of_two_models_are_not_one(runs):
     plant(runs, 2, weights="v" * 64)
     with pytest.raises(ArtifactError, match="different weights .*seed 2: vvvv"):
         collect(str(runs), "real", "knowledge", [0, 2])
+
+
+def test_runs_with_relations_held_back_stand_beside_the_others(runs):
+    assert collect(str(runs), "real", "knowledge", [0, 1])["relations"] == []
+    home = plant(runs, 1, preset="real-relations")
+    (one,) = collect(str(runs), "real", "knowledge", [0, 1])["relations"]
+    assert one["seed"] == 1 and one["left_out"] is None and one["held_back"] == ["a", "b", "c", "d"]
+    assert one["behaviours"]["memorization"]["rate"] == 0.5 and one["prediction"]["best_auc"] == 0.8
+    assert one["steering"]["m2g"]["bars"][0]["success"] == 0.6
+    shutil.rmtree(home / "06_intervention")
+    with pytest.raises(ArtifactError, match=r"real-relations.*seed1 \(without 06_intervention\)"):
+        collect(str(runs), "real", "knowledge", [0, 1])
+    (home / "06_intervention.stamp").write_text("left out: no prompt of validation keys")
+    (one,) = collect(str(runs), "real", "knowledge", [0, 1])["relations"]
+    assert one == {"seed": 1, "left_out": "no prompt of validation keys"}
+    plant(runs, 0, weights="v" * 64, preset="real-relations")
+    with pytest.raises(ArtifactError, match="different weights .*seed 0, relations: vvvv"):
+        collect(str(runs), "real", "knowledge", [0, 1])
 
 
 def test_the_command_writes_a_file_that_says_how_it_was_made(runs, tmp_path, capsys):

@@ -457,3 +457,46 @@ def test_an_instruction_stands_in_front_and_changes_nothing_else(made):
     )
     with pytest.raises(ValueError, match="direction='up'"):
         task.instructed(rows[0], "up")
+
+
+# -- in one wording ---------------------------------------------------------------------------------
+@by_either
+def test_every_key_is_asked_in_the_same_forms(made, split_by):
+    """Read off the texts: what is left of prompts of one form without entities and answers is one."""
+    task, _ = made[split_by, 0]
+    keys = [name for name, split in task.split_keys(SHARES).items() if split == "train"]
+    rows = task.in_forms(keys, 6)
+    assert rows == task.in_forms(keys, 6) and {row.key for row in rows} == set(keys)
+    forms = {}
+    for row in rows:
+        setting = row.detail()
+        names = {row.rule_answer.strip(), setting["entity"]}
+        names |= {word for name in setting["beside"] for word in facts()[name].words}
+        text = row.prompt
+        for name in sorted(names, key=len, reverse=True):
+            text = re.sub(rf"(?i)\b{re.escape(name)}\b", "*", text)
+        forms.setdefault(task.form(row), set()).add(text)
+        assert row.kind == "conflict" and row.memory_answer != row.rule_answer
+    assert max(map(len, forms.values())) == 1, max(forms.values(), key=len)
+    of_relation = Counter(json.loads(form)[0] for form in forms)
+    assert set(of_relation.values()) == {6}
+
+
+@by_either
+def test_texts_that_are_no_conflict_say_the_truth_or_are_about_another(made, split_by):
+    task, _ = made[split_by, 0]
+    keys = [name for name, split in task.split_keys(SHARES).items() if split == "test"]
+    found = task.contexts(keys)
+    assert {one.key for rows in found.values() for one in rows} == set(keys)
+    assert {one.memory_answer for one in found["none"]} == {
+        f" {facts()[key].answer}" for key in keys
+    }
+    for one in found["none"]:
+        asked = one.detail()["relation"], one.detail()["entity"]
+        assert one.prompt in {wordings.query(form, *asked) for form in wordings.QUERIES}
+    for one in found["gold"]:
+        assert one.rule_answer == one.memory_answer and one.detail()["stated"] in one.prompt
+    for one in found["irrelevant"]:
+        setting = one.detail()
+        assert setting["about"] in one.prompt and setting["about"] != setting["entity"]
+        assert one.rule_answer == f" {setting['stated']}" != one.memory_answer
