@@ -204,6 +204,14 @@ scale: $(READY) ## the scale sweep, hours: SEEDS="23 24"; ends with data/referen
 	@$(MEMGEN) scale run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
 	@$(MEMGEN) scale collect
 
+# the paper's own set-up on that model: three adapters a task, and what two tasks have in common
+TAUGHT  = $(if $(findstring command,$(origin TASKS)),$(TASKS),inference arithmetic-tagged)
+.PHONY: real-lora
+real-lora: $(READY) ## adapters teach the pretrained model both behaviours, hours: SEEDS="26 27 28" TASKS=inference; ends in data/reference/real
+	@$(MEMGEN) labs --preset real --tasks $(call each,$(TAUGHT)) --tracks lora --seeds $(call each,$(FACTS)) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \
+	  --labs 05_prediction 07_transfer --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
+	@$(MEMGEN) real-lora collect --tasks $(call each,$(TAUGHT)) --seeds $(call each,$(FACTS)) --runs $(call q,$(RUNS))
+
 rulegraph: $(READY) ## draw the study as Snakemake plans it: the picture on the page Re-execute (needs graphviz)
 	@$(BIN)/python -m snakemake --quiet all --rulegraph --directory $(call q,$(OUT)) --config tracks='[scratch, lora]' | tred | dot -Tsvg -o $(PICTURE)
 

@@ -38,6 +38,7 @@ from press.real import real
 from press.run import SYNTHESIS, ExecutedLab, Run
 from press.scale import sweep
 from press.sentences import Counts, Ledger, between, effect, most_first, sees, thresholds
+from press.taught_model import taught_models
 
 #: what a template may ask of a run's numbers and counts by their own names
 ASKED = [
@@ -150,6 +151,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "cluster_trial": lambda: cluster_trial(root),
             "performance": lambda: performance(root, source),
             "real": cache(lambda: real(root, source)),
+            "taught_models": cache(lambda: taught_models(root, source)),
             "estimates": estimates,
         }
         | guide(False, [])

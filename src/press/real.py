@@ -15,6 +15,7 @@ from memgen.figures import real as figures
 from memgen.figures.real_depth import along_depth
 from memgen.figures.style import CONTROL_NAME, Drawing
 from memgen.models.packaged import DEFAULT
+from memgen.pipeline.real_lora import SUFFIX  # adapters: a section of their own
 from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS, INSTRUCTION, SUPPORTED
 from press.asked_model import Model, Way
@@ -23,8 +24,6 @@ from press.numbers import NOTHING, decimal, percent, plural
 from press.sentences import between
 
 PAGE = "real_model.md"
-#: ends the name of a file about a model that was trained on the study's tasks and not asked as it is
-TRAINED = "-lora"
 #: families of ways of which a table has the best alone; the others stand there one by one
 BEST_OF = {"shift": "the best control of the same size", "floor": "said differently (the better)"}
 TOLD = "told in words (the better)"
@@ -307,7 +306,7 @@ def _cell(way: Way | None) -> str:
 def real(root: Path, source: Path) -> Real:
     """The models in `data/reference/real`, their figures staged in `source`, and the field's figures."""
     folder = root / "data" / "reference" / "real"
-    files = [path for path in folder.glob("*.json") if not path.stem.endswith(TRAINED)]
+    files = [path for path in folder.glob("*.json") if not path.stem.endswith(SUFFIX)]
     files.sort(key=lambda path: (path.stem != DEFAULT, path.stem))
     models = [Model(read_json(path)) for path in files]
     drawn = _drawn(models, source) if models else {}

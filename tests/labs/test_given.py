@@ -130,6 +130,20 @@ def test_instructions_stand_beside_steering(chain):
     assert {"instruction_1", "instruction_2", "one_layer"} <= kinds
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "lab", ["09_confounds", "10_ablations", "11_open_points", "12_patching", "07_transfer"]
+)
+def test_a_lab_of_another_track_ends_well_where_it_is_asked_alone(chain, lab, tmp_path):
+    run, _, _ = chain
+    own = ["--preset", "smoke", "--track", "given", "--task", "knowledge", "--out"]
+    own += [str(tmp_path / "out.ipynb"), "--runs", str(run.folder.parents[3])]
+    spanning = ["--set", "seeds=[0]", "tasks=[knowledge]"] if "transfer" in lab else ["--seed", "0"]
+    study("lab", lab, *own, *spanning)
+    where = run.folder.with_name("all") if "transfer" in lab else run.folder
+    assert FinishedRun(where)[lab].verify().exists
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -23,6 +23,7 @@ from memgen.labs.transfer import (
     overlaps,
     overlaps_by_layer,
     pooled,
+    read_models,
     retrain_source,
 )
 from memgen.models.build import save_model
@@ -33,7 +34,7 @@ from memgen.steering.cells import Cell, cell_shift
 from memgen.steering.steering import Steering, steering_prompts, summary
 from memgen.store.artifacts import Result
 from memgen.store.reader import FinishedRun, FinishedStage
-from memgen.terms import DIRECTIONS, SIGN
+from memgen.terms import DIRECTIONS, POSITIONS, SIGN
 from planted import Planted, PlantedAlike
 
 ONE = 1 / 16
@@ -184,7 +185,7 @@ RUNS = [  # task, seed, retrain, base
 
 
 @pytest.fixture
-def lab(tmp_path, planted, planted_direction, monkeypatch) -> Lab:
+def lab(request, tmp_path, planted, planted_direction, monkeypatch) -> Lab:
     """The lab over what seeds 0 and 1 of two tasks and one retrain leave: one base for all of seed
     0, another for seed 1's `planted`.
     """
@@ -192,13 +193,14 @@ def lab(tmp_path, planted, planted_direction, monkeypatch) -> Lab:
     monkeypatch.setitem(tasks.TASKS, "planted-twin", PlantedTwin)
     model, tokenizer, _, frame, answered = planted(PlantedAlike)
     chosen = {"alpha": 1.0, "top_n": ONE}
+    at = {"site": "resid_post", "positions": getattr(request, "param", "all")}
     for task, seed, retrain, base in RUNS:
         who = {"task": task, "seed": seed, "preset": "smoke", "runs": str(tmp_path)}
         left = {
             "01_dataset_design": Result({}, {"instances": frame}),
             "03_pairs": Result({}, {"answered": answered}),
             "04_differentiation": Result({}, arrays={"arrays": planted_direction}),
-            "06_intervention": Result({"site": "resid_post", "m2g": chosen, "g2m": chosen}),
+            "06_intervention": Result(at | {"m2g": chosen, "g2m": chosen}),
         }
         for stage, result in left.items() if not retrain else ():
             more = {"01_dataset_design": {"n_keys": 10}, "03_pairs": {"n_rephrasings": 2}}
@@ -276,6 +278,15 @@ def test_the_whole_stage(lab):
     assert "planted: 100%" in drawings[2].alt
     assert "All share one base" in figures.retrains(retrain, "lora").caption
     figures.plt.close("all")
+
+
+@pytest.mark.parametrize("lab", POSITIONS, indirect=True)
+def test_shifts_are_where_lab_06_chose_them(lab):
+    """Its strengths are of those positions: elsewhere a model would not steer itself as it did there."""
+    (positions,) = {one.steering.positions for one in read_models(lab.parameters).values()}
+    assert (
+        positions == FinishedRun.of(lab.parameters, seed=0)["06_intervention"].result["positions"]
+    )
 
 
 def test_what_a_run_hands_over(lab, planted_direction):

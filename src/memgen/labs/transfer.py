@@ -111,7 +111,8 @@ class TransferModel:
             answered = answer_conflicts(model, tokenizer, task, run.dataset(), n_rephrasings)
             change = parent["04_differentiation"].parameters.pairs
             source = retrain_source(model, tokenizer, answered, source, change)
-        steering = Steering(model, tokenizer, task, source.maps)
+        positions = parent["06_intervention"].result["positions"]  # its cells were chosen there
+        steering = Steering(model, tokenizer, task, source.maps, positions)
         return cls(name, seed, retrain, _base(run), answered, source, steering)
 
 

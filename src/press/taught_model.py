@@ -1,0 +1,175 @@
+"""The committed adapters on a pretrained model, for their section of the chapter *A model you know*."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from memgen.figures import taught as figures
+from memgen.figures.style import Drawing
+from memgen.pipeline.real_lora import SUFFIX
+from memgen.store.files import read_json
+from memgen.terms import DIRECTIONS
+from press.numbers import decimal, percent, span
+from press.sentences import Share, between
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class TaughtModel:
+    """One model with its adapters; `about`: `data/reference/real/<model>-lora.json`, `shown`: figures."""
+
+    about: dict[str, Any]
+    shown: list[str] = field(default_factory=list)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return self.about["model"]
+
+    @property
+    def file(self) -> str:
+        return f"data/reference/real/{self.card['name']}{SUFFIX}.json"
+
+    @property
+    def tasks(self) -> list[dict[str, Any]]:
+        return self.about["tasks"]
+
+    @property
+    def adapters(self) -> list[dict[str, Any]]:
+        """One per task and seed, with its `task`."""
+        return [{"task": task["task"]} | one for task in self.tasks for one in task["seeds"]]
+
+    @property
+    def held(self) -> Share:
+        """How many adapters pass the gate of the study on test keys."""
+        return Share(sum(one["training"]["holds"] for one in self.adapters), len(self.adapters))
+
+    @property
+    def missed(self) -> list[dict[str, str]]:
+        """What could not be asked of an adapter, and why, a sentence each."""
+        return [
+            {"task": one["task"], "seed": one["seed"], "why": one["left_out"]}
+            for one in self.adapters
+            if one["left_out"]
+        ]
+
+    @property
+    def trained(self) -> list[dict[str, Any]]:
+        """Rows of the table of training."""
+        found = []
+        for one in self.adapters:
+            of, spent = one["training"], one["spent"]["02_training"]
+            row = {name: of[name] for name in figures.SHOWN} | {
+                "holds": "yes" if of["holds"] else "no"
+            }
+            row |= {"task": one["task"], "seed": one["seed"], "n": of["n_conflict"]}
+            row |= {"n_keys": of["n_test_keys"], "step": of["step"], "last_step": of["last_step"]}
+            row |= {"keyed_accuracy": of["keyed_accuracy"], "cpu": spent["cpu_seconds"]}
+            found.append(row | {"gib": spent["peak_memory_bytes"] / GIB})
+        return found
+
+    @property
+    def turned(self) -> list[dict[str, Any]]:
+        """Rows of the table of steering and prediction, of adapters that could be asked."""
+        found = []
+        for one in self.adapters:
+            if one["left_out"]:
+                continue
+            predicted = one["prediction"]
+            row: dict[str, Any] = {"task": one["task"], "seed": one["seed"]}
+            row |= {"auc": decimal(predicted["best_auc"]), "gain": decimal(predicted["gain"])}
+            row |= {"auc_interval": between(predicted["best_auc_interval"], decimal)}
+            row |= {"gain_interval": between(predicted["gain_interval"], decimal)}
+            row |= {"in_common": one["inheritance"]["top_in_common"]}
+            row |= {"correlation": decimal(one["inheritance"]["correlation_all"])}
+            for direction in DIRECTIONS:
+                row[direction] = _turned(one["steering"][direction])
+            found.append(row)
+        return found
+
+    @property
+    def carried(self) -> list[dict[str, str]]:
+        """Rows of the table of transfer: by task and direction, itself, other adapters, other tasks."""
+        found = []
+        for task in self.tasks:
+            if not task["transfer"]:
+                continue
+            between_them, tasks = task["transfer"]["retrain"], task["transfer"]["task"]
+            for direction in DIRECTIONS:
+                own, others = _split(between_them, direction)
+                controls = [x for row in between_them["control"][direction] for x in row]
+                other_tasks = [
+                    row[0]
+                    for source, row in zip(tasks["sources"], tasks[direction])
+                    if source != task["task"]
+                ]
+                named = {"own": own, "others": others, "tasks": other_tasks, "control": controls}
+                row = {name: span(values) for name, values in named.items()}
+                found.append({"task": task["task"], "direction": direction} | row)
+        return found
+
+    @property
+    def without_transfer(self) -> list[dict[str, str]]:
+        return [
+            {"task": task["task"], "why": task["without_transfer"]}
+            for task in self.tasks
+            if not task["transfer"]
+        ]
+
+    @property
+    def machine(self) -> str:
+        of = self.about["machine"]
+        return f"{of['cores']} cores of {of['processor']}"
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of all labs and adapters."""
+        labs = [stage for one in self.adapters for stage in one["spent"].values()]
+        labs += [task["transfer"]["spent"] for task in self.tasks if task["transfer"]]
+        return sum(stage["cpu_seconds"] for stage in labs)
+
+
+def _turned(of: dict[str, Any]) -> str:
+    """Success of the chosen cell with its interval, the strongest control of its size, rephrasing, n."""
+    controls = [value for value in of["controls"].values() if value is not None]
+    strongest = percent(max(controls, default=None))
+    return (
+        f"{percent(of['success'])} ({between(of['interval'], percent)}); {strongest};"
+        f" {percent(of['rephrase_floor'])}; {of['n']}"
+    )
+
+
+def _split(matrix: dict[str, Any], direction: str) -> tuple[list[float], list[float]]:
+    """Success of each adapter's neurons on itself, and on the others."""
+    own, others = [], []
+    for source, row in zip(matrix["sources"], matrix[direction]):
+        for target, value in zip(matrix["targets"], row):
+            (own if source == target else others).append(value)
+    return own, others
+
+
+def taught_models(root: Path, source: Path) -> list[TaughtModel]:
+    """The models in `data/reference/real` that adapters were trained on, figures staged in `source`."""
+    folder = root / "data" / "reference" / "real"
+    return [_staged(path, source) for path in sorted(folder.glob(f"*{SUFFIX}.json"))]
+
+
+def _staged(path: Path, source: Path) -> TaughtModel:
+    about = read_json(path)
+    drawn: list[Drawing] = [figures.behaviours(about["tasks"], about["gate"])]
+    if some := figures.asked(about["tasks"]):
+        drawn.append(figures.along_depth(some))
+    shown = []
+    for drawing in drawn:
+        file = f"figures/real-{path.stem}-{drawing.name}.png"
+        drawing.figure.savefig(source / file)
+        plt.close(drawing.figure)
+        shown.append(
+            f"```{{figure}} {file}\n:alt: {drawing.alt}\n:name: fig-real-{path.stem}-{drawing.name}\n\n"
+            f"{drawing.caption}\n```"
+        )
+    return TaughtModel(about, shown)
