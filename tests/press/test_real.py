@@ -244,8 +244,6 @@ def test_the_page_shows_a_model_or_says_that_there_is_none(run, root, tmp_path):
     assert "Not run yet" in text and "`make real`" in text and "zhao2025spare" in text
     assert "nobody trained" not in page("index.md", "home")
     commit(root, about())
-    trained = root / "data" / "reference" / "real" / "a-model-lora.json"
-    trained.write_text("{}")  # of a model that was trained: no model that was asked
     text = page("real_model.md", "with")
     assert "Not run yet" not in text and "**Two models or no claim**" in text
     assert "not the weights that were published" in text and 'make real SEEDS="26 27 28"' in text
@@ -291,6 +289,8 @@ def test_without_a_figure_nothing_is_claimed_to_be_quantized(root, tmp_path):
     plain = about()
     del plain["model"]["quantization"]
     commit(root, plain)
+    trained = root / "data" / "reference" / "real" / "a-model-lora.json"
+    trained.write_text("{}")  # of adapters on it: no model that was asked
     (model,) = real(root, tmp_path).models
     assert model.quantized == "" and "4 bits" not in Real([model]).at_home
 
