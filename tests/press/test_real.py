@@ -145,7 +145,7 @@ def test_figures_say_in_words_what_they_show():
     assert "turned by the words at most 5%" in found["depth"].alt
     assert "stays at most 0%" in found["depth"].alt and "without states 0.78" in found["depth"].alt
     assert f"towards the text {PEAK}, {PEAK}, {PEAK}" in found["depth"].alt
-    assert "one layer, no limit 90%" in found["steering"].alt
+    assert "one layer, difference 90%" in found["steering"].alt
     assert "plain facts -30 points, perplexity times 2.50" in found["costs"].alt
 
 
