@@ -90,7 +90,7 @@ FACTS   = $(if $(findstring command,$(origin SEEDS)),$(SEEDS),26 27 28)
 # model, so those of another model than the default have a folder of their own
 NAMED   = $(findstring command,$(origin MODEL))
 ANOTHER = $(if $(NAMED),$(filter-out smollm2-135m-instruct,$(MODEL)))
-ASKED   = $(RUNS)$(if $(findstring command,$(origin RUNS)),,$(if $(ANOTHER),/$(MODEL)))
+PLACED  = $(RUNS)$(if $(findstring command,$(origin RUNS)),,$(if $(ANOTHER),/$(MODEL)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify model real scale arms bench bench-peers rulegraph lock browser \
@@ -196,9 +196,9 @@ model: $(READY) ## a pretrained model without a hub, once: data/models/smollm2-1
 
 real: $(READY) ## a pretrained model about what it knows, minutes a data set: MODEL=gemma3-270m SEEDS="26 27 28"; ends in data/reference/real (PRESET=real-relations: whole relations held back)
 	@$(if $(NAMED),$(MEMGEN) real check --model $(call q,$(MODEL)))
-	@$(MEMGEN) labs --preset $(call q,$(HELD)) --tasks knowledge --tracks given --seeds $(call each,$(FACTS)) --runs $(call q,$(ASKED)) --jobs $(call q,$(JOBS)) \
+	@$(MEMGEN) labs --preset $(call q,$(ASKED)) --tasks knowledge --tracks given --seeds $(call each,$(FACTS)) --runs $(call q,$(PLACED)) --jobs $(call q,$(JOBS)) \
 	  --set $(call q,numerics=$(NUMERICS)) $(if $(NAMED),$(call q,base_model=data/models/$(MODEL))) $(call each,$(SET))
-	@$(MEMGEN) real collect --seeds $(call each,$(FACTS)) --runs $(call q,$(ASKED))
+	@$(MEMGEN) real collect --seeds $(call each,$(FACTS)) --runs $(call q,$(PLACED))
 
 scale: $(READY) ## the scale sweep, hours: SEEDS="23 24"; ends with data/reference/scale/results.csv
 	@$(MEMGEN) scale run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))

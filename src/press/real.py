@@ -70,6 +70,11 @@ class Real:
         return _joined([model.title for model in self.models if model.quantized] or [""])
 
     @property
+    def held_back(self) -> list[Model]:
+        """Those that were to be asked about relations that were held back."""
+        return [model for model in self.models if model.unseen or model.not_unseen]
+
+    @property
     def everywhere(self) -> str:
         """How a finding stands that is supported in every model: see `Finding.stands`."""
         return "in both" if self.n_models <= FEWEST_FAMILIES else "in all"

@@ -157,8 +157,8 @@ def control_bars(controls: pd.DataFrame) -> Drawing:
         caption=(
             "Left: prompts of test keys that change sides; right: those answered neither way. Top"
             f" neurons,{_rivals(controls)} controls at the output, shifts of the same size in the same"
-            " layers, and what changing the words alone does. Lines: 95 % intervals, Wilson's, or over draws"
-            " and keys where a control was drawn several times; n counts answers."
+            " layers, and what changing the words alone does. Lines: 95 % intervals, Wilson's, or over"
+            " draws and keys where a control was drawn several times; n counts answers."
         ),
         name="controls",
     )
