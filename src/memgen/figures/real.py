@@ -266,9 +266,9 @@ def costs(models: Models) -> Drawing:
         caption=(
             "What a shift turns, against what it does where nothing should change: prompts about made-up"
             " entities, plain facts without a text, and a page of prose (perplexity with the shift, as a"
-            " multiple of that without). A mark per data set; the grey line: nothing lost. *No limit* is what"
-            " turned most on validation keys, whatever it cost; where it is missing for the top neurons, both"
-            " are one."
+            " multiple of that without). A mark per data set; the grey line: nothing lost. *No limit* is the"
+            " cell that turned most on validation keys, whatever it cost; where it is missing, both are one."
+            " A vector *in limit* was chosen among those that lose hardly anything there."
         ),
         name="costs",
     )
