@@ -18,7 +18,7 @@ from memgen.presets import stage_parameters
 from memgen.tasks import Instance, instances
 from memgen.terms import CHANGES, GENERALIZATION, MEMORIZATION
 
-STEPS, ROWS = 300, 48
+STEPS, ROWS = 350, 48
 #: small data sets, and adapters that change next to nothing
 SMALL = {
     "n_keys": 12,
