@@ -84,7 +84,7 @@ CHOSEN  = $(if $(TASK_FILE),--task-file $(call q,$(TASK_FILE)),--tasks $(call ea
 STUDY   = --preset $(call q,$(PRESET)) $(CHOSEN) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \
           --profile $(call q,$(PROFILE)) --set $(call q,numerics=$(NUMERICS)) $(call each,$(SET))
 # preset and data sets of facts that make real takes, unless others are named; the wordings were settled on draws of seed 0
-HELD    = $(if $(findstring command,$(origin PRESET)),$(PRESET),real)
+ASKED   = $(if $(findstring command,$(origin PRESET)),$(PRESET),real)
 FACTS   = $(if $(findstring command,$(origin SEEDS)),$(SEEDS),26 27 28)
 # what make real asks: MODEL, if it is named. Runs say in their folder which task, track and seed, not which
 # model, so those of another model than the default have a folder of their own

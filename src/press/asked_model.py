@@ -177,11 +177,6 @@ class Model:
         return Model(self.about | {"seeds": found}) if found else None
 
     @property
-    def held_back(self) -> bool:
-        """Was it asked about relations that were held back, or tried to?"""
-        return bool(self.about.get("relations"))
-
-    @property
     def not_unseen(self) -> str:
         """Why data sets could not be asked so; "": all could, or were not."""
         return " ".join(asked_otherwise.left_out(self.about))
