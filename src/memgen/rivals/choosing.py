@@ -16,9 +16,8 @@ import pandas as pd
 
 from memgen.rivals.interventions import Shift, on_site, untouched
 from memgen.rivals.method import Candidate
-from memgen.steering.choice import decide
 from memgen.steering.outlook import COMMON, OWN, kinship
-from memgen.steering.race import Leads, Table
+from memgen.steering.race import Leads, Limit, Rules, Table, settle
 from memgen.steering.steering import Steering
 from memgen.terms import RULE_CODE, TARGET, Positions, Site
 
@@ -108,10 +107,15 @@ class Chooser:
         every = [*shifts, untouched(self.steering)]
         intact = Table(leads_of(self.steering, every, free, RULE_CODE), alike(every), len(free))
         intact.outlook.learn(np.full(len(free), n), np.arange(len(free)), self.unchanged)
-        most, kept, _, _ = decide(turned, intact, self.enough)
-        chosen = [place for place in (most.best, kept.best) if place is not None]
+        rules = Rules()
+        turned.begin(rules)
+        most = settle(turned, rules)
+        best = cast(int, most.best)  # nothing limits the first race
+        intact.finish(best)
+        kept = settle(turned, rules, Limit(intact, self.enough))
+        chosen = {best} | (set() if kept.best is None else {kept.best})
         return Chosen(
-            chosen[0],
+            best,
             kept.best,
             {place: int(turned.won[place].sum()) for place in chosen},
             {place: int(intact.won[place].sum()) for place in chosen},

@@ -15,7 +15,7 @@ import pandas as pd
 
 from memgen.steering.cells import Cell
 from memgen.steering.outlook import kinship
-from memgen.steering.race import Limit, Rules, Table, Verdict, settle
+from memgen.steering.race import Limit, Rules, Table, settle
 from memgen.steering.steering import Steering
 from memgen.terms import RULE_CODE, SIGN, TARGET
 
@@ -111,20 +111,6 @@ class Choice:
         }
 
 
-def decide(turned: Table, intact: Table, enough: int) -> tuple[Verdict, Verdict, Limit, int]:
-    """Race for success alone, then among those that answer `enough` free prompts right; both share rows.
-
-    Both verdicts, what is known of the damage, and the rows after which the first verdict stood.
-    """
-    rules = Rules()
-    turned.begin(rules)
-    most = settle(turned, rules)
-    alone = int(turned.run.sum())
-    intact.finish(most.best)
-    limit = Limit(intact, enough)
-    return most, settle(turned, rules, limit), limit, alone
-
-
 def choose(
     steering: Steering,
     cells: list[Cell],
@@ -137,10 +123,16 @@ def choose(
     Both races share their rows. Of equal cells the first one wins. The best cell's damage is always
     told, on all free prompts.
     """
-    shifts = SIGN[direction] * np.stack([steering.shift(cell) for cell in cells])
+    shifts, rules = SIGN[direction] * np.stack([steering.shift(cell) for cell in cells]), Rules()
     turned = Table(steering.leads(shifts, tuning, TARGET[direction]), kinship(shifts), len(tuning))
-    intact, n = collateral.table(shifts), len(cells)
-    most, kept, limit, alone = decide(turned, intact, collateral.enough)
+    turned.begin(rules)
+    most = settle(turned, rules)
+    alone = int(turned.run.sum())
+    intact = collateral.table(shifts)
+    intact.finish(most.best)
+    limit = Limit(intact, collateral.enough)
+    kept = settle(turned, rules, limit)
+    n = len(cells)
     race = pd.DataFrame(
         {
             "top_n": [cell.top_n for cell in cells],
