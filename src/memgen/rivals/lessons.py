@@ -1,4 +1,4 @@
-"""What methods that are fitted by gradients learn from: prompts with answers, and the loss of a model on them.
+"""What is learned by gradients: prompts with answers, and the loss of a model on them.
 
 The model's own weights are never written. What is learned (a mask, a vector, weights) is a tensor beside
 it: an edit of the pass reads it (`models.components.edited`), or a copy of the model's parameters stands in
