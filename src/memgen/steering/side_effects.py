@@ -47,9 +47,9 @@ class Elsewhere:
             )
             found[f"{name}_accuracy_before"] = right
             found[f"{name}_accuracy_after"] = right_after
-            kl[name] = _divergence(log, log_after)
+            kl[name] = divergence(log, log_after)
         asked, asked_after = (self._read(one, conflict)[1] for one in (nothing, delta))
-        kl["conflict"] = _divergence(asked, asked_after)
+        kl["conflict"] = divergence(asked, asked_after)
         found |= {f"kl_{name}": value for name, value in kl.items()}
         return found | damage(self.steering, delta)
 
@@ -63,5 +63,6 @@ class Elsewhere:
         return float(fits[:, code].double().mean()), log
 
 
-def _divergence(log: torch.Tensor, other: torch.Tensor) -> float:
+def divergence(log: torch.Tensor, other: torch.Tensor) -> float:
+    """Mean KL(one || other) in nats, of log-probabilities `[n, vocabulary]`."""
     return float((log.exp() * (log - other)).sum(-1).mean())
