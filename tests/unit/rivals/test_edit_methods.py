@@ -1,4 +1,4 @@
-"""Every method that edits parts, weights or prompts, on a model whose memory is one hidden unit (`wired.py`)."""
+"""Every method that edits parts, weights or prompts, where memory is one hidden unit (`wired.py`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from memgen.models.components import read
 from memgen.models.generate import tokenize_prompts
+from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.pairs import answer_conflicts
 from memgen.rivals import (
@@ -28,7 +29,7 @@ from memgen.rivals import (
 )
 from memgen.rivals.feed_forward import linear_maps
 from memgen.rivals.interventions import Edits, Weights, untouched
-from memgen.rivals.lessons import Lesson, checkpoints, fitting_beside, losses
+from memgen.rivals.lessons import Lesson, checkpoints, fitting_beside, logits_of, losses
 from memgen.rivals.material import Effort, Material
 from memgen.rivals.method import Candidate, Method
 from memgen.steering.steering import Steering, steering_prompts
@@ -65,8 +66,6 @@ BY_NAME = [method.name for method in EVERY]
 @pytest.fixture(scope="module")
 def wired():
     """`(steering, data set, answered)` of the wired model."""
-    from memgen.models.tokenizer import build_tokenizer
-
     task = Wired(10, 0)
     frame = task.generate(
         n_free=20, n_keyed=20, n_conflict_per_key=8, n_free_eval=10, shares=Wired.SHARES
@@ -89,21 +88,23 @@ def learned(wired) -> Material:
 @pytest.fixture(scope="module")
 def hurried(learned) -> Material:
     """The same with hardly a step: for what holds whatever is found."""
-    return replace(learned, effort=replace(learned.effort, n_fit=16, steps=4, batch=16))
+    return replace(learned, effort=replace(learned.effort, n_fit=8, steps=2, batch=8))
 
 
 def best(wired, method: Method, material: Material, direction: str) -> tuple[float, Candidate]:
-    """The largest success on test keys among candidates that keep all free prompts, and the first of those."""
+    """The first of the most successful candidates that keep all free prompts; both on test keys."""
     steering, frame, answered = wired
     rows = steering_prompts(answered, "test", direction, 10)
     free = free_rows(frame, "test", 10)
     found: tuple[float, Candidate] | None = None
     for one in method.candidates(material, direction):
-        won = (one.intervention.read(steering, rows).codes == TARGET[direction]).mean()
-        if (found is None or won > found[0]) and one.intervention.read(steering, free).right(
-            RULE_CODE
-        ) == 1.0:
-            found = float(won), one
+        done = one.intervention
+        won = float((done.read(steering, rows).codes == TARGET[direction]).mean())
+        better = found is None or won > found[0]
+        if better and done.read(steering, free).right(RULE_CODE) == 1.0:
+            found = won, one
+            if won == 1.0:
+                break
     assert found is not None, f"no candidate of {method.name} keeps the free prompts"
     return found
 
@@ -242,8 +243,6 @@ def test_factors_are_those_of_the_gradient_of_a_drawn_loss(learned):
     assert int(real.sum()) == lesson.ids.shape[1] - 1 == 4
     weights = fine_tuning.copied(model)
     given = Lesson(lesson.ids, real)
-    from memgen.rivals.lessons import logits_of
-
     logits = logits_of(model, given, weights)
     drawn = torch.multinomial(
         logits.detach().softmax(-1), 1, generator=torch.Generator().manual_seed(3)
@@ -291,11 +290,11 @@ def test_budget_model_and_numbers(wired, hurried, method):
     model = steering.model
     before = {name: value.clone() for name, value in model.state_dict().items()}
     asked = [value.requires_grad for value in model.parameters()]
-    few = replace(hurried, effort=replace(hurried.effort, budget=5))
+    few = replace(hurried, effort=replace(hurried.effort, budget=3))
     rows = steering_prompts(answered, "test", "m2g", 3)
     for direction in method.directions:
         one, two = (method.candidates(few, direction) for _ in range(2))
-        assert 0 < len(one) <= 5
+        assert 0 < len(one) <= 3
         assert [c.strength for c in one] == sorted(c.strength for c in one)
         for first, second in zip(one, two, strict=True):
             assert first.label == second.label
@@ -316,8 +315,9 @@ def test_budget_model_and_numbers(wired, hurried, method):
 )
 def test_without_the_labels_less_is_found(wired, learned, method):
     """Where behaviours are dealt at random the choice on free prompts is all that is left."""
-    own = [c.intervention for c in method.candidates(learned, "m2g")]
-    shuffled = [c.intervention for c in method.candidates(learned.shuffled(), "m2g")]
+    few = replace(learned, effort=replace(learned.effort, budget=12))
+    own = [c.intervention for c in method.candidates(few, "m2g")]
+    shuffled = [c.intervention for c in method.candidates(few.shuffled(), "m2g")]
     rows = steering_prompts(wired[2], "test", "m2g", 10)
     steering = wired[0]
 

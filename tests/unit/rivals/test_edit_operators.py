@@ -37,6 +37,11 @@ NEAR = 1e-5
 RNG = np.random.default_rng(5)
 
 
+@pytest.fixture(autouse=True)
+def _same_draws():
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="module")
 def tiny():
     """`(tokenizer, model)`: two layers x 16, random weights, and a vocabulary of eight words."""
