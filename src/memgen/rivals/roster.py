@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+from memgen.rivals import (
+    austeer,
+    cna,
+    fine_tuning,
+    gated,
+    ipr,
+    iti,
+    kfac,
+    knowledge_neurons,
+    liref,
+    neuron_masks,
+    patching,
+    soft_prompt,
+    subnet,
+)
 from memgen.rivals.caa import CAA, CAA_ALL
 from memgen.rivals.method import Method
 from memgen.rivals.nmd import NMD
@@ -21,4 +36,27 @@ _ALL = (
     RANDOM_DIRECTIONS,
     UNTOUCHED,
 )
-METHODS: dict[str, Method] = {method.name: method for method in _ALL}
+#: what scales, gates or prompts, then one-way edits, then what is no method: a control and a ceiling
+_EDITS = (
+    liref.METHOD,
+    iti.METHOD,
+    cna.METHOD,
+    austeer.METHOD,
+    gated.DMS,
+    gated.GSS,
+    soft_prompt.METHOD,
+    kfac.KFAC,
+    kfac.KFAC_FREE,
+    kfac.SVD,
+    subnet.METHOD,
+    ipr.METHOD,
+    knowledge_neurons.METHOD,
+    neuron_masks.SLIMMING,
+    neuron_masks.HARD_CONCRETE,
+    fine_tuning.UNLEARNING,
+    fine_tuning.RULE,
+    fine_tuning.RULE_KEPT,
+    ipr.CONTROL,
+    patching.METHOD,
+)
+METHODS: dict[str, Method] = {method.name: method for method in (*_ALL, *_EDITS)}
