@@ -26,6 +26,8 @@ __all__ = ["Board", "Steering", "chosen_methods", "fitted_on", "gathered", "judg
 CHOICES = ("max", "kept")
 #: of a cell of lab 06, what the paper's row has to say of the same cell
 SHARED = ("success", "other", "n", "n_keys", "n_free", "free_accuracy_after", "kl_free")
+#: of a method that does not apply, or has no such direction
+NO_ROW = {"candidates": 0, "rows_run": 0, "grid_rows": 0, "risk": None, "max": None, "kept": None}
 SAME = 1e-6  # two readings of the same numbers may differ by rounding
 
 
@@ -97,6 +99,7 @@ def gathered(
         "site": material.steering.site,
         "positions": material.steering.positions,
         "collateral_limit": p.collateral_limit,
+        "n_candidates": p.n_candidates,
         "paper": PAPER,
         "methods": {method.name: _about(method) for method in methods},
         "lacking": {m.name: reason for m in methods if (reason := m.lacks(material))},
@@ -105,7 +108,8 @@ def gathered(
     }
     for direction in DIRECTIONS:
         own = [entry for entry in entries if entry.direction == direction]
-        rows = {entry.method.name: entry.numbers for entry in own}
+        rows = {method.name: dict(NO_ROW) for method in methods}
+        rows |= {entry.method.name: entry.numbers for entry in own}
         _compare(rows, answers[answers.direction == direction], p.seed)
         numbers[direction] = {
             "floor": floors[direction].numbers,
@@ -154,7 +158,7 @@ def as_lab_06(row: dict | None, steered: dict) -> dict | None:
 
     The two labs read the same model by code of their own. None: the paper's row was left out.
     """
-    if row is None:
+    if row is None or not row["candidates"]:
         return None
     found: dict[str, float | None] = {}
     for choice in CHOICES:
@@ -183,7 +187,7 @@ def scores(r: dict) -> pd.DataFrame:
     for direction in DIRECTIONS:
         for number, (name, about) in enumerate(r["methods"].items(), 1):
             row = r[direction]["rows"].get(name)
-            for choice in CHOICES if row else ():
+            for choice in CHOICES if row and row["candidates"] else ():
                 one = row[choice] or {}
                 low, high = one.get("key_interval") or (None, None)
                 found.append(
