@@ -324,6 +324,29 @@ def test_both_cells_are_reported_and_the_limit_decides_which_leads(planted, lab)
     assert table.loc["success"].tolist() == [1.0, 1.0, 1.0]
 
 
+def test_tuned_rivals_stand_beside_the_steered_rows(planted, lab):
+    """One layer and a fitted vector, each by success alone and within the limit, in table and result."""
+    tuned = ["one_layer", "one_layer_kept", "optimised", "optimised_kept"]
+    asked = {"layer_alphas": [0.001, 1.0], "optimised_steps": 2, "optimised_prompts": 6}
+    result, tables = lab(planted(PlantedAlike), **asked)
+    table = tables["controls"]
+    for direction in DIRECTIONS:
+        found = result[direction]
+        assert list(found["rivals"]) == tuned and set(found["control_other"]) >= set(tuned)
+        rows = table[table.direction == direction]
+        assert rows.name.tolist()[:6] == ["steered", "steered_max", *tuned]
+        assert rows[rows.family == "rival"].name.tolist() == tuned
+        assert found["rivals"]["one_layer"]["success"] == 1.0
+        one = found["rivals"]["one_layer_kept"]
+        assert one["success"] == (1.0 if direction == "m2g" else 0.0)
+        assert one["validation_free_after"] == 1.0 and one["validation_n_free"] == 10
+        assert found["rivals"]["optimised"]["steps"] in (1, 2)
+    drawn = figures.control_bars(table).figure
+    labels = [label.get_text() for ax in drawn.axes for label in ax.get_yticklabels()]
+    assert not {"one_layer_kept", "optimised", "optimised_kept"} & set(labels)
+    json.dumps(result, allow_nan=False)
+
+
 def test_the_floors_are_the_rephrasings_of_each_kind(planted):
     answered = planted(PlantedAlike)[4]
     bars, rows = rephrasing(answered, "m2g")

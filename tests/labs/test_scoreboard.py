@@ -31,7 +31,7 @@ STEERED = SIZES | {
     "n_random_directions": 2,
 }
 #: quick ones; what all of them do is asked in tests/unit/rivals
-SOME = ["nmd", "caa", "random_directions", "untouched"]
+SOME = ["nmd", "caa", "untouched", "random_directions"]
 ASKED = SIZES | {"methods": SOME, "n_candidates": 50}
 
 
@@ -53,7 +53,7 @@ def test_methods_that_see_the_planted_coordinate_lead_and_the_paper_equals_lab_0
     kept = {name: row["kept"] for name, row in r["m2g"]["rows"].items()}
     assert kept["nmd"]["success"] == kept["caa"]["success"] == 1.0
     assert kept["untouched"]["success"] == 0.0
-    assert r["m2g"]["below_paper"][-1] == "untouched" and not r["m2g"]["above_paper"]
+    assert "untouched" in r["m2g"]["below_paper"] and not r["m2g"]["above_paper"]
     assert kept["caa"]["against_paper"]["value"] == 0.0
     # both labs chose the same cell, and say the same of it
     assert r["m2g"]["as_lab_06"]["kept"] == r["g2m"]["as_lab_06"]["max"] == 0.0

@@ -105,7 +105,7 @@ class InterventionParameters(StageParameters):
     )
     optimised_prompts: Count = Field(
         40,
-        description="prompts of train keys, at most, that it is fitted on, and of each kind it may spare",
+        description="prompts of train keys, at most, that it is fitted on, and of each kind to stay",
     )
     n_side_effect_prompts: Count = Field(200, description="free and keyed prompts for side effects")
 

@@ -156,11 +156,20 @@ def control_bars(controls: pd.DataFrame) -> Drawing:
         ),
         caption=(
             "Left: prompts of test keys that change sides; right: those answered neither way. Top"
-            " neurons, controls at the output, shifts of the same size in the same layers, and what"
-            " changing the words alone does. Lines: 95 % intervals, Wilson's, or over draws and keys"
-            " where a control was drawn several times; n counts answers."
+            f" neurons,{_rivals(controls)} controls at the output, shifts of the same size in the same"
+            " layers, and what changing the words alone does. Lines: 95 % intervals, Wilson's, or over draws"
+            " and keys where a control was drawn several times; n counts answers."
         ),
         name="controls",
+    )
+
+
+def _rivals(controls: pd.DataFrame) -> str:
+    """What was run that chooses no neurons, for a caption."""
+    if "family" not in controls or not (controls.family == "rival").any():
+        return ""
+    return (
+        " rivals that choose no neurons (tuned on the same prompts, without a limit and within it),"
     )
 
 

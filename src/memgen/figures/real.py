@@ -235,9 +235,8 @@ def steering(seeds: Seeds) -> Drawing:
             "Test keys. Colour: the answer is the one that was aimed at; grey: neither answer; the rest"
             " stayed. Bars are means over the data sets, black dots the data sets with their 95 % intervals"
             " (Wilson's; of several draws: over draws and keys). From the top: shifts of chosen neurons; what"
-            " chooses no neurons: an instruction in words, one layer's mean difference, and where it was run a"
-            " vector fitted by gradient; rephrasing alone;"
-            " shifts of the same size; the output alone."
+            " chooses no neurons: an instruction in words, one layer's mean difference, and, where it was"
+            " run, a vector fitted by gradient; rephrasing alone; shifts of the same size; the output alone."
         ),
         name="steering",
     )

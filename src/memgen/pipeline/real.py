@@ -227,7 +227,7 @@ def _shift(one: dict[str, Any]) -> dict[str, Any]:
     """What was added, and what the model did elsewhere before and after it."""
     names = [f"{kind}_accuracy_{when}" for kind in _COST for when in ("before", "after")]
     names += ["perplexity_before", "perplexity_after", "n_free", "n_keyed"]
-    names += ["alpha", "top_n", "layer", "success"]
+    names += ["alpha", "top_n", "layer", "layers", "retained", "steps", "success"]
     return {name: one[name] for name in names if name in one}
 
 

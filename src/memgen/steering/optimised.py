@@ -256,6 +256,7 @@ def candidates(
     steering: Steering, direction: str, examples: Examples, recipe: Recipe
 ) -> list[tuple[np.ndarray, dict]]:
     """Vectors `[L, d]`, to be added as they are, with what is said of each; the smallest first."""
+    steering = steering.once
     turn = Forced.of(steering, examples.turn, TARGET[direction])
     stay = [Forced.of(steering, rows, code) for rows, code in examples.stay if len(rows)]
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -10,19 +11,22 @@ import pytest
 from memgen.errors import ArtifactError
 from memgen.pipeline.cli import main
 from memgen.pipeline.rivals import BOARD, collect, plan_of
+from memgen.presets import stage_parameters
 from memgen.store.files import write_json
 
 
 def test_it_is_the_recipe_of_the_study_with_every_method():
     plan = plan_of(["inference"], [26], "runs")
     assert {Path(stamp).stem for stamp in plan.targets()} == {BOARD}
-    given = plan.parameters(BOARD, "inference", "scratch", 26)
-    assert given["methods"] == [] and given["n_candidates"] == 50
     quick = plan_of(["inference"], [26], "runs", "laptop")
-    for stage in ("01_dataset_design", "02_training"):
-        own, other = (one.parameters(stage, "inference", "scratch", 26) for one in (plan, quick))
-        assert {**own, "preset": ""} == {**other, "preset": ""}
-    assert len(quick.parameters(BOARD, "inference", "scratch", 26)["methods"]) > 0
+
+    def given(one, stage):
+        return dict(stage_parameters(stage, one.parameters(stage, "inference", "scratch", 26)))
+
+    assert given(plan, BOARD)["methods"] == [] and given(plan, BOARD)["n_candidates"] == 50
+    assert given(quick, BOARD)["methods"]
+    for stage in ("01_dataset_design", "02_training", "06_intervention"):
+        assert given(plan, stage) | {"preset": ""} == given(quick, stage) | {"preset": ""}
 
 
 @pytest.fixture
@@ -51,7 +55,8 @@ def test_a_row_per_method_with_what_it_took(runs, monkeypatch):
     out = runs / "out"
     main(["rivals", "collect", "--runs", str(runs), "--out", str(out)])
     assert len(pd.read_csv(out / "results.csv")) == 2
-    assert 'make rivals TASKS="inference" SEEDS="26"' in (out / "about.json").read_text()
+    about = json.loads((out / "about.json").read_text("utf8"))
+    assert about["command"] == 'make rivals TASKS="inference" SEEDS="26"'
 
 
 def test_without_a_run_it_says_how_to_make_one(tmp_path):
