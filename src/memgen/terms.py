@@ -48,8 +48,11 @@ FORECASTS = {
 # -- what steering is held against, beside the shifts of `steering.controls` ----------------------------
 OUTPUT_CONTROLS = ("forbid_source", "force_target", "unembedding_last", "unembedding_all")
 BEST_OF_RANDOM = "best_of_random"
-#: rivals that take no neurons: a wording in front of the prompt, and one layer's mean difference
-INSTRUCTION, ONE_LAYER = "instruction", "one_layer"
+#: rivals that take no neurons: a wording in front of the prompt, one layer's mean difference, and a vector
+#: that is fitted by gradient
+INSTRUCTION, ONE_LAYER, OPTIMISED = "instruction", "one_layer", "optimised"
+#: the last two, chosen among those that stay within the limits of damage
+ONE_LAYER_KEPT, OPTIMISED_KEPT = f"{ONE_LAYER}_kept", f"{OPTIMISED}_kept"
 REPHRASINGS = tuple(f"rephrasing_{change}" for change in CHANGES)
 # -- runs ---------------------------------------------------------------------------------------------
 WHOLE = "all"  # the folder of a lab that runs once for all seeds

@@ -55,7 +55,7 @@ def measured(run: FinishedRun) -> list[dict]:
     found = []
     for d in DIRECTIONS:
         began = time.process_time()
-        choice = choose(steering, cells, tuning[d], d, collateral)
+        choice = choose(steering, cells, tuning[d], d, [collateral])
         raced = time.process_time()
         shifts = SIGN[d] * np.stack([steering.shift(cell) for cell in cells])
         best, kept = full_grid(steering, shifts, tuning[d], d, collateral)

@@ -79,13 +79,23 @@ def test_instructions_stand_beside_steering(chain):
     assert result["identity_holds"] and result["positions"] == "decision"
     for direction in DIRECTIONS:
         rivals = result[direction]["rivals"]
-        assert set(rivals) == {"instruction_1", "instruction_2", "one_layer"}
+        tuned = {"one_layer", "one_layer_kept", "optimised", "optimised_kept"}
+        assert set(rivals) == {"instruction_1", "instruction_2"} | tuned
+        assert rivals["optimised"]["steps"] in (1, 2) and rivals["optimised"]["norm"] > 0
         obeyed, unheard = (rivals[f"instruction_{wording}"]["success"] for wording in (1, 2))
         assert obeyed > unheard + 0.2, TOLD
         assert rivals["one_layer"]["layer"] in (1, 2)
         for cell in (result[direction]["max"], rivals["one_layer"]):
             assert cell["perplexity_before"] > 1 and cell["perplexity_after"] > 1
             assert cell["keyed_accuracy_before"] == 1.0
+            assert cell["validation_keyed_before"] == 1.0 and cell["validation_n_keyed"] > 0
+        lost = {
+            kind: result[direction]["kept"][f"validation_{kind}_before"]
+            - result[direction]["kept"][f"validation_{kind}_after"]
+            for kind in ("free", "keyed")
+            if result[direction]["kept_exists"]
+        }
+        assert all(share <= result["collateral_limit"] for share in lost.values())
     kinds = set(run["06_intervention"].table("outcomes").kind)
     assert {"instruction_1", "instruction_2", "one_layer"} <= kinds
 

@@ -32,6 +32,7 @@ STEERED = SIZES | {
 }
 #: quick ones; what all of them do is asked in tests/unit/rivals
 SOME = ["nmd", "caa", "random_directions", "untouched"]
+ASKED = SIZES | {"methods": SOME, "n_candidates": 50}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def done(tmp_path_factory, planted, planted_direction):
     made, runs = planted(PlantedAlike), tmp_path_factory.mktemp("runs")
     left = {"04_differentiation": Result({"site": "resid_post"}, {}, {"arrays": planted_direction})}
     run_cell(planted_lab("06_intervention", runs, made, STEERED, left))
-    found = planted_lab("13_scoreboard", runs, made, SIZES | {"methods": SOME}, left)
+    found = planted_lab("13_scoreboard", runs, made, ASKED, left)
     run_cell(found)
     return found
 

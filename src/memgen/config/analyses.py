@@ -82,10 +82,12 @@ class InterventionParameters(StageParameters):
         0, description="prompts a direction, at most, on validation keys (0: as n_prompts says)"
     )
     collateral_limit: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.01, description="share of the free prompts that the kept cell may lose (validation keys)"
+        0.01,
+        description="share of the free prompts that the kept cell may lose (given: of plain facts, too)",
     )
     n_free_validation: Count = Field(
-        500, description="free prompts, at most, on which a cell's losses are counted"
+        500,
+        description="free prompts (given: and plain facts), at most, on which losses are counted",
     )
     n_control_draws: Count = Field(20, description="draws of each random control")
     n_control_prompts: Count = Field(
@@ -97,6 +99,13 @@ class InterventionParameters(StageParameters):
     )
     layer_alphas: Annotated[list[Multiple], Rising] = Field(
         [], description="multiples of one layer's mean difference, a rival ([]: leave it out)"
+    )
+    optimised_steps: CountFrom0 = Field(
+        0, description="steps that fit a vector by gradient, a rival (0: leave it out)"
+    )
+    optimised_prompts: Count = Field(
+        40,
+        description="prompts of train keys, at most, that it is fitted on, and of each kind it may spare",
     )
     n_side_effect_prompts: Count = Field(200, description="free and keyed prompts for side effects")
 

@@ -16,10 +16,10 @@ MethodName = Literal[
     "probe_direction",
     "pca_center",
     "pca_diff",
-    "random_directions",
-    "untouched",
-    "liref",
+    "optimised",
+    "optimised_retained",
     "iti",
+    "liref",
     "cna",
     "austeer",
     "dms",
@@ -36,6 +36,8 @@ MethodName = Literal[
     "unlearning",
     "fine_tuning",
     "fine_tuning_kept",
+    "untouched",
+    "random_directions",
     "ipr_reversed",
     "patching",
 ]
@@ -45,8 +47,11 @@ QUICK: list[MethodName] = [
     "nmd",
     "caa",
     "probe_direction",
-    "random_directions",
+    "pca_diff",
+    "optimised",
+    "optimised_retained",
     "untouched",
+    "random_directions",
 ]
 
 

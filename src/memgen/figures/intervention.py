@@ -16,6 +16,7 @@ from memgen.figures.style import (
     Drawing,
     share_axis,
 )
+from memgen.steering.choice import SPARED
 from memgen.terms import BEHAVIORS, DIRECTIONS
 
 
@@ -31,7 +32,7 @@ def _share_with_numbers(ax, end: float = 1.32) -> None:
 
 
 def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
-    """Success on validation keys; dots: not run on all prompts, crosses: loses too many free prompts.
+    """Success on validation keys; dots: not run on all prompts, crosses: loses more than may be lost.
 
     `r`: the result, whose chosen cells are boxed: `max` dashed, `kept` solid.
     """
@@ -77,12 +78,17 @@ def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
         caption=(
             "The race on validation keys. Dashed box: the most successful cell; solid box: the most"
             " successful of those that lose at most"
-            f" {r['collateral_limit']:.0%} of the free prompts. A cross marks a cell that was"
-            " seen to lose more. A dot marks one that was not run on all prompts, because the best is hardly"
-            " among them: its colour is what the rows that were run foretell."
+            f" {r['collateral_limit']:.0%} of the {_spared(r, ' and as many of the ')}. A cross marks a cell"
+            " that was seen to lose more. A dot marks one that was not run on all prompts, because the best"
+            " is hardly among them: its colour is what the rows that were run foretell."
         ),
         name="grid",
     )
+
+
+def _spared(r: dict, between: str) -> str:
+    """What a kept cell may lose hardly any of."""
+    return between.join(words for kind, words in SPARED.items() if f"{kind}_rows" in r)
 
 
 def _chosen(r: dict) -> str:
@@ -197,7 +203,8 @@ def two_cells(r: dict) -> Drawing:
         alt="Bars: what both chosen cells turn and cost on test keys. " + "; ".join(listed) + ".",
         caption=(
             "The most successful cell (`max`, pale) and the most successful one within the limit on"
-            " free prompts (`kept`), both chosen on validation keys and scored here on test keys: what"
+            f" {_spared(r, ' and on ')} (`kept`), both chosen on validation keys and scored here on test"
+            " keys: what"
             " turns, what is answered neither way, and how many free and keyed prompts stay right. The"
             " line is the unsteered model."
         ),

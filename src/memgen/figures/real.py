@@ -21,7 +21,15 @@ from memgen.figures.style import (
     Drawing,
     share_axis,
 )
-from memgen.terms import BEHAVIORS, DIRECTIONS, ONE_LAYER, TARGET
+from memgen.terms import (
+    BEHAVIORS,
+    DIRECTIONS,
+    ONE_LAYER,
+    ONE_LAYER_KEPT,
+    OPTIMISED,
+    OPTIMISED_KEPT,
+    TARGET,
+)
 
 Seeds = list[dict[str, Any]]
 #: memory and rule as this task has them
@@ -30,7 +38,8 @@ TOWARDS = {"m2g": "towards the text", "g2m": "towards what it knows"}
 #: the families of bars from top to bottom: what is tested, what needs no neurons, what is a control
 FAMILIES = ("steered", "rival", "floor", "shift", "output")
 COSTS = {"free": "made-up entities right", "keyed": "plain facts right", "page": "perplexity"}
-MARKS = {"steered": "o", "steered_max": "^", ONE_LAYER: "s"}
+MARKS = {"steered": "o", "steered_max": "^", ONE_LAYER: "s", ONE_LAYER_KEPT: "D"}
+MARKS |= {OPTIMISED: "X", OPTIMISED_KEPT: "P"}
 BOTH = "keys with both"
 
 
@@ -226,7 +235,8 @@ def steering(seeds: Seeds) -> Drawing:
             "Test keys. Colour: the answer is the one that was aimed at; grey: neither answer; the rest"
             " stayed. Bars are means over the data sets, black dots the data sets with their 95 % intervals"
             " (Wilson's; of several draws: over draws and keys). From the top: shifts of chosen neurons; what"
-            " chooses no neurons, an instruction in words and one layer's mean difference; rephrasing alone;"
+            " chooses no neurons: an instruction in words, one layer's mean difference, and where it was run a"
+            " vector fitted by gradient; rephrasing alone;"
             " shifts of the same size; the output alone."
         ),
         name="steering",
@@ -269,8 +279,9 @@ def costs(seeds: Seeds) -> Drawing:
         caption=(
             "What a shift turns, against what it does where nothing should change: prompts about made-up"
             " entities, plain facts without a text, and a page of prose (perplexity with the shift, as a"
-            " multiple of that without). A mark per data set; the grey line: nothing lost. *No limit* is the"
-            " cell that turned most on validation keys, whatever it cost; where it is missing, both are one."
+            " multiple of that without). A mark per data set; the grey line: nothing lost. *No limit* is what"
+            " turned most on validation keys, whatever it cost; where it is missing for the top neurons, both"
+            " are one."
         ),
         name="costs",
     )

@@ -14,31 +14,49 @@ from memgen.neurons.prompt_features import nearness
 from memgen.stats.reported import rate
 from memgen.steering.bars import Bar, size
 from memgen.steering.cells import Cell, grid, random_shift
-from memgen.steering.choice import Choice, Collateral, choose
+from memgen.steering.choice import SPARED, Choice, Collateral, choose
 from memgen.steering.controls import Draws, controls
+from memgen.steering.optimised import Examples, Recipe, optimised
 from memgen.steering.output_controls import output_controls, unembedding_direction
 from memgen.steering.random_directions import best_of_random
-from memgen.steering.rivals import NO_RIVALS, Rivals, instructed, one_layer, together
+from memgen.steering.rivals import (
+    NO_RIVALS,
+    Rivals,
+    Yardstick,
+    instructed,
+    one_layer,
+    together,
+)
 from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import Steering, outcome_rows, steering_prompts
 from memgen.steering.trial import Trial
 from memgen.store.artifacts import Result
+from memgen.tasks import GivenTask
 from memgen.tasks.dataset import free_rows, keyed_rows
-from memgen.terms import BEHAVIORS, CHANGES, CODE, DIRECTIONS, REPHRASINGS, SIGN, START
+from memgen.terms import (
+    BEHAVIORS,
+    CHANGES,
+    CODE,
+    DIRECTIONS,
+    MEMORY_CODE,
+    REPHRASINGS,
+    RULE_CODE,
+    SIGN,
+    START,
+)
 
-__all__ = ["Collateral", "Draws", "Report", "Steering", "best_of_random"]
+__all__ = ["Draws", "Report", "Steering", "Yardstick", "best_of_random", "choose", "controls"]
 __all__ += [
-    "Elsewhere",
-    "choose",
-    "controls",
     "doses",
-    "free_rows",
+    "elsewhere",
+    "examples",
     "gathered",
     "grid",
-    "keyed_rows",
+    "instructed",
+    "limits",
     "measured",
 ]
-__all__ += ["instructed", "one_layer", "output_controls", "prompts_to_turn", "raced", "rephrasing"]
+__all__ += ["one_layer", "optimised", "output_controls", "prompts_to_turn", "raced", "rephrasing"]
 __all__ += ["together", "unembedding_direction"]
 
 
@@ -52,6 +70,43 @@ def prompts_to_turn(answered: pd.DataFrame, split: str, limit: int) -> dict[str,
                 " n_conflict_per_key, or train with a stricter gate"
             )
     return found
+
+
+def limits(steering: Steering, frame: pd.DataFrame, p: InterventionParameters) -> list[Collateral]:
+    """The validation prompts of which a kept cell may lose hardly any: free ones.
+
+    Of a task without training plain facts, too, counted apart; a table of a user may have none.
+    """
+    n, share = p.n_free_validation, p.collateral_limit
+    found = [Collateral(steering, free_rows(frame, "validation", n), share)]
+    if isinstance(steering.task, GivenTask):
+        facts = Collateral(steering, keyed_rows(frame, n, "validation"), share, "keyed")
+        found += [facts] if facts.n else []
+    return found
+
+
+def elsewhere(steering: Steering, frame: pd.DataFrame, n: int) -> Elsewhere:
+    """Prompts on which steering should change nothing, at most `n` of a kind: what a shift costs.
+
+    Free prompts of test keys, and keyed ones: of all keys, since all were trained on them. In a task
+    without training they are of test keys, if these have any: those of validation keys have chosen.
+    """
+    keyed = keyed_rows(frame, n, "test" if isinstance(steering.task, GivenTask) else None)
+    keyed = keyed if len(keyed) else keyed_rows(frame, n)
+    return Elsewhere(steering, free_rows(frame, "test", n), keyed)
+
+
+def examples(
+    answered: pd.DataFrame, frame: pd.DataFrame, direction: str, p: InterventionParameters
+) -> tuple[Examples, Recipe]:
+    """Prompts of train keys that a vector is fitted on, and how: with some that should stay as they are."""
+    n = p.optimised_prompts
+    stay = [
+        (free_rows(frame, "train", n), RULE_CODE),
+        (keyed_rows(frame, n, "train"), MEMORY_CODE),
+    ]
+    turn = steering_prompts(answered, "train", direction, n)
+    return Examples(turn, stay), Recipe(p.optimised_steps, seed=p.seed)
 
 
 def rephrasing(answered: pd.DataFrame, direction: str) -> tuple[dict[str, Bar], pd.DataFrame]:
@@ -231,10 +286,10 @@ class Report:
         direction, steered = self.trial.direction, self.cells[self.choice.name]
         families = {
             "steered": [steered.bar("steered"), self.cells["max"].bar("steered_max")],
+            "rival": list(self.rivals[0].values()),
             "output": list(self.outputs[0].values()),
             "shift": self.shifts,
             "floor": list(self.floors[0].values()),
-            "rival": list(self.rivals[0].values()),
         }
         rows = [
             bar.row(family=family, direction=direction)
@@ -265,8 +320,11 @@ def gathered(p: InterventionParameters, reports: dict[str, Report]) -> Result:
         "identity_holds": all(report.identity_holds for report in reports.values()),
         "race_rows": sum(choice.rows["run"] for choice in choices),
         "grid_rows": sum(choice.rows["grid"] for choice in choices),
-        "free_rows": sum(choice.rows["free_run"] for choice in choices),
-        "free_grid_rows": sum(choice.rows["free_grid"] for choice in choices),
+        **{
+            f"{kind}_{of}": sum(choice.rows[f"{kind}_{run}"] for choice in choices)
+            for kind in choices[0].raced.n_spared
+            for of, run in (("rows", "run"), ("grid_rows", "grid"))
+        },
         **{direction: report.numbers() for direction, report in reports.items()},
     }
     parts = [report.tables() for report in reports.values()]
@@ -279,11 +337,16 @@ def gathered(p: InterventionParameters, reports: dict[str, Report]) -> Result:
 def raced(r: dict, direction: str) -> str:
     """How far a direction's race was run, and what it may have lost, in a line."""
     race, random = r[direction]["race"], r[direction]["best_of_random"]
+    spared = [
+        f"{race[f'{kind}_run']:,} of {race[f'{kind}_grid']:,} on {words}"
+        for kind, words in SPARED.items()
+        if f"{kind}_run" in race
+    ]
     return (
-        f"{race['run']:,} of the grid's {race['grid']:,} rows, and {race['free_run']:,} of"
-        f" {race['free_grid']:,} on free prompts; that a better cell was lost: success alone"
-        f" {said(race['risk']['max'])}, within the limit {said(race['risk']['kept'])}; random"
-        f" directions: {random['rows_run']:,} of {random['grid_rows']:,} rows, {said(random['risk'])}"
+        f"{race['run']:,} of the grid's {race['grid']:,} rows, and {' and '.join(spared)}; that a better"
+        f" cell was lost: success alone {said(race['risk']['max'])}, within the limit"
+        f" {said(race['risk']['kept'])}; random directions: {random['rows_run']:,} of"
+        f" {random['grid_rows']:,} rows, {said(random['risk'])}"
     )
 
 
@@ -299,6 +362,12 @@ def side_by_side(r: dict) -> pd.DataFrame:
         f"{kind}_accuracy_{when}" for kind in ("free", "keyed") for when in ("before", "after")
     ]
     names += ["kl_free", "kl_keyed"]
+    names += [  # what they were chosen by
+        name
+        for kind in SPARED
+        for name in [f"validation_{kind}_{when}" for when in ("before", "after")]
+        if kind != "free" and name in r[DIRECTIONS[0]]["max"]
+    ]
     columns = {
         f"{d}, {cell}": {name: r[d][cell][name] for name in names}
         for d in DIRECTIONS
@@ -314,11 +383,15 @@ def answer(r: dict, direction: str) -> str:
     strongest = max(x["controls"], key=x["controls"].get)
     low, high = x["interval"]
     forbidden = x["output_controls"]["forbid_source"]["success"]
+    costs = [
+        f"{words} {x[f'{kind}_accuracy_before']:.0%} right before, {x[f'{kind}_accuracy_after']:.0%} after"
+        for kind, words in SPARED.items()
+        if f"{kind}_run" in x["race"]
+    ]
     return (
         f"{x['success']:.0%} [{low:.0%}, {high:.0%}] of {x['n']} test prompts at top {x['top_n']:.0%}, alpha"
-        f" {x['alpha']:g} (cell: {x['cell']}; free prompts {x['free_accuracy_before']:.0%} right before,"
-        f" {x['free_accuracy_after']:.0%} after); one token forbidden, no shift: {forbidden:.0%};"
-        f" strongest shift of the same size: {strongest.replace('_', ' ')}"
+        f" {x['alpha']:g} (cell: {x['cell']}; {', '.join(costs)}); one token forbidden, no shift:"
+        f" {forbidden:.0%}; strongest shift of the same size: {strongest.replace('_', ' ')}"
         f" {x['controls'][strongest]:.0%} (other {x['control_other'][strongest]:.0%}); another order of"
         f" the words alone: {x['rephrase_floor']:.0%}"
     )

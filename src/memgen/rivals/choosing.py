@@ -112,7 +112,7 @@ class Chooser:
         most = settle(turned, rules)
         best = cast(int, most.best)  # nothing limits the first race
         intact.finish(best)
-        kept = settle(turned, rules, Limit(intact, self.enough))
+        kept = settle(turned, rules, [Limit(intact, self.enough)])
         chosen = {best} | (set() if kept.best is None else {kept.best})
         return Chosen(
             best,

@@ -26,7 +26,7 @@ from memgen.rivals.lessons import fitting_beside
 from memgen.rivals.material import Material, targets
 from memgen.rivals.method import Candidate, Method, thinned
 from memgen.steering.editing import Reach
-from memgen.steering.passes import ROWS
+from memgen.steering.unsteered import ROWS
 from memgen.tasks.dataset import spread
 
 STEPS = 20  # of the integral

@@ -21,11 +21,14 @@ from memgen.rivals.caa import CAA, CAA_ALL
 from memgen.rivals.method import Method
 from memgen.rivals.nmd import NMD
 from memgen.rivals.nulls import RANDOM_DIRECTIONS, UNTOUCHED
+from memgen.rivals.optimised import OPTIMISED, OPTIMISED_RETAINED
 from memgen.rivals.pca import PCA_CENTER, PCA_DIFF
 from memgen.rivals.probe_direction import PROBE_DIRECTION
 
 #: the row that all others are compared with
 PAPER = NMD.name
+#: in the order of the table: what adds a vector; what scales, gates or prompts; one-way edits; what is no
+#: method, but a null, a control or a ceiling
 _ALL = (
     NMD,
     CAA,
@@ -33,13 +36,10 @@ _ALL = (
     PROBE_DIRECTION,
     PCA_CENTER,
     PCA_DIFF,
-    RANDOM_DIRECTIONS,
-    UNTOUCHED,
-)
-#: what scales, gates or prompts, then one-way edits, then what is no method: a control and a ceiling
-_EDITS = (
-    liref.METHOD,
+    OPTIMISED,
+    OPTIMISED_RETAINED,
     iti.METHOD,
+    liref.METHOD,
     cna.METHOD,
     austeer.METHOD,
     gated.DMS,
@@ -56,7 +56,9 @@ _EDITS = (
     fine_tuning.UNLEARNING,
     fine_tuning.RULE,
     fine_tuning.RULE_KEPT,
+    UNTOUCHED,
+    RANDOM_DIRECTIONS,
     ipr.CONTROL,
     patching.METHOD,
 )
-METHODS: dict[str, Method] = {method.name: method for method in (*_ALL, *_EDITS)}
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}

@@ -16,9 +16,10 @@ from memgen.models.hooks import evaluating
 from memgen.models.sites import bare
 from memgen.phases import phase
 from memgen.steering.answers import behaviors_of
-from memgen.steering.passes import ROWS, Asked, Batch, Unsteered, decoded
+from memgen.steering.passes import Asked, Batch, decoded
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering
+from memgen.steering.unsteered import ROWS, Unsteered
 
 #: which edits the rows of a batch get, by their indices `[rows]`
 EditsOf = Callable[[torch.Tensor], Mapping[Place, Edit]]

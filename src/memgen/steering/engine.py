@@ -12,7 +12,7 @@ The answers are those of plain hooks + `generate` (`do_sample=False`): greedy, d
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -22,8 +22,9 @@ from memgen.models.hooks import check_delta, evaluating, shift
 from memgen.models.sites import bare, site_modules
 from memgen.phases import phase
 from memgen.steering.kept import Kept
-from memgen.steering.passes import ROWS, Asked, Batch, Decoded, Unsteered, decoded
+from memgen.steering.passes import Asked, Batch, Decoded, decoded
 from memgen.steering.prompts import Prompts
+from memgen.steering.unsteered import ROWS, Unsteered
 from memgen.terms import MEMORY_CODE, OTHER_CODE, POSITIONS, RULE_CODE
 
 
@@ -65,13 +66,13 @@ class Sweep:
     @cached_property
     def shared(self) -> Unsteered:
         """The unsteered pass, once for all cells."""
-        rows = self.decoding.rows_per_batch
+        kept, rows = self.decoding.kept, self.decoding.rows_per_batch
         with evaluating(self.model):
-            if self.decoding.positions == "decision":
-                make = partial(Unsteered.of, self.model, self.prompts, None, rows, outputs=False)
-                kept = self.decoding.kept
-                return make() if kept is None else kept.get(self.prompts, make)
-            return Unsteered.of(self.model, self.prompts, int(self.skips.max()), rows)
+            if self.decoding.positions != "decision":
+                return Unsteered.of(self.model, self.prompts, int(self.skips.max()), rows)
+            if kept is None:
+                return Unsteered.of(self.model, self.prompts, None, rows, outputs=False)
+            return kept.pick(self.model, self.prompts)
 
     def _batches(self, cell: torch.Tensor, prompt: torch.Tensor, leads: bool = False):
         """`(places, Decoded)` of the rows `prompt[r]` under `cell[r]`, batch by batch."""

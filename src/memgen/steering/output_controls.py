@@ -7,12 +7,14 @@ states of pairs, a label of a neuron, or a choice of cells.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
 import torch
 
 from memgen.models.generate import decode, first_token_log_probabilities
+from memgen.models.hooks import evaluating
 from memgen.models.room import fitting
 from memgen.models.sites import bare
 from memgen.neurons.lens import first_tokens
@@ -22,6 +24,7 @@ from memgen.steering.answers import behaviors_of
 from memgen.steering.bars import Bar
 from memgen.steering.cells import cumulative_norm
 from memgen.steering.margins import ROWS
+from memgen.steering.passes import Asked, Batch, Decoded, decoded
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering, outcome_rows
 from memgen.steering.trial import Trial
@@ -62,17 +65,37 @@ def answered_from(steering: Steering, prompts: Prompts, first: First) -> np.ndar
     most = fitting(model, prompts.input_ids.shape[1], ROWS)
     for rows in torch.arange(len(prompts)).split(most):
         ids, mask = prompts.input_ids[rows].cpu(), prompts.attention_mask[rows].cpu()
-        chosen = first(first_token_log_probabilities(model, ids, mask), rows)[:, None]
+        log = (
+            first_token_log_probabilities(model, ids, mask)
+            if steering.kept is None
+            else _from_kept(steering, ids, mask, 1).logits.float().log_softmax(-1).cpu()
+        )
+        chosen = first(log, rows)[:, None]
         tokens = chosen
         if length > 1:
             ids = torch.cat([ids, chosen], dim=1)
             mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-            rest = decode(model, tokenizer, ids, mask, length - 1)
+            rest = (
+                decode(model, tokenizer, ids, mask, length - 1)
+                if steering.kept is None
+                else _from_kept(steering, ids, mask, length - 1).tokens.cpu()
+            )
             ended = chosen == tokenizer.eos_token_id
             tokens = torch.cat([chosen, rest.masked_fill(ended, -1)], dim=1)
         found.append(tokens)
     tokens, candidates = torch.cat(found).numpy(), prompts.candidates.cpu().numpy()
     return behaviors_of(tokens, candidates, *steering.marks)
+
+
+def _from_kept(steering: Steering, ids: torch.Tensor, mask: torch.Tensor, length: int) -> Decoded:
+    """What follows these prompts, greedy, unsteered: of a prompt's pass the last token alone is new."""
+    nothing = torch.zeros(len(ids), 0, length, dtype=torch.long)
+    prompts = Prompts(ids, mask, nothing.new_zeros(len(ids), 2, 1)).to(steering.model.device)
+    asked = Asked(nothing, length, steering.tokenizer.eos_token_id)
+    with evaluating(steering.model):
+        shared = steering.kept.pick(steering.model, prompts)
+        batch = Batch(shared, torch.arange(len(ids), device=steering.model.device), back=1)
+        return decoded(batch, lambda live, step: nullcontext(), asked)
 
 
 def unembedding_direction(steering: Steering, answered: pd.DataFrame) -> np.ndarray:

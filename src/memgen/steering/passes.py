@@ -13,7 +13,7 @@ answer is complete, or fits none of those that it is asked about.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -23,25 +23,13 @@ from transformers import DynamicCache
 
 from memgen.models.components import component_modules
 from memgen.models.endings import agree, ahead
-from memgen.models.hooks import hooked, position_ids, vector_of, with_vector
-from memgen.models.room import in_order, passes
+from memgen.models.hooks import position_ids, vector_of, with_vector
 from memgen.models.sites import bare, site_modules
-from memgen.steering.prompts import Prompts
+from memgen.steering.unsteered import Unsteered, skipped
 
-ROWS = 512  # rows in one batch
 GONE = -2  # stands for the tokens of a row after it left, fitting no answer
 #: the edits of the rows `[live]` that are still in the batch, in the pass of a step (0: the prompt)
 Edits = Callable[[torch.Tensor, int], AbstractContextManager]
-
-
-@contextmanager
-def skipped(blocks: Iterable[nn.Module], output: Callable[[], object]) -> Iterator[None]:
-    """Inside, `blocks` do not compute: each returns `output()`. Hooks on them still run."""
-    with ExitStack() as stack:
-        for block in blocks:
-            block.forward = lambda *args, **kwargs: output()
-            stack.callback(delattr, block, "forward")
-        yield
 
 
 @contextmanager
@@ -57,101 +45,6 @@ def only_last_token(model: nn.Module) -> Iterator[None]:
             cut = module.register_forward_pre_hook(lambda _, args: (args[0][:, -1:], *args[1:]))
             stack.callback(cut.remove)
         yield
-
-
-@dataclass(frozen=True)
-class Unsteered:
-    """What the first blocks compute over prompts without edits: an item per block.
-
-    `outputs`: hidden states `[P, T, d]` as the block returns them; `keys`, `values`: `[P, heads, T,
-    d_head]`. `prompts` are where the model is.
-    """
-
-    model: nn.Module
-    prompts: Prompts
-    outputs: list
-    keys: list[torch.Tensor]
-    values: list[torch.Tensor]
-
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module,
-        prompts: Prompts,
-        depth: int | None = None,
-        rows: int = ROWS,
-        outputs: bool = True,
-    ) -> Unsteered:
-        """Run the prompts, `rows` at a time, through the first `depth` blocks (None: all).
-
-        `outputs`: are the hidden states kept, too? Not where no block will be skipped.
-        """
-        core, blocks = bare(model), site_modules(model, "resid_post")
-        prompts = prompts.to(core.device)
-        depth = len(blocks) if depth is None else depth
-        if not outputs:
-            return cls(model, prompts, [], *_keys_and_values(core, prompts))
-        parts = [
-            _first_blocks(core, blocks, prompts[some], depth)
-            for some in torch.arange(len(prompts), device=core.device).split(rows)
-        ]
-        found, keys, values = (
-            [_joined(of_block) for of_block in zip(*of_part, strict=True)]
-            for of_part in zip(*parts, strict=True)
-        )
-        return cls(model, prompts, found, keys, values)
-
-
-def _keys_and_values(core, prompts: Prompts) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Keys and values of all blocks, a list each; nothing is kept of the blocks' outputs."""
-    width, done = prompts.input_ids.shape[1], []
-    found: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
-    for rows, column in passes(core, prompts.attention_mask, ROWS):
-        mask, cache = prompts.attention_mask[rows, column:], DynamicCache()
-        core.base_model(
-            input_ids=prompts.input_ids[rows, column:],
-            attention_mask=mask,
-            position_ids=position_ids(mask),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        done.append(rows)
-        wide = (0, 0, width - mask.shape[1], 0)  # to the width of all prompts: masked as padding is
-        found.append(
-            (
-                [torch.nn.functional.pad(layer.keys, wide) for layer in cache.layers],
-                [torch.nn.functional.pad(layer.values, wide) for layer in cache.layers],
-            )
-        )
-    keys, values = (
-        [in_order(list(of), done) for of in zip(*(part[i] for part in found), strict=True)]
-        for i in (0, 1)
-    )
-    return keys, values
-
-
-def _first_blocks(core: nn.Module, blocks: list[nn.Module], prompts: Prompts, depth: int):
-    """Outputs, keys and values of the first `depth` blocks, a list each."""
-    outputs: list = []
-    cache = DynamicCache()
-    if depth:
-        keep = [lambda module, args, output: outputs.append(output)] * depth
-        with hooked(blocks[:depth], keep), skipped(blocks[depth:], lambda: outputs[-1]):
-            core.base_model(
-                input_ids=prompts.input_ids,
-                attention_mask=prompts.attention_mask,
-                position_ids=position_ids(prompts.attention_mask),
-                past_key_values=cache,
-                use_cache=True,
-            )
-    return outputs, [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers]
-
-
-def _joined(parts: tuple):
-    """One after the other; as older versions of transformers have them, first in tuples."""
-    if len(parts) == 1:
-        return parts[0]
-    return with_vector(parts[0], torch.cat([vector_of(part) for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -177,8 +70,8 @@ class Batch:
         known, positions = self._tokens_before(ids.shape[1]), position_ids(mask)
         cache = DynamicCache()
         if known:
-            for layer, (keys, values) in enumerate(zip(self.shared.keys, self.shared.values)):
-                cache.update(keys[prompt, :, :known], values[prompt, :, :known], layer)
+            for layer, (keys, values) in enumerate(self.shared.before(prompt, known)):
+                cache.update(keys, values, layer)
         resumed = None
         if self.skip:
             below = self.shared.outputs[self.skip - 1]

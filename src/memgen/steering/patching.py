@@ -21,8 +21,8 @@ from memgen.models.components import Edit, Place, head_width, read_several
 from memgen.models.hooks import evaluating
 from memgen.models.sites import bare
 from memgen.steering.editing import EditsOf, Reach, Writer, Written
-from memgen.steering.passes import Unsteered
 from memgen.steering.prompts import Prompts
+from memgen.steering.unsteered import Unsteered
 
 DECISION = -1  # the position at which the first token of the answer is decided
 #: kind of part: the component that is patched; one head or one position each where its name says so

@@ -55,14 +55,11 @@ def perplexity(steering: Steering, delta: np.ndarray) -> float:
     return math.exp(min(float(loss), 100.0))
 
 
-def damage(steering: Steering, delta: np.ndarray) -> dict[str, float]:
+def damage(steering: Steering, delta: np.ndarray, before: float | None = None) -> dict[str, float]:
     """`perplexity_before` and `perplexity_after` the shift; {} for a model of the study's own, which has
-    read no prose.
+    read no prose. `before`: if it is known already.
     """
     if not steering.task.open_ended:
         return {}
-    both = (np.zeros_like(delta), delta)
-    return {
-        f"perplexity_{when}": perplexity(steering, one)
-        for when, one in zip(("before", "after"), both)
-    }
+    before = perplexity(steering, np.zeros_like(delta)) if before is None else before
+    return {"perplexity_before": before, "perplexity_after": perplexity(steering, delta)}

@@ -162,16 +162,16 @@ class Verdict:
     risk: float
 
 
-def settle(table: Table, rules: Rules, limit: Limit | None = None) -> Verdict:
-    """The cell with most successes, of those within the limit; run on all prompts, as the limit's.
+def settle(table: Table, rules: Rules, limits: Sequence[Limit] = ()) -> Verdict:
+    """The cell with most successes, of those within all limits; run on all prompts, as the limits'.
 
-    Who is within the limit is no matter of chance: a cell that is better than the one chosen was seen
+    Who is within a limit is no matter of chance: a cell that is better than the one chosen was seen
     to fail too often.
     """
     n_cells = len(table.run)
     preference = rules.preference(n_cells)
     while True:
-        left = np.ones(n_cells, dtype=bool) if limit is None else limit.spared[:n_cells] >= 0
+        left = within(limits, n_cells)
         if not left.any():
             return Verdict(None, 0.0)
         leader, better = _standing(table, left, preference)
@@ -179,15 +179,23 @@ def settle(table: Table, rules: Rules, limit: Limit | None = None) -> Verdict:
         lost[leader] = 0
         risk = min(1.0, float(lost.sum()))
         if risk > rules.risk:
-            _run_next(table, rules, limit, (leader, lost))
-        elif limit is not None and limit.suspect[leader]:
-            limit.ask([leader])
+            _run_next(table, rules, limits, (leader, lost))
+        elif doubted := [limit for limit in limits if limit.suspect[leader]]:
+            doubted[0].ask([leader])
         elif not table.whole(leader):
             table.finish(leader)
-        elif limit is not None and not limit.table.whole(leader):
-            limit.ask([leader])
+        elif unfinished := [limit for limit in limits if not limit.table.whole(leader)]:
+            unfinished[0].ask([leader])
         else:
             return Verdict(leader, risk)
+
+
+def within(limits: Sequence[Limit], n_cells: int) -> np.ndarray:
+    """Cells that no limit has put out yet, bool `[C]`."""
+    left = np.ones(n_cells, dtype=bool)
+    for limit in limits:
+        left &= limit.spared[:n_cells] >= 0
+    return left
 
 
 def _standing(table: Table, left: np.ndarray, preference: np.ndarray) -> tuple[int, np.ndarray]:
@@ -201,13 +209,13 @@ def _standing(table: Table, left: np.ndarray, preference: np.ndarray) -> tuple[i
 
 
 def _run_next(
-    table: Table, rules: Rules, limit: Limit | None, standing: tuple[int, np.ndarray]
+    table: Table, rules: Rules, limits: Sequence[Limit], standing: tuple[int, np.ndarray]
 ) -> None:
     """Run the rows that say most about which cell is best, or that show a cell to be out."""
     leader, lost = standing
     weight = np.where(lost > rules.risk / (4 * len(lost)), np.maximum(lost / lost.max(), 0.05), 0)
     weight[leader] = 1
-    if limit is not None:
+    for limit in limits:
         suspect = limit.suspect[: len(lost)]
         if ((weight > 0) & suspect).any():
             limit.ask(np.flatnonzero((weight > 0) & suspect))

@@ -1,22 +1,25 @@
 """Other ways to turn the same prompts: an instruction in front of them, and one layer's mean difference.
 
 Neither selects neurons. An instruction shifts nothing and asks in words; the mean difference of a single
-layer is a plain vector whose layer and strength are chosen on validation prompts, as the cells are.
+layer is a plain vector whose layer and strength are chosen on validation prompts, as the cells are: once
+by success alone, and once among those that stay within the limits.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
 from memgen.steering.bars import Bar
+from memgen.steering.choice import Collateral, race_twice
 from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import outcome_rows
 from memgen.steering.trial import Trial
 from memgen.tasks import GivenTask, instances
-from memgen.terms import INSTRUCTION, ONE_LAYER
+from memgen.terms import INSTRUCTION, ONE_LAYER, ONE_LAYER_KEPT
 
 #: by name its bar, what else is said of it, and one row per answer
 Rivals = tuple[dict[str, Bar], dict, pd.DataFrame]
@@ -34,40 +37,67 @@ def instructed(trial: Trial) -> Rivals:
     for number, wording in enumerate(zip(*asked, strict=True), 1):
         name = f"{INSTRUCTION}_{number}"
         prompts = pd.DataFrame([asdict(one) for one in wording])
-        (codes,) = trial.steering.outcomes(nothing, prompts)
+        (codes,) = trial.steering.once.outcomes(nothing, prompts)
         bars[name] = Bar.of(name, codes, trial.direction)
         rows.append(outcome_rows(name, codes, trial.rows, trial.direction))
     return bars, {}, pd.concat(rows, ignore_index=True)
 
 
-def one_layer(
-    trial: Trial, tuning: pd.DataFrame, alphas: list[float], elsewhere: Elsewhere
+@dataclass(frozen=True)
+class Yardstick:
+    """What every tuned rival is measured by.
+
+    `tuning`: validation prompts to be turned; `limits`: what it may cost on others; `elsewhere`: where its
+    cost is reported.
+    """
+
+    tuning: pd.DataFrame
+    limits: Sequence[Collateral]
+    elsewhere: Elsewhere
+
+
+def best_of(
+    trial: Trial, names: tuple[str, str], shifts: np.ndarray, about: list[dict], by: Yardstick
 ) -> Rivals:
-    """One layer's mean difference times alpha, both raced on `tuning`; the winner on the trial's rows."""
+    """Shifts `[C, L, d]` towards the rule, raced on validation prompts; the winners on the trial's rows.
+
+    `names`: of the most successful one, and of the most successful one within the limits, which has an
+    empty bar where there is none. `about`: what is said of each shift. Of equals the first one wins.
+    """
+    raced = race_twice(trial.steering, trial.signed(shifts), by.tuning, trial.direction, by.limits)
+    bars, facts, rows = {}, {}, []
+    tried: dict[int, tuple[np.ndarray, dict]] = {}
+    for name, choice, place in zip(names, ("max", "kept"), (raced.max, raced.kept)):
+        bars[name] = Bar(name)
+        if place is None:
+            continue
+        if place not in tried:
+            (codes,), (delta,) = trial.run([shifts[place]]), trial.signed(shifts[[place]])
+            tried[place] = codes, by.elsewhere.side_effects(delta, trial.rows)
+        codes, cost = tried[place]
+        bars[name] = Bar.of(name, codes, trial.direction, shifts[place])
+        facts[name] = {
+            **about[place],
+            **raced.validation(place),
+            "rows_run": raced.rows["run"],
+            "grid_rows": raced.rows["grid"],
+            "risk": raced.risk[choice],
+            **cost,
+        }
+        rows.append(outcome_rows(name, codes, trial.rows, trial.direction))
+    return bars, facts, pd.concat(rows, ignore_index=True)
+
+
+def one_layer(trial: Trial, alphas: list[float], by: Yardstick) -> Rivals:
+    """One layer's mean difference times alpha, both raced on validation prompts: see `best_of`."""
     if not alphas:
         return NO_RIVALS
     nmd = trial.steering.nmd
     layers = np.eye(len(nmd))[:, :, None] * nmd  # [L, L, d]: a layer each
     cells = [(layer, alpha) for alpha in alphas for layer in np.flatnonzero(nmd.any(axis=1))]
     shifts = np.stack([alpha * layers[layer] for layer, alpha in cells])
-    found = trial.steering.race(trial.signed(shifts), tuning, trial.direction)
-    layer, alpha = cells[found.best]
-    (codes,), (delta,) = trial.run([shifts[found.best]]), trial.signed(shifts[[found.best]])
-    best = {
-        "layer": int(layer) + 1,
-        "alpha": alpha,
-        "validation_success": found.successes[found.best] / found.evaluated[found.best],
-        "rows_run": found.rows_run,
-        "grid_rows": len(cells) * len(tuning),
-        "risk": found.risk,
-        **elsewhere.side_effects(delta, trial.rows),
-    }
-    bar = Bar.of(ONE_LAYER, codes, trial.direction, shifts[found.best])
-    return (
-        {ONE_LAYER: bar},
-        {ONE_LAYER: best},
-        outcome_rows(ONE_LAYER, codes, trial.rows, trial.direction),
-    )
+    about = [{"layer": int(layer) + 1, "alpha": alpha} for layer, alpha in cells]
+    return best_of(trial, (ONE_LAYER, ONE_LAYER_KEPT), shifts, about, by)
 
 
 def together(*parts: Rivals) -> Rivals:

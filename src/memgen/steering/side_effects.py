@@ -23,6 +23,7 @@ class Elsewhere:
     keyed: pd.DataFrame
     #: what the unsteered model does, by name, once it was asked
     _before: dict[str, tuple[float, torch.Tensor]] = field(default_factory=dict, repr=False)
+    _page: dict[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def _right(self) -> list[tuple[str, pd.DataFrame, int]]:
@@ -51,7 +52,9 @@ class Elsewhere:
         asked, asked_after = (self._read(one, conflict)[1] for one in (nothing, delta))
         kl["conflict"] = divergence(asked, asked_after)
         found |= {f"kl_{name}": value for name, value in kl.items()}
-        return found | damage(self.steering, delta)
+        page = damage(self.steering, delta, self._page.get("perplexity_before"))
+        self._page.update(page)
+        return found | page
 
     def _read(
         self, delta: np.ndarray, rows: pd.DataFrame, code: int = RULE_CODE

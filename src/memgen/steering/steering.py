@@ -21,11 +21,11 @@ from memgen.steering.cells import Cell, cell_shift
 from memgen.steering.engine import Decoding, Sweep
 from memgen.steering.kept import Kept
 from memgen.steering.outlook import kinship
-from memgen.steering.passes import ROWS
 from memgen.steering.prompts import Prompts, make_prompts
 from memgen.steering.race import Leads, RaceResult, contest, race_rows
+from memgen.steering.unsteered import ROWS
 from memgen.store.reader import FinishedRun
-from memgen.tasks import Task
+from memgen.tasks import GivenTask, Task
 from memgen.tasks.dataset import spread
 from memgen.terms import CODE, START, TARGET, Positions, Site
 
@@ -47,7 +47,7 @@ class Steering:
     ):
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.maps, self.positions = maps, positions
-        self._kept = Kept()
+        self.kept = Kept() if isinstance(task, GivenTask) else None
 
     @classmethod
     def of(
@@ -63,7 +63,14 @@ class Steering:
     def at(self, maps: NeuronMaps) -> Steering:
         """The same model and positions with other maps, mostly those of another site."""
         found = Steering(self.model, self.tokenizer, self.task, maps, self.positions)
-        found._kept = self._kept
+        found.kept = self.kept
+        return found
+
+    @property
+    def once(self) -> Steering:
+        """The same for prompts that are asked once: their passes push out none that are kept."""
+        found = self.at(self.maps)
+        found.kept = self.kept and Kept(0)
         return found
 
     @property
@@ -132,7 +139,7 @@ class Steering:
     def _decoding(self, positions: Positions, prompts: Prompts) -> Decoding:
         rows = fitting(self.model, prompts.input_ids.shape[1], ROWS)
         longest = self.task.max_answer_tokens
-        return Decoding(self.site, positions, longest, *self.marks, rows, self._kept)
+        return Decoding(self.site, positions, longest, *self.marks, rows, self.kept)
 
 
 def summary(codes: np.ndarray, direction: str) -> dict:

@@ -20,6 +20,7 @@ def free_rows(frame: pd.DataFrame, split: str, limit: int) -> pd.DataFrame:
     return spread(frame[(frame.kind == "free") & (frame.split == split)], limit)
 
 
-def keyed_rows(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """At most `limit` prompts of all keys as they were trained: the memory answers them."""
-    return spread(frame[frame.kind == "keyed"], limit)
+def keyed_rows(frame: pd.DataFrame, limit: int, split: str | None = None) -> pd.DataFrame:
+    """At most `limit` prompts of all keys (of a split's) as they were trained: the memory answers them."""
+    of_split = True if split is None else frame.split == split
+    return spread(frame[(frame.kind == "keyed") & of_split], limit)

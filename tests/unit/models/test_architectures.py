@@ -22,8 +22,8 @@ from memgen.models.packed import logits_at
 from memgen.models.sites import ARCHITECTURES, architecture_of
 from memgen.neurons.lens import lens_logits
 from memgen.steering.engine import Decoding, run_cells
-from memgen.steering.passes import Unsteered
 from memgen.steering.prompts import Prompts
+from memgen.steering.unsteered import Unsteered
 from memgen.terms import SITES
 from roads import NEW, PROMPTS, check_roads
 

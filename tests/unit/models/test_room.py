@@ -7,9 +7,8 @@ from capitals import asked_model, llama
 from memgen.models import generate, room
 from memgen.models.generate import first_token_log_probabilities, tokenize_prompts
 from memgen.models.hooks import capture
-from memgen.steering.kept import Kept
-from memgen.steering.passes import Unsteered
 from memgen.steering.prompts import Prompts
+from memgen.steering.unsteered import Unsteered
 
 
 def test_small_models_take_all_and_large_ones_what_fits():
@@ -56,22 +55,3 @@ def test_passes_of_few_rows_give_the_same(monkeypatch):
     parts, seen = Unsteered.of(model, asked, outputs=False), mask[:, None, :, None]
     for one, other in zip([*parts.keys, *parts.values], [*whole.keys, *whole.values], strict=True):
         np.testing.assert_allclose(one * seen, other * seen, rtol=1e-3, atol=1e-3)
-
-
-@torch.inference_mode()
-def test_unsteered_passes_are_kept_within_a_limit():
-    model, tokenizer = asked_model()
-    made = []
-
-    def asked(number):
-        ids, mask = tokenize_prompts(tokenizer, [f"The capital of place{number} is"])
-        prompts = Prompts(ids, mask, torch.ones(1, 2, 1, dtype=torch.long))
-        return prompts, lambda: made.append(number) or Unsteered.of(model, prompts, outputs=False)
-
-    one = asked(0)[1]()
-    size = sum(part.nelement() * 4 for part in [*one.keys, *one.values])
-    kept, made[:] = Kept(2 * size), []
-    for number in (1, 2, 1, 3, 1, 2):
-        found = kept.get(*asked(number))
-        assert torch.equal(found.prompts.input_ids, asked(number)[0].input_ids)
-    assert made == [1, 2, 3, 2]  # when the third came the second had not been used for longer

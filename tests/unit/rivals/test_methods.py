@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from memgen.rivals.material import BUDGET, Effort
 from memgen.rivals.method import Candidate, thinned
 from memgen.rivals.roster import METHODS, PAPER
 from memgen.terms import DIRECTIONS
+from running import ROOT
 
 #: those that see the planted coordinate; a PCA that centres its differences has nothing to see there
 FINDS = ("nmd", "caa", "caa_all", "probe_direction", "pca_center")
@@ -110,3 +112,23 @@ def test_the_paper_is_in_the_list_and_so_are_nulls():
 def test_layers_are_spread_and_end_with_the_last():
     assert layers_tried(2) == [0, 1] and layers_tried(4) == [0, 1, 2, 3]
     assert layers_tried(12) == [2, 5, 8, 11] and layers_tried(1) == [0]
+
+
+def test_every_source_is_in_the_bibliography_and_how_it_is_known_is_said():
+    known = set(
+        re.findall(r"^@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text("utf8"), re.M)
+    )
+    assert {method.source for method in METHODS.values() if method.source} <= known
+    # what was read somewhere has a source
+    assert all(method.source for method in METHODS.values() if method.read_in != "ours")
+
+
+@pytest.mark.parametrize("name", ["optimised", "optimised_retained"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_vector_fitted_by_gradient_turns_every_answer(board, name, direction):
+    """Coordinate 0 is what it has to find; without retention nothing keeps it from going too far."""
+    material = replace(board.material, effort=Effort(steps=40, batch=8))
+    entry = replace(board, material=material).entry(METHODS[name], direction)
+    found = entry.numbers["max"]
+    assert found["success"] == 1.0 and found["gradient_steps"] > 0
+    assert entry.numbers["candidates"] <= BUDGET

@@ -5,21 +5,28 @@ import pandas as pd
 import pytest
 
 from memgen.steering.cells import Cell, cell_shift, grid
-from memgen.steering.choice import Choice, Collateral, choose
+from memgen.steering.choice import Choice, Collateral, Raced, choose
 from memgen.steering.steering import steering_prompts
-from memgen.terms import DIRECTIONS, RULE_CODE, SIGN
+from memgen.terms import DIRECTIONS, MEMORY_CODE, RULE_CODE, SIGN
 from steered import ONE
 
 
 class Stub:
-    """A steering whose outcomes are given: `turned`, `intact` bool `[cells, prompts]`."""
+    """A steering whose outcomes are given: `turned`, `intact`, `known` bool `[cells, prompts]`.
+
+    `intact`: free prompts, `known`: plain facts. Each is told by the number of its prompts.
+    """
 
     nmd = np.zeros((1, 1))
 
-    def __init__(self, turned, intact):
+    def __init__(self, turned, intact, known=((True,),)):
         self.turned = np.array(turned)
-        self.intact = np.concatenate([intact, np.ones((1, len(intact[0])), dtype=bool)])
+        self.intact, self.known = (
+            np.concatenate([part, np.ones((1, len(part[0])), dtype=bool)])
+            for part in (intact, known)
+        )
         self.looked = np.zeros(self.intact.shape, dtype=int)
+        self.asked: set[tuple[int, int]] = set()  # prompts of a table, code of their right answer
 
     def shift(self, cell):
         return np.full((1, 1), cell.alpha)
@@ -27,7 +34,8 @@ class Stub:
     def leads(self, shifts, rows, target_code):
         """By the strength of a shift: 1, 2, ...; 0 is the unsteered model, the last row of `intact`."""
         number = np.abs(shifts[:, 0, 0]).astype(int) - 1
-        table = self.turned if len(rows) == self.turned.shape[1] else self.intact
+        (table,) = (of for of in (self.turned, self.intact, self.known) if of.shape[1] == len(rows))
+        self.asked.add((len(rows), target_code))
 
         def leads(cells, prompts):
             if table is self.intact:
@@ -47,7 +55,7 @@ def choice_of(turned, lost, limit=0.01, n_free=200):
     steering = Stub([first(k, 100) for k in turned], intact)
     cells = [Cell(0.1, float(k + 1)) for k in range(len(turned))]
     collateral = Collateral(steering, range(n_free), limit)
-    return choose(steering, cells, range(100), "m2g", collateral), steering
+    return choose(steering, cells, range(100), "m2g", [collateral]), steering
 
 
 @pytest.mark.parametrize(
@@ -73,6 +81,39 @@ def test_the_best_within_the_limit_is_kept(turned, lost, best, kept):
     told = choice.validation(choice.max)
     assert told["validation_free_after"] == 1 - lost[best - 1] / 200  # on all of them
     assert told["validation_success"] == turned[best - 1] / 100 and told["validation_n_free"] == 200
+
+
+@pytest.mark.parametrize(
+    "lost, forgotten, kept",
+    [
+        ([0, 0, 0], [0, 0, 0], 3),
+        ([0, 0, 0], [0, 1, 40], 2),  # a point of either may be lost: 1 of 140, and 2 of 200
+        ([0, 0, 0], [0, 2, 40], 1),
+        ([0, 3, 0], [0, 0, 40], 1),  # each limit puts out a cell that the other one spares
+        ([2, 2, 2], [1, 1, 1], 3),  # apart: three in all are not too many
+        ([3, 0, 0], [0, 2, 2], None),
+    ],
+)
+def test_facts_are_counted_apart_from_free_prompts(lost, forgotten, kept):
+    intact, known = ([~first(k, n) for k in of] for of, n in ((lost, 200), (forgotten, 140)))
+    steering = Stub([first(k, 100) for k in (10, 50, 90)], intact, known)
+    cells = [Cell(0.1, alpha) for alpha in (1.0, 2.0, 3.0)]
+    limits = [
+        Collateral(steering, range(200), 0.01),
+        Collateral(steering, range(140), 0.01, "keyed"),
+    ]
+    choice = choose(steering, cells, range(100), "m2g", limits)
+    assert choice.max.alpha == 3.0 and (choice.kept and choice.kept.alpha) == kept
+    assert steering.asked == {(100, RULE_CODE), (200, RULE_CODE), (140, MEMORY_CODE)}
+    for cell in {choice.max, choice.cell}:
+        told, number = choice.validation(cell), int(cell.alpha) - 1
+        assert told["validation_free_after"] == 1 - lost[number] / 200  # on all of them
+        assert told["validation_keyed_after"] == 1 - forgotten[number] / 140
+        assert (told["validation_n_free"], told["validation_n_keyed"]) == (200, 140)
+        assert told["validation_free_before"] == told["validation_keyed_before"] == 1.0
+    assert choice.race.out.tolist()[2] == (kept != 3)
+    rows = choice.rows
+    assert rows["keyed_run"] == choice.race.keyed_seen.sum() <= rows["keyed_grid"] == 3 * 140
 
 
 def test_free_prompts_are_run_only_where_it_is_open_what_a_cell_does_to_them():
@@ -112,9 +153,15 @@ def test_what_validation_said_of_a_cell_is_read_from_its_own_row():
             "free_seen": [64, 64, 120],
         }
     )
-    cell = Cell(0.2, 4.0)
+    cells = [Cell(*of) for of in zip(race.pop("top_n"), race.pop("alpha"))]
     risk = {"max": 0.01, "kept": 0.02}
-    assert Choice(race, cell, None, 108, 120, risk, alone=9).validation(cell) == {
+    raced = Raced(race, 2, None, {"free": 108}, {"free": 120}, risk, alone=9)
+    choice = Choice(raced, cells)
+    assert choice.max == Cell(0.2, 4.0) and choice.kept is None and choice.risk == risk
+    assert list(choice.race[["top_n", "alpha"]].itertuples(index=False)) == [
+        (cell.top_n, cell.alpha) for cell in cells
+    ]
+    assert choice.validation(Cell(0.2, 4.0)) == {
         "validation_success": 0.75,
         "validation_n": 40,
         "validation_free_before": 0.9,
@@ -140,6 +187,6 @@ def test_free_prompts_show_the_planted_damage(alike, direction):
     np.testing.assert_array_equal(found, collateral.unsteered)
     tuning = steering_prompts(answered, "validation", direction, 20)
     cells = grid([1.0, 4.0], [ONE], steering.nmd, steering.rho)
-    choice = choose(steering, cells, tuning, direction, collateral)
+    choice = choose(steering, cells, tuning, direction, [collateral])
     assert choice.max == Cell(ONE, 1.0)
     assert choice.kept == (Cell(ONE, 1.0) if direction == "m2g" else None)

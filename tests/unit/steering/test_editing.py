@@ -9,9 +9,9 @@ import torch
 from memgen.models.build import build_model
 from memgen.models.tokenizer import build_tokenizer
 from memgen.steering.editing import Reach, Writer
-from memgen.steering.passes import ROWS
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import steering_prompts
+from memgen.steering.unsteered import ROWS
 from memgen.terms import CODE
 
 

@@ -21,9 +21,10 @@ from transformers import (
 from memgen.models.hooks import hooked, record, shift, vector_of, with_vector
 from memgen.models.sites import site_modules
 from memgen.steering.engine import Decoding, run_cells
-from memgen.steering.passes import Batch, Unsteered
+from memgen.steering.passes import Batch
 from memgen.steering.prompts import Prompts, make_prompts
 from memgen.steering.race import Rules, contest, race
+from memgen.steering.unsteered import Unsteered
 from memgen.terms import SITES
 
 LAYERS, WIDTH, VOCABULARY, PAD, END, NEW = 2, 32, 12, 0, 1, 4

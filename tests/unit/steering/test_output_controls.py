@@ -17,6 +17,7 @@ from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.nmd import NeuronMaps
 from memgen.steering.cells import Cell, cumulative_norm
 from memgen.steering.engine import Decoding, run_cells
+from memgen.steering.kept import Kept
 from memgen.steering.output_controls import (
     OUTPUT_CONTROLS,
     answered_from,
@@ -38,7 +39,8 @@ WORDS = ["a", "b", "c", "d", "e", "f"]
 class Bench:
     """A random model; candidates are its own greedy answer, and one that differs in its first token."""
 
-    def __init__(self, architecture):
+    def __init__(self, architecture, kept=None):
+        self.kept = kept
         self.tokenizer = build_tokenizer(WORDS)
         self.end, self.task = self.tokenizer.eos_token_id, SimpleNamespace(max_answer_tokens=3)
         self.marks = (self.end, None)
@@ -73,9 +75,9 @@ class Bench:
         return answer + [-1] * (3 - len(answer))
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+@pytest.fixture(scope="module", params=["gpt2", "llama", "kept passes"])
 def bench(request):
-    return Bench(request.param)
+    return Bench("llama", Kept()) if request.param == "kept passes" else Bench(request.param)
 
 
 def codes_of(bench, answers):

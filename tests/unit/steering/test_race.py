@@ -171,7 +171,7 @@ def test_the_best_within_the_limit_is_lost_no_more_often_than_is_said():
         )
         rules = Rules(seed=seed)
         table.begin(rules)
-        verdict = settle(table, rules, Limit(beside, enough=95))
+        verdict = settle(table, rules, [Limit(beside, enough=95)])
         lost.append(verdict.best != best_within(leads, free, 95))
         said.append(verdict.risk)
         rows.append((table.run.sum() + beside.run.sum()) / (leads.size + free.size))
@@ -188,9 +188,27 @@ def test_where_every_cell_does_harm_none_is_chosen():
         for of in (leads, free)
     )
     table.begin(Rules())
-    found = settle(table, Rules(), Limit(beside, enough=29))
+    found = settle(table, Rules(), [Limit(beside, enough=29)])
     assert found.best is None and found.risk == 0  # each was seen to fail twice
     assert (beside.run.sum(1) >= 2).all() and beside.run.sum() < beside.run.size / 2
+
+
+def test_of_several_limits_the_winner_is_within_all():
+    """And is run on all prompts of each; with one of them alone another cell would win."""
+    for seed in range(N_GRIDS // 4):
+        rng = np.random.default_rng(seed)
+        leads, parts = peaked(rng), [harming(rng), harming(rng)[::-1]]
+        tables = [
+            Table(lambda cells, prompts, of=of: of[cells, prompts], KIN, of.shape[1])
+            for of in (leads, *parts)
+        ]
+        rules = Rules(risk=0, seed=seed)
+        tables[0].begin(rules)
+        verdict = settle(tables[0], rules, [Limit(table, 80) for table in tables[1:]])
+        intact = np.all([(of > 0).sum(1) >= 80 for of in parts], axis=0)
+        won = np.where(intact, (leads > 0).sum(1), -1)
+        assert verdict.best == (int(won.argmax()) if intact.any() else None)
+        assert verdict.best is None or all(table.whole(verdict.best) for table in tables)
 
 
 # -- leads of a model ------------------------------------------------------------------------------

@@ -7,7 +7,15 @@ import pytest
 
 from capitals import Capitals
 from memgen.steering.cells import Cell
-from memgen.steering.rivals import NO_RIVALS, instructed, one_layer, together
+from memgen.steering.choice import Collateral
+from memgen.steering.rivals import (
+    NO_RIVALS,
+    Yardstick,
+    best_of,
+    instructed,
+    one_layer,
+    together,
+)
 from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import Steering, steering_prompts
 from memgen.steering.trial import Trial
@@ -17,39 +25,66 @@ from steered import ONE
 
 @pytest.fixture
 def tried(alike):
-    """A trial from memory to rule, validation prompts, and prompts elsewhere."""
+    """A trial from memory to rule, and what tuned rivals are measured by: no limit, and free prompts."""
     steering, frame, answered = alike
     rows, tuning = (steering_prompts(answered, s, "m2g", 20) for s in ("test", "validation"))
     elsewhere = Elsewhere(steering, free_rows(frame, "test", 10), keyed_rows(frame, 12))
-    return Trial(steering, "m2g", Cell(ONE, 1.0), rows), tuning, elsewhere
+    free = Collateral(steering, free_rows(frame, "validation", 10), 0.0)
+    return Trial(steering, "m2g", Cell(ONE, 1.0), rows), Yardstick(tuning, [free], elsewhere)
+
+
+BOTH = ["one_layer", "one_layer_kept"]
 
 
 def test_the_planted_layer_and_strength_are_chosen(tried):
-    trial, tuning, elsewhere = tried
-    bars, facts, rows = one_layer(trial, tuning, [0.1, 1.0, 4.0], elsewhere)
-    assert set(bars) == set(facts) == {"one_layer"} and set(rows.kind) == {"one_layer"}
-    assert bars["one_layer"].success == 1.0 == rows.success.mean()
-    found = facts["one_layer"]
-    assert (found["layer"], found["validation_success"]) == (2, 1.0) and found["alpha"] >= 1.0
-    assert found["grid_rows"] == 6 * len(tuning)
-    assert found["keyed_accuracy_before"] == 1 and found["keyed_accuracy_after"] == 0
-    assert bars["one_layer"].norm == pytest.approx(
-        found["alpha"] * np.linalg.norm(trial.steering.nmd[1])
+    trial, by = tried
+    bars, facts, rows = one_layer(trial, [0.1, 1.0, 4.0], by)
+    assert list(bars) == list(facts) == BOTH == list(rows.kind.unique())
+    for name in BOTH:  # +1 turns memory to rule and leaves free prompts alone
+        assert bars[name].success == 1.0 == rows[rows.kind == name].success.mean()
+        found = facts[name]
+        assert (found["layer"], found["validation_success"]) == (2, 1.0) and found["alpha"] >= 1.0
+        assert found["grid_rows"] == 6 * len(by.tuning)
+        assert found["keyed_accuracy_before"] == 1 and found["keyed_accuracy_after"] == 0
+        assert bars[name].norm == pytest.approx(
+            found["alpha"] * np.linalg.norm(trial.steering.nmd[1])
+        )
+
+
+def test_what_ruins_other_prompts_is_not_kept(tried):
+    """Facts are answered by the rule after the shift that turns: within a limit on them nothing does."""
+    trial, by = tried
+    facts = Collateral(trial.steering, by.elsewhere.keyed, 0.0, "keyed")
+    bars, told, _ = one_layer(trial, [0.001, 1.0], replace(by, limits=[*by.limits, facts]))
+    assert bars["one_layer"].success == 1.0 and told["one_layer"]["validation_keyed_after"] == 0
+    assert bars["one_layer_kept"].success == 0.0 and told["one_layer_kept"]["alpha"] == 0.001
+    assert told["one_layer_kept"]["validation_keyed_after"] == 1.0
+
+
+def test_without_any_within_the_limits_its_bar_is_empty(tried):
+    trial, by = tried
+    facts = Collateral(trial.steering, by.elsewhere.keyed, 0.0, "keyed")
+    only = trial.steering.nmd * np.array([[0], [1]])
+    bars, told, rows = best_of(
+        trial, tuple(BOTH), only[None], [{"layer": 2}], replace(by, limits=[facts])
     )
+    assert bars["one_layer"].success == 1.0 and list(told) == ["one_layer"]
+    assert bars["one_layer_kept"].success is None and set(rows.kind) == {"one_layer"}
+    assert np.isnan(bars["one_layer_kept"].row()["success"])
 
 
 def test_where_the_layer_says_nothing_no_strength_helps(tried):
-    trial, tuning, elsewhere = tried
+    trial, by = tried
     maps = trial.steering.maps
     flat = replace(maps, nmd=np.where([[True], [False]], maps.nmd, 0))
     trial = replace(trial, steering=trial.steering.at(flat))
-    bars, facts, _ = one_layer(trial, tuning, [1.0, 4.0], elsewhere)
+    bars, facts, _ = one_layer(trial, [1.0, 4.0], by)
     assert bars["one_layer"].success == 0 and facts["one_layer"]["layer"] == 1
 
 
 def test_what_is_not_asked_for_is_not_there(tried):
-    trial, tuning, elsewhere = tried
-    assert one_layer(trial, tuning, [], elsewhere) is NO_RIVALS
+    trial, by = tried
+    assert one_layer(trial, [], by) is NO_RIVALS
     assert instructed(trial) is NO_RIVALS  # its task has no wordings
     bars, facts, rows = together(NO_RIVALS, NO_RIVALS)
     assert not bars and not facts and rows.empty
