@@ -17,7 +17,14 @@ import torch
 
 from memgen.models.sites import bare
 from memgen.rivals.interventions import Weights
-from memgen.rivals.lessons import Lesson, batches, checkpoints, fitting_beside, losses
+from memgen.rivals.lessons import (
+    Lesson,
+    batches,
+    checkpoints,
+    fitting_beside,
+    losses,
+    room_for_copies,
+)
 from memgen.rivals.material import Material, targets
 from memgen.rivals.method import Candidate, Method, thinned
 
@@ -161,8 +168,9 @@ def _gradient(material: Material, lesson: Lesson) -> dict[str, torch.Tensor]:
     }
 
 
+_ROOM = room_for_copies(len(RATES) * N_CHECKPOINTS)
 RULE = Method(
-    "fine_tuning", "Fine-tuning to the rule", "", "ours", "editing", to_the_rule, ("m2g",)
+    "fine_tuning", "Fine-tuning to the rule", "", "ours", "editing", to_the_rule, ("m2g",), _ROOM
 )
 RULE_KEPT = Method(
     "fine_tuning_kept",
@@ -172,6 +180,7 @@ RULE_KEPT = Method(
     "editing",
     to_the_rule_kept,
     ("m2g",),
+    _ROOM,
 )
 UNLEARNING = Method(
     "unlearning",
@@ -181,4 +190,5 @@ UNLEARNING = Method(
     "editing",
     unlearning,
     ("m2g",),
+    room_for_copies(4 * len(ASCENT_RATES) * N_CHECKPOINTS),
 )

@@ -7,7 +7,7 @@ for them during one call (`torch.func.functional_call`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,8 +18,10 @@ from torch import nn
 
 from memgen.models.hooks import evaluating
 from memgen.models.sites import bare, capped
+from memgen.rivals.material import Material
 from memgen.steering.steering import Steering
 
+MEMORY = 4 * 2**30  # bytes that a method's candidates may hold of weights, all together
 BATCH = 64  # rows in one step, as in the published code of the subnetwork
 
 
@@ -151,6 +153,18 @@ def batches(lesson: Lesson, steps: int, rng: np.random.Generator, size: int = BA
                 return
             done += 1
             yield rows
+
+
+def room_for_copies(n: int) -> Callable[[Material], str]:
+    """Why n candidates with weights of their own are too many for this model, in a sentence ("": no)."""
+
+    def lacks(material: Material) -> str:
+        own = sum(value.numel() for value in bare(material.steering.model).parameters())
+        if 4 * n * own <= MEMORY:
+            return ""
+        return f"its {n} candidates would hold {4 * n * own / 2**30:.0f} GB of this model's weights"
+
+    return lacks
 
 
 def checkpoints(steps: int, n: int) -> list[int]:
