@@ -81,7 +81,11 @@ def candidates(material: Material, direction: str) -> list[Candidate]:
     for share in SHARES:
         for side in SIDES:
             chosen = chosen_units(difference, generic, share, side)
-            about = {"share": share, "side": side, "units": int(chosen.sum())}
+            about: dict[str, float | int | str] = {
+                "share": share,
+                "side": side,
+                "units": int(chosen.sum()),
+            }
             for factor in FACTORS:
                 found.append(
                     Candidate(

@@ -136,10 +136,10 @@ def unlearning(material: Material, direction: str) -> list[Candidate]:
     """Rates, shares of the weights, free prompts retained or not, and numbers of steps."""
     memorized = lesson_of(material, material.keyed, targets(material.keyed))
     free = lesson_of(material, material.free, targets(material.free))
-    gradients = [_gradient(material, lesson) for lesson in (memorized, free)]
-    found = []
+    steep, flat = (_gradient(material, lesson) for lesson in (memorized, free))
+    found: list[Candidate] = []
     for share in SELECTED:
-        masks = most_memorizing(*gradients, share) if share < 1 else None
+        masks = most_memorizing(steep, flat, share) if share < 1 else None
         for retained in (True, False):
             goals = [Goal(memorized, -1.0), Goal(free)] if retained else [Goal(memorized, -1.0)]
             for rate in ASCENT_RATES:
