@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from memgen.models.hooks import evaluating
-from memgen.models.sites import bare, capped
+from memgen.models.packed import logits_at
+from memgen.models.sites import bare
 from memgen.rivals.material import Material
 from memgen.steering.steering import Steering
 
@@ -100,14 +101,17 @@ class _Reading(nn.Module):
         self.core = core
 
     def forward(self, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        states = self.core.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        return capped(self.core, self.core.get_output_embeddings()(states[wanted]))
+        return logits_at(self.core, ids, wanted)
 
 
 def logits_of(
     model: nn.Module, lesson: Lesson, weights: Mapping[str, torch.Tensor] | None = None
 ) -> torch.Tensor:
-    """Logits `[number wanted, vocabulary]`; `weights` stand for the model's own of these names."""
+    """Logits `[number wanted, vocabulary]`; `weights` stand for the model's own of these names.
+
+    Beginnings that rows share are computed once (`models.packed`): an edit of this pass sees tokens side by
+    side, `[tokens, width]`, and has to be the same for all of them.
+    """
     reading = _Reading(bare(model))
     if not weights:
         return reading(lesson.ids, lesson.wanted)
