@@ -46,7 +46,7 @@ def universal(generic: np.ndarray, share: float) -> np.ndarray:
 def chosen_units(
     difference: np.ndarray, generic: np.ndarray, share: float, side: str = "both"
 ) -> np.ndarray:
-    """Bool `[L, units]`: the units that are multiplied."""
+    """Bool `[L, units]`: the units that are multiplied; `side`: which behaviour they favour."""
     score = {"both": np.abs(difference), "memory": -difference, "rule": difference}[side]
     return most(score, share) & ~universal(generic, share)
 
@@ -79,15 +79,18 @@ def candidates(material: Material, direction: str) -> list[Candidate]:
     generic = units_at_the_end(material, material.free.prompt)
     difference, found = contrast(memory, rule), []
     for share in SHARES:
-        common = universal(generic, share)
         for side in SIDES:
-            score = {"both": np.abs(difference), "memory": -difference, "rule": difference}[side]
-            chosen = most(score, share) & ~common
+            chosen = chosen_units(difference, generic, share, side)
+            about: dict[str, float | int | str] = {
+                "share": share,
+                "side": side,
+                "units": int(chosen.sum()),
+            }
             for factor in FACTORS:
                 found.append(
                     Candidate(
                         f"{share:.1%} of the units ({side}) times {factor:g}",
-                        {"share": share, "side": side, "factor": factor, "units": chosen.sum()},
+                        about | {"factor": factor},
                         share * abs(factor - 1),
                         Edits(multiplied(chosen, factor), Reach(None, generated=True)),
                     )

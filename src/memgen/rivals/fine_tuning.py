@@ -17,7 +17,14 @@ import torch
 
 from memgen.models.sites import bare
 from memgen.rivals.interventions import Weights
-from memgen.rivals.lessons import Lesson, batches, checkpoints, fitting_beside, losses
+from memgen.rivals.lessons import (
+    Lesson,
+    batches,
+    checkpoints,
+    fitting_beside,
+    losses,
+    room_for_copies,
+)
 from memgen.rivals.material import Material, targets
 from memgen.rivals.method import Candidate, Method, thinned
 
@@ -129,10 +136,10 @@ def unlearning(material: Material, direction: str) -> list[Candidate]:
     """Rates, shares of the weights, free prompts retained or not, and numbers of steps."""
     memorized = lesson_of(material, material.keyed, targets(material.keyed))
     free = lesson_of(material, material.free, targets(material.free))
-    gradients = [_gradient(material, lesson) for lesson in (memorized, free)]
-    found = []
+    steep, flat = (_gradient(material, lesson) for lesson in (memorized, free))
+    found: list[Candidate] = []
     for share in SELECTED:
-        masks = most_memorizing(*gradients, share) if share < 1 else None
+        masks = most_memorizing(steep, flat, share) if share < 1 else None
         for retained in (True, False):
             goals = [Goal(memorized, -1.0), Goal(free)] if retained else [Goal(memorized, -1.0)]
             for rate in ASCENT_RATES:
@@ -161,8 +168,9 @@ def _gradient(material: Material, lesson: Lesson) -> dict[str, torch.Tensor]:
     }
 
 
+_ROOM = room_for_copies(len(RATES) * N_CHECKPOINTS)
 RULE = Method(
-    "fine_tuning", "Fine-tuning to the rule", "", "ours", "editing", to_the_rule, ("m2g",)
+    "fine_tuning", "Fine-tuning to the rule", "", "ours", "editing", to_the_rule, ("m2g",), _ROOM
 )
 RULE_KEPT = Method(
     "fine_tuning_kept",
@@ -172,6 +180,7 @@ RULE_KEPT = Method(
     "editing",
     to_the_rule_kept,
     ("m2g",),
+    _ROOM,
 )
 UNLEARNING = Method(
     "unlearning",
@@ -181,4 +190,5 @@ UNLEARNING = Method(
     "editing",
     unlearning,
     ("m2g",),
+    room_for_copies(4 * len(ASCENT_RATES) * N_CHECKPOINTS),
 )

@@ -16,7 +16,7 @@ import torch
 from memgen.models.sites import bare, site_modules
 from memgen.rivals.cna import multiplied
 from memgen.rivals.depths import layers_tried
-from memgen.rivals.feed_forward import linear_maps
+from memgen.rivals.feed_forward import LinearMap, linear_maps
 from memgen.rivals.interventions import Edits
 from memgen.rivals.material import Material
 from memgen.rivals.method import Candidate, Method, thinned
@@ -41,7 +41,8 @@ def operand_weights(material: Material) -> np.ndarray:
     ids = torch.tensor(tokenizer.convert_tokens_to_ids(RESIDUES), device=core.device)
     embedded = core.get_input_embeddings()(ids).detach()
     centred = embedded - embedded.mean(dim=0)
-    norms, first = site_modules(model, "ln_2"), {}
+    norms = site_modules(model, "ln_2")
+    first: dict[int, LinearMap] = {}
     for one in linear_maps(model):
         first.setdefault(one.layer, one)
     found = [

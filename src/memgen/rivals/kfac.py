@@ -24,7 +24,7 @@ from memgen.models.sites import bare, capped
 from memgen.rivals.depths import layer_sets
 from memgen.rivals.feed_forward import LinearMap, linear_maps
 from memgen.rivals.interventions import Weights
-from memgen.rivals.lessons import Lesson, fitting_beside
+from memgen.rivals.lessons import Lesson, fitting_beside, room_for_copies
 from memgen.rivals.material import Material, targets
 from memgen.rivals.method import Candidate, Method, thinned
 
@@ -174,7 +174,10 @@ def identity_candidates(material: Material, direction: str) -> list[Candidate]:
     return _edits(material, SINGULAR_SHARES, lambda one, share: truncated(one.weight, share))
 
 
-KFAC = Method("kfac", "K-FAC edit", "merullo2025kfac", "code", "editing", candidates, ("m2g",))
+_ROOM = room_for_copies(len(SHARES))
+KFAC = Method(
+    "kfac", "K-FAC edit", "merullo2025kfac", "code", "editing", candidates, ("m2g",), _ROOM
+)
 KFAC_FREE = Method(
     "kfac_free",
     "K-FAC edit, free reference",
@@ -183,6 +186,7 @@ KFAC_FREE = Method(
     "editing",
     free_candidates,
     ("m2g",),
+    _ROOM,
 )
 SVD = Method(
     "svd",
@@ -192,4 +196,5 @@ SVD = Method(
     "editing",
     identity_candidates,
     ("m2g",),
+    _ROOM,
 )

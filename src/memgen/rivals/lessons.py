@@ -7,7 +7,7 @@ for them during one call (`torch.func.functional_call`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,9 +17,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from memgen.models.hooks import evaluating
-from memgen.models.sites import bare, capped
+from memgen.models.packed import logits_at
+from memgen.models.sites import bare
+from memgen.rivals.material import Material
 from memgen.steering.steering import Steering
 
+MEMORY = 4 * 2**30  # bytes that a method's candidates may hold of weights, all together
 BATCH = 64  # rows in one step, as in the published code of the subnetwork
 
 
@@ -98,14 +101,17 @@ class _Reading(nn.Module):
         self.core = core
 
     def forward(self, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        states = self.core.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        return capped(self.core, self.core.get_output_embeddings()(states[wanted]))
+        return logits_at(self.core, ids, wanted)
 
 
 def logits_of(
     model: nn.Module, lesson: Lesson, weights: Mapping[str, torch.Tensor] | None = None
 ) -> torch.Tensor:
-    """Logits `[number wanted, vocabulary]`; `weights` stand for the model's own of these names."""
+    """Logits `[number wanted, vocabulary]`; `weights` stand for the model's own of these names.
+
+    Beginnings that rows share are computed once (`models.packed`): an edit of this pass sees tokens side by
+    side, `[tokens, width]`, and has to be the same for all of them.
+    """
     reading = _Reading(bare(model))
     if not weights:
         return reading(lesson.ids, lesson.wanted)
@@ -151,6 +157,18 @@ def batches(lesson: Lesson, steps: int, rng: np.random.Generator, size: int = BA
                 return
             done += 1
             yield rows
+
+
+def room_for_copies(n: int) -> Callable[[Material], str]:
+    """Why n candidates with weights of their own are too many for this model, in a sentence ("": no)."""
+
+    def lacks(material: Material) -> str:
+        own = sum(value.numel() for value in bare(material.steering.model).parameters())
+        if 4 * n * own <= MEMORY:
+            return ""
+        return f"its {n} candidates would hold {4 * n * own / 2**30:.0f} GB of this model's weights"
+
+    return lacks
 
 
 def checkpoints(steps: int, n: int) -> list[int]:

@@ -48,13 +48,14 @@ def candidates(material: Material, direction: str) -> list[Candidate]:
                     f"direction of layer {layer + 1}, s = {s:g}",
                     {"layer": layer + 1, "s": s, "positions": "all"},
                     abs(s),
-                    Edits(_everywhere(unit, s, material.n_layer), Reach(None, generated=True)),
+                    Edits(at_every_place(unit, s, material.n_layer), Reach(None, generated=True)),
                 )
             )
     return thinned(found, material.effort.budget)
 
 
-def _everywhere(unit: np.ndarray, s: float, n_layer: int) -> dict[Place, Edit]:
+def at_every_place(unit: np.ndarray, s: float, n_layer: int) -> dict[Place, Edit]:
+    """The edits that scale along `unit` `[d]` wherever the residual stream is read or written."""
     values = torch.from_numpy(unit)
 
     def edit(x: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ from memgen.steering.steering import Steering
 from memgen.tasks import instances
 from memgen.terms import TARGET
 
+LARGEST = 2**13  # layers times width: 16 times the study's own models
 N_DONORS = 8  # other orders of a prompt that are looked at
 KINDS = ("mlp", "attention", "residual", "residual_all")
 
@@ -84,6 +85,14 @@ def donors_of(steering: Steering, rows: pd.DataFrame, direction: str) -> list[st
     return found
 
 
+def no_room(material: Material) -> str:
+    """The states of all parts are kept for every prompt, which a large model has no room for."""
+    config = material.steering.model.config
+    if config.num_hidden_layers * config.hidden_size <= LARGEST:
+        return ""
+    return "the states of all parts of a model of this size take too much memory"
+
+
 def candidates(material: Material, direction: str) -> list[Candidate]:
     """Each part of the run at the decision position, and the whole residual stream of each layer."""
     config, donors = material.steering.model.config, Donors(direction)
@@ -111,4 +120,12 @@ def _candidate(part: Part, donors: Donors, n_heads: int, steering: Steering) -> 
     )
 
 
-METHOD = Method("patching", "Patching (ceiling)", "zhang2024patching", "ours", "null", candidates)
+METHOD = Method(
+    "patching",
+    "Patching (ceiling)",
+    "zhang2024patching",
+    "ours",
+    "null",
+    candidates,
+    lacks=no_room,
+)

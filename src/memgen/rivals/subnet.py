@@ -19,7 +19,14 @@ import torch
 
 from memgen.rivals.feed_forward import LinearMap, linear_maps
 from memgen.rivals.interventions import Weights
-from memgen.rivals.lessons import Lesson, batches, checkpoints, fitting_beside, losses
+from memgen.rivals.lessons import (
+    Lesson,
+    batches,
+    checkpoints,
+    fitting_beside,
+    losses,
+    room_for_copies,
+)
 from memgen.rivals.material import Material, targets
 from memgen.rivals.method import Candidate, Method, thinned
 
@@ -133,4 +140,5 @@ METHOD = Method(
     "editing",
     candidates,
     ("m2g",),
+    room_for_copies(len(SHARES) * len(RATES) * N_CHECKPOINTS),
 )

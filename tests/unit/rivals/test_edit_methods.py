@@ -179,8 +179,11 @@ def test_a_curvature_without_memories_cuts_the_unit_and_the_identity_metric_cann
     assert success == 0.0
 
 
-def test_the_subnetwork_and_fine_tuning_turn_train_keys(wired, learned):
+def test_the_subnetwork_and_fine_tuning_turn_train_keys(wired, learned, monkeypatch):
     """The subnetwork meets the unit among all others; the wiring is the same for every key."""
+    monkeypatch.setattr(subnet, "SHARES", (0.05,))
+    monkeypatch.setattr(subnet, "RATES", (0.1,))
+    monkeypatch.setattr(fine_tuning, "RATES", (1e-3,))
     for method in (subnet.METHOD, fine_tuning.RULE):
         success, one = best(wired, method, learned, "m2g")
         assert success == 1.0 and one.gradient_steps > 0, method.name

@@ -14,19 +14,22 @@ import pytest
 import torch
 from peft import PromptTuningConfig, TaskType, get_peft_model
 
+from memgen.models.adapters import attach
 from memgen.models.build import build_model
 from memgen.models.components import edited
+from memgen.models.sites import bare
 from memgen.models.tokenizer import build_tokenizer
 from memgen.rivals.austeer import momentum, scaled_by, strengths
 from memgen.rivals.cna import chosen_units, contrast, multiplied
 from memgen.rivals.feed_forward import linear_maps
 from memgen.rivals.gated import Subspace, gated, probe_line
+from memgen.rivals.interventions import exchanged
 from memgen.rivals.ipr import participation
 from memgen.rivals.iti import heads_of
 from memgen.rivals.kfac import Curvature, kept_entries, truncated
 from memgen.rivals.knowledge_neurons import integrated, shared_by
 from memgen.rivals.lessons import Lesson, losses
-from memgen.rivals.liref import _everywhere, mean_direction, scaled
+from memgen.rivals.liref import at_every_place, mean_direction, scaled
 from memgen.rivals.neuron_masks import chance, concrete, log_alpha, mean_size
 from memgen.rivals.soft_prompt import Prefix, losses_behind
 from memgen.rivals.subnet import Cut, balanced, random_scores
@@ -80,7 +83,7 @@ def test_liref_acts_on_every_layers_input_attention_and_feed_forward_output(tiny
         for handle in handles:
             handle.remove()
         plain = model(ids).logits
-        with edited(model, _everywhere(u, 0.7, 2)):
+        with edited(model, at_every_place(u, 0.7, 2)):
             ours = model(ids).logits
     assert torch.allclose(ours, theirs, atol=NEAR) and not torch.allclose(ours, plain, atol=1e-2)
 
@@ -387,6 +390,24 @@ def test_linear_maps_hold_what_the_model_multiplies_with():
             assert torch.allclose(one.module(x), made, atol=NEAR)
             stored = dict(model.named_parameters())[one.parameter]
             assert torch.equal(one.storing(one.weight), stored)
+
+
+def test_linear_maps_hold_what_an_adapter_adds():
+    _, model = random_model()
+    tuned = attach(model, rank=2, alpha=4.0, dropout=0.0, targets=[], seed=0).eval()
+    for name, value in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value)
+    x, names = torch.randn(3, 16), dict(bare(tuned).named_parameters())
+    for one in linear_maps(tuned)[::2]:
+        assert one.name == "c_fc" and one.adapter.abs().max() > 0.1
+        made = one.module(x)
+        assert torch.allclose(made, x @ one.weight.T + one.base.bias, atol=NEAR)
+        doubled = one.storing(2 * one.weight)
+        with exchanged(bare(tuned), {one.parameter: doubled}):
+            twice = one.module(x)
+        assert torch.allclose(twice - one.base.bias, 2 * (made - one.base.bias), atol=1e-4)
+        assert doubled.shape == names[one.parameter].shape
 
 
 def test_a_soft_prompt_computes_what_pefts_prompt_tuning_does():
