@@ -93,7 +93,7 @@ ANOTHER = $(if $(NAMED),$(filter-out smollm2-135m-instruct,$(MODEL)))
 PLACED  = $(RUNS)$(if $(findstring command,$(origin RUNS)),,$(if $(ANOTHER),/$(MODEL)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify model real scale arms bench bench-peers rulegraph lock browser \
+.PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify model real scale arms rivals bench bench-peers rulegraph lock browser \
         exercises clean clean-runs
 
 help: ## list the commands
@@ -221,6 +221,10 @@ lock: $(READY) ## compile requirements.txt and its companions from pyproject.tom
 arms: $(READY) ## who is taught the rule, and on what the loss is: an hour or two; ends with data/reference/arms/results.csv
 	@$(MEMGEN) arms run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
 	@$(MEMGEN) arms collect
+
+rivals: $(READY) ## every method that steers or edits, on the same models: SEEDS="26 27 28 29"; hours; ends with data/reference/rivals/results.csv
+	@$(MEMGEN) rivals run --tasks $(call each,$(TASKS)) --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
+	@$(MEMGEN) rivals collect
 
 profile: $(READY) ## where the CPU seconds of a study went, by lab, track and phase; and <RUNS>/<PRESET>/profile.png
 	@$(MEMGEN) profile --preset $(call q,$(PRESET)) --runs $(call q,$(RUNS))

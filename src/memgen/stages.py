@@ -24,6 +24,7 @@ from memgen.config.analyses import (
 )
 from memgen.config.base import StageParameters
 from memgen.config.causal import PatchingParameters
+from memgen.config.rivals import ScoreboardParameters
 from memgen.config.training import DatasetParameters, TrainingParameters
 from memgen.terms import TRACKS
 
@@ -121,6 +122,14 @@ _ROWS = (
         "12_patching",
         "Patching",
         PatchingParameters,
+        (*_RUN[:4], _CELLS),
+        tracks=_SCRATCH,
+        seconds=40,
+    ),
+    LabRow(
+        "13_scoreboard",
+        "The scoreboard",
+        ScoreboardParameters,
         (*_RUN[:4], _CELLS),
         tracks=_SCRATCH,
         seconds=40,

@@ -3,12 +3,14 @@
 | component  | vector, per layer and position                                                           |
 |------------|------------------------------------------------------------------------------------------|
 | the sites  | as in `memgen.models.sites`: `resid_post`, `mlp_out`, `ln_2`                             |
+| `block_in` | the residual stream before the block                                                     |
 | `attn_out` | what attention adds to the residual stream                                               |
 | `heads`    | the outputs of all heads side by side, before one linear map mixes them                  |
 | `units`    | the hidden units of the feed-forward part, after the activation                          |
 
 `heads` and `units` are what the last linear map of attention and of the feed-forward part reads, so
-they are edited at the input of that map; all others at the output of their module. In Gemma 2 and 3 a norm
+they are edited at the input of that map, `block_in` at that of the block; all others at the output of
+their module. In Gemma 2 and 3 a norm
 follows either map, and what it makes of the map's output is added: `attn_out` and `mlp_out` are behind it.
 """
 
@@ -33,6 +35,7 @@ from memgen.terms import SITES
 
 #: component: the field of `Architecture` that names its module, and is it that module's input?
 _PARTS = {
+    "block_in": ("resid_post", True),
     "attn_out": ("attn_out", False),
     "heads": ("attention_map", True),
     "units": ("mlp_map", True),
@@ -51,7 +54,9 @@ def component_modules(model: nn.Module, component: str) -> tuple[list[nn.Module]
     architecture = architecture_of(model)
     name, is_input = _PARTS[component]
     blocks = bare(model).get_submodule(architecture.blocks)
-    path = getattr(architecture, name) or architecture.attention_map
+    path = getattr(architecture, name)  # the empty path is the block itself
+    if component == "attn_out":
+        path = path or architecture.attention_map
     return [block.get_submodule(path) for block in blocks], is_input
 
 

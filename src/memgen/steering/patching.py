@@ -20,7 +20,7 @@ import torch
 from memgen.models.components import Edit, Place, head_width, read_several
 from memgen.models.hooks import evaluating
 from memgen.models.sites import bare
-from memgen.steering.editing import Reach, Writer, Written
+from memgen.steering.editing import EditsOf, Reach, Writer, Written
 from memgen.steering.prompts import Prompts
 from memgen.steering.unsteered import Unsteered
 
@@ -153,6 +153,17 @@ class Interchange:
             together = self._group([sets[i] for i in members], Reach(None if earlier else 1))
             found |= dict(zip(members, together, strict=True))
         return [found[i] for i in range(len(sets))]
+
+    def edits_of(self, parts: Sequence[Part]) -> EditsOf:
+        """The edits that patch these parts into any of the targets, by their rows."""
+
+        def of(some: torch.Tensor) -> dict[Place, Edit]:
+            places: dict[Place, list[tuple[Part, torch.Tensor]]] = {}
+            for part in parts:
+                places.setdefault(part.place, []).append((part, torch.arange(len(some))))
+            return {place: self._edit(place, there, some) for place, there in places.items()}
+
+        return of
 
     def _group(self, sets: list[Sequence[Part]], reach: Reach) -> list[Written]:
         n = len(self.target)

@@ -50,9 +50,9 @@ class Elsewhere:
             )
             found[f"{name}_accuracy_before"] = right
             found[f"{name}_accuracy_after"] = right_after
-            kl[name] = _divergence(log, log_after)
+            kl[name] = divergence(log, log_after)
         asked, asked_after = (self._read(one, conflict)[1] for one in (nothing, delta))
-        kl["conflict"] = _divergence(asked, asked_after)
+        kl["conflict"] = divergence(asked, asked_after)
         found |= {f"kl_{name}": value for name, value in kl.items()}
         page = damage(self.steering, delta, self._page.get("perplexity_before"))
         self._page.update(page)
@@ -68,7 +68,8 @@ class Elsewhere:
         return float(fits[:, code].double().mean()), log
 
 
-def _divergence(log: torch.Tensor, other: torch.Tensor) -> float:
+def divergence(log: torch.Tensor, other: torch.Tensor) -> float:
+    """Mean KL(one || other) in nats, of log-probabilities `[n, vocabulary]`."""
     some = max(1, SCORES // log.shape[1])  # rows at a time, so that no copy of a large one is made
     parts = zip(log.split(some), other.split(some))
     return float(torch.cat([(one.exp() * (one - two)).sum(-1) for one, two in parts]).mean())

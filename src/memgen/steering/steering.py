@@ -107,10 +107,16 @@ class Steering:
         decoding = self._decoding(positions or self.positions, prompts)
         return Sweep.of(self.model, prompts, self.tensor(shifts), decoding)
 
-    def leads(self, shifts: np.ndarray, rows: pd.DataFrame, target_code: int) -> Leads:
+    def leads(
+        self,
+        shifts: np.ndarray,
+        rows: pd.DataFrame,
+        target_code: int,
+        positions: Positions | None = None,
+    ) -> Leads:
         """How far ahead this answer is under a shift (already signed), by cell and prompt."""
         prompts, deltas = self.prompts(rows), self.tensor(shifts)
-        decoding = self._decoding(self.positions, prompts)
+        decoding = self._decoding(positions or self.positions, prompts)
         return contest(self.model, prompts, deltas, target_code, decoding)
 
     def race(self, shifts: np.ndarray, rows: pd.DataFrame, direction: str) -> RaceResult:

@@ -1,0 +1,64 @@
+"""The whole scoreboard: which labs it runs with which methods, and what it collects from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from memgen.errors import ArtifactError
+from memgen.pipeline.cli import main
+from memgen.pipeline.rivals import BOARD, collect, plan_of
+from memgen.presets import stage_parameters
+from memgen.store.files import write_json
+
+
+def test_it_is_the_recipe_of_the_study_with_every_method():
+    plan = plan_of(["inference"], [26], "runs")
+    assert {Path(stamp).stem for stamp in plan.targets()} == {BOARD}
+    quick = plan_of(["inference"], [26], "runs", "laptop")
+
+    def given(one, stage):
+        return dict(stage_parameters(stage, one.parameters(stage, "inference", "scratch", 26)))
+
+    assert given(plan, BOARD)["methods"] == [] and given(plan, BOARD)["n_candidates"] == 50
+    assert given(quick, BOARD)["methods"]
+    for stage in ("01_dataset_design", "02_training", "06_intervention"):
+        assert given(plan, stage) | {"preset": ""} == given(quick, stage) | {"preset": ""}
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    """One run with a scoreboard of two methods, one that was left out."""
+    home = tmp_path / "rivals" / "inference"
+    rows = {"method": ["nmd", "kfac"], "direction": ["m2g", "m2g"], "success": [0.5, None]}
+    for stage, result in {
+        "02_training": {"passed": True},
+        BOARD: {"timings": {"seconds": 9.0, "nmd.m2g": 4.5}},
+    }.items():
+        folder = home / "seed26" / stage
+        folder.mkdir(parents=True)
+        write_json(folder / "result.json", result)
+        about = {"versions": {"torch": "2"}, "machine": "here", "parameters": {}}
+        write_json(folder / "manifest.json", about)
+    pd.DataFrame(rows).to_parquet(home / "seed26" / BOARD / "scores.parquet")
+    return tmp_path
+
+
+def test_a_row_per_method_with_what_it_took(runs, monkeypatch):
+    monkeypatch.setattr("memgen.store.reader.check_files", lambda *_: None)  # no seals in this run
+    table = collect(str(runs))
+    assert list(table.columns[:2]) == ["task", "seed"] and list(table.seed) == [26, 26]
+    assert table.seconds[0] == 4.5 and pd.isna(table.seconds[1]) and pd.isna(table.success[1])
+    out = runs / "out"
+    main(["rivals", "collect", "--runs", str(runs), "--out", str(out)])
+    assert len(pd.read_csv(out / "results.csv")) == 2
+    about = json.loads((out / "about.json").read_text("utf8"))
+    assert about["command"] == 'make rivals TASKS="inference" SEEDS="26"'
+
+
+def test_without_a_run_it_says_how_to_make_one(tmp_path):
+    with pytest.raises(ArtifactError, match="make rivals"):
+        collect(str(tmp_path))
