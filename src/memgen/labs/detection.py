@@ -29,7 +29,7 @@ from memgen.rivals.detectors.roster import BLACK_BOX, DETECTORS, PROBE
 from memgen.rivals.detectors.states import fitted_probe, projection
 from memgen.rivals.detectors.words import prompt_interactions, prompt_only
 from memgen.stats.auc import roc_auc
-from memgen.stats.columns import columns
+from memgen.stats.columns import columns, numbers
 from memgen.stats.intervals import NAN, Bootstrap, interval, number
 from memgen.stats.reported import between, ends, shown
 from memgen.store.reader import FinishedStage
@@ -119,7 +119,8 @@ def report(
 ) -> tuple[dict, dict[str, pd.DataFrame]]:
     """`result.json` and tables. `again`: of the test prompts.
 
-    `scores`: one row per test prompt: key, `label` (1: rule) and a column per detector, higher: rule.
+    `scores`: one row per test prompt: key, prompt, answer, `label` (1: rule) and a column per
+    detector, higher: rule.
     `detectors`: one row per detector: its AUC, and what that has above the probe's on the same prompts,
     with intervals over keys. `price`: the same of the black box by number of further prompts.
     """
@@ -143,7 +144,7 @@ def report(
     curve = pd.DataFrame(
         [row(BLACK_BOX, one, k) for k, one in by_price(again, len(test.labels), p).items()]
     )
-    scores = pd.DataFrame({"key": test.keys, "label": test.labels})
+    scores = sides[1].rows[["key", "prompt", "answer"]].assign(label=test.labels)
     scores = scores.assign(**{name: found[name].scores for name in table.name})
     result = {
         **counts(sides, answered),
@@ -151,6 +152,7 @@ def report(
         "temperature": p.temperature,
         "detectors": {one["name"]: _entry(one) for one in table.to_dict("records")},
         "price": [_entry(one) for one in curve.to_dict("records")],
+        "price_auc": numbers(curve.auc),
         "best": {when: best(found, when) for when in ("before", "after")},
         "changes": {c: of_change(again, sides[1], c, over_keys) for c in CHANGES},
     }
