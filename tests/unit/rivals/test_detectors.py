@@ -295,6 +295,17 @@ def test_a_prompt_that_cannot_be_changed_speaks_for_neither():
     assert list(perturbation.shares(again, 2, "order", "unchanged")) == [0.5, 0.5]
 
 
+def test_where_nothing_was_asked_again_nothing_is_said(asking):
+    model, tokenizer, task, _, answered = asking
+    rows = labelled(answered[answered.rephrasing == 0], "test", 9)
+    none = perturbation.changed_prompts(task, rows, 1).head(0)
+    known = pd.Series(dtype=object)
+    again = perturbation.asked_again(model, tokenizer, task, rows, none, known)
+    assert list(perturbation.shares(again, 9, "content", "solved")) == [0.5] * 9
+    found = perturbation.perturbation_detectors(again, again, np.arange(9) % 2, 9)
+    assert all(one.train_auc == 0.5 for one in found.values())
+
+
 def test_limem_is_accuracy_times_what_a_change_breaks():
     solved, still = np.array([True, True, False, True]), np.array([1.0, 0.0, 0.0, 0.5])
     assert perturbation.local_memorization(solved, still) == pytest.approx(0.75 * 0.5)

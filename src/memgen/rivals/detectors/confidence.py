@@ -35,7 +35,10 @@ class Likelihoods:
 @phase("answers", unless_inside=True)
 @torch.inference_mode()
 def likelihoods(model, tokenizer, rows: pd.DataFrame, temperature: float) -> Likelihoods:
-    """One pass over each prompt and its `answer`, tokenized apart, as in decoding."""
+    """One pass over each prompt and its `answer`, tokenized apart, as in decoding.
+
+    Of a model that closes its answers with the end mark.
+    """
     written = Expected.of(tokenizer, list(rows.prompt), list(rows.answer))
     n, length = written.ids.shape[0], written.ids.shape[1] - 1
     lengths = (written.answers >= 0).sum(1)

@@ -56,7 +56,8 @@ def asked_again(
         texts, _ = shown(model, tokenizer, task, instances(fresh))
         answers = pd.concat([known, pd.Series(texts, index=list(fresh.prompt))])
     texts = list(answers.reindex(table.prompt))
-    first, own = (rows[name].to_numpy()[table.row] for name in ("answer", "rule_answer"))
+    at = table.row.to_numpy(dtype=int)
+    first, own = (rows[name].to_numpy()[at] for name in ("answer", "rule_answer"))
     codes = behaviors(task, instances(table), texts)
     alike = (table.memory_answer == table.rule_answer).to_numpy()
     return table.assign(
