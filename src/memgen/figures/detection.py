@@ -163,7 +163,7 @@ def stays(r: dict) -> Drawing:
 def separation(table: pd.DataFrame) -> Drawing:
     """Unchanged answers by behaviour: how many of the changed prompts keep it. table: `scores`."""
     fig, ax = plt.subplots(figsize=(WIDTH, 2.9))
-    kept = (-table[BLACK_BOX]).round(6)
+    kept = (-table[BLACK_BOX]).round(6) + 0.0  # no minus before zero
     values = sorted(kept.unique())
     told = []
     for i, (behavior, text) in enumerate(BEHAVIOR.items()):

@@ -72,11 +72,11 @@ def from_states(probe: FinishedStage, sides: Sides, seed: int) -> dict[str, Foun
 def from_words(task: Task, tokenizer, sides: Sides, seed: int) -> dict[str, Found]:
     """Detectors that see the prompt alone."""
     train, test = sides
-    known = prompt_features(task, tokenizer, train.rows, test.rows)
+    old, new = prompt_features(task, tokenizer, train.rows, test.rows)
     of = train.examples
     return {
-        "prompt_only": prompt_only(*known, of.labels, of.keys, seed),
-        "prompt_interactions": prompt_interactions(*known, of.labels, of.keys, seed),
+        "prompt_only": prompt_only(old, new, of.labels, of.keys, seed),
+        "prompt_interactions": prompt_interactions(old, new, of.labels, of.keys, seed),
     }
 
 

@@ -48,7 +48,7 @@ def oriented(train: np.ndarray, labels: np.ndarray, test: np.ndarray, choice: st
 
     train `[n]`, test `[m]`. Where train keys do not say (one behaviour, no number) it stays as it is.
     """
-    auc = roc_auc(labels, train)
+    auc = float(roc_auc(labels, train))
     return Found(-test, 1 - auc, choice) if auc < 0.5 else Found(test, auc, choice)
 
 

@@ -100,7 +100,7 @@ def perturbation_detectors(
                 found[f"{change}_{what}"] = oriented(old, labels, new)
                 continue
             sign = 1.0 if what == "solved" else -1.0
-            found[f"{change}_{what}"] = Found(sign * new, roc_auc(labels, sign * old))
+            found[f"{change}_{what}"] = Found(sign * new, float(roc_auc(labels, sign * old)))
     return found
 
 
