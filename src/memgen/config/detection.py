@@ -13,7 +13,7 @@ class DetectionParameters(StageParameters):
     """14: detectors of the behaviour, before the answer is written and after it."""
 
     n_prompts: Annotated[int, Field(ge=2, le=MOST)] = Field(
-        400, description="prompts at most, of train keys and of test keys (evenly over the keys)"
+        600, description="prompts at most, of train keys and of test keys (evenly over the keys)"
     )
     n_perturbations: Count = Field(
         4, description="further prompts of each kind, at most, that a prompt is changed into"
