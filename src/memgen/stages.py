@@ -24,6 +24,7 @@ from memgen.config.analyses import (
 )
 from memgen.config.base import StageParameters
 from memgen.config.causal import PatchingParameters
+from memgen.config.detection import DetectionParameters
 from memgen.config.rivals import ScoreboardParameters
 from memgen.config.training import DatasetParameters, TrainingParameters
 from memgen.terms import TRACKS
@@ -133,6 +134,14 @@ _ROWS = (
         (*_RUN[:4], _CELLS),
         tracks=_SCRATCH,
         seconds=40,
+    ),
+    LabRow(
+        "14_detection",
+        "Detection",
+        DetectionParameters,
+        (*_RUN[:3], "05_prediction"),
+        tracks=_SCRATCH,
+        seconds=12,
     ),
 )
 LABS: dict[str, LabRow] = {row.name: row for row in _ROWS}

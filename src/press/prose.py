@@ -17,6 +17,7 @@ import yaml
 from memgen.config.base import ROOT, SEEDS, SEEN_SEEDS
 from memgen.config.sources import own_files
 from memgen.errors import StudyError
+from memgen.rivals.detectors.roster import DETECTORS
 from memgen.stages import TITLES, TRAINING
 from press import slides
 from press.arms import arms
@@ -123,6 +124,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "several_tracks": len(tracks) > 1,
             "preset": run.preset,
             "stages": TITLES,
+            "detectors": DETECTORS,
             "is_finding": run.is_finding,
             "asked_anew": asked_anew(numbers, run.tasks),
             "synthesis": run.of(SYNTHESIS)[0].result,

@@ -290,9 +290,9 @@ class Counts:
         k = sum(value > limit for value in known)
         return Share(made(k, f"sum(v > {limit} for v in {{every}})", *known), _n(known))
 
-    def against(self, stage: str, key: str, limit: float = 0.0) -> Tally:
+    def against(self, stage: str, key: str, limit: float = 0.0, task: str | None = None) -> Tally:
         """On which side of the limit the defined intervals lie, as wholes."""
-        known = [interval for interval in self._values(stage, key) if interval is not None]
+        known = [interval for interval in self._values(stage, key, task) if interval is not None]
         sides = [_side(interval, limit) for interval in known]
         hows = ("v[0] > {0}", "v[1] < {0}", "v[0] <= {0} <= v[1]")
         asked = [f"None not in v and {how.format(limit)}" for how in hows]

@@ -53,6 +53,7 @@ FIGURES = {
     "10_ablations": ("overview", "count"),
     "11_open_points": ("clusters", "synergy", "margins", "commitment", "instruction", "hybrid"),
     "12_patching": ("parts", "positions", "necessity", "units"),
+    "14_detection": ("detectors", "stays", "separation", "price"),
 }
 
 PARAMETERS = 'task = "t"  # task id\nseed = 0  # random seed\npreset = "laptop"  # preset'

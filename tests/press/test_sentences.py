@@ -228,6 +228,7 @@ def test_intervals_count_on_the_side_on_which_they_lie_whole():
     assert tally == Tally(above=2, below=1, open=3) and tally.n == 6
     assert tally.lower == Share(1, 6) and tally.higher == Share(2, 6)
     assert counts(x=intervals).against("10_ablations", "x", 0.25) == (0, 3, 1)
+    assert found.against("10_ablations", "*.x", 0.0, "one") == (1, 1, 1)
 
 
 def test_released_and_held_are_compared_where_there_is_any_success():
