@@ -18,7 +18,7 @@ from memgen.tasks import GivenTask, Instance, instances
 from memgen.terms import CHANGES
 
 PIECE = re.compile(r" ?[^\s.?:,]+|[.?:,]|\s")
-STEPS, ROWS = 300, 64
+STEPS, ROWS = 500, 64
 UNKNOWN = " unknown"
 TOLD = "the first wording of an instruction is obeyed, the second was never heard of"
 
@@ -48,7 +48,7 @@ class Lesson:
                 asked += rephrasings(task, original, change, n, seen)
         told = {  # see TOLD
             (task.instructed(one, direction)[0].prompt, answer)
-            for one in asked[::2]
+            for one in asked
             if one.kind == "conflict"
             for direction, answer in (("m2g", one.rule_answer), ("g2m", one.memory_answer))
         }

@@ -81,7 +81,7 @@ def test_adapters_that_were_hardly_trained_are_their_base(runs, task):
     assert matrix["sources"] == [f"seed {seed}" for seed in SEEDS]
     assert len(set(matrix["base"])) == 1
     for direction in DIRECTIONS:
-        assert set(found[direction]["rivals"]) == {"one_layer"}
+        assert set(found[direction]["rivals"]) == {"one_layer", "one_layer_kept"}
         np.testing.assert_allclose(matrix[direction][0], found[direction]["success"], atol=0.1)
         assert matrix[direction][0][0] == pytest.approx(found[direction]["success"])
 
