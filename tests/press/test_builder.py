@@ -206,7 +206,7 @@ def test_a_new_lab_needs_a_chapter_and_nothing_else(example, tmp_path, root, not
         for part in yaml.safe_load(contents(run, root / "_toc.yml"))["parts"]
     }
     *_, before, new, last = parts["The evidence"]
-    assert (before["file"], last["file"]) == ("chapters/12_patching", "scale")
+    assert (before["file"], last["file"]) == ("chapters/13_scoreboard", "scale")
     lab = {"file": "labs/13_example/inference-seed0", "title": "Lab: inference"}
     assert new == {"file": "chapters/13_example", "sections": [lab]}
     build.stage(run, root, tmp_path / "out")

@@ -115,7 +115,13 @@ def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path)
     none.
     """
     build.stage(Run(run, tracks=["lora"]), root, tmp_path / "out")
-    for name in ("09_confounds", "10_ablations", "11_open_points", "12_patching"):
+    for name in (
+        "09_confounds",
+        "10_ablations",
+        "11_open_points",
+        "12_patching",
+        "13_scoreboard",
+    ):
         text = (tmp_path / "out" / "chapters" / f"{name}.md").read_text()
         assert "TRACKS=scratch" in text and not (tmp_path / "out" / "labs" / name).exists()
 
