@@ -129,7 +129,7 @@ class MadeUp:
         return round(min(0.999, max(0.001, x + self.rng.uniform(-0.03, 0.03))), 4)
 
     def scoreboard(self) -> dict:
-        """The paper, a rival, an edit that only removes, and random directions, one of which keeps no limit."""
+        """The paper, a rival, an edit that only removes, and random directions that keep no limit."""
         kinds = {
             "nmd": "steering",
             "caa": "steering",
