@@ -107,7 +107,7 @@ def test_figures_say_in_words_what_they_show():
     assert "turned by the words at most 5%" in drawn["depth"].alt
     assert "stays at most 0%" in drawn["depth"].alt and "without states 0.78" in drawn["depth"].alt
     assert f"towards the text {PEAK}, {PEAK}, {PEAK}" in drawn["depth"].alt
-    assert "one layer, no limit 90%" in drawn["steering"].alt
+    assert "one layer, difference 90%" in drawn["steering"].alt
     assert "plain facts -30 points, perplexity times 2.50" in drawn["costs"].alt
 
 

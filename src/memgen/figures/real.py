@@ -235,8 +235,8 @@ def steering(seeds: Seeds) -> Drawing:
             "Test keys. Colour: the answer is the one that was aimed at; grey: neither answer; the rest"
             " stayed. Bars are means over the data sets, black dots the data sets with their 95 % intervals"
             " (Wilson's; of several draws: over draws and keys). From the top: shifts of chosen neurons; what"
-            " chooses no neurons: an instruction in words, one layer's mean difference, and, where it was"
-            " run, a vector fitted by gradient; rephrasing alone; shifts of the same size; the output alone."
+            " chooses no neurons, an instruction in words and one layer's mean difference; rephrasing alone;"
+            " shifts of the same size; the output alone."
         ),
         name="steering",
     )
@@ -278,9 +278,9 @@ def costs(seeds: Seeds) -> Drawing:
         caption=(
             "What a shift turns, against what it does where nothing should change: prompts about made-up"
             " entities, plain facts without a text, and a page of prose (perplexity with the shift, as a"
-            " multiple of that without). A mark per data set; the grey line: nothing lost. *No limit* is what"
-            " turned most on validation keys, whatever it cost; where it is missing for the top neurons, both"
-            " are one."
+            " multiple of that without). A mark per data set; the grey line: nothing lost. *No limit* is the"
+            " cell that turned most on validation keys, whatever it cost; where it is missing, both are one."
+            " A vector *in limit* was chosen among those that lose hardly anything there."
         ),
         name="costs",
     )

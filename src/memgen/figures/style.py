@@ -48,9 +48,9 @@ CONTROL_NAME = {
     "rephrasing_content": "another question",
     "instruction_1": "told in words (1)",
     "instruction_2": "told in words (2)",
-    "one_layer": "one layer, no limit",
+    "one_layer": "one layer, difference",
     "one_layer_kept": "one layer, in limit",
-    "optimised": "optimised, no limit",
+    "optimised": "optimised vector",
     "optimised_kept": "optimised, in limit",
 }
 WIDTH = 6.2  # inches; the figures are read on phones too, so type is large in proportion
