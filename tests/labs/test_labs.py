@@ -61,6 +61,7 @@ KEYS = {  # what other tools rely on
         "hybrid",
     },
     "12_patching": {"n_layer", "n_head", "unpatched_holds", "identity_holds", "m2g", "g2m"},
+    "13_scoreboard": {"methods", "lacking", "n_candidates", "collateral_limit", "m2g", "g2m"},
     "14_detection": {"detectors", "price", "best", "changes", "n_other", "n_test_keys"},
 }
 DIRECTION = {

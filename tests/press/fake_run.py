@@ -53,6 +53,7 @@ FIGURES = {
     "10_ablations": ("overview", "count"),
     "11_open_points": ("clusters", "synergy", "margins", "commitment", "instruction", "hybrid"),
     "12_patching": ("parts", "positions", "necessity", "units"),
+    "13_scoreboard": ("board", "frontier"),
     "14_detection": ("detectors", "stays", "separation", "price"),
 }
 
@@ -127,6 +128,39 @@ class MadeUp:
 
     def near(self, x: float) -> float:
         return round(min(0.999, max(0.001, x + self.rng.uniform(-0.03, 0.03))), 4)
+
+    def scoreboard(self) -> dict:
+        """The paper, a rival, an edit that only removes, and random directions that keep no limit."""
+        kinds = {
+            "nmd": "steering",
+            "caa": "steering",
+            "kfac": "editing",
+            "random_directions": "null",
+        }
+        methods = {name: {"title": f"Method {name}", "kind": kind} for name, kind in kinds.items()}
+
+        def choice(success: float, of: float) -> dict:
+            names = [f"{k}_accuracy_{w}" for k in ("free", "keyed") for w in ("before", "after")]
+            costs = {name: self.near(0.9) for name in (*names, "stay")}
+            against = {"value": success - of, "interval": [success - of - 0.1, success - of + 0.1]}
+            return {
+                "success": self.near(success),
+                "kl_free": 0.1,
+                "against_paper": against,
+                **costs,
+            }
+
+        def rows(paper: float, direction: str) -> dict:
+            found: dict = {}
+            for i, name in enumerate(methods):
+                without = name == "kfac" and direction == "g2m"
+                kept = None if without or i == 3 else choice(paper + 0.1 * i, paper)
+                most = None if without else choice(paper + 0.1 * i, paper)
+                found[name] = {"candidates": 50, "max": most, "kept": kept}
+            return {"floor": {"success": self.near(0.2)}, "rows": found}
+
+        about = {"methods": methods, "n_candidates": 50, "collateral_limit": 0.01}
+        return about | {d: rows(0.5, d) for d in ("m2g", "g2m")}
 
     def direction(self, success: float) -> dict:
         n = self.rng.randint(180, 260)

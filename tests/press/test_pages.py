@@ -120,6 +120,7 @@ def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path)
         "10_ablations",
         "11_open_points",
         "12_patching",
+        "13_scoreboard",
         "14_detection",
     ):
         text = (tmp_path / "out" / "chapters" / f"{name}.md").read_text()

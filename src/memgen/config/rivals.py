@@ -47,8 +47,6 @@ QUICK: list[MethodName] = [
     "nmd",
     "caa",
     "probe_direction",
-    "pca_diff",
-    "optimised",
     "optimised_retained",
     "untouched",
     "random_directions",

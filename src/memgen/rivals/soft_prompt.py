@@ -4,7 +4,10 @@ They stand where embeddings of tokens would, are the same for all prompts, and a
 train keys so that conflict prompts get the target's answer; with retention also so that free and keyed
 prompts get their own. They start as embeddings of random tokens of the prompts. Source: Lester et al.
 (2021), The Power of Scale for Parameter-Efficient Prompt Tuning; the forward pass is that of peft's
-prompt tuning.
+prompt tuning, except for one thing.
+
+Where positions are learned, as GPT-2's are, the prompts keep theirs, and the prefix stands at position 0:
+a model that never saw its prompts further to the right would fail for that reason alone.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering
 
 LENGTHS = (1, 4)
-RATES = (0.03, 0.1)
+RATES = (0.03,)
 N_CHECKPOINTS = 5
 SLACK = 2  # tokens that a prompt of another split may have more than those of train keys
 
@@ -47,7 +50,7 @@ class Prefix:
         core = bare(steering.model)
         first = core.get_input_embeddings().num_embeddings
         prompts = prefixed(steering.prompts(rows), first, len(self.vectors))
-        with longer_vocabulary(core, self.vectors):
+        with longer_vocabulary(core, self.vectors), undisplaced(core, len(self.vectors)):
             return Read(*Writer.of(steering).read(prompts, lambda some: {}, Reach()))
 
 
@@ -80,14 +83,33 @@ def longer_vocabulary(core: nn.Module, vectors: torch.Tensor) -> Iterator[None]:
         del module.forward
 
 
+@contextmanager
+def undisplaced(core: nn.Module, k: int) -> Iterator[None]:
+    """Inside, learned positions are counted from the k-th token on; those before it have the first one.
+
+    Positions that are rotations are relative: there is nothing to do.
+    """
+    module = getattr(core.base_model, "wpe", None)
+    if module is None:
+        yield
+        return
+    plain = module.forward
+    module.forward = lambda places: plain((places - k).clamp(min=0))
+    try:
+        yield
+    finally:
+        del module.forward
+
+
 def losses_behind(model: nn.Module, lesson: Lesson, vectors: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of each row's answer behind the prefix, mean over its tokens, `[n]`."""
     core, k = bare(model), len(vectors)
     embedded = core.get_input_embeddings()(lesson.ids)
     before = vectors.to(embedded).expand(len(lesson), -1, -1)
-    states = core.base_model(
-        inputs_embeds=torch.cat([before, embedded], dim=1), use_cache=False
-    ).last_hidden_state[:, k:]
+    with undisplaced(core, k):
+        states = core.base_model(
+            inputs_embeds=torch.cat([before, embedded], dim=1), use_cache=False
+        ).last_hidden_state[:, k:]
     logits = capped(core, core.get_output_embeddings()(states[lesson.wanted])).float()
     each = F.cross_entropy(logits, lesson.targets, reduction="none")
     total = torch.zeros(len(lesson), device=each.device).index_add(0, lesson.rows, each)

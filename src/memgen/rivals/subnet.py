@@ -33,7 +33,6 @@ from memgen.rivals.method import Candidate, Method, thinned
 SHARES = (0.005, 0.02, 0.05, 0.1, 0.3)  # cut per matrix
 RATES = (0.1, 0.02)
 N_CHECKPOINTS = 5
-PASSES = 2  # of `effort.steps`: a mask needs more steps than a vector
 
 
 class Cut(torch.autograd.Function):
@@ -108,7 +107,7 @@ class _Fit:
     def run(self, lesson: Lesson, memorized: torch.Tensor, rate: float) -> list[Candidate]:
         material = self.material
         model, effort = material.steering.model, material.effort
-        steps = PASSES * effort.steps
+        steps = effort.steps
         kept, found = checkpoints(steps, N_CHECKPOINTS), []
         optimizer = torch.optim.SGD(self.scores, lr=rate, momentum=0.9, weight_decay=5e-4)
         with fitting_beside(model):

@@ -184,8 +184,9 @@ def test_the_subnetwork_and_fine_tuning_turn_train_keys(wired, learned, monkeypa
     monkeypatch.setattr(subnet, "SHARES", (0.05,))
     monkeypatch.setattr(subnet, "RATES", (0.1,))
     monkeypatch.setattr(fine_tuning, "RATES", (1e-3,))
+    longer = replace(learned, effort=replace(learned.effort, steps=64))
     for method in (subnet.METHOD, fine_tuning.RULE):
-        success, one = best(wired, method, learned, "m2g")
+        success, one = best(wired, method, longer, "m2g")
         assert success == 1.0 and one.gradient_steps > 0, method.name
 
 

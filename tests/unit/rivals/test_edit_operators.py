@@ -23,7 +23,7 @@ from memgen.rivals.austeer import momentum, scaled_by, strengths
 from memgen.rivals.cna import chosen_units, contrast, multiplied
 from memgen.rivals.feed_forward import linear_maps
 from memgen.rivals.gated import Subspace, gated, probe_line
-from memgen.rivals.interventions import exchanged
+from memgen.rivals.interventions import Weights, exchanged
 from memgen.rivals.ipr import participation
 from memgen.rivals.iti import heads_of
 from memgen.rivals.kfac import Curvature, kept_entries, truncated
@@ -411,7 +411,11 @@ def test_linear_maps_hold_what_an_adapter_adds():
 
 
 def test_a_soft_prompt_computes_what_pefts_prompt_tuning_does():
-    tokenizer, model = random_model()
+    """Of a model with rotary positions, where a prefix displaces nothing."""
+    tokenizer, _ = random_model()
+    sizes = {"n_layer": 2, "n_embd": 16, "n_head": 2, "n_positions": 16}
+    model = build_model(tokenizer, architecture="llama", **sizes, initializer_range=0.5, seed=0)
+    model.eval()
     steering = Steering(model, tokenizer, _Asked(), None)
     vectors = torch.randn(3, 16)
     lesson = Lesson.of(steering, ["w0 w1 ", "w2 w3 "], ["w5 ", "w7 "])
@@ -438,3 +442,24 @@ def test_a_soft_prompt_computes_what_pefts_prompt_tuning_does():
             ids = torch.tensor([tokenizer(prompt)["input_ids"]])
             logits = tuned(input_ids=ids).logits[0, -1]
             assert torch.allclose(read.log_probs[row], logits.log_softmax(-1), atol=NEAR)
+
+
+def test_a_prefix_leaves_learned_positions_to_the_prompt():
+    """Without attention an answer depends on its token and position alone: a prefix changes neither."""
+    tokenizer, model = random_model()
+    steering = Steering(model, tokenizer, _Asked(), None)
+    with torch.no_grad():
+        for block in model.transformer.h:
+            block.attn.c_proj.weight.zero_()
+            block.attn.c_proj.bias.zero_()
+    rows = pd.DataFrame(
+        {"prompt": ["w0 w1 ", "w2 w3 w4 "], "memory_answer": "w5 ", "rule_answer": "w6 "}
+    )
+    vectors = torch.randn(3, 16)
+    plain, behind = (done.read(steering, rows).log_probs for done in (Weights({}), Prefix(vectors)))
+    assert torch.allclose(plain, behind, atol=NEAR)
+    lesson = Lesson.of(steering, list(rows.prompt), list(rows.rule_answer))
+    with torch.no_grad():
+        found = losses_behind(model, lesson, vectors)
+        assert torch.allclose(found, losses(model, lesson), atol=NEAR)
+    assert "forward" not in vars(model.transformer.wpe)
