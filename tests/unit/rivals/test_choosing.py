@@ -69,7 +69,7 @@ def test_the_papers_cells_are_raced_exactly_as_lab_06_races_them(board, directio
     material, tuning = board.material, board.tuning
     cells = list(material.cells)
     collateral = Collateral(material.steering, tuning.free, tuning.limit)
-    by_lab = choose(material.steering, cells, tuning.turned[direction], direction, collateral)
+    by_lab = choose(material.steering, cells, tuning.turned[direction], direction, [collateral])
     candidates = [
         Candidate("", {}, i, Shift(SIGN[direction] * material.steering.shift(cell), "all"))
         for i, cell in enumerate(cells)
