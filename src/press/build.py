@@ -1,8 +1,9 @@
 """Build the book of a run: stage its sources, fill in the numbers, hand them to Jupyter Book.
 
 `<out>/source` holds what Sphinx reads, `<out>/html` the book. A hash of all that the pages depend
-on lies beside it: an unchanged book is not built again. A book that fails to build, or builds with
-a warning, never replaces a good one.
+on lies beside it: an unchanged book is not built again, and where no file was touched since it was
+built (`press.unchanged`), nothing is staged either. A book that fails to build, or builds with a
+warning, never replaces a good one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import nbformat
 
 from memgen.config.base import ROOT
 from memgen.config.sources import strays
-from memgen.store.ours import STAMP, claim_book
+from memgen.store.ours import STAMP, STATE, claim_book
 from press.contents import contents, settings
 from press.crate import write_crate
 from press.errors import BookError
@@ -34,6 +35,7 @@ from press.prose import render, templates
 from press.run import NEEDED, SYNTHESIS, ExecutedLab, Run
 from press.sphinx_build import digest, sphinx
 from press.trim import trim
+from press.unchanged import state_of
 
 
 def build_book(
@@ -51,18 +53,22 @@ def build_book(
     other `StudyError`s for a model, an exercise or a slide that cannot be made.
     """
     started = time.monotonic()
+    source, html, stamp = out / "source", out / "html", out / STAMP
+    first, state = html / "index.html", state_of(runs, out, root, (tasks, seeds, list(tracks)))
+    if first.is_file() and (out / STATE).is_file() and (out / STATE).read_text() == state:
+        say(f"nothing changed: {first} is up to date")
+        return first
     run = Run(runs, tasks, seeds, tracks)
     n_labs = len(run.all_pages)
     say(f"staging {n_labs} labs ({len(run.tasks)} tasks, preset {run.preset})")
-    source, html = out / "source", out / "html"
     claim_book(out)
     stage(run, root, source)
     inputs = digest(source)
-    stamp = out / STAMP
     if stamp.is_file() and stamp.read_text() == inputs:
         write_crate(run, root, html)  # the same book may be that of another commit
-        say(f"nothing changed: {html / 'index.html'} is up to date")
-        return html / "index.html"
+        (out / STATE).write_text(state)
+        say(f"nothing changed: {first} is up to date")
+        return first
     say(f"building {n_labs} labs and the prose with Sphinx")
     fresh = out / "html.unfinished"
     for leftover in (fresh, out / "jupyter_execute", out / ".doctrees"):
@@ -71,6 +77,7 @@ def build_book(
     trim(fresh)
     write_crate(run, root, fresh)
     (fresh / stamp.name).write_text(inputs)
+    (fresh / Path(STATE).name).write_text(state)
     shutil.rmtree(html, ignore_errors=True)
     fresh.rename(html)
     for leftover in (out / "jupyter_execute", out / ".doctrees"):

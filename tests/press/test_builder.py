@@ -43,6 +43,50 @@ def test_unchanged_book_is_not_built_again(run, root, tmp_path, monkeypatch):
     assert len(calls) == 2
 
 
+def test_a_book_whose_files_nobody_touched_is_not_even_staged(run, root, tmp_path, monkeypatch):
+    """And whatever is touched, or asked otherwise, leads to a staging, which sees whether it matters."""
+    staged = []
+
+    def sphinx(source, html, doctrees):
+        html.mkdir()
+        (html / "index.html").write_text("book")
+
+    def stage_all(run, root, source):
+        staged.append(source)
+        source.mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(build, "sphinx", sphinx)
+    monkeypatch.setattr(build, "stage", stage_all)
+    monkeypatch.setattr(build, "write_crate", lambda *_: None)
+    out = tmp_path / "out"
+    for _ in range(2):
+        build.build_book(run, out, root)
+    assert len(staged) == 1
+    (run / "study.json").write_text("written by every make book")
+    (run / "snakemake.log").write_text("so is this")
+    (root / "book" / ".intro.md.swp").write_text("an editor's")
+    build.build_book(run, out, root)
+    assert len(staged) == 1
+    touched = [
+        run / "inference" / "seed0" / "05_prediction.ipynb",
+        run / "inference" / "seed0" / "05_prediction" / "result.json",
+        root / "book" / "intro.md",
+        root / "_toc.yml",
+    ]
+    for n, path in enumerate(touched, 2):
+        text = path.read_text(encoding="utf8")
+        path.write_text(text, encoding="utf8")  # the same size, another time
+        build.build_book(run, out, root)
+        assert len(staged) == n, path
+        build.build_book(run, out, root)
+        assert len(staged) == n, path
+    build.build_book(run, out, root, seeds=[0])
+    assert len(staged) == len(touched) + 2
+    (out / "html" / "index.html").unlink()
+    build.build_book(run, out, root, seeds=[0])
+    assert len(staged) == len(touched) + 3
+
+
 def test_a_failed_build_leaves_the_former_book(run, root, tmp_path, monkeypatch):
     html = tmp_path / "out" / "html"
     html.mkdir(parents=True)

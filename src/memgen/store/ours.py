@@ -36,6 +36,8 @@ BOOK = (
 )
 #: the file by which a book of ours is known that was built before there was a mark
 STAMP = "html/.inputs.sha256"
+#: of a book: the places, sizes and times of all files that it was built from
+STATE = "html/.state.sha256"
 
 
 def expanded(path: str | Path) -> Path:
