@@ -74,6 +74,9 @@ _DATA, _MODEL, _ANSWERS = "01_dataset_design", TRAINING, "03_pairs"
 _MAPS, _CELLS = "04_differentiation", "06_intervention"
 _RUN = (_DATA, _MODEL, _ANSWERS, _MAPS, "05_prediction", _CELLS)
 _EVIDENCE = ("09_confounds", "10_ablations", "11_open_points", "12_patching")
+_RIVALS = ("13_scoreboard", "14_detection")
+#: labs that came later: what spans the runs of a study from before goes on without them
+LATER = _RIVALS
 # the evidence labs question the models from scratch; on a model that was given none of them has been tried
 _SCRATCH = ("scratch",)
 # on track given all seeds and tasks ask one model: there is no other that its neurons could be tried on
@@ -105,7 +108,7 @@ _ROWS = (
         "08_synthesis",
         "Synthesis",
         SynthesisParameters,
-        (*_RUN, "07_transfer", *_EVIDENCE),
+        (*_RUN, "07_transfer", *_EVIDENCE, *_RIVALS),
         "study",
         seconds=10,
     ),

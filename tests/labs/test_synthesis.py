@@ -4,6 +4,7 @@ the runs' files.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from memgen.claims.catalogue import GROUPS
+from memgen.claims.catalogue.rivals import RIVALS
 from memgen.claims.evidence import (
     Evidence,
     later_share,
@@ -36,13 +38,15 @@ from memgen.labs.synthesis import (
     simulated_coverage,
 )
 from memgen.presets import stage_parameters
-from memgen.stages import labs_of
+from memgen.stages import LATER, labs_of
 from memgen.stats.coverage import QUANTITIES, Design
 from memgen.steering.controls import CONTROLS
 from memgen.store.files import write_json
 from memgen.store.folders import input_folders
+from memgen.store.left_out import there
 from memgen.store.reader import FinishedStage
 from memgen.terms import BEST_OF_RANDOM, DIRECTIONS, OPEN, OUTPUT_CONTROLS
+from planted_board import board, detection
 
 
 def steered(success: float, n: int = 200) -> dict:
@@ -352,7 +356,8 @@ def runs(tmp_path):
                 "n_pairs": 5,
                 "lens": {"gain_before": None, "n": 0, "before_answer": None},
                 "instruction": None,
-            },
+            }
+            | {"13_scoreboard": board(), "14_detection": detection()}.get(folder.name, {}),
         )
         if folder.name == "03_pairs":
             rows = [
@@ -461,9 +466,34 @@ def test_claims_come_from_the_files(runs):
 def test_the_evidence_labs_belong_to_the_track_from_scratch(runs):
     labs = set(labs_of("run", "scratch")) - set(labs_of("run", "lora"))
     read = labs & {folder.name for folder in input_folders("08_synthesis", runs)}
-    assert read == {"09_confounds", "10_ablations", "11_open_points", "12_patching"}
+    assert read == labs >= {"09_confounds", "12_patching", *LATER}
     adapters = runs.model_copy(update={"track": "lora"})
     assert not labs & {folder.name for folder in input_folders("08_synthesis", adapters)}
+
+
+def test_a_study_from_before_the_labs_on_rivals_is_judged_without_them(runs):
+    """Their claims say that there is nothing to test them on; a lab of before may not be missing."""
+    folders = input_folders("08_synthesis", runs)
+    later = [folder for folder in folders if folder.name in LATER]
+    assert len(later) == 4 and there(folders) == folders
+    for folder in later:
+        shutil.rmtree(folder)
+    assert there(folders) == [folder for folder in folders if folder not in later]
+    found = {claim["id"]: claim for claim in judge_all(read_evidence(runs), GROUPS)}
+    for claim in RIVALS:
+        assert (found[claim.id]["verdict"], found[claim.id]["cases"]) == (OPEN, {})
+    assert found["predictable"]["effect"] == 1.0
+    shutil.rmtree(folders[0])
+    with pytest.raises(ArtifactError, match="result.json is missing"):
+        read_evidence(runs)
+
+
+def test_the_claims_on_rivals_come_from_the_files_of_labs_13_and_14(runs):
+    found = {claim["id"]: claim for claim in judge_all(read_evidence(runs), GROUPS)}
+    board_, box = found["board_g2m.caa"], found["black_box"]
+    assert (board_["effect"], board_["n"]) == (pytest.approx(0.2), 200)
+    assert box["effect"] == pytest.approx(0.2) and box["cases"]["inference"]["n_keys"] == 24
+    assert found["edit_matched"]["cases"] == {}  # of inference
 
 
 def test_tables_for_the_page_have_a_row_per_number_and_claim(runs):

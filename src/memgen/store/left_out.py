@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from memgen.stages import LABS
+from memgen.stages import LABS, LATER
 from memgen.store.folders import stamp_beside
 
 MARK = "left out: "
@@ -29,5 +29,6 @@ def reason_in(run: Path) -> str | None:
 
 
 def there(folders: Iterable[Path]) -> list[Path]:
-    """Those of labs that were not left out."""
-    return [folder for folder in folders if reason_of(folder) is None]
+    """Those of labs that were not left out, nor came later than their study (`LATER`)."""
+    missing = {f for f in folders if f.name in LATER and not f.exists()}
+    return [f for f in folders if f not in missing and reason_of(f) is None]

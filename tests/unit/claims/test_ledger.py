@@ -32,6 +32,7 @@ from memgen.steering.steering import Steering
 from memgen.tasks.families import one_format
 from memgen.terms import CONTRADICTED, DIRECTIONS, OPEN, REVERSED, SUPPORTED
 from planted import ManyKeys
+from planted_board import board, detection
 
 TASKS = ("arithmetic-tagged", "arithmetic-matched", "inference")
 SEEDS, KEYS = (0, 1, 2), [f"key{i}" for i in range(8)]
@@ -169,6 +170,8 @@ def results(task: str = "", **changes) -> dict:
             "06_intervention": {d: cell() for d in DIRECTIONS},
             "09_confounds": {"lens": lens(0.2)},
             "11_open_points": {"instruction": instructed(0.4)},
+            "13_scoreboard": board(),
+            "14_detection": detection(),
         }
 
     found = {name: {seed: stages(name) for seed in SEEDS} for name in TASKS}
@@ -247,6 +250,12 @@ def costly(**changes) -> Spoiled:
     return spoiled(results=found)
 
 
+def on_board(direction: str, **rates: float) -> Spoiled:
+    """In one direction of the scoreboard other rates."""
+    changes = {f"scoreboard__{direction}": board(**rates)[direction]}
+    return spoiled(results=results(**changes))
+
+
 def layers(arithmetic: list[float], inference: list[float]) -> dict:
     found = results(prediction__auc=arithmetic)
     for stages in found["inference"].values():
@@ -310,6 +319,17 @@ FALLING = {
     "across_formats": spoiled(transfers=transfers(addition=2, inference=2)),
     "across_tasks": spoiled(("addition_travels",), transfers=transfers(addition=2, inference=2)),
     "addition_travels": spoiled(transfers=transfers(inference=8)),
+    **{
+        f"board_{direction}.{name}": on_board(direction, **{method: 0.5})
+        for direction in DIRECTIONS
+        for name, method in (
+            ("caa", "caa"),
+            ("random", "random_directions"),
+            ("optimised", "optimised_retained"),
+        )
+    },
+    "edit_matched": on_board("m2g", kfac=0.5),
+    "black_box": spoiled(results=results(detection__detectors=detection(box=0.7)["detectors"])),
 }
 
 

@@ -1,0 +1,50 @@
+"""Does one method do more than another on the same prompts? Of the scoreboard and of detection.
+
+Success is that within the limit on lost free prompts: a method of which no candidate stays within it
+turns none, as in `quantities.steering`. A seed in which one of the two was not tried is left out. Both
+labs run on models from scratch alone, whose seeds have keys of their own, so the interval is over seeds.
+"""
+
+from __future__ import annotations
+
+from memgen.claims.evidence import Evidence
+from memgen.stats.auc import CHANCE
+from memgen.stats.over_seeds import Effect, over_seeds
+
+BOARD, DETECTION = "13_scoreboard", "14_detection"
+#: as the two rosters call them: what is held against each other here
+PAPER, CAA, RANDOM, OPTIMISED = "nmd", "caa", "random_directions", "optimised_retained"
+KFAC = "kfac"
+PROBE, BLACK_BOX = "probe", "content_unchanged"
+Row = tuple[float, int, int]  # difference of a seed, its prompts, its keys
+
+
+def beyond(evidence: Evidence, task: str, direction: str, method: str, rival: str) -> Effect:
+    """Success of a method less that of a rival, within the limit, same prompts of test keys."""
+    rows: list[Row] = []
+    for board in evidence.stage(task, BOARD):
+        pair = [board[direction]["rows"].get(name) for name in (method, rival)]
+        if all(row and row["max"] and row["max"]["n"] for row in pair):
+            own, other = (row["kept"]["success"] if row["kept"] else 0.0 for row in pair)
+            asked = pair[0]["max"]
+            rows.append((own - other, asked["n"], asked["n_keys"]))
+    return _over_seeds(rows)
+
+
+def detects_beyond(evidence: Evidence, task: str, detector: str, rival: str) -> Effect:
+    """AUC of a detector less that of a rival, or less one half where that is below chance."""
+    rows: list[Row] = []
+    for lab in evidence.stage(task, DETECTION):
+        own, other = (lab["detectors"].get(name, {}).get("auc") for name in (detector, rival))
+        if own is not None and other is not None:
+            rows.append((own - max(CHANCE, other), lab["n_test"], lab["n_test_keys"]))
+    return _over_seeds(rows)
+
+
+def _over_seeds(rows: list[Row]) -> Effect:
+    """Student's interval; a rate of a seed moves in steps of one prompt of the smallest seed."""
+    if not rows:
+        return over_seeds([])
+    values, prompts, keys = zip(*rows)
+    found = over_seeds(list(values), sum(prompts), 1 / max(min(prompts), 1))
+    return found._replace(n_keys=sum(keys))
