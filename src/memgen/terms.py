@@ -53,6 +53,9 @@ BEST_OF_RANDOM = "best_of_random"
 INSTRUCTION, ONE_LAYER, OPTIMISED = "instruction", "one_layer", "optimised"
 #: the last two, chosen among those that stay within the limits of damage
 ONE_LAYER_KEPT, OPTIMISED_KEPT = f"{ONE_LAYER}_kept", f"{OPTIMISED}_kept"
+#: prompts of which a kept shift loses hardly any, and what they are in words
+Spared = Literal["free", "keyed"]
+SPARED: dict[Spared, str] = {"free": "free prompts", "keyed": "plain facts"}
 REPHRASINGS = tuple(f"rephrasing_{change}" for change in CHANGES)
 # -- runs ---------------------------------------------------------------------------------------------
 WHOLE = "all"  # the folder of a lab that runs once for all seeds

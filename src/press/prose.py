@@ -17,7 +17,7 @@ import yaml
 from memgen.config.base import ROOT, SEEDS, SEEN_SEEDS
 from memgen.config.sources import own_files
 from memgen.errors import StudyError
-from memgen.rivals.detectors.roster import DETECTORS
+from memgen.rivals.detectors.detector import Detector
 from memgen.stages import TITLES, TRAINING
 from press import slides
 from press.arms import arms
@@ -101,6 +101,13 @@ def templates(folder: Path) -> jinja2.Environment:
     )
 
 
+def detectors() -> dict[str, Detector]:
+    """The detectors of lab 14 by name, in the order of their table."""
+    from memgen.rivals.detectors.roster import DETECTORS  # loads torch: for one page alone
+
+    return DETECTORS
+
+
 def helpers(run: Run, root: Path, source: Path) -> dict:
     """What a page may ask, by name; of `run`'s first track where none is named."""
     tracks = {one.track: Numbers(one) for one in run.every}
@@ -124,7 +131,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "several_tracks": len(tracks) > 1,
             "preset": run.preset,
             "stages": TITLES,
-            "detectors": DETECTORS,
+            "detectors": detectors,
             "is_finding": run.is_finding,
             "asked_anew": asked_anew(numbers, run.tasks),
             "synthesis": run.of(SYNTHESIS)[0].result,

@@ -16,8 +16,7 @@ from memgen.figures.style import (
     Drawing,
     share_axis,
 )
-from memgen.steering.choice import SPARED
-from memgen.terms import BEHAVIORS, DIRECTIONS
+from memgen.terms import BEHAVIORS, DIRECTIONS, SPARED
 
 
 def _panels(height: float):

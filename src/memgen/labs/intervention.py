@@ -14,7 +14,7 @@ from memgen.neurons.prompt_features import nearness
 from memgen.stats.reported import rate
 from memgen.steering.bars import Bar, size
 from memgen.steering.cells import Cell, grid, random_shift
-from memgen.steering.choice import SPARED, Choice, Collateral, choose
+from memgen.steering.choice import Choice, Collateral, choose
 from memgen.steering.controls import Draws, controls
 from memgen.steering.optimised import Examples, Recipe, optimised
 from memgen.steering.output_controls import output_controls, unembedding_direction
@@ -42,6 +42,7 @@ from memgen.terms import (
     REPHRASINGS,
     RULE_CODE,
     SIGN,
+    SPARED,
     START,
 )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,8 @@ from memgen.steering.cells import Cell
 from memgen.steering.outlook import kinship
 from memgen.steering.race import Limit, Rules, Table, settle, within
 from memgen.steering.steering import Steering
-from memgen.terms import MEMORY_CODE, RULE_CODE, SIGN, TARGET
+from memgen.terms import MEMORY_CODE, RULE_CODE, SIGN, TARGET, Spared
 
-Spared = Literal["free", "keyed"]
-#: in words
-SPARED: dict[Spared, str] = {"free": "free prompts", "keyed": "plain facts"}
 #: what a right answer is
 RIGHT: dict[Spared, int] = {"free": RULE_CODE, "keyed": MEMORY_CODE}
 

@@ -49,7 +49,7 @@ def test_without_a_shift_nothing_is_lost(elsewhere):
     assert found["kl_conflict"] == pytest.approx(0, abs=1e-6)
 
 
-def test_accuracies_and_divergences_of_a_shift(elsewhere):
+def test_accuracies_anddivergences_of_a_shift(elsewhere):
     """Towards the rule by 1: free prompts overshoot past it, keyed ones leave memory for the rule."""
     where, conflict = elsewhere
     steering = where.steering
@@ -92,7 +92,7 @@ def test_the_shift_is_at_the_positions_at_which_the_model_is_steered(elsewhere):
     assert abs(found["all"] - found["decision"]) > 0.01
 
 
-def test_the_divergence_of_many_rows_is_that_of_all_at_once(monkeypatch):
+def test_thedivergence_of_many_rows_is_that_of_all_at_once(monkeypatch):
     """Taken a few rows at a time, so that scores of a large vocabulary are not copied whole."""
     rng = np.random.default_rng(0)
     log, other = (
@@ -102,4 +102,4 @@ def test_the_divergence_of_many_rows_is_that_of_all_at_once(monkeypatch):
     whole = float((log.exp() * (log - other)).sum(-1).mean())
     for scores in (2**24, 30, 1):
         monkeypatch.setattr(side_effects, "SCORES", scores)
-        assert side_effects._divergence(log, other) == pytest.approx(whole, rel=1e-12)
+        assert side_effects.divergence(log, other) == pytest.approx(whole, rel=1e-12)

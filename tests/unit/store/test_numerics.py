@@ -170,4 +170,7 @@ def test_presets_leave_it_to_the_machine():
         for track in TRACKS:
             given = {"task": "knowledge", "base_model": "any"} if track == GIVEN_TRACK else {}
             asked = {"task": "inference", "preset": path.stem, "track": track} | given
-            assert stage_parameters("02_training", asked).precision == "auto"
+            # adapters of a pretrained model are trained in float32, as its file says
+            own = path.stem.startswith("real") and track == "lora"
+            precision = stage_parameters("02_training", asked).precision
+            assert precision == ("float32" if own else "auto")
