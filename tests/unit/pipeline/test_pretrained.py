@@ -221,6 +221,11 @@ def test_a_signal_ends_it_with_a_sentence_and_nothing_is_left(
     known, tmp_path, monkeypatch, capsys, number
 ):
     monkeypatch.setattr(pretrained, "convert", lambda *a: os.kill(os.getpid(), number))
-    status = main(["model", "tiny", "--models", str(tmp_path), "--wheelhouse", str(known[0])])
+    # a shell that runs the tests in the background has them ignore SIGINT, and so would the command
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        status = main(["model", "tiny", "--models", str(tmp_path), "--wheelhouse", str(known[0])])
+    finally:
+        signal.signal(number, before)
     assert status == 128 + number and "what was half made is removed" in capsys.readouterr().err
     assert left(tmp_path) == set()
