@@ -94,10 +94,8 @@ class Worded(ManyKeys):
         return instance.setting
 
 
-def planted_model(tokenizer, n_layer: int = 2, width: int = 8):
-    """A GPT-2 whose blocks add nothing: the logits are straight lines in coordinate 0 of the last
-    token's embedding.
-    """
+def silent_model(tokenizer, n_layer: int, width: int):
+    """A GPT-2 whose blocks add nothing and whose positions are alike; its own output map is all zeros."""
     model = build_model(
         tokenizer,
         n_layer=n_layer,
@@ -109,13 +107,21 @@ def planted_model(tokenizer, n_layer: int = 2, width: int = 8):
     )
     model.config.tie_word_embeddings = False
     model.lm_head.weight = torch.nn.Parameter(torch.zeros(len(tokenizer), width))
-    token = tokenizer.convert_tokens_to_ids
     with torch.no_grad():
         for block in model.transformer.h:
             for part in (block.attn.c_proj, block.mlp.c_proj):
                 part.weight.zero_()
                 part.bias.zero_()
         model.transformer.wpe.weight.zero_()
+    return model
+
+
+def planted_model(tokenizer, n_layer: int = 2, width: int = 8):
+    """A GPT-2 whose blocks add nothing: the logits are straight lines in coordinate 0 of the last
+    token's embedding.
+    """
+    model, token = silent_model(tokenizer, n_layer, width), tokenizer.convert_tokens_to_ids
+    with torch.no_grad():
         model.transformer.wte.weight.zero_()
         model.transformer.wte.weight[:, 1] = 1.0
         for word, value in Planted.STATE.items():

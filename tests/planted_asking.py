@@ -11,9 +11,9 @@ import json
 
 import torch
 
-from memgen.models.build import build_model
 from memgen.tasks import Instance, Key, Task
 from memgen.terms import SPLITS
+from planted import silent_model
 
 BEHAVIORS = ("memory", "rule", "other")
 N_WORDS, N_CONTENTS = 6, 4  # contents of each split
@@ -119,25 +119,9 @@ def asking_model(tokenizer, task: Asking, gain: float = 3.0):
     """
     answers = task.answers()
     width = 2 * -(-(len(answers) + 2) // 2)
-    model = build_model(
-        tokenizer,
-        n_layer=2,
-        n_embd=width,
-        n_head=2,
-        n_positions=16,
-        initializer_range=0.02,
-        seed=0,
-    )
-    model.config.tie_word_embeddings = False
-    model.lm_head.weight = torch.nn.Parameter(torch.zeros(len(tokenizer), width))
-    token = tokenizer.convert_tokens_to_ids
+    model, token = silent_model(tokenizer, 2, width), tokenizer.convert_tokens_to_ids
     end = len(answers)  # its coordinate
     with torch.no_grad():
-        for block in model.transformer.h:
-            for part in (block.attn.c_proj, block.mlp.c_proj):
-                part.weight.zero_()
-                part.bias.zero_()
-        model.transformer.wpe.weight.zero_()
         embedding = model.transformer.wte.weight
         embedding.zero_()
         embedding[:, -1] = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,50 @@ def answer_of(one: Instance) -> str:
     return one.rule_answer if "Question:" in one.prompt else one.memory_answer
 
 
+def tiny_llama(tokenizer, room: int):
+    """A LLaMA of two layers; `room`: tokens that it can read."""
+    return llama(
+        tokenizer,
+        hidden_size=64,
+        intermediate_size=128,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=room,
+        initializer_range=0.08,
+        tie_word_embeddings=True,
+    )
+
+
+def learn(
+    model, rows: tuple[list[list[int]], list[list[int]]], batch: Callable, steps: int
+) -> None:
+    """Train it on prompts and answers (tokens, row by row), the loss on the answers alone; then it is done.
+
+    `batch()`: the rows of the next step.
+    """
+    prompts, answers = rows
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    model.train()
+    for _ in range(steps):
+        some = batch()
+        longest = max(len(prompts[i]) + len(answers[i]) for i in some)
+        ids = torch.zeros(len(some), longest).long()
+        labels = torch.full((len(some), longest), -100)
+        for row, i in enumerate(some):
+            first, last = len(prompts[i]), len(prompts[i]) + len(answers[i])
+            ids[row, :last] = torch.tensor(prompts[i] + answers[i])
+            labels[row, first:last] = torch.tensor(answers[i])
+        states = model.model(input_ids=ids).last_hidden_state[:, :-1]
+        at = labels[:, 1:] >= 0
+        loss = F.cross_entropy(model.lm_head(states[at]), labels[:, 1:][at])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    model.eval()
+
+
 def teach(folder: Path, given: dict, steps: int = STEPS) -> Lesson:
     """Write a model that has learned the lesson to `folder`, as a Hugging Face folder."""
     lesson = Lesson.of(given)
@@ -76,42 +121,16 @@ def teach(folder: Path, given: dict, steps: int = STEPS) -> Lesson:
         for key, one in asked
         if key not in lesson.task.keys and one.memory_answer in taught
     ]
-    model = llama(
-        tokenizer,
-        hidden_size=64,
-        intermediate_size=128,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.08,
-        tie_word_embeddings=True,
-    )
+    model = tiny_llama(tokenizer, 128)
     rows.sort(key=lambda row: len(PIECE.findall(row[0])))  # those of one length side by side
     ids = [tokenizer(prompt)["input_ids"] for prompt, _ in rows]
     wanted = [tokenizer(f"{answer}.")["input_ids"] for _, answer in rows]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     drawn = torch.Generator().manual_seed(0)
-    model.train()
-    for _ in range(steps):
+
+    def batch() -> range:
         start = int(torch.randint(1 - ROWS, len(ids), (1,), generator=drawn))
-        some = range(max(0, start), min(len(ids), start + ROWS))
-        longest = max(len(ids[i]) + len(wanted[i]) for i in some)
-        given_ids, labels = (
-            torch.zeros(len(some), longest).long(),
-            torch.full((len(some), longest), -100),
-        )
-        for row, i in enumerate(some):
-            n = len(ids[i]) + len(wanted[i])
-            given_ids[row, :n] = torch.tensor(ids[i] + wanted[i])
-            labels[row, len(ids[i]) : n] = torch.tensor(wanted[i])
-        states = model.model(input_ids=given_ids).last_hidden_state[:, :-1]
-        at = labels[:, 1:] >= 0
-        loss = F.cross_entropy(model.lm_head(states[at]), labels[:, 1:][at])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    model.eval()
+        return range(max(0, start), min(len(ids), start + ROWS))
+
+    learn(model, (ids, wanted), batch, steps)
     save_model(folder, model, tokenizer)
     return lesson

@@ -9,14 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
-from capitals import llama
 from hub import byte_level_bpe
 from memgen.neurons.pairs import rephrasings
 from memgen.presets import stage_parameters
 from memgen.tasks import Instance, instances
 from memgen.terms import CHANGES, GENERALIZATION, MEMORIZATION
+from taught import learn, tiny_llama
 
 STEPS, ROWS = 350, 48
 #: small data sets, and adapters that change next to nothing
@@ -73,39 +72,16 @@ def teach_both(folder: Path, tasks: list[str], given: dict, steps: int = STEPS) 
     asked = [one for task in tasks for one in asked_of({"task": task} | given)]
     rows = sorted({(one.prompt, answer_of(one)) for one in asked})
     tokenizer = byte_level_bpe([text for row in rows for text in row], begin=True)
-    model = llama(
-        tokenizer,
-        hidden_size=64,
-        intermediate_size=128,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=96,
-        initializer_range=0.08,
-        tie_word_embeddings=True,
-    )
+    model = tiny_llama(tokenizer, 96)
     prompts = [tokenizer(prompt)["input_ids"] for prompt, _ in rows]
     end = [tokenizer.eos_token_id]
     answers = [tokenizer(a, add_special_tokens=False)["input_ids"] + end for _, a in rows]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     drawn = torch.Generator().manual_seed(0)
-    model.train()
-    for _ in range(steps):
-        some = torch.randint(len(rows), (ROWS,), generator=drawn).tolist()
-        longest = max(len(prompts[i]) + len(answers[i]) for i in some)
-        ids, labels = torch.zeros(ROWS, longest).long(), torch.full((ROWS, longest), -100)
-        for row, i in enumerate(some):
-            first, last = len(prompts[i]), len(prompts[i]) + len(answers[i])
-            ids[row, :last] = torch.tensor(prompts[i] + answers[i])
-            labels[row, first:last] = torch.tensor(answers[i])
-        states = model.model(input_ids=ids).last_hidden_state[:, :-1]
-        at = labels[:, 1:] >= 0
-        loss = F.cross_entropy(model.lm_head(states[at]), labels[:, 1:][at])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    model.eval()
+
+    def batch() -> list[int]:
+        return torch.randint(len(rows), (ROWS,), generator=drawn).tolist()
+
+    learn(model, (prompts, answers), batch, steps)
     for name in ("bos_token_id", "eos_token_id"):
         setattr(model.config, name, getattr(tokenizer, name))
     model.config.pad_token_id = None

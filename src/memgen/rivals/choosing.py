@@ -16,8 +16,9 @@ import pandas as pd
 
 from memgen.rivals.interventions import Shift, on_site, untouched
 from memgen.rivals.method import Candidate
+from memgen.steering.choice import Collateral
 from memgen.steering.outlook import COMMON, OWN, kinship
-from memgen.steering.race import Leads, Limit, Rules, Table, settle
+from memgen.steering.race import Leads, Limit, Table, settle_twice
 from memgen.steering.steering import Steering
 from memgen.terms import RULE_CODE, TARGET, Positions, Site
 
@@ -84,35 +85,21 @@ class Chooser:
         return self._try_all(candidates, direction)
 
     @cached_property
-    def unchanged(self) -> np.ndarray:
-        """Leads `[n_free]` of the right answer of the untouched model."""
-        nothing, rows = untouched(self.steering), self.tuning.free
-        leads = leads_of(self.steering, [nothing], rows, RULE_CODE)
-        return leads(np.zeros(len(rows), dtype=int), np.arange(len(rows)))
-
-    @property
-    def before(self) -> int:
-        return int((self.unchanged > 0).sum())
-
-    @property
-    def enough(self) -> int:
-        """The fewest right answers to free prompts within the limit."""
-        return self.before - int(np.floor(self.tuning.limit * len(self.tuning.free) + 1e-9))
+    def collateral(self) -> Collateral:
+        """What may be lost of the free prompts, as in lab 06."""
+        return Collateral(self.steering, self.tuning.free, self.tuning.limit)
 
     def _race(self, shifts: list[Shift], direction: str) -> Chosen:
-        rows, free, n = self.tuning.turned[direction], self.tuning.free, len(shifts)
+        rows, free = self.tuning.turned[direction], self.tuning.free
         turned = Table(
             leads_of(self.steering, shifts, rows, TARGET[direction]), alike(shifts), len(rows)
         )
         every = [*shifts, untouched(self.steering)]
-        intact = Table(leads_of(self.steering, every, free, RULE_CODE), alike(every), len(free))
-        intact.outlook.learn(np.full(len(free), n), np.arange(len(free)), self.unchanged)
-        rules = Rules()
-        turned.begin(rules)
-        most = settle(turned, rules)
+        intact = self.collateral.table_of(
+            leads_of(self.steering, every, free, RULE_CODE), alike(every)
+        )
+        most, kept, _ = settle_twice(turned, [Limit(intact, self.collateral.enough)])
         best = cast(int, most.best)  # nothing limits the first race
-        intact.finish(best)
-        kept = settle(turned, rules, [Limit(intact, self.enough)])
         chosen = {best} | (set() if kept.best is None else {kept.best})
         return Chosen(
             best,
@@ -121,7 +108,7 @@ class Chooser:
             {place: int(intact.won[place].sum()) for place in chosen},
             len(rows),
             len(free),
-            self.before,
+            self.collateral.before,
             int(turned.run.sum()),
             turned.run.size,
             {"max": most.risk, "kept": kept.risk},
@@ -139,7 +126,7 @@ class Chooser:
         for place in best_first:
             read = candidates[place].intervention.read(self.steering, free)
             free_right[place] = int(read.fits[:, RULE_CODE].sum())
-            if free_right[place] >= self.enough:
+            if free_right[place] >= self.collateral.enough:
                 kept = place
                 break
         n = len(rows) * len(candidates)
@@ -151,7 +138,7 @@ class Chooser:
             free_right,
             len(rows),
             len(free),
-            self.before,
+            self.collateral.before,
             n,
             n,
             certain,

@@ -23,7 +23,6 @@ from memgen.rivals.material import Material
 from memgen.steering.steering import Steering
 
 MEMORY = 4 * 2**30  # bytes that a method's candidates may hold of weights, all together
-BATCH = 64  # rows in one step, as in the published code of the subnetwork
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def fitting_beside(model: nn.Module) -> Iterator[None]:
             value.requires_grad_(was)
 
 
-def batches(lesson: Lesson, steps: int, rng: np.random.Generator, size: int = BATCH):
+def batches(lesson: Lesson, steps: int, rng: np.random.Generator, size: int):
     """`steps` batches of at most `size` rows: the lesson in a new random order again and again."""
     done = 0
     while done < steps:

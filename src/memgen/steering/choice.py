@@ -19,7 +19,7 @@ import pandas as pd
 
 from memgen.steering.cells import Cell
 from memgen.steering.outlook import kinship
-from memgen.steering.race import Limit, Rules, Table, settle, within
+from memgen.steering.race import Leads, Limit, Table, settle_twice, within
 from memgen.steering.steering import Steering
 from memgen.terms import MEMORY_CODE, RULE_CODE, SIGN, TARGET, Spared
 
@@ -63,10 +63,13 @@ class Collateral:
     def table(self, shifts: np.ndarray) -> Table:
         """Right answers under (signed) shifts `[C, L, d]`, none run; behind them the unsteered model."""
         every = np.concatenate([shifts, np.zeros((1, *shifts.shape[1:]))])
-        table = Table(
-            self.steering.leads(every, self.rows, RIGHT[self.kind]), kinship(every), self.n
-        )
-        table.outlook.learn(np.full(self.n, len(shifts)), np.arange(self.n), self.unsteered)
+        leads = self.steering.leads(every, self.rows, RIGHT[self.kind])
+        return self.table_of(leads, kinship(every))
+
+    def table_of(self, leads: Leads, kin: np.ndarray) -> Table:
+        """The same of cells that are run otherwise; the last one is the unsteered model."""
+        table = Table(leads, kin, self.n)
+        table.outlook.learn(np.full(self.n, len(kin) - 1), np.arange(self.n), self.unsteered)
         return table
 
 
@@ -128,16 +131,11 @@ def race_twice(
     Both races share their rows. Of equals the first one wins. The best one's damage is always told, on
     all prompts of every limit.
     """
-    rules, n = Rules(), len(shifts)
+    n = len(shifts)
     turned = Table(steering.leads(shifts, tuning, TARGET[direction]), kinship(shifts), len(tuning))
-    turned.begin(rules)
-    most = settle(turned, rules)
-    alone = int(turned.run.sum())
     intact = {one.kind: one.table(shifts) for one in limits}
-    for table in intact.values():
-        table.finish(most.best)
     bounds = [Limit(intact[one.kind], one.enough) for one in limits]
-    kept = settle(turned, rules, bounds)
+    most, kept, alone = settle_twice(turned, bounds)
     columns = {
         "successes": turned.won.sum(1),
         "evaluated": turned.run.sum(1),

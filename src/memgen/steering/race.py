@@ -190,6 +190,21 @@ def settle(table: Table, rules: Rules, limits: Sequence[Limit] = ()) -> Verdict:
             return Verdict(leader, risk)
 
 
+def settle_twice(table: Table, limits: Sequence[Limit]) -> tuple[Verdict, Verdict, int]:
+    """The best cell, the best within the limits, and the rows run after which the first one stood.
+
+    No row of the table was run. Both races share their rows; the best cell's damage is always told, on
+    all prompts of every limit.
+    """
+    rules = Rules()
+    table.begin(rules)
+    most = settle(table, rules)
+    alone = int(table.run.sum())
+    for limit in limits:
+        limit.table.finish(most.best)
+    return most, settle(table, rules, limits), alone
+
+
 def within(limits: Sequence[Limit], n_cells: int) -> np.ndarray:
     """Cells that no limit has put out yet, bool `[C]`."""
     left = np.ones(n_cells, dtype=bool)

@@ -103,5 +103,5 @@ def test_how_alike_shifts_are_taken_to_be_is_a_correlation():
 
 def test_untouched_is_within_any_limit(board):
     tuning = Tuning(board.tuning.turned, board.tuning.free, 0.0)
-    chooser = Chooser(board.material.steering, tuning)
-    assert chooser.enough == chooser.before == len(tuning.free)
+    collateral = Chooser(board.material.steering, tuning).collateral
+    assert collateral.enough == collateral.before == len(tuning.free)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from memgen.stats.over_seeds import NOTHING, Effect, over_seeds
+from memgen.claims.quantities.rows import by_seed
+from memgen.stats.over_seeds import NOTHING, Effect
 from memgen.terms import GIVEN_TRACK, INSTRUCTION
 
 #: shares of the conflict prompts from which on a model shows a behaviour, up to which *other* is rare
@@ -43,8 +44,7 @@ class Asked:
 def _over(data_sets: list[DataSet], value: Callable[[DataSet], float | None], counts) -> Effect:
     """Mean of a number per data set, its interval; `counts(data_set)`: prompts and keys behind it."""
     n, n_keys = zip(*(counts(one) for one in data_sets))
-    found = over_seeds([value(one) for one in data_sets], sum(n), 1 / max(1, min(n)))
-    return found if found.n_seeds == 0 else found._replace(n_keys=sum(n_keys))
+    return by_seed([value(one) for one in data_sets], list(n), list(n_keys))
 
 
 def _asked(one: DataSet) -> tuple[int, int]:

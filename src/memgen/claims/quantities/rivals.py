@@ -8,8 +8,9 @@ labs run on models from scratch alone, whose seeds have keys of their own, so th
 from __future__ import annotations
 
 from memgen.claims.evidence import Evidence
+from memgen.claims.quantities.rows import by_seed
 from memgen.stats.auc import CHANCE
-from memgen.stats.over_seeds import Effect, over_seeds
+from memgen.stats.over_seeds import Effect
 
 BOARD, DETECTION = "13_scoreboard", "14_detection"
 #: as the two rosters call them: what is held against each other here
@@ -28,7 +29,7 @@ def beyond(evidence: Evidence, task: str, direction: str, method: str, rival: st
             own, other = (row["kept"]["success"] if row["kept"] else 0.0 for row in pair)
             asked = pair[0]["max"]
             rows.append((own - other, asked["n"], asked["n_keys"]))
-    return _over_seeds(rows)
+    return _of(rows)
 
 
 def detects_beyond(evidence: Evidence, task: str, detector: str, rival: str) -> Effect:
@@ -38,13 +39,8 @@ def detects_beyond(evidence: Evidence, task: str, detector: str, rival: str) -> 
         own, other = (lab["detectors"].get(name, {}).get("auc") for name in (detector, rival))
         if own is not None and other is not None:
             rows.append((own - max(CHANCE, other), lab["n_test"], lab["n_test_keys"]))
-    return _over_seeds(rows)
+    return _of(rows)
 
 
-def _over_seeds(rows: list[Row]) -> Effect:
-    """Student's interval; a rate of a seed moves in steps of one prompt of the smallest seed."""
-    if not rows:
-        return over_seeds([])
-    values, prompts, keys = zip(*rows)
-    found = over_seeds(list(values), sum(prompts), 1 / max(min(prompts), 1))
-    return found._replace(n_keys=sum(keys))
+def _of(rows: list[Row]) -> Effect:
+    return by_seed(*([row[column] for row in rows] for column in range(3)))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from memgen.claims.evidence import Evidence
-from memgen.stats.over_seeds import NOTHING, Effect, of_a_share, over_keys, rate
+from memgen.stats.over_seeds import NOTHING, Effect, of_a_share, over_keys, over_seeds, rate
 
 
 def of(table: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -56,3 +56,14 @@ def level(evidence: Evidence, rows: pd.DataFrame, kinds: tuple[str, ...]) -> Eff
         shared_keys=evidence.shared_keys,
     )
     return of_a_share(found)
+
+
+def by_seed(values: list[float | None], prompts: list[int], keys: list[int]) -> Effect:
+    """A number per seed (None: none), and the prompts and keys behind each; Student's interval.
+
+    A rate of a seed moves in steps of one prompt of the smallest seed.
+    """
+    if not values:
+        return NOTHING
+    found = over_seeds(values, sum(prompts), 1 / max(1, min(prompts)))
+    return found if found.n_seeds == 0 else found._replace(n_keys=sum(keys))
