@@ -18,3 +18,23 @@ function examine({task, prompts, settings, grid, instances, wholeAnswers}) {
         classes: instances.map(classes), whole: ways.map(way => wholeAnswers.map(whole(way))),
     };
 }
+
+/** What is run on many prompts: behaviours with the token forbidden that the answer would begin with, and
+ *  the vectors of every method at these doses. */
+function everything({task, n, doses}) {
+    const model = Memgen.model(task), {more, meta} = model, rules = Memgen.rules(meta.family);
+    const asked = Object.entries(more.prompts).map(([d, prompts]) => [d, prompts.slice(0, n)]);
+    const forbidden = (direction, prompt) => {
+        const parsed = rules.parse(prompt, meta);
+        const forbid = model.firstToken(direction === "m2g" ? parsed.memory : parsed.rule);
+        return rules.classify(model.answer(prompt, {forbid}).text, parsed);
+    };
+    const of = (method, direction) =>
+        doses.map(alpha => [...model.shift({method, direction, alpha}).delta]);
+    return {
+        prompts: Object.fromEntries(asked),
+        forbidden: Object.fromEntries(asked.map(([d, some]) => [d, some.map(p => forbidden(d, p))])),
+        vectors: Object.fromEntries(Object.keys(more.methods).map(name =>
+            [name, {m2g: of(name, "m2g"), g2m: of(name, "g2m")}])),
+    };
+}

@@ -12,6 +12,7 @@ from memgen.config.rivals import MethodName, ScoreboardParameters
 from memgen.labs.intervention import prompts_to_turn, rephrasing
 from memgen.rivals.board import Board, Testing, paired, turning
 from memgen.rivals.choosing import Tuning
+from memgen.rivals.kept_shifts import kept_shifts
 from memgen.rivals.material import Effort, Material
 from memgen.rivals.method import Method
 from memgen.rivals.roster import METHODS, PAPER
@@ -118,7 +119,8 @@ def gathered(
             "as_lab_06": as_lab_06(rows.get(PAPER), run["06_intervention"].result[direction]),
         }
     seconds = {f"{one.method.name}.{one.direction}": round(one.seconds, 2) for one in entries}
-    return Result(numbers, {"answers": answers, "scores": scores(numbers)}, seconds=seconds)
+    tables = {"answers": answers, "scores": scores(numbers)}
+    return Result(numbers, tables, {"shifts": kept_shifts(entries)}, seconds=seconds)
 
 
 def _about(method: Method) -> dict:
