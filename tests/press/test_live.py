@@ -19,6 +19,7 @@ from memgen.models.build import build_model, save_model
 from memgen.models.tokenizer import build_tokenizer
 from memgen.steering.steering import steering_prompts
 from memgen.store.files import sha256, write_json
+from memgen.store.reader import FinishedRun
 from memgen.tasks import make_task
 from memgen.terms import DIRECTIONS, START
 from press import build, live, live_prompts
@@ -256,22 +257,46 @@ def asked_by_lab_06(run, direction):
     return rows.assign(turned=said.success.to_numpy()).set_index("prompt")
 
 
-def test_examples_turn_as_often_as_all_the_prompts_that_lab_06_reports_on(
-    tmp_path, run, monkeypatch
-):
-    monkeypatch.setattr(live_prompts, "N_EXAMPLES", 16)
-    export_models([run], tmp_path / "live")
-    _, meta, _ = read_payload(tmp_path / "live" / "model-inference.js")
-    assert len({one["prompt"] for one in meta["examples"]}) == 16
-    for direction, rate in zip(DIRECTIONS, (0.25, 0.75)):
+def test_reported_prompts_and_what_became_of_them_are_lab_06_s(run):
+    found = live_prompts.reported(FinishedRun(run))
+    for direction in DIRECTIONS:
         asked = asked_by_lab_06(run, direction)
-        assert asked.turned.mean() == pytest.approx(rate, abs=0.02) and len(asked) > 16
-        own = [one["prompt"] for one in meta["examples"] if one["behavior"] == START[direction]]
-        assert len(own) == 8 and asked.turned[own].sum() == 8 * rate
-        assert asked.key[own].nunique() > 1
-        # the one that is shown first does what most of them do
-        assert asked.turned[meta["first"][direction]] == (rate > 0.5)
-        assert meta["first"][direction] in own
+        rows = found[direction].set_index("prompt")
+        assert list(rows.index) == list(asked.index) and len(rows) > 3
+        assert (rows.turned == asked.turned).all() and 0 < rows.turned.sum() < len(rows)
+    shown = live_prompts.examples(found)
+    of = {direction: set(found[direction].prompt) for direction in DIRECTIONS}
+    for direction in DIRECTIONS:
+        own = {one["prompt"] for one in shown if one["behavior"] == START[direction]}
+        assert own and own <= of[direction]
+
+
+@pytest.mark.parametrize("n", [8, 37, 300])
+def test_examples_turn_as_often_as_all_the_prompts(monkeypatch, n):
+    monkeypatch.setattr(live_prompts, "N_EXAMPLES", 16)
+    rng = np.random.default_rng(n)
+    rows = {
+        direction: pd.DataFrame(
+            {
+                "prompt": [f"{direction} {i}" for i in range(n)],
+                "behavior": START[direction],
+                "firm": rng.random(n),
+                "turned": rng.permutation(np.arange(n) < rate * n),
+            }
+        )
+        for direction, rate in zip(DIRECTIONS, (0.2, 0.9))
+    }
+    shown = live_prompts.examples(rows)
+    first = live_prompts.first_shown(rows, shown)
+    assert len({one["prompt"] for one in shown}) == len(shown) == 16
+    for direction, mostly in zip(DIRECTIONS, (False, True)):
+        table = rows[direction].set_index("prompt")
+        own = [one["prompt"] for one in shown if one["behavior"] == START[direction]]
+        assert abs(table.turned[own].sum() - 8 * table.turned.mean()) < 1
+        assert table.firm[own].is_monotonic_decreasing
+        # the one that is shown first does what most of them do, and is the firmest of these
+        alike = [prompt for prompt in own if table.turned[prompt] == mostly]
+        assert first[direction] == alike[0]
 
 
 def test_firm_answers_come_first_and_are_spread():

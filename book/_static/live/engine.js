@@ -6,10 +6,15 @@
     class InputError extends Error {}
 
     // -- numbers ----------------------------------------------------------------------------------------------------
+    function bytesOf(binary) {
+        const bytes = new Uint8Array(binary.length);
+        for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+        return bytes;
+    }
+
     /** Little-endian float32 numbers from base64, whatever the byte order of this machine. */
     function decodeFloats(base64) {
-        const binary = atob(base64), bytes = new Uint8Array(binary.length);
-        for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+        const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(base64) : bytesOf(atob(base64)); // the first is newer, and ten times as fast
         const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
         if (littleEndian) return new Float32Array(bytes.buffer);
         const view = new DataView(bytes.buffer), values = new Float32Array(bytes.length / 4);

@@ -494,6 +494,7 @@
 
   /** Everything on the screen, to be taken away. */
   function stateFile() {
+    if (ui.error.textContent) return; // what is on the screen is another prompt's
     const { meta } = model(), { layers, positions, random, direction, method, alpha, topN, task } = state;
     const told = ({ text, behavior, whole, tokens }) => ({ answer: text, behavior, tokens: tokens.map(({ text, probability }) => ({ text, probability })),
       whole_answers: whole.map(({ behavior, text, probability }) => ({ behavior, text, probability })) });
