@@ -12,10 +12,10 @@ from memgen.config.rivals import MethodName, ScoreboardParameters
 from memgen.labs.intervention import prompts_to_turn, rephrasing
 from memgen.rivals.board import Board, Testing, paired, turning
 from memgen.rivals.choosing import Tuning
-from memgen.rivals.kept_shifts import kept_shifts
 from memgen.rivals.material import Effort, Material
 from memgen.rivals.method import Method
 from memgen.rivals.roster import METHODS, PAPER
+from memgen.rivals.shifts import kept_shifts
 from memgen.steering.cells import grid
 from memgen.steering.steering import Steering
 from memgen.store.artifacts import Result

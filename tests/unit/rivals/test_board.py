@@ -10,9 +10,9 @@ import pytest
 
 from memgen.rivals.board import OPPOSITE, Board, paired
 from memgen.rivals.interventions import Shift
-from memgen.rivals.kept_shifts import kept_shifts
 from memgen.rivals.method import Candidate, Method
 from memgen.rivals.roster import METHODS
+from memgen.rivals.shifts import kept_shifts
 from memgen.steering.side_effects import Elsewhere
 from memgen.terms import DIRECTIONS
 
