@@ -2,7 +2,7 @@
 // file. Knows no controls: `Memgen.everything` is asked with what to do.
 "use strict";
 (() => {
-  const { make, badge, SIGNS } = Memgen.panels;
+  const { make, SIGNS } = Memgen.panels;
   const PORTION = 24, DRAWS = [1, 2, 3, 4, 5], CHUNK = 12; // prompts a press; seeds of the random draws; milliseconds at a stretch
   const COLUMNS = [["left alone", "left alone"], ["shift", "with the shift"], ["token", "nothing shifted, first token forbidden"],
     ...DRAWS.map((draw) => [String(draw), `random draw ${draw}`])];
@@ -45,7 +45,8 @@
         make("span", { class: "live-sign", "aria-hidden": "true" }, SIGNS[behavior]), make("span", { class: "live-hidden" }, behavior)));
       body.append(make("tr", {}, make("th", { scope: "row" }, make("button", { type: "button", click: () => take(row.prompt) }, row.prompt)), ...marks));
       const target = TARGET[made.setting.direction];
-      sums.replaceChildren(make("th", { scope: "row" }, badge(target), ` of ${rows.length}`),
+      sums.replaceChildren(make("th", { scope: "row", class: `live-${target}` }, make("span", { class: "live-sign", "aria-hidden": "true" }, SIGNS[target]),
+        make("span", { class: "live-hidden" }, target), ` of ${rows.length}`),
         ...COLUMNS.map((_, i) => make("td", {}, String(rows.filter(({ found }) => found[i].behavior === target).length))));
     }
 
