@@ -329,9 +329,12 @@ def test_on_a_phone_the_answers_come_before_the_controls(browser, page):
             const parts = ['outcome', 'cards', 'prompt', 'controls', 'evidence'].map(one => `.live-${one}`);
             return {order: parts.map(top), from: top('.live'), height: innerHeight}""",
         )
-        run_prompts(reader, "return null")
+        hidden = run_prompts(
+            reader, "const all = see.one('.live-all'); return all.scrollWidth - all.clientWidth"
+        )
         reader.look(PHONE)
         assert reader.visit.complaints() == []
+    assert hidden <= 0  # all marks of a row are on the screen
     assert found["order"] == sorted(found["order"])
     # within one screen of where the page's own words end, tasks and tour included
     assert found["order"][1] - found["from"] < found["height"]

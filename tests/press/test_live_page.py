@@ -224,7 +224,7 @@ def test_random_neurons_are_others_and_can_be_drawn_again(reader):
     seen = do(
         reader,
         """await see.step(0);
-        const rows = () => see.text('.live-table tbody'), seen = [rows()];
+        const rows = () => see.text('.live-table:not(.live-all) tbody'), seen = [rows()];
         const random = '#live-random', again = '.live-control button', off = see.one(again).disabled;
         for (const control of [random, again, random]) {
             await see.press(control);
