@@ -31,7 +31,22 @@ function everything({task, n, doses}) {
     };
     const of = (method, direction) =>
         doses.map(alpha => [...model.shift({method, direction, alpha}).delta]);
+    const target = {m2g: "generalization", g2m: "memorization"};
+    const turned = (direction, {alpha, topN, positions}, method) => {
+        const {delta} = model.shift({direction, alpha, topN, method});
+        const answers = prompt => model.answer(prompt, {delta, positions}).text;
+        const is = prompt => rules.classify(answers(prompt), rules.parse(prompt, meta));
+        return more.prompts[direction].filter(p => is(p) === target[direction]).length;
+    };
+    const ofNeurons = direction => {
+        const {alpha, top_n: topN} = meta.cells[direction], {positions} = meta;
+        return turned(direction, {alpha, topN, positions}, "nmd");
+    };
+    const ofMethod = ([name, about]) => [name, asked.map(([direction]) =>
+        turned(direction, {alpha: 1, positions: about[direction].positions}, name))];
     return {
+        turned: {nmd: asked.map(([direction]) => ofNeurons(direction)),
+            ...Object.fromEntries(Object.entries(more.methods).map(ofMethod))},
         prompts: Object.fromEntries(asked),
         forbidden: Object.fromEntries(asked.map(([d, some]) => [d, some.map(p => forbidden(d, p))])),
         vectors: Object.fromEntries(Object.keys(more.methods).map(name =>

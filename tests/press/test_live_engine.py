@@ -413,3 +413,12 @@ def test_the_forbidden_token_and_the_rivals_vectors_do_what_the_labs_do(live, ru
                 for dose, delta in zip(job["doses"], found["vectors"][name][direction]):
                     assert delta == (np.float32(dose) * vector).ravel().tolist()
         assert set(found["vectors"]) == set(known.vectors)
+        meta, more = run_node(
+            task, f"(({{meta, more}}) => [meta, more])(Memgen.model({json.dumps(task)}))"
+        )
+        said = {"nmd": meta["results"]} | more["methods"]
+        for name, counts in found["turned"].items():  # over all prompts: the labs' own rates
+            for direction, count in zip(found["prompts"], counts, strict=True):
+                of = said[name][direction]
+                assert of["n"] == len(more["prompts"][direction])
+                assert count == pytest.approx(of["success"] * of["n"], abs=1 + 1e-6)  # a tie
