@@ -1,7 +1,8 @@
 """The models of the live page: a task's first model as a script that the page's JavaScript reads.
 
 Everything comes from the artifacts of a run, nothing is computed anew; the same artifacts give the
-same bytes. One file a model, `model-<task>.js`, calls `Memgen.receive(task, meta, weights)`;
+same bytes. One file a model, `model-<task>.js`, calls `Memgen.receive(task, meta, weights)`, and one,
+`more-<task>.js`, brings what the first answer can do without: `Memgen.extend(task, more, vectors)`.
 `models.js` says which there are. Weights are float32 in base64: compression would save a tenth.
 """
 
@@ -23,11 +24,12 @@ from memgen.store.files import read_json
 from memgen.store.reader import FinishedRun, FinishedStage
 from memgen.tasks import TASKS
 from memgen.tasks.arithmetic import PLACEMENTS
-from memgen.terms import BEHAVIORS, BEST_OF_RANDOM, DIRECTIONS, OTHER
+from memgen.terms import BEST_OF_RANDOM, DIRECTIONS
+from press.live_more import vectors
+from press.live_prompts import drawn, examples, first_shown, free_examples, percentiles, reported
 
 SITE = "resid_post"
 MAX_PARAMETERS = 4_000_000  # about 21 MB of script, 40 ms a token in a browser
-N_EXAMPLES, N_FREE_EXAMPLES = 24, 6
 INDEX = "models.js"
 CONTROLS = ("random_neurons", BEST_OF_RANDOM)  # shown beside the shift; chapter 6 has them all
 #: what the JavaScript can compute; every other value of these settings of GPT-2 is refused
@@ -53,17 +55,18 @@ def export_models(folders: Iterable[Path], target: Path) -> list[dict]:
     target.mkdir(parents=True, exist_ok=True)
     available, refused = [], {}
     for folder in folders:
+        run = FinishedRun(folder)
         try:
-            meta, tensors = payload(FinishedRun(folder))
+            meta, tensors = payload(run)
         except NotShown as reason:
             refused.setdefault(str(reason), []).append(Path(folder).parent.name)
             continue
-        script = f'Memgen.receive({_js(meta["task"])}, {_js(meta)}, "{_base64(tensors)}");\n'
-        (target / f"model-{meta['task']}.js").write_text(script, encoding="ascii")
-        available.append(
-            {name: meta[name] for name in ("task", "family", "parameters", "preset", "seed")}
-            | {"bytes": len(script)}
-        )
+        written = {
+            "bytes": _write(target, "model", "receive", meta["task"], (meta, tensors)),
+            "more_bytes": _write(target, "more", "extend", meta["task"], more(run)),
+        }
+        names = ("task", "family", "parameters", "preset", "seed")
+        available.append({name: meta[name] for name in names} | written)
     reasons = " ".join(
         f"Not shown: {', '.join(tasks)}; {reason}." for reason, tasks in refused.items()
     )
@@ -72,6 +75,27 @@ def export_models(folders: Iterable[Path], target: Path) -> list[dict]:
         encoding="ascii",
     )
     return available
+
+
+def _write(
+    target: Path, kind: str, call: str, task: str, sent: tuple[dict, dict[str, np.ndarray]]
+) -> int:
+    """Write a script that calls `Memgen.<call>` with this; its size in bytes."""
+    about, tensors = sent
+    script = f'Memgen.{call}({_js(task)}, {_js(about)}, "{_base64(tensors)}");\n'
+    (target / f"{kind}-{task}.js").write_text(script, encoding="ascii")
+    return len(script)
+
+
+def more(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
+    """`(about, tensors)` of what is fetched after the first answer; float32 as in `payload`."""
+    methods, tensors = vectors(run, SITE)
+    seed = run["02_training"].manifest["parameters"]["seed"]
+    return {
+        "prompts": drawn(reported(run), seed),
+        "methods": methods,
+        "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items()],
+    }, tensors
 
 
 def payload(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
@@ -93,6 +117,8 @@ def payload(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
     tensors = {name: maps[f"{name}.{SITE}"] for name in ("nmd", "rho")} | weights
     keyed = frame[frame.key != ""].drop_duplicates("key").sort_values("key", kind="stable")
     family = task.split("-")[0]
+    rows = reported(run)
+    shown = examples(rows)
 
     def of_directions(*names: str) -> dict:
         return {d: {name: steered[d][name] for name in names} for d in DIRECTIONS}
@@ -122,8 +148,9 @@ def payload(run: FinishedRun) -> tuple[dict, dict[str, np.ndarray]]:
         "keys": dict(zip(keyed.key, keyed.memory_answer)),
         "key_splits": dict(zip(keyed.key, keyed.split)),
         "task_detail": DETAILS[family](frame) if family in DETAILS else {},
-        "examples": _examples(run.answered()),
-        "free_examples": _free_examples(frame),
+        "examples": shown,
+        "first": first_shown(rows, shown),
+        "free_examples": free_examples(frame),
         "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items()],
     }
     return meta, tensors
@@ -211,7 +238,10 @@ def _longest_answer(task: str, frame: pd.DataFrame, stage: FinishedStage) -> int
 
 
 def _probe(stage: FinishedStage, parameters: dict) -> dict:
-    """Lab 05's probe and test AUC per layer; `layer` (from 1), `best`: as chosen on train keys."""
+    """Lab 05's probe and test AUC per layer; `layer` (from 1), `best`: as chosen on train keys.
+
+    `ranks`: percentiles of its scores on the `n_ranked` test prompts that lab 05 reported on.
+    """
     found = stage.result
     if not (stage.folder / "probe.safetensors").is_file():
         again = "make lab LAB=05_prediction TASK={task} SEED={seed} PRESET={preset}"
@@ -231,30 +261,9 @@ def _probe(stage: FinishedStage, parameters: dict) -> dict:
         {"weight": weight.tolist(), "bias": float(bias)}
         for weight, bias in zip(kept["weight"], kept["bias"])
     ]
-    best = found["best_layer"]
-    return {"layer": best, "best": best, "auc": found["auc"], "layers": layers}
-
-
-def _examples(answered: pd.DataFrame) -> list[dict]:
-    """Conflict prompts of test keys, half for each answer, evenly over the table, in its order."""
-    rows = answered[(answered.split == "test") & (answered.behavior != OTHER)]
-    rows = rows.drop_duplicates("prompt")
-    chosen = [
-        _evenly(rows[rows.behavior == behavior], N_EXAMPLES // 2)
-        for behavior in BEHAVIORS
-        if behavior != OTHER
-    ]
-    columns = ["prompt", "rule_answer", "memory_answer", "key", "behavior", "split"]
-    return pd.concat(chosen).sort_index()[columns].to_dict("records")
-
-
-def _free_examples(frame: pd.DataFrame) -> list[dict]:
-    rows = frame[(frame.kind == "free") & (frame.split == "test")]
-    return _evenly(rows, N_FREE_EXAMPLES)[["prompt", "rule_answer", "split"]].to_dict("records")
-
-
-def _evenly(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
-    return rows.iloc[np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int)]
+    best, scores = found["best_layer"], stage.table("scores").probe.to_numpy()
+    of_test = {"ranks": percentiles(scores), "n_ranked": len(scores)}
+    return {"layer": best, "best": best, "auc": found["auc"], "layers": layers} | of_test
 
 
 def _settings(name: str, key_of: Callable[[str, int], str]):

@@ -215,4 +215,6 @@ class Addresses:
         file = self._from_root(unquote(parts.path)) if parts.path else self.leaf.file
         if file not in self.places:
             return None
+        if "=" in parts.fragment:  # a state of the live page: on paper there is the page alone
+            return f"#{self.places[file]}"
         return f"#{self.places[file]}" + (f"-{parts.fragment}" if parts.fragment else "")

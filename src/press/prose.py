@@ -27,6 +27,7 @@ from press.coverage import BAND, Coverage
 from press.errors import BookError
 from press.exercises import Source, downloads, find, read_notebook
 from press.lab_page import Figure
+from press.live_links import live_link
 from press.machine import Made, of_seed, profile
 from press.numbers import Numbers, agree, decimal, listed, percent, plural, seconds, span
 from press.origin import only_in_prose
@@ -189,6 +190,7 @@ def links(
         "lab_figure": figure,
         "missed_runs": lambda: "\n\n".join(missed_runs(one, up) for one in run.every if one.missed),
         "chapter_of": lambda name: chapter_of(name, up),
+        "live_link": lambda words, task=None, **state: live_link(run, up, words, task, **state),
         "quiz": lambda stage: quiz(source / "quizzes" / f"{stage}.yaml"),
         "exercises": lambda stage: exercises(root, stage, up),
     }

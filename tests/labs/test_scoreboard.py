@@ -46,6 +46,24 @@ def done(tmp_path_factory, planted, planted_direction):
     return found
 
 
+def test_chosen_vectors_are_kept_as_they_were_added(done):
+    """Every method of `SOME` adds a vector; what was chosen of each lies in the file, signed."""
+    kept, r = done.arrays("shifts"), done.result
+    rows = {
+        f"{name}.{direction}.{choice}": row[choice]
+        for direction in DIRECTIONS
+        for name, row in r[direction]["rows"].items()
+        for choice in science.CHOICES
+        if row[choice]
+    }
+    assert set(kept) == set(rows) and {name.partition(".")[0] for name in rows} == set(SOME)
+    for name, row in rows.items():
+        assert kept[name].dtype == np.float32
+        assert np.linalg.norm(kept[name]) == pytest.approx(row["strength"], rel=1e-6)
+    both = [kept[f"caa.{direction}.max"].ravel() for direction in DIRECTIONS]
+    assert np.dot(*both) < 0  # the planted coordinate, one way and the other
+
+
 def test_methods_that_see_the_planted_coordinate_lead_and_the_paper_equals_lab_06(done):
     r, scores = done.result, done.table("scores")
     json.dumps(r)

@@ -12,7 +12,7 @@ from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
 from browser import Reader, View, reading
@@ -83,6 +83,7 @@ def broken_links(html: Path) -> list[str]:
                 and target.suffix == ".html"
                 and tag.name == "a"
                 and not _has_place(target, unquote(url.fragment))
+                and not _is_state(target, url.fragment)
             ):
                 found.append(
                     f"{path.relative_to(html)} links to {url.path}#{url.fragment}, a place that is"
@@ -96,6 +97,12 @@ def _has_place(path: Path, name: str) -> bool:
         page(path).find(id=name) is not None
         or page(path).find("a", attrs={"name": name}) is not None
     )
+
+
+def _is_state(path: Path, fragment: str) -> bool:
+    """Does it name a state of the live page, of a model that is there?"""
+    task = parse_qs(fragment).get("task", [""])[0]
+    return path.name == "live.html" and (path.parent / f"_static/live/model-{task}.js").is_file()
 
 
 def images_without_text(html: Path) -> list[str]:

@@ -16,10 +16,11 @@ import torch
 from memgen.models.generate import answer, tokenize_prompts
 from memgen.models.hooks import capture, position_ids, shift
 from memgen.steering.cells import Cell, cell_shift
+from memgen.steering.output_controls import answered_from, forbidding
 from memgen.steering.steering import Steering
 from memgen.store.reader import FinishedRun
 from memgen.tasks import Instance
-from memgen.terms import DIRECTIONS, SIGN
+from memgen.terms import BEHAVIORS, CODE, DIRECTIONS, SIGN, START
 
 SITE = "resid_post"
 
@@ -50,8 +51,8 @@ class Reference:
     """
 
     def __init__(self, folder: Path):
-        run = FinishedRun(folder)
-        steering = Steering.of(run, SITE, "all")
+        run = self.run = FinishedRun(folder)
+        steering = self.whole = Steering.of(run, SITE, "all")
         self.model, self.tokenizer, self.task = steering.model, steering.tokenizer, steering.task
         self.nmd, self.rho = steering.nmd, steering.rho
         self.frame, self.answered = run.dataset(), run.answered()
@@ -95,6 +96,24 @@ class Reference:
         p = self.steered.parameters
         cells = [Cell(top_n, alpha) for top_n in p.top_ns for alpha in p.alphas]
         return [Setting("", d, cell) for d in DIRECTIONS for cell in cells]
+
+    @cached_property
+    def vectors(self) -> dict[str, dict[str, np.ndarray]]:
+        """By method and direction what lab 13 chose and kept, `[L, d]`; nothing where it did not run."""
+        stage, found = self.run["13_scoreboard"], {}
+        for name in ("optimised_retained", "caa") if stage.exists else ():
+            rows = {d: stage.result[d]["rows"][name] for d in DIRECTIONS}
+            choice = {d: "kept" if rows[d]["kept"] else "max" for d in DIRECTIONS}
+            kept = stage.arrays("shifts")
+            found[name] = {d: kept[f"{name}.{d}.{choice[d]}"] for d in DIRECTIONS}
+        return found
+
+    def forbidden(self, rows: pd.DataFrame, direction: str) -> list[str]:
+        """Behaviours where the answer may not begin with the first token of the one that is turned."""
+        prompts = self.whole.prompts(rows)
+        source = prompts.candidates[:, CODE[START[direction]], 0].cpu()
+        codes = answered_from(self.whole, prompts, forbidding(source))
+        return [BEHAVIORS[code] for code in codes]
 
     def delta(self, setting: Setting) -> np.ndarray:
         """`[n_layer, d_model]`, as lab 06 makes it."""

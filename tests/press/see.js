@@ -36,6 +36,12 @@ window.see = {
         bars: see.texts('.live-bar-value', card),
         probe: see.text('.live-probe-word strong', card),
     })),
+    /** Where the best probe puts a state among the test prompts, by counting them anew. */
+    rank: states => {
+        const {probe} = see.model().meta, score = see.model().probeScore(states);
+        const below = probe.ranks.filter(one => one < score).length;
+        return below ? `${below}\u00a0%` : 'less than 1\u00a0%';
+    },
     /** Where the probe of a layer stands, of the final states of an answer. */
     probability: (states, layer) => {
         const score = see.model().probeScore(states, layer);
@@ -55,9 +61,10 @@ window.see = {
             tokens: answer.tokens.map(token => token.text.trim()),
             behavior: rules.classify(answer.text, parsed),
             bars: [parsed.memory, parsed.rule].filter(whole => whole !== null).map(bar),
-            probe: see.probability(answer.states),
+            probe: see.rank(answer.states),
         };
     },
+    more: () => see.wait(() => see.model().more && !see.one('.live-everything').hidden, 'all prompts'),
     /** The cell that the study chose for a direction, as a shift. */
     chosen: direction => {
         const {alpha, top_n: topN} = see.model().meta.cells[direction];

@@ -9,6 +9,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
@@ -16,12 +17,15 @@ from safetensors.numpy import load_file, save_file
 from memgen.errors import ArtifactError
 from memgen.models.build import build_model, save_model
 from memgen.models.tokenizer import build_tokenizer
+from memgen.steering.steering import steering_prompts
 from memgen.store.files import sha256, write_json
+from memgen.store.reader import FinishedRun
 from memgen.tasks import make_task
-from press import build, live
+from memgen.terms import DIRECTIONS, START
+from press import build, live, live_prompts
 from press.live import export_models
 
-LAYERS, WIDTH = 2, 12
+LAYERS, WIDTH, N_PROMPTS = 2, 12, 60
 FAMILIES = {"arithmetic-tagged": "placement", "cipher-matched": "setting"}
 
 
@@ -70,9 +74,8 @@ def make_run(folder, datasets, task="inference", tied=True):
     save_model(parts["02_training"] / "model", model, tokenizer)
     answered = frame[frame.kind == "conflict"].reset_index(drop=True)
     behavior = [("memorization", "generalization", "other")[i % 3] for i in range(len(answered))]
-    answered.assign(behavior=behavior, answer="", group=0, rephrasing=0).to_parquet(
-        parts["03_pairs"] / "answered.parquet", index=False
-    )
+    answered = answered.assign(behavior=behavior, answer="", group=0, rephrasing=0)
+    answered.to_parquet(parts["03_pairs"] / "answered.parquet", index=False)
     directions = {
         f"{name}.{site}": rng.normal(size=(LAYERS, WIDTH)).astype(np.float32)
         for name in ("nmd", "rho")
@@ -83,6 +86,10 @@ def make_run(folder, datasets, task="inference", tied=True):
         {"weight": rng.normal(size=(LAYERS, WIDTH)), "bias": rng.normal(size=LAYERS)},
         parts["05_prediction"] / "probe.safetensors",
     )
+    scores = pd.DataFrame({"key": "k", "probe": np.arange(200) / 10})
+    scores.to_parquet(parts["05_prediction"] / "scores.parquet", index=False)
+    reported = parts["06_intervention"] / "outcomes.parquet"
+    outcomes(answered).to_parquet(reported, index=False)
     results = {
         "05_prediction": {"site": "resid_post", "best_layer": 2, "auc": [None, 0.9]},
         "06_intervention": {
@@ -98,6 +105,18 @@ def make_run(folder, datasets, task="inference", tied=True):
     return folder
 
 
+def outcomes(answered) -> pd.DataFrame:
+    """Lab 06's rows: of memory's answers every fourth turns, of the rule's all but every fourth."""
+    found = []
+    for direction, kind in zip(DIRECTIONS, ("steered", "steered_max")):
+        rows = steering_prompts(answered, "test", direction, N_PROMPTS)
+        fourth = np.arange(len(rows)) % 4 == 0
+        success = fourth if direction == "m2g" else ~fourth
+        found.append(rows[["key"]].assign(direction=direction, kind=kind, success=success))
+    # other rows of the table are no business of the page
+    return pd.concat([*found, found[0].assign(kind="random_neurons", success=True)])
+
+
 def seal(stage, task="inference"):
     """Write the manifest of a stage as it is now."""
     outputs = {
@@ -106,6 +125,7 @@ def seal(stage, task="inference"):
         if path.is_file() and path.name != "manifest.json"
     }
     parameters = {"task": task, "seed": 3, "preset": "tiny", "alphas": [1.0, 2.0], "top_ns": [0.1]}
+    parameters["n_prompts"] = N_PROMPTS
     write_json(stage / "manifest.json", {"parameters": parameters, "outputs": outputs})
 
 
@@ -114,11 +134,11 @@ def run(tmp_path, datasets):
     return make_run(tmp_path / "inference" / "seed3", datasets)
 
 
-def read_payload(path):
+def read_payload(path, call="receive"):
     """`(task, meta, tensors)` as a browser would take them from the script."""
     decoder, text = json.JSONDecoder(), path.read_text(encoding="ascii")
-    assert text.startswith("Memgen.receive(") and text.endswith(");\n")
-    task, at = decoder.raw_decode(text, len("Memgen.receive("))
+    assert text.startswith(f"Memgen.{call}(") and text.endswith(");\n")
+    task, at = decoder.raw_decode(text, len(f"Memgen.{call}("))
     meta, at = decoder.raw_decode(text, at + 2)
     blob, at = decoder.raw_decode(text, at + 2)
     floats, tensors, start = np.frombuffer(base64.b64decode(blob), "<f4"), {}, 0
@@ -159,6 +179,7 @@ def test_weights_and_directions_arrive_to_the_bit(tmp_path, datasets, tied):
         "preset": "tiny",
         "seed": 3,
         "bytes": (tmp_path / "live" / "model-inference.js").stat().st_size,
+        "more_bytes": (tmp_path / "live" / "more-inference.js").stat().st_size,
     }
     assert list(read_index(tmp_path / "live")) == [[listed], ""]
 
@@ -226,24 +247,185 @@ def test_names_that_are_gate_keys_are_known_to_the_page(tmp_path):
     assert not set(known) & set(meta["keys"])
 
 
-def test_examples_are_test_prompts_in_the_order_of_the_table(tmp_path, run, datasets, monkeypatch):
-    monkeypatch.setattr(live, "N_EXAMPLES", 4)
+def asked_by_lab_06(run, direction):
+    """The prompts that lab 06 reports on, as the lab itself takes them, with what it says of each."""
+    answered = pd.read_parquet(run / "03_pairs" / "answered.parquet")
+    rows = steering_prompts(answered, "test", direction, N_PROMPTS)
+    table = pd.read_parquet(run / "06_intervention" / "outcomes.parquet")
+    kind = {"m2g": "steered", "g2m": "steered_max"}[direction]
+    said = table[(table.direction == direction) & (table.kind == kind)]
+    return rows.assign(turned=said.success.to_numpy()).set_index("prompt")
+
+
+def test_reported_prompts_and_what_became_of_them_are_lab_06_s(run):
+    found = live_prompts.reported(FinishedRun(run))
+    for direction in DIRECTIONS:
+        asked = asked_by_lab_06(run, direction)
+        rows = found[direction].set_index("prompt")
+        assert list(rows.index) == list(asked.index) and len(rows) > 3
+        assert (rows.turned == asked.turned).all() and 0 < rows.turned.sum() < len(rows)
+    shown = live_prompts.examples(found)
+    of = {direction: set(found[direction].prompt) for direction in DIRECTIONS}
+    for direction in DIRECTIONS:
+        own = {one["prompt"] for one in shown if one["behavior"] == START[direction]}
+        assert own and own <= of[direction]
+
+
+@pytest.mark.parametrize("n", [8, 37, 300])
+def test_examples_turn_as_often_as_all_the_prompts(monkeypatch, n):
+    monkeypatch.setattr(live_prompts, "N_EXAMPLES", 16)
+    rng = np.random.default_rng(n)
+    rows = {
+        direction: pd.DataFrame(
+            {
+                "prompt": [f"{direction} {i}" for i in range(n)],
+                "behavior": START[direction],
+                "firm": rng.random(n),
+                "turned": rng.permutation(np.arange(n) < rate * n),
+            }
+        )
+        for direction, rate in zip(DIRECTIONS, (0.2, 0.9))
+    }
+    shown = live_prompts.examples(rows)
+    first = live_prompts.first_shown(rows, shown)
+    assert len({one["prompt"] for one in shown}) == len(shown) == 16
+    for direction, mostly in zip(DIRECTIONS, (False, True)):
+        table = rows[direction].set_index("prompt")
+        own = [one["prompt"] for one in shown if one["behavior"] == START[direction]]
+        assert abs(table.turned[own].sum() - 8 * table.turned.mean()) < 1
+        assert table.firm[own].is_monotonic_decreasing
+        # the one that is shown first does what most of them do, and is the firmest of these
+        alike = [prompt for prompt in own if table.turned[prompt] == mostly]
+        assert first[direction] == alike[0]
+
+
+def test_firm_answers_come_first_and_are_spread():
+    """Of ten questions, asked five times each, the k-th is answered in one way k times."""
+    rows = [(k // 5, k % 5, reword) for k in range(10) for reword in range(5)]
+    answered = pd.DataFrame(rows, columns=["key", "group", "rephrasing"])
+    alike = answered.rephrasing <= answered.group
+    answered["prompt"] = [f"{n}" for n in range(len(answered))]
+    answered["behavior"] = np.where(alike, "memorization", "generalization")
+    firm = live_prompts.firmness(answered)
+    first = answered.rephrasing == 0
+    assert firm[first].tolist() == [0, 0.25, 0.5, 0.75, 1] * 2
+    table = answered[first].assign(firm=firm[first], turned=[True] * 5 + [False] * 5)
+    shown = live_prompts.examples({"m2g": table, "g2m": table})
+    prompts = [one["prompt"] for one in shown[: len(table)]]
+    order = table.set_index("prompt").firm[prompts]
+    assert order.is_monotonic_decreasing and set(prompts) == set(table.prompt)
+    alone = answered.drop_duplicates(["key", "group"])
+    assert live_prompts.firmness(alone).tolist() == [0.0] * 10  # nothing was reworded
+
+
+def test_free_examples_are_test_prompts_without_a_key(tmp_path, run, datasets):
     export_models([run], tmp_path / "live")
     _, meta, _ = read_payload(tmp_path / "live" / "model-inference.js")
     frame = datasets["inference"][1]
-    order = list(frame.prompt)
-    for name, kind in (("examples", "conflict"), ("free_examples", "free")):
-        prompts = [example["prompt"] for example in meta[name]]
-        assert prompts == sorted(set(prompts), key=order.index)
-        assert set(prompts) <= set(frame[(frame.kind == kind) & (frame.split == "test")].prompt)
-    assert [
-        sum(e["behavior"] == b for e in meta["examples"])
-        for b in ("memorization", "generalization")
-    ] == [2, 2]
-    assert (
-        len({example["key"] for example in meta["examples"]}) > 1
-        and len(meta["free_examples"]) == 6
+    found = [one["prompt"] for one in meta["free_examples"]]
+    assert set(found) <= set(frame[(frame.kind == "free") & (frame.split == "test")].prompt)
+    assert len(set(found)) == 6 and found == sorted(found, key=list(frame.prompt).index)
+
+
+def test_all_prompts_of_lab_06_can_be_run_in_an_order_drawn_once(tmp_path, run):
+    export_models([run], tmp_path / "live")
+    _, more, tensors = read_payload(tmp_path / "live" / "more-inference.js", "extend")
+    for direction in DIRECTIONS:
+        asked = list(asked_by_lab_06(run, direction).index)
+        assert sorted(more["prompts"][direction]) == sorted(asked) and more["prompts"] != asked
+    assert more["methods"] == {} and more["tensors"] == [] and tensors == {}
+
+
+def test_a_report_on_other_prompts_is_refused(tmp_path, run):
+    table = pd.read_parquet(run / "06_intervention" / "outcomes.parquet")
+    table.iloc[1:].to_parquet(run / "06_intervention" / "outcomes.parquet", index=False)
+    seal(run / "06_intervention")
+    with pytest.raises(ArtifactError, match="other prompts .* run lab 06_intervention"):
+        export_models([run], tmp_path / "live")
+
+
+def test_the_probe_is_told_as_a_rank_among_the_test_prompts(tmp_path, run):
+    export_models([run], tmp_path / "live")
+    _, meta, _ = read_payload(tmp_path / "live" / "model-inference.js")
+    ranks, scores = meta["probe"]["ranks"], np.arange(200) / 10
+    assert meta["probe"]["n_ranked"] == 200 and len(ranks) == 99
+    for percent, rank in enumerate(ranks, 1):
+        assert (scores < rank).mean() == pytest.approx(percent / 100, abs=0.01)
+
+
+# -- the rivals' vectors ---------------------------------------------------------------------------
+def rival(success: float, kept: bool, positions: str = "all") -> dict:
+    one = steered(0) | {"success": success, "label": "times 2", "setting": {"positions": positions}}
+    return {"max": one | {"success": 1.0}, "kept": one if kept else None}
+
+
+def compare(run, methods: dict[str, tuple[bool, bool]], site="resid_post") -> dict[str, np.ndarray]:
+    """Let a made-up lab 13 have compared these; `methods`: is a candidate kept, by direction."""
+    stage, rng = run / "13_scoreboard", np.random.default_rng(1)
+    stage.mkdir()
+    shifts = {
+        f"{name}.{direction}.{choice}": rng.normal(size=(LAYERS, WIDTH)).astype(np.float32)
+        for name in methods
+        for direction in DIRECTIONS
+        for choice in ("max", "kept")
+    }
+    save_file(shifts, stage / "shifts.safetensors")
+    rows = [
+        {name: rival(0.1 * n, kept[i]) for n, (name, kept) in enumerate(methods.items(), 1)}
+        for i in range(2)
+    ]
+    titles = {name: {"title": name.upper()} for name in methods}
+    result = {"site": site, "methods": titles, "m2g": {"rows": rows[0]}, "g2m": {"rows": rows[1]}}
+    write_json(stage / "result.json", result)
+    seal(stage)
+    return shifts
+
+
+def test_chosen_vectors_arrive_to_the_bit_with_what_lab_13_says_of_them(tmp_path, run):
+    both = (True, True)
+    shifts = compare(
+        run,
+        {"nmd": both, "caa": (True, False), "optimised_retained": both, "random_directions": both},
     )
+    (listed,) = export_models([run], tmp_path / "live")
+    _, more, tensors = read_payload(tmp_path / "live" / "more-inference.js", "extend")
+    assert list(more["methods"]) == ["optimised_retained", "caa"]
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {
+        "optimised_retained.m2g": shifts["optimised_retained.m2g.kept"].tolist(),
+        "optimised_retained.g2m": shifts["optimised_retained.g2m.kept"].tolist(),
+        "caa.m2g": shifts["caa.m2g.kept"].tolist(),
+        "caa.g2m": shifts["caa.g2m.max"].tolist(),
+    }
+    caa = more["methods"]["caa"]
+    assert caa["title"] == "CAA" and [caa[d]["cell"] for d in DIRECTIONS] == ["kept", "max"]
+    assert [caa[d]["success"] for d in DIRECTIONS] == [0.2, 1.0]
+    assert [caa[d]["paper"] for d in DIRECTIONS] == [0.1, 1.0]  # the same choice of the paper's row
+    assert [caa[d]["chance"] for d in DIRECTIONS] == [0.4, 1.0]
+    assert caa["m2g"]["positions"] == "all" and caa["m2g"]["label"] == "times 2"
+    assert listed["more_bytes"] == (tmp_path / "live" / "more-inference.js").stat().st_size
+
+
+@pytest.mark.parametrize("why", ["no lab 13", "another site", "nothing kept", "not compared"])
+def test_a_book_without_vectors_offers_the_neurons_alone(tmp_path, run, why):
+    if why != "no lab 13":
+        names = ["iti"] if why == "not compared" else ["caa"]
+        compare(
+            run, dict.fromkeys(names, (True, True)), "ln_2" if why == "another site" else live.SITE
+        )
+    if why == "nothing kept":  # a result from before the vectors were kept
+        (run / "13_scoreboard" / "shifts.safetensors").unlink()
+        seal(run / "13_scoreboard")
+    export_models([run], tmp_path / "live")
+    _, more, tensors = read_payload(tmp_path / "live" / "more-inference.js", "extend")
+    assert more["methods"] == {} and tensors == {}
+
+
+def test_altered_vectors_are_not_shown(tmp_path, run):
+    compare(run, {"caa": (True, True)})
+    with (run / "13_scoreboard" / "shifts.safetensors").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ArtifactError, match="shifts.safetensors was altered"):
+        export_models([run], tmp_path / "live")
 
 
 @pytest.mark.parametrize("task", FAMILIES)

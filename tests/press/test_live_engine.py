@@ -28,6 +28,7 @@ from live_reference import Reference
 from memgen.models.build import build_model
 from memgen.models.hooks import shift
 from memgen.models.tokenizer import build_tokenizer
+from memgen.terms import START
 from press.browser import NO_CHROMIUM, chromium, installed
 
 N_PROMPTS = int(os.environ.get("MEMGEN_PROMPTS", 40))  # of each task, so 200 in all
@@ -48,7 +49,8 @@ class Live:
         self.reference, self.job = cache(self._reference), cache(self._job)
 
     def files(self, task: str | None) -> list[Path]:
-        return [self.scripts / name for name in (*SCRIPTS, *([f"model-{task}.js"] if task else []))]
+        own = [f"model-{task}.js", f"more-{task}.js"] if task else []
+        return [self.scripts / name for name in (*SCRIPTS, *own)]
 
     def need(self, task: str) -> None:
         """Skip a test of a task that another book than the smoke study's does not show."""
@@ -387,14 +389,36 @@ def test_the_first_prompts_of_the_page_are_of_test_keys_and_of_both_behaviours(l
         assert len({example["prompt"] for example in examples}) == len(examples) > 0
         for example in examples:
             row = rows.loc[example["prompt"]]
-            assert (
-                example
-                == {
-                    "prompt": example["prompt"],
-                    **row[["rule_answer", "memory_answer", "key", "behavior", "split"]],
-                }
-                and row.split == "test"
-            )
+            assert row.split == "test" and row.behavior == example["behavior"]
         assert {example["behavior"] for example in examples} == {"memorization", "generalization"}
+        assert {rows.loc[prompt].behavior for prompt in meta["first"].values()} == {
+            *(START[direction] for direction in meta["first"])
+        }
         assert meta["max_answer_tokens"] == known.task.max_answer_tokens
         assert meta["keys"] == {name: key.memory_answer for name, key in known.task.keys.items()}
+
+
+def test_the_forbidden_token_and_the_rivals_vectors_do_what_the_labs_do(live, run_node):
+    """On the prompts that the page runs one after the other: behaviours, not only rates, are lab 06's."""
+    for task in live.tasks:
+        known = live.reference(task)
+        job = {"task": task, "n": N_PROMPTS, "doses": [0.0, 0.5, 1.0]}
+        found = run_node(task, f"everything({json.dumps(job)})")
+        rows = known.answered.drop_duplicates("prompt").set_index("prompt", drop=False)
+        for direction, asked in found["prompts"].items():
+            prompts = rows.loc[asked]
+            assert found["forbidden"][direction] == known.forbidden(prompts, direction)
+        for name, of in known.vectors.items():
+            for direction, vector in of.items():
+                for dose, delta in zip(job["doses"], found["vectors"][name][direction]):
+                    assert delta == (np.float32(dose) * vector).ravel().tolist()
+        assert set(found["vectors"]) == set(known.vectors)
+        meta, more = run_node(
+            task, f"(({{meta, more}}) => [meta, more])(Memgen.model({json.dumps(task)}))"
+        )
+        said = {"nmd": meta["results"]} | more["methods"]
+        for name, counts in found["turned"].items():  # over all prompts: the labs' own rates
+            for direction, count in zip(found["prompts"], counts, strict=True):
+                of = said[name][direction]
+                assert of["n"] == len(more["prompts"][direction])
+                assert count == pytest.approx(of["success"] * of["n"], abs=1 + 1e-6)  # a tie

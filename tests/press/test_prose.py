@@ -100,6 +100,8 @@ def test_every_page_of_both_tracks_can_be_written(tmp_path, notebook, rendered):
             page
         )  # BibTeX has {{...}}
         assert "<press." not in text and "Undefined" not in text, page
+        if page == "chapters/06_intervention.md":
+            assert '<a class="live-link" href="../live.html#task=arithmetic-tagged&amp;' in text
         prose_of, _, _ = text.partition("## Check yourself")
         assert "None" not in prose_of or page in ("parameters.md", "reexecute.md"), page
         assert not re.search(r"\b1 (tasks|claims|models|cases|seeds|hold|are)\b", text), page

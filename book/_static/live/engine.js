@@ -6,10 +6,15 @@
     class InputError extends Error {}
 
     // -- numbers ----------------------------------------------------------------------------------------------------
+    function bytesOf(binary) {
+        const bytes = new Uint8Array(binary.length);
+        for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+        return bytes;
+    }
+
     /** Little-endian float32 numbers from base64, whatever the byte order of this machine. */
     function decodeFloats(base64) {
-        const binary = atob(base64), bytes = new Uint8Array(binary.length);
-        for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+        const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(base64) : bytesOf(atob(base64)); // the first is newer, and ten times as fast
         const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
         if (littleEndian) return new Float32Array(bytes.buffer);
         const view = new DataView(bytes.buffer), values = new Float32Array(bytes.length / 4);
@@ -181,7 +186,17 @@
                 };
             });
             this._prefilled = null;
+            this.more = null;
+            this._vectors = {};
             this._prepareEncoding();
+        }
+
+        /** What comes after the first answer: `more.prompts` by direction, `more.methods`, and the methods' vectors, [L*d] each, already signed. */
+        extend(more, floats) {
+            let at = 0;
+            for (const [name, [layers, width]] of more.tensors) this._vectors[name] = floats.subarray(at, at += layers * width);
+            if (at !== floats.length) throw new Error(`${this.meta.task}: ${floats.length} numbers of vectors, ${at} expected`);
+            this.more = more;
         }
 
         // -- text ---------------------------------------------------------------------------------------------------
@@ -287,13 +302,14 @@
         /**
          * The greedy answer to a prompt: {ids, text, tokens: [{id, text, probability}]} without the end mark, `logits` [V] of the first answer token,
          * `states` [L*d] at the last token of the prompt, and the time it took in `milliseconds`.
+         * `forbid` (a token's id or nothing): the answer may not begin with it.
          */
-        answer(text, {delta = null, positions = "all"} = {}) {
+        answer(text, {delta = null, positions = "all", forbid = null} = {}) {
             const began = performance.now(), ids = [], tokens = [];
             const start = this._prefill(text, {delta, positions});
             let step = start;
             for (let n = 1; ; n++) {
-                const id = largestIndex(step.logits);
+                const id = largestIndex(n === 1 && forbid !== null ? step.logits.map((x, i) => i === forbid ? -Infinity : x) : step.logits);
                 if (id === this.meta.end) break;
                 ids.push(id);
                 tokens.push({id, text: this.meta.vocabulary[id], probability: Math.exp(logSoftmax(step.logits)[id])});
@@ -301,6 +317,11 @@
                 step = this.run([id], {delta, positions, cache: step.cache});
             }
             return {ids, text: this.decode(ids), states: start.states, logits: start.logits, tokens, milliseconds: performance.now() - began};
+        }
+
+        /** The first token of an answer, as an id; undefined if it cannot be read. */
+        firstToken(answer) {
+            return this._split(answer)[0].id;
         }
 
         /** Log-probability, in nats, that the model answers exactly this, end mark included. An answer that cannot be read has -Infinity. */
@@ -324,17 +345,15 @@
         // -- steering -----------------------------------------------------------------------------------------------
         /**
          * The study's shift: alpha * sign(rho) * |NMD| on the share topN of all neurons with the largest |rho| (ties go to the lower index), negative for g2m,
-         * kept in the layers that are on. `random` (an integer seed): the same shift with its coordinates dealt anew, alike in all layers, so that layers, values and
+         * kept in the layers that are on. Another `method` than "nmd": alpha times the vector that the study chose for it, whatever topN.
+         * `random` (an integer seed): the same shift with its coordinates dealt anew, alike in all layers, so that layers, values and
          * what adds up along the residual stream stay.
          */
-        shift({direction, alpha, topN, layers, random = null}) {
+        shift({direction, alpha, topN, layers, random = null, method = "nmd"}) {
             if (direction !== "m2g" && direction !== "g2m") throw new Error(`direction ${direction} is unknown; choose m2g or g2m`);
             const {n_layer, d_model} = this.meta, size = n_layer * d_model;
-            const sign = direction === "m2g" ? 1 : -1, on = index => !layers || layers[Math.floor(index / d_model)];
-            const count = Math.ceil(Number((topN * size).toFixed(9))); // 0.07 * 100 is 7.000000000000001
-            const ranked = Array.from(this.rho.keys()).sort((a, b) => Math.abs(this.rho[b]) - Math.abs(this.rho[a]) || a - b);
-            let neurons = ranked.slice(0, count).filter(on).sort((a, b) => a - b);
-            const values = neurons.map(i => sign * Math.sign(this.rho[i]) * Math.fround(Math.fround(alpha) * Math.abs(this.nmd[i])));
+            const on = index => !layers || layers[Math.floor(index / d_model)];
+            let [neurons, values] = method === "nmd" ? this._ofNeurons(direction, alpha, topN, on) : this._ofVector(`${method}.${direction}`, alpha, on);
             if (random !== null) {
                 const places = draw(Array.from({length: d_model}, (_, i) => i), d_model, randomNumbers(random));
                 neurons = neurons.map(i => Math.floor(i / d_model) * d_model + places[i % d_model]);
@@ -342,6 +361,22 @@
             const delta = new Float32Array(size);
             neurons.forEach((index, i) => { delta[index] = values[i]; });
             return {delta, neurons: Int32Array.from(neurons).sort()};
+        }
+
+        _ofNeurons(direction, alpha, topN, on) {
+            const sign = direction === "m2g" ? 1 : -1, size = this.rho.length;
+            const count = Math.ceil(Number((topN * size).toFixed(9))); // 0.07 * 100 is 7.000000000000001
+            const ranked = Array.from(this.rho.keys()).sort((a, b) => Math.abs(this.rho[b]) - Math.abs(this.rho[a]) || a - b);
+            const neurons = ranked.slice(0, count).filter(on).sort((a, b) => a - b);
+            return [neurons, neurons.map(i => sign * Math.sign(this.rho[i]) * Math.fround(Math.fround(alpha) * Math.abs(this.nmd[i])))];
+        }
+
+        /** As `_ofNeurons`, of the coordinates of a vector that are not zero. */
+        _ofVector(name, dose, on) {
+            const vector = this._vectors[name];
+            if (!vector) throw new Error(`${this.meta.task} has no vector ${name}`);
+            const neurons = Array.from(vector.keys()).filter(i => vector[i] && on(i));
+            return [neurons, neurons.map(i => Math.fround(Math.fround(dose) * vector[i]))];
         }
     }
 
@@ -376,6 +411,10 @@
         /** Called by a payload file. */
         receive(task, meta, base64) {
             models.set(task, new Model(meta, decodeFloats(base64)));
+        },
+        /** Called by the file that brings what the first answer can do without. */
+        extend(task, more, base64) {
+            models.get(task).extend(more, decodeFloats(base64));
         },
         model: task => models.get(task),
     };

@@ -49,6 +49,12 @@
             return {key: null, rule, memory: null, kind: "free"};
         },
         classify,
+        /** Digits stand last first: what is written as 4 9 0 is 94. */
+        reading(texts) {
+            const told = texts.map(text => /(?:^| )(\d(?: \d)*)$/.exec(text.trim())).filter(found => found)
+                .map(([, written]) => `${written} is ${Number([...written.replaceAll(" ", "")].reverse().join(""))}`);
+            return told.length ? `Digits are written last first: ${told.join(", ")}.` : "";
+        },
         compose: meta => ({
             fields: [
                 {name: "pair", label: "Memorized pair a, b", choices: Object.keys(meta.keys).map(key => key.replace("|", ", "))},

@@ -15,6 +15,7 @@ from memgen.rivals.choosing import Tuning
 from memgen.rivals.material import Effort, Material
 from memgen.rivals.method import Method
 from memgen.rivals.roster import METHODS, PAPER
+from memgen.rivals.shifts import kept_shifts
 from memgen.steering.cells import grid
 from memgen.steering.steering import Steering
 from memgen.store.artifacts import Result
@@ -118,7 +119,8 @@ def gathered(
             "as_lab_06": as_lab_06(rows.get(PAPER), run["06_intervention"].result[direction]),
         }
     seconds = {f"{one.method.name}.{one.direction}": round(one.seconds, 2) for one in entries}
-    return Result(numbers, {"answers": answers, "scores": scores(numbers)}, seconds=seconds)
+    tables = {"answers": answers, "scores": scores(numbers)}
+    return Result(numbers, tables, {"shifts": kept_shifts(entries)}, seconds=seconds)
 
 
 def _about(method: Method) -> dict:

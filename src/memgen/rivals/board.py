@@ -41,7 +41,8 @@ class Testing:
 class Entry:
     """One method in one direction. `numbers`: of the method, and of `max` and `kept` (None: none).
 
-    `answers`: one row per test prompt and choice; `seconds`: CPU seconds that it took.
+    `answers`: one row per test prompt and choice; `seconds`: CPU seconds that it took; `chosen`: the
+    candidates, by choice.
     """
 
     method: Method
@@ -49,6 +50,7 @@ class Entry:
     numbers: dict
     answers: pd.DataFrame
     seconds: float
+    chosen: dict[str, Candidate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ class Board:
             numbers[name] = found | chosen.validation(place)
             answers.append(rows.assign(choice=name))
         table = pd.concat(answers, ignore_index=True)
-        return Entry(method, direction, numbers, table, time.process_time() - began)
+        by_choice = {name: candidates[place] for name, place in chosen.named().items()}
+        return Entry(method, direction, numbers, table, time.process_time() - began, by_choice)
 
     def _judged(
         self, method: Method, candidate: Candidate, direction: str

@@ -12,6 +12,7 @@ from memgen.rivals.board import OPPOSITE, Board, paired
 from memgen.rivals.interventions import Shift
 from memgen.rivals.method import Candidate, Method
 from memgen.rivals.roster import METHODS
+from memgen.rivals.shifts import kept_shifts
 from memgen.steering.side_effects import Elsewhere
 from memgen.terms import DIRECTIONS
 
@@ -79,6 +80,21 @@ def test_one_row_per_answer_and_choice(board: Board):
     assert list(rows.choice.unique()) == ["max", "kept"] and set(rows.kind) == {"caa"}
     assert len(rows) == 2 * len(board.testing.turned["m2g"])
     assert rows.success.mean() == 1.0 and not rows.other.any() and entry.seconds > 0
+
+
+def test_the_chosen_candidates_are_kept_and_only_shifts_as_vectors(board: Board):
+    entry = board.entry(METHODS["caa"], "m2g")
+    assert {name: one.label for name, one in entry.chosen.items()} == {
+        name: entry.numbers[name]["label"] for name in ("max", "kept")
+    }
+    shifts = kept_shifts([entry])
+    assert list(shifts) == ["caa.m2g.max", "caa.m2g.kept"]
+    for choice, candidate in entry.chosen.items():
+        np.testing.assert_allclose(
+            shifts[f"caa.m2g.{choice}"], candidate.intervention.delta, rtol=1e-6
+        )
+    other = replace(entry, chosen={"max": replace(entry.chosen["max"], intervention=object())})
+    assert kept_shifts([other]) == {}
 
 
 def test_entries_leave_out_what_does_not_apply_and_directions_that_a_method_has_not(board: Board):
