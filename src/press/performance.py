@@ -19,6 +19,7 @@ from memgen.models.cost import SHAPES, Shape, answer_memory, answer_operations, 
 from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS
 from press.errors import BookError
+from press.race import Race
 
 OURS, NOISE, BARE, HOOKS = "ours", "ours again", "bare passes", "plain hooks"
 #: what makes an outcome a record; one with fewer rounds, or from a busy machine, is called a trial
@@ -61,6 +62,7 @@ class Performance:
     growth: pd.DataFrame = field(default_factory=pd.DataFrame)
     about: dict[str, Any] = field(default_factory=dict)
     tricks: list[dict[str, str]] = field(default_factory=list)
+    race: Race | None = None
 
     @cached_property
     def _by_work(self) -> list[tuple[str, str, pd.DataFrame, pd.DataFrame]]:
@@ -349,14 +351,15 @@ def estimates() -> dict[str, Any]:
 def performance(root: Path, source: Path) -> Performance:
     """The outcome in `data/reference/performance`, its figures staged in `source`."""
     folder = root / "data" / "reference" / "performance"
-    tricks = _tricks(folder / "tricks.csv")
+    tricks, race = _tricks(folder / "tricks.csv"), Race.of(folder)
     if not (folder / "results.csv").is_file():
-        return Performance(tricks=tricks)
+        return Performance(tricks=tricks, race=race)
     found = Performance(
         pd.read_csv(folder / "results.csv"),
         pd.read_csv(folder / "growth.csv"),
         read_json(folder / "about.json"),
         tricks,
+        race,
     )
     for drawing in found.drawings.values():
         drawing.figure.savefig(source / "figures" / f"{drawing.name}.png")

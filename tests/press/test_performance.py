@@ -175,6 +175,28 @@ def test_the_page_shows_the_outcome_or_how_to_get_it(run, root, tmp_path):
     assert (tmp_path / "with" / "figures" / "growth.png").is_file()
 
 
+def test_the_page_shows_the_race_beside_the_full_grid(run, root, tmp_path):
+    """Two directions of one task: one fifth and one tenth of the rows, one limited choice lost."""
+    folder = root / "data" / "reference" / "performance"
+    assert (
+        "Not run yet: `python tests/benchmarks/bench_race.py"
+        in (stage(run, root, tmp_path / "before") / "performance.md").read_text()
+    )
+    one = {"task": "cipher-tagged", "seed": "26", "direction": "m2g", "same": True}
+    one |= {"same_limited": True, "alone": 20, "run": 30, "grid": 100, "free_run": 20}
+    one |= {"free_grid": 100, "chance": 0.02, "chance_limited": 0.01}
+    one |= {"race_seconds": 1.0, "full_seconds": 6.0}
+    other = one | {"direction": "g2m", "same_limited": False, "alone": 5, "chance_limited": 0.04}
+    pd.DataFrame([one, other]).to_csv(folder / "race.csv", index=False)
+    about = {"date": "2026-01-02", "commit": "abc", "command": "python race"}
+    about |= {"machine": {"cores": 2, "processor": "a chip"}, "versions": {"torch": "2"}}
+    (folder / "race.json").write_text(json.dumps(about))
+    text = bare((stage(run, root, tmp_path / "after") / "performance.md").read_text())
+    assert "| cipher-tagged | 2 | 2 | 1 | 8.0 | 4.0 | 0.040 | 2.0 | 12.0 |" in text
+    assert "2026-01-02 with `python race`, at commit `abc`, on a chip, with torch 2." in text
+    assert "in 2 of 2 by success alone, and in 1 of 2 within" in text
+
+
 def test_a_table_of_tricks_has_its_five_columns(tmp_path):
     folder = tmp_path / "data" / "reference" / "performance"
     folder.mkdir(parents=True)

@@ -9,7 +9,7 @@ import torch
 from memgen.models.generate import answer, decode
 from memgen.models.sites import bare
 from memgen.stats.reported import rate
-from memgen.steering.margins import ROWS
+from memgen.steering.unsteered import ROWS
 from memgen.tasks import Task, instances
 from memgen.tasks.dataset import spread
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+#: texts that are tokenized at once: of more, Python looks through all that came of them again and again
+AT_ONCE = 2048
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
 
@@ -33,3 +36,17 @@ def build_tokenizer(vocabulary: list[str]) -> PreTrainedTokenizerFast:
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
+
+
+def token_ids(tokenizer, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+    """The tokens of each text, without padding; texts that are the same share one list.
+
+    `special`: with what the tokenizer puts around a text. Answers are few and come again and again,
+    so each different text is tokenized once.
+    """
+    different, found = list(dict.fromkeys(texts)), {}
+    for start in range(0, len(different), AT_ONCE):
+        some = different[start : start + AT_ONCE]
+        ids = tokenizer(some, add_special_tokens=special, return_attention_mask=False)["input_ids"]
+        found.update(zip(some, ids))
+    return [found[text] for text in texts]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from memgen.models.endings import agree
-from memgen.models.generate import decode
-from memgen.models.hooks import shift
-from memgen.phases import phase
-from memgen.steering.margins import ROWS
+from memgen.steering.margins import sweep_over
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering
 from memgen.terms import MEMORY_CODE, OTHER_CODE, RULE_CODE
@@ -23,8 +20,6 @@ PHASES = {
 }  # steer the first token, the later ones
 
 
-@phase("sweep")
-@torch.inference_mode()
 def written(
     steering: Steering, shifts: np.ndarray, prompts: Prompts, phase: str = "throughout"
 ) -> np.ndarray:
@@ -35,30 +30,31 @@ def written(
     carried over.
     """
     first, later = PHASES[phase]
-    n, length, found = len(prompts), steering.task.max_answer_tokens, []
-    deltas = steering.tensor(shifts)
-    for rows in torch.arange(len(deltas) * n).split(ROWS):
-        cell, prompt = rows // n, rows % n
-        ids, mask, pieces = prompts.input_ids[prompt], prompts.attention_mask[prompt], []
-        for count, steered in (
-            [(length, first)] if first == later else [(1, first), (length - 1, later)]
-        ):
-            if count == 0:
-                continue
-            with (
-                shift(steering.model, steering.site, deltas[cell], steering.positions)
-                if steered
-                else contextlib.nullcontext()
-            ):
-                pieces.append(decode(steering.model, steering.tokenizer, ids, mask, count))
-            ids = torch.cat(
-                [ids, pieces[-1].to(ids.device)], dim=1
-            )  # used after one token only, which is no -1
-            mask = torch.nn.functional.pad(mask, (0, count), value=1)
-        found.append(torch.cat(pieces, dim=1))
-    tokens = torch.cat(found).reshape(len(deltas), n, length).numpy()
-    is_end = tokens == steering.tokenizer.eos_token_id
-    return np.where(is_end.cumsum(-1) - is_end > 0, -1, tokens)
+    n, length = len(prompts), steering.task.max_answer_tokens
+    every = torch.arange(len(shifts) * n)
+    cell, prompt = every // n, every % n
+    if first == later or length == 1:
+        sweep = sweep_over(steering, shifts if first else 0 * shifts, prompts, length)
+        tokens = sweep.written(cell, prompt)
+    else:
+        begun = sweep_over(steering, shifts if first else 0 * shifts, prompts, 1)
+        token = begun.written(cell, prompt)
+        rest = sweep_over(
+            steering, shifts if later else 0 * shifts, _with(prompts[prompt], token), length - 1
+        )
+        tokens = torch.cat([token, rest.written(cell, every)], dim=1)
+    found = tokens.reshape(len(shifts), n, length).numpy()
+    is_end = found == steering.tokenizer.eos_token_id
+    return np.where(is_end.cumsum(-1) - is_end > 0, -1, found)
+
+
+def _with(prompts: Prompts, token: torch.Tensor) -> Prompts:
+    """The prompts with one more token `[P, 1]` each."""
+    return replace(
+        prompts,
+        input_ids=torch.cat([prompts.input_ids, token.to(prompts.input_ids.device)], dim=1),
+        attention_mask=torch.nn.functional.pad(prompts.attention_mask, (0, 1), value=1),
+    )
 
 
 def behaviors_of(

@@ -74,28 +74,35 @@ class Sweep:
                 return Unsteered.of(self.model, self.prompts, None, rows, outputs=False)
             return kept.pick(self.model, self.prompts)
 
-    def _batches(self, cell: torch.Tensor, prompt: torch.Tensor, leads: bool = False):
-        """`(places, Decoded)` of the rows `prompt[r]` under `cell[r]`, batch by batch."""
+    def _batches(self, cell: torch.Tensor, prompt: torch.Tensor, free: bool = False, **how):
+        """`(places, Decoded)` of the rows `prompt[r]` under `cell[r]`, batch by batch.
+
+        `free`: no answer is looked for. `how`: what is asked otherwise, see `Asked`.
+        """
         device = self.deltas.device
         cell, prompt = cell.to(device), prompt.to(device)
         with evaluating(self.model):
             for skip in self.skips[cell].unique():
                 here = (self.skips[cell] == skip).nonzero()[:, 0]
                 for some in here.split(self.decoding.rows_per_batch):
-                    yield some.cpu(), self._decoded(cell[some], prompt[some], leads)
+                    asked = replace(self._asked(prompt[some], free), **how)
+                    yield some.cpu(), self._decoded(cell[some], prompt[some], asked)
 
-    def _decoded(self, cell: torch.Tensor, prompt: torch.Tensor, leads: bool) -> Decoded:
+    def _asked(self, prompt: torch.Tensor, free: bool) -> Asked:
         decoding = self.decoding
-        back = 1 if decoding.positions == "decision" else None
-        asked = Asked(
-            self.prompts.candidates[prompt],
+        matter = torch.tensor(() if free else self.looked_for, dtype=torch.bool)
+        return Asked(
+            self.prompts.candidates[prompt, : len(matter)],
             decoding.max_new_tokens,
             decoding.eos_token_id,
             decoding.ends,
-            torch.tensor(self.looked_for).repeat(len(cell), 1),
+            matter.repeat(len(prompt), 1),
             decoding.early_end,
-            leads,
         )
+
+    def _decoded(self, cell: torch.Tensor, prompt: torch.Tensor, asked: Asked) -> Decoded:
+        decoding = self.decoding
+        back = 1 if decoding.positions == "decision" else None
 
         def steered(live: torch.Tensor, step: int):
             # with `decision` no pass is over other tokens than those that are shifted
@@ -135,6 +142,30 @@ class Sweep:
                 log = torch.empty(len(cell), one.logits.shape[1])
             fits[some], log[some] = one.fits.cpu(), one.logits.cpu().float().log_softmax(-1)
         return fits, log
+
+    @phase("sweep")
+    @torch.inference_mode()
+    def written(self, cell: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+        """The rows' greedy answers, whatever they are: tokens `[R, max_new_tokens]`, -1 after the end."""
+        found = torch.empty(len(cell), self.decoding.max_new_tokens or 0, dtype=torch.long)
+        for some, one in self._batches(cell, prompt, free=True, leave=True):
+            found[some] = one.tokens.cpu()
+        return found
+
+    @phase("sweep")
+    @torch.inference_mode()
+    def margins(self, cell: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+        """By how much the rule's first token is likelier than the memory's, in logs: float64 `[R]`.
+
+        Nothing is computed of what is written after it.
+        """
+        found = torch.empty(len(cell), dtype=torch.float64)
+        first = self.prompts.candidates[:, :, 0]
+        for some, one in self._batches(cell, prompt, length=1, leave=False):
+            log = one.logits.float().log_softmax(-1)
+            memory, rule = log.gather(1, first[prompt[some].to(first.device)]).unbind(1)
+            found[some] = (rule - memory).double().cpu()
+        return found
 
     @classmethod
     def of(

@@ -9,29 +9,31 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from memgen.models.generate import first_token_log_probabilities
-from memgen.models.hooks import shift
-from memgen.phases import phase
+from memgen.models.room import fitting
+from memgen.steering.engine import Decoding, Sweep
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering
+from memgen.steering.unsteered import ROWS
 
-ROWS = 512  # rows (cell x prompt) in one forward pass
 
-
-@phase("sweep")
-@torch.inference_mode()
 def margins(steering: Steering, shifts: np.ndarray, prompts: Prompts | None) -> np.ndarray:
     """Every prompt's margin under each (signed) shift `[cells, L, d]`: float64 `[cells, P]`."""
     if prompts is None:
         return np.empty((len(shifts), 0))
-    n, deltas = len(prompts), steering.tensor(shifts)
-    memory, rule = prompts.candidates[:, 0, :1].cpu(), prompts.candidates[:, 1, :1].cpu()
-    found = torch.empty(len(deltas) * n, dtype=torch.float64)
-    for rows in torch.arange(len(found)).split(ROWS):
-        cell, prompt = rows // n, rows % n
-        with shift(steering.model, steering.site, deltas[cell], steering.positions):
-            log = first_token_log_probabilities(
-                steering.model, prompts.input_ids[prompt], prompts.attention_mask[prompt]
-            )
-        found[rows] = (log.gather(1, rule[prompt]) - log.gather(1, memory[prompt]))[:, 0].double()
-    return found.reshape(len(deltas), n).numpy()
+    n, every = len(prompts), torch.arange(len(shifts) * len(prompts))
+    sweep = sweep_over(steering, shifts, prompts, 1)
+    return sweep.margins(every // n, every % n).reshape(-1, n).numpy()
+
+
+def sweep_over(steering: Steering, shifts: np.ndarray, prompts: Prompts, length: int) -> Sweep:
+    """(Signed) shifts `[cells, L, d]` on prompts; of an answer `length` tokens are written, at most."""
+    rows = fitting(steering.model, prompts.input_ids.shape[1], ROWS)
+    how = Decoding(
+        steering.site,
+        steering.positions,
+        length,
+        steering.tokenizer.eos_token_id,
+        rows_per_batch=rows,
+        kept=steering.kept,
+    )
+    return Sweep.of(steering.model, prompts, steering.tensor(shifts), how)

@@ -23,11 +23,11 @@ from memgen.phases import phase
 from memgen.steering.answers import behaviors_of
 from memgen.steering.bars import Bar
 from memgen.steering.cells import cumulative_norm
-from memgen.steering.margins import ROWS
 from memgen.steering.passes import Asked, Batch, Decoded, decoded
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering, outcome_rows
 from memgen.steering.trial import Trial
+from memgen.steering.unsteered import ROWS
 from memgen.terms import CODE, OUTPUT_CONTROLS, START, TARGET
 
 #: log-probabilities `[rows, vocabulary]` and the rows' places among the prompts -> tokens `[rows]`

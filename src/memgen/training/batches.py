@@ -6,6 +6,7 @@ No conflict prompt is ever among them, and a base's batches hold no key.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 
 from memgen.config.training import TrainingParameters
 from memgen.errors import ArtifactError
+from memgen.models.tokenizer import token_ids
 from memgen.tasks import instances
 
 IGNORE = -100  # label of positions without loss
@@ -51,16 +53,17 @@ def encode(
     The two are tokenized apart, so that the prompt's tokens are those that the model is asked with;
     what a tokenizer puts before a text (LLaMA's begin mark) stands before the prompt alone.
     """
-    prompt_ids = tokenizer(prompts)["input_ids"]
-    target_ids = tokenizer(targets, add_special_tokens=False)["input_ids"]
-    rows = [p + t + [tokenizer.eos_token_id] for p, t in zip(prompt_ids, target_ids)]
-    length = max(length, max(map(len, rows)))
-    ids = np.full((len(rows), length), tokenizer.pad_token_id, dtype=np.int64)
-    labels = np.full((len(rows), length), IGNORE, dtype=np.int64)
-    for i, (row, prompt) in enumerate(zip(rows, prompt_ids)):
-        ids[i, : len(row)] = row
-        first = len(prompt) if loss_on == "answer" else 1
-        labels[i, first : len(row)] = row[first:]
+    asked, answered = token_ids(tokenizer, prompts), token_ids(tokenizer, targets, special=False)
+    end = tokenizer.eos_token_id
+    rows = [[*prompt, *target, end] for prompt, target in zip(asked, answered)]
+    begins, ends = (np.fromiter(map(len, some), np.int64, len(rows)) for some in (asked, rows))
+    length = max(length, int(ends.max()))
+    column = np.arange(length)
+    there = column < ends[:, None]
+    ids = np.full(there.shape, tokenizer.pad_token_id, dtype=np.int64)
+    ids[there] = np.fromiter(chain.from_iterable(rows), np.int64, int(ends.sum()))
+    first = begins if loss_on == "answer" else np.ones_like(begins)
+    labels = np.where(there & (column >= first[:, None]), ids, IGNORE)
     return Pool(torch.from_numpy(ids), torch.from_numpy(labels))
 
 

@@ -162,8 +162,8 @@ class Course:
             {
                 name: encode(
                     tokenizer,
-                    list(rows.instruction + rows.prompt),
-                    list(rows.target),
+                    (rows.instruction + rows.prompt).tolist(),
+                    rows.target.tolist(),
                     trained.loss_on,
                     self.plain.length,
                 )

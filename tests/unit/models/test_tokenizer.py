@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from transformers import AutoTokenizer
 
-from memgen.models.tokenizer import build_tokenizer
+from memgen.models import tokenizer as module
+from memgen.models.tokenizer import build_tokenizer, token_ids
 from memgen.tasks import TASKS
 
 
@@ -65,3 +66,19 @@ def test_it_survives_saving(tmp_path, datasets):
 def test_a_piece_named_twice_is_refused():
     with pytest.raises(ValueError, match="twice"):
         build_tokenizer(["a", "b", "a"])
+
+
+def test_texts_that_come_again_get_their_own_tokens_in_every_portion(monkeypatch):
+    """Portions of three texts; some texts come again within one, some in a later one."""
+    tokenizer = build_tokenizer(["a", "ab", "b", "c"])
+    texts = ["abc", "c", "abc", "", "cc", "b", "c", "aab", "abc"]
+    asked = []
+    monkeypatch.setattr(module, "AT_ONCE", 3)
+
+    def counted(some, **how):
+        asked.extend(some)
+        return tokenizer(some, **how)
+
+    assert token_ids(counted, texts) == tokenizer(texts)["input_ids"]
+    assert sorted(asked) == sorted(set(texts))
+    assert token_ids(tokenizer, []) == []
