@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,14 +12,16 @@ from PIL import Image
 
 from memgen.config.base import ROOT
 from memgen.config.sources import strays
+from press import build as build_module
 from press.build import build_pages
 from press.errors import BookError
-from press.kept_build import DOCTREES, digests, find
+from press.kept_build import DOCTREES, RECORD, digests, find, keep
+from press.run import Run
 from press.staged import settle
 
 #: a book as small as the book of a study is large, with whatever a page may show of another
 PAGES = {
-    "index": "# Home\n\nSee {doc}`chapters/first`, [a section](chapters/first.md#deep-down) and {term}`rule`.\n",
+    "index": "# Home\n\n{doc}`chapters/first`, [a section](chapters/first.md#deep-down), {term}`rule`.\n",
     "chapters/first": """# First
 
 Cited: {cite:t}`someone`. On the second page: {numref}`fig-b`, {eq}`sum`, and [its title](second.md).
@@ -159,3 +162,135 @@ def test_a_book_built_again_is_the_book_built_from_nothing(source, tmp_path):
 
     edit(source / "chapters" / "third.md", ("# Third", "# The third"))
     assert len(both(source, out)) == len(PAGES)  # its title is in the contents of all
+
+
+def test_a_mistake_leaves_the_book_and_what_it_was_built_from(source, tmp_path):
+    out = tmp_path / "out"
+    build(source, out)
+    before = contents(out / "html")
+    edit(source / "chapters" / "third.md", ("Nothing of others.", "{term}`no such term`"))
+    with pytest.raises(BookError, match="no such term"):
+        build(source, out)
+    assert contents(out / "html") == before
+    edit(source / "chapters" / "third.md", ("{term}`no such term`", "{term}`rule`"))
+    assert set(build(source, out)) == {"chapters/third", "index"}
+    # what others show of a page is gone: they are written again, and warn
+    edit(
+        source / "chapters" / "second.md",
+        ("(below)=\n", ""),
+        ("{ref}`the one below <below>`", "it"),
+    )
+    edit(source / "chapters" / "second.md", (":name: fig-b\n", ""))
+    with pytest.raises(BookError, match="first.*fig-b"):
+        build(source, out)
+
+
+# -- what a build leaves for the next one --------------------------------------------------------------
+@pytest.fixture
+def left(tmp_path) -> Path:
+    """A book's folder as a build leaves it."""
+    out = tmp_path / "out"
+    for place in (f"{DOCTREES}/chapters/first.doctree", "html/index.html", "html/_static/a.css"):
+        (out / place).parent.mkdir(parents=True, exist_ok=True)
+        (out / place).write_text(place)
+    keep(out / DOCTREES, out / "html", {"_config.yml": "1", "chapters/first.md": "1"}, "tools")
+    return out
+
+
+NOW = {"_config.yml": "1", "chapters/first.md": "2"}
+
+
+def test_what_a_build_left_is_where_the_next_one_begins(left):
+    kept = find(left, NOW, "tools")
+    assert kept is not None and kept.changed == ["chapters/first.md"]
+    assert find(left, NOW, "tools") == kept  # asked again, it is there
+
+
+def test_pickles_that_this_build_did_not_write_here_are_never_loaded(left, tmp_path):
+    """Copied or unpacked they have another inode and time of change, whatever the record says."""
+    shutil.copytree(left, tmp_path / "copied")  # with the times of the files
+    assert find(tmp_path / "copied", NOW, "tools") is None
+    assert not (tmp_path / "copied" / DOCTREES).exists()
+    path = left / DOCTREES / "chapters" / "first.doctree"
+    about = path.stat()
+    path.write_text("another".ljust(about.st_size)[: about.st_size])
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert find(left, NOW, "tools") is None and not (left / DOCTREES).exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda left: (left / DOCTREES / "more.doctree").touch(),
+        lambda left: (left / DOCTREES / "chapters" / "first.doctree").unlink(),
+        lambda left: (left / DOCTREES / RECORD).write_text("{"),
+        lambda left: (left / "html" / "index.html").write_text("edited by hand"),
+        lambda left: shutil.rmtree(left / "html"),
+    ],
+    ids=["one more", "one fewer", "no record", "a page edited", "no book"],
+)
+def test_a_build_begins_anew_where_anything_is_not_as_it_was_left(left, change):
+    change(left)
+    assert find(left, NOW, "tools") is None
+
+
+@pytest.mark.parametrize("name", ["_config.yml", "_static/book.css", "_toc.yml", "references.bib"])
+def test_a_build_begins_anew_after_a_change_that_every_page_shows(left, name):
+    assert find(left, NOW | {name: "2"}, "tools") is None
+
+
+def test_a_build_begins_anew_with_other_tools(left):
+    assert find(left, NOW, "other tools") is None
+
+
+# -- staging -------------------------------------------------------------------------------------------
+def test_staged_files_of_the_same_bytes_keep_their_times(tmp_path):
+    fresh, source = tmp_path / "fresh", tmp_path / "source"
+    for folder, files in ((source, "abcd"), (fresh, "abe")):
+        (folder / "in").mkdir(parents=True)
+        for name in files:
+            (folder / "in" / name).write_text(name)
+    (fresh / "in" / "b").write_text("changed")
+    (source / "gone").mkdir()
+    before = {path.name: path.stat().st_mtime_ns for path in (source / "in").iterdir()}
+    settle(fresh, source, {"in/c"})
+    assert sorted(path.name for path in (source / "in").iterdir()) == ["a", "b", "c", "e"]
+    assert (source / "in" / "a").stat().st_mtime_ns == before["a"]
+    assert (source / "in" / "b").read_text() == "changed"
+    assert not fresh.exists() and not (source / "gone").exists()
+
+
+@pytest.fixture
+def light(root) -> Path:
+    """Sources of a book that draw no figure of their own."""
+    for name in ("real", "performance", "arms"):
+        shutil.rmtree(root / "data" / "reference" / name)
+    return root
+
+
+def test_only_what_has_changed_is_staged_anew(run, light, tmp_path, monkeypatch):
+    """After a change of prose, that page; of a result, that lab's page and all prose: as from nothing."""
+    shown = []
+    made = build_module.lab_page
+    monkeypatch.setattr(
+        build_module, "lab_page", lambda lab, of: shown.append(lab.page) or made(lab, of)
+    )
+
+    def staged(place: str) -> dict[str, str]:
+        (tmp_path / place).mkdir(exist_ok=True)
+        build_module.stage(Run(run), light, tmp_path / place / "source")
+        return digests(tmp_path / place / "source")
+
+    first = staged("out")
+    assert len(shown) == len(set(shown)) > 10
+    shown.clear()
+    intro = light / "book" / "intro.md"
+    intro.write_text(intro.read_text() + "\nOne sentence more, of {{ preset }}.\n")
+    second = staged("out")
+    assert not shown
+    assert [name for name in second if second[name] != first.get(name)] == ["intro.md"]
+    path = run / "inference" / "seed0" / "06_intervention" / "result.json"
+    path.write_text(path.read_text().replace('"alpha": 2.0', '"alpha": 3.0'))
+    third = staged("out")
+    assert shown == ["labs/06_intervention/inference-seed0"]
+    assert third == staged("clean") and len(third) == len(first)
