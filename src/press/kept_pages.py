@@ -33,8 +33,8 @@ class Pages(StandaloneHTMLBuilder):
     name = "html"
 
     def get_outdated_docs(self) -> Iterable[str]:
-        """What is outdated is known after reading (`write`)."""
-        return iter(())
+        """What is outdated is known after reading (`write`); the first page is written in any case."""
+        return iter([self.config.root_doc])
 
     @property
     def kept(self) -> Path | None:
@@ -81,7 +81,7 @@ class Pages(StandaloneHTMLBuilder):
                 del words[word]
         entries = self.indexer._index_entries
         for page in sorted(entries):
-            entries[page] = sorted(entries.pop(page))
+            entries[page] = sorted((name.lower(), *rest) for name, *rest in entries.pop(page))
         super().dump_search_index()
 
     # -- figures ----------------------------------------------------------------------------------

@@ -23,7 +23,12 @@ from press.trim import trim
 TOOLS = (
     "jupyter-book",
     "sphinx",
+    "docutils",
+    "pygments",
+    "myst-parser",
     "myst-nb",
+    "sphinx-design",
+    "sphinx-external-toc",
     "sphinx-book-theme",
     "pydata-sphinx-theme",
     "sphinxcontrib-bibtex",
