@@ -1,8 +1,8 @@
 """Has a study anything to run? Asked before Snakemake, which takes seconds to find that it has not.
 
 After a run that went well the place, size and times of every file are noted that Snakemake asks about: what
-labs are made of, as it was before the run, and what they left. While all of it and the plan are the same, nothing
-can have become stale. Whatever differs, Snakemake is asked.
+labs are made of, as it was before the run, and what they left. While all of it and the plan are the same,
+nothing can have become stale. Whatever differs, Snakemake is asked.
 """
 
 from __future__ import annotations
