@@ -108,7 +108,7 @@ def build_pages(
     built_by = tools(source)
     kept = find(out, staged, built_by)
     if kept:
-        say(f"building with Sphinx what {plural(len(kept.changed), 'changed file')} lead to")
+        say(f"building with Sphinx what has changed ({plural(len(kept.changed), 'staged file')})")
     else:
         say("building all pages with Sphinx")
     written = sphinx(source, fresh, doctrees, kept)
