@@ -56,9 +56,10 @@ class Staged:
         """What is recorded of `source`; nothing where there is no record, or none that can be read."""
         with suppress(OSError, ValueError, TypeError):
             found = cls(**json.loads(record_of(source).read_text(encoding="utf8")))
-            found.files = {
-                place: made for place, made in found.files.items() if _is(source / place, made)
-            }
+            made = found.files
+            found.files = {place: one for place, one in made.items() if _is(source / place, one)}
+            if len(found.files) < len(made):  # somebody was here: only whole labs are kept
+                found.rest = ""
             return found
         return cls()
 

@@ -292,6 +292,10 @@ def test_only_what_has_changed_is_staged_anew(run, light, tmp_path, monkeypatch)
     second = staged("out")
     assert not shown
     assert [name for name in second if second[name] != first.get(name)] == ["intro.md"]
+    (tmp_path / "out" / "source" / "claims.json").unlink()
+    (tmp_path / "out" / "source" / "quizzes").mkdir()
+    (tmp_path / "out" / "source" / "quizzes" / "left.yaml").write_text("by somebody")
+    assert staged("out") == second and not shown
     path = run / "inference" / "seed0" / "06_intervention" / "result.json"
     path.write_text(path.read_text().replace('"alpha": 2.0', '"alpha": 3.0'))
     third = staged("out")
