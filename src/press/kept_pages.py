@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -32,7 +32,7 @@ class Pages(StandaloneHTMLBuilder):
 
     name = "html"
 
-    def get_outdated_docs(self) -> Iterable[str]:
+    def get_outdated_docs(self) -> Iterator[str]:
         """What is outdated is known after reading (`write`); the first page is written in any case."""
         return iter([self.config.root_doc])
 
@@ -96,7 +96,7 @@ class Pages(StandaloneHTMLBuilder):
 class Known:
     """What a page may show of other pages, as an environment of Sphinx has it."""
 
-    def __init__(self, env):
+    def __init__(self, env: Any) -> None:
         self.env, self.std = env, env.domains["std"]
         self.equations = env.domains["math"].data["objects"]
         self.named: dict[str, list[Any]] = {}
