@@ -45,21 +45,61 @@ def read_in_parallel(app, config):
         app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
 
 
-def number_figures_by_page(app, env):
-    """Figures count from 1 on every page: a book with a page for each executed lab would reach
-    `Fig. 400`.
-
-    Runs after Sphinx has numbered them through the whole book. Returns the pages to read again:
-    none.
+def count_figures(app, doctree):
+    """Note the numbers of a page's figures, tables, listings and equations: from 1 on every page, since a
+    book with a page for each executed lab would reach `Fig. 400`.
     """
-    for kinds in env.toc_fignumbers.values():
-        for numbers in kinds.values():
-            for place, name in enumerate(sorted(numbers, key=numbers.get), start=1):
-                numbers[name] = (place,)
+    found = {}
+    for node in doctree.findall(nodes.Element):
+        kind = None if isinstance(node, nodes.section) else kind_of(app.env, node)
+        if kind and node["ids"]:
+            numbers = found.setdefault(kind, {})
+            numbers.setdefault(node["ids"][0], (len(numbers) + 1,))
+    counted(app.env)[app.env.docname] = found
+
+
+def kind_of(env, node):
+    """`figure`, `table`, ... if Sphinx numbers it: without a caption it does not."""
+    for domain in env.domains.values():
+        kind = domain.get_enumerable_node_type(node)
+        if kind and (domain.name != "std" or domain.get_numfig_title(node)):
+            return kind
+    return None
+
+
+def counted(env):
+    """Page -> kind -> id -> number, kept with what Sphinx knows of the pages."""
+    if not hasattr(env, "counted_by_page"):
+        env.counted_by_page = {}
+    return env.counted_by_page
+
+
+def forget_figures(app, env, page):
+    counted(env).pop(page, None)
+
+
+def merge_figures(app, env, pages, other):
+    counted(env).update({page: counted(other)[page] for page in pages if page in counted(other)})
+
+
+def without_numbers_through_the_book(app, env):
+    """Sphinx would load every page to number its figures through the book."""
+    app.config.numfig = False
+    return []
+
+
+def number_figures_by_page(app, env):
+    """Runs after Sphinx would have numbered them. Returns the pages to write again for it: none."""
+    app.config.numfig = True
+    env.toc_fignumbers = {page: found for page, found in counted(env).items() if found}
     return []
 
 
 def setup(app):
+    app.connect("doctree-read", count_figures, priority=900)
+    app.connect("env-purge-doc", forget_figures)
+    app.connect("env-merge-info", merge_figures)
+    app.connect("env-get-updated", without_numbers_through_the_book, priority=100)
     app.connect("env-get-updated", number_figures_by_page, priority=900)
     app.connect("config-inited", read_in_parallel)
     app.add_config_value(

@@ -43,7 +43,7 @@ class LabRow:
     uses. `level`: it runs for every task and seed ("run"), for every task over all seeds ("task"),
     or once ("study"). `tracks`: those it runs on. `gated`: it asks a model that shows both
     behaviours, and is left out where training did not lead to one. `seconds`: a guess, until labs of
-    its kind have been timed.
+    its kind have been timed. `beside`: modules that the notebook imports and its own module does not.
     """
 
     name: str
@@ -54,6 +54,7 @@ class LabRow:
     tracks: tuple[str, ...] = TRACKS
     gated: bool = True
     seconds: float = 20
+    beside: tuple[str, ...] = ()
 
     @property
     def short(self) -> str:
@@ -67,7 +68,7 @@ class LabRow:
     @property
     def code(self) -> tuple[str, ...]:
         """The modules of this package that its numbers depend on; what they import counts as well."""
-        return (f"labs.{self.short}",)
+        return (f"labs.{self.short}", *self.beside)
 
 
 _DATA, _MODEL, _ANSWERS = "01_dataset_design", TRAINING, "03_pairs"
@@ -112,7 +113,14 @@ _ROWS = (
         "study",
         seconds=10,
     ),
-    LabRow("09_confounds", "Confounds", ConfoundsParameters, _RUN[:3], tracks=_SCRATCH),
+    LabRow(
+        "09_confounds",
+        "Confounds",
+        ConfoundsParameters,
+        _RUN[:3],
+        tracks=_SCRATCH,
+        beside=("neurons.movement", "neurons.splits"),
+    ),
     LabRow("10_ablations", "Ablations", AblationsParameters, (*_RUN[:4], _CELLS), tracks=_SCRATCH),
     LabRow(
         "11_open_points",
@@ -121,6 +129,7 @@ _ROWS = (
         (*_RUN[:4], _CELLS),
         tracks=_SCRATCH,
         seconds=30,
+        beside=("labs.hybrid",),
     ),
     LabRow(
         "12_patching",

@@ -70,7 +70,10 @@ class Crate:
         self.crate = ROCrate(version="1.1")
         self.crate.metadata.extra_contexts.append(TERMS)
         self.labs = run.all_pages
+        self.times = {lab: times(lab) for lab in self.labs}
         self.results: dict[Path, File] = {}
+        # ROCrate looks through all its entities for one that it does not have
+        self.things: dict[str, ContextEntity] = {}
 
     def written(self) -> dict[str, Any]:
         """The content of `ro-crate-metadata.json`."""
@@ -87,11 +90,11 @@ class Crate:
     # -- entities ---------------------------------------------------------------------------------
     def thing(self, address: str, kind: str | list[str], /, **properties: Any) -> ContextEntity:
         """An entity that is no file; the one of this address, if there is one."""
-        kept = {key: value for key, value in properties.items() if value not in (None, [], "")}
-        about = {"@type": kind, **kept}
-        return self.crate.get(address) or self.crate.add(
-            ContextEntity(self.crate, address, properties=about)
-        )
+        if address not in self.things:
+            kept = {key: value for key, value in properties.items() if value not in (None, [], "")}
+            entity = ContextEntity(self.crate, address, properties={"@type": kind, **kept})
+            self.things[address] = self.crate.add(entity)
+        return self.things[address]
 
     def file(self, path: Path, form: str, **properties: Any) -> File:
         """A file of the book, with its size and hash."""
@@ -141,7 +144,7 @@ class Crate:
         root["description"] = " ".join(str(about.get("abstract", config["title"])).split())
         root["license"] = self.crate.get(next(iter(LICENCES)))
         root["author"] = self.thing("#authors", "Organization", name=config["author"])
-        ends = [ended for lab in self.labs if (ended := times(lab).get("endTime"))]
+        ends = [ended for lab in self.labs if (ended := self.times[lab].get("endTime"))]
         root["datePublished"] = max(
             ends, default="1970-01-01"
         )  # no clock: equal runs, equal crates
@@ -213,7 +216,7 @@ class Crate:
             environment=[self.value(*one) for one in facts.items()],
             resourceUsage=[one for one in used if one],
             actionStatus="http://schema.org/CompletedActionStatus",
-            **times(lab),
+            **self.times[lab],
         )
 
     def read(self, lab: ExecutedLab, folder: str, digest: str) -> Any:

@@ -20,7 +20,7 @@ class Figures:
         self.folder, self.used = Path(folder), set()
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def small(self, png: bytes) -> bytes:
+    def small(self, png: bytes) -> Path:
         """The figure as lossless WebP of 64 levels a channel: less than a third of the bytes."""
         kept = self.folder / f"{hashlib.sha256(png).hexdigest()}.webp"
         self.used.add(kept)
@@ -28,7 +28,7 @@ class Figures:
             aside = kept.with_suffix(f".{threading.get_ident()}")  # threads may meet at one figure
             aside.write_bytes(to_webp(png))
             aside.replace(kept)
-        return kept.read_bytes()
+        return kept
 
     def forget_unused(self) -> None:
         """Delete what no figure of this build has asked for."""

@@ -16,7 +16,10 @@ from press.trim import plain_table
 
 @dataclass(frozen=True)
 class Figure:
-    """An image of an executed lab with its texts; `file`: its place below the folder of sources."""
+    """An image of an executed lab with its texts; `file`: its place below the folder of sources.
+
+    `data` is empty if that file is there already.
+    """
 
     name: str | None
     alt: str

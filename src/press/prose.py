@@ -70,13 +70,24 @@ ASKED = [
 COUNTED = ["beyond", "against", "as_good", "halved", "in_gate", "marked"]
 
 
-def render(run: Run, pages: dict[ExecutedLab, list[Figure]], root: Path, source: Path) -> None:
-    """Fill in the prose pages in place. An unknown name or number is an error that names the page."""
+def render(
+    run: Run,
+    pages: dict[ExecutedLab, list[Figure]],
+    root: Path,
+    source: Path,
+    chosen: set[str] | None = None,
+) -> None:
+    """Fill in the prose pages, or those that are chosen, in place.
+
+    An unknown name or number is an error that names the page.
+    """
     environment = templates(source)
     environment.globals.update(helpers(run.sourced(), root, source))
     drawn = cache(lambda: slides.write(run, pages, source / "slides", source.parent / ".slides"))
     for path in own_files(source, "**/*.md"):
         page = path.relative_to(source).as_posix()
+        if chosen is not None and page not in chosen:
+            continue
         up = "../" * page.count("/")
         environment.globals.update(links(run, pages, root, source, up))
         environment.globals["slides"] = lambda up=up: slides.listing(drawn(), up)

@@ -66,36 +66,37 @@ def write(
             slide = Slide(file, key.title, text.alt, text.caption, source, lab.page)
             chosen.append((lab, key, slide))
     folder.mkdir(parents=True, exist_ok=True)
-    name = _digest([(lab, slide) for lab, _, slide in chosen])
-    if not (kept / name).is_dir():
-        shutil.rmtree(kept, ignore_errors=True)
-        aside = kept / "unfinished"
-        aside.mkdir(parents=True)
-        drawn = [slide for one in chosen for slide in _save(*one, aside)]
-        (aside / TEXTS).write_text(texts(drawn), encoding="utf8")
-        aside.rename(kept / name)
-    shutil.copytree(kept / name, folder, dirs_exist_ok=True)
-    return [
+    kept.mkdir(parents=True, exist_ok=True)
+    places = [kept / _digest(*one) for one in chosen]
+    for one, place in zip(chosen, places):
+        if not place.is_dir():
+            aside = kept / "unfinished"
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            _save(*one, aside)
+            aside.rename(place)
+        shutil.copytree(place, folder, dirs_exist_ok=True)
+    for former in set(kept.iterdir()) - set(places):
+        shutil.rmtree(former)
+    slides = [
         replace(slide, drawn=(folder / f"{slide.file}.svg").is_file()) for _, _, slide in chosen
     ]
+    (folder / TEXTS).write_text(texts([one for one in slides if one.drawn]), encoding="utf8")
+    return slides
 
 
-def _digest(chosen: list[tuple[ExecutedLab, Slide]]) -> str:
-    """Changes with what is drawn, said, or how."""
-    drawing = [f"figures.{LABS[key.stage].short}" for key in FIGURES]
+def _digest(lab: ExecutedLab, key: KeyFigure, slide: Slide) -> str:
+    """Changes with what is drawn on a slide, said, or how."""
     own = [inspect.getsource(module) for module in (sys.modules[__name__], key_figures, images)]
-    parts = [
-        code_fingerprint(*drawing),
-        *own,
-        *(f"{slide} {lab.manifest}" for lab, slide in chosen),
-    ]
+    drawing = code_fingerprint(f"figures.{LABS[key.stage].short}")
+    parts = [drawing, *own, f"{slide} {lab.manifest}"]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
-def _save(lab: ExecutedLab, key: KeyFigure, slide: Slide, folder: Path) -> list[Slide]:
-    """Write the files of a slide; returns it, or nothing if the lab has not left what it needs."""
+def _save(lab: ExecutedLab, key: KeyFigure, slide: Slide, folder: Path) -> None:
+    """Write the files of a slide, or nothing if the lab has not left what it needs."""
     if not all((lab.folder / name).is_file() for name in key.needs):
-        return []
+        return
     try:
         figure = key.draw(lab.kept).figure
     except (ArtifactError, OSError, KeyError, ValueError, AttributeError) as error:
@@ -110,7 +111,6 @@ def _save(lab: ExecutedLab, key: KeyFigure, slide: Slide, folder: Path) -> list[
     plt.close(figure)
     (folder / f"{slide.file}.png").write_bytes(small_png(png, about))
     (folder / f"{slide.file}.webp").write_bytes(to_webp(png, width=THUMBNAIL))
-    return [slide]
 
 
 def _png(figure) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 #: what Sphinx and its theme copy and no page asks for
 UNUSED = (
+    ".buildinfo",  # for a later build into the same folder, of which there is none
     "**/*.map",
     "_static/vendor/**/*.ttf",
     "_static/webpack-macros.html",

@@ -33,13 +33,13 @@ def state_of(runs: Path, out: Path, root: Path, asked: object) -> str:
     tools = [f"{tool} {version(tool)}" for tool in TOOLS]
     total = hashlib.sha256(repr((asked, commit(root), sys.version, tools)).encode())
     runs, root, out = runs.resolve(), root.resolve(), out.resolve()
-    for line in (*_files(root, {out, root / "data" / "runs"}), *_files(runs, {out})):
+    for line in (*files_below(root, {out, root / "data" / "runs"}), *files_below(runs, {out})):
         total.update(line.encode())
     return total.hexdigest()
 
 
-def _files(folder: Path, without: set[Path]) -> Iterator[str]:
-    """A line per file below a folder, in an order that is always the same."""
+def files_below(folder: Path, without: set[Path]) -> Iterator[str]:
+    """A line per file below a folder, in an order that is always the same: place, size, time."""
     for at, folders, names in os.walk(folder):
         here = Path(at)
         folders[:] = sorted(

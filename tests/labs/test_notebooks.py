@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 
 import pytest
 from parameter_cells import NOTEBOOKS, parameters_cell, tagged
 
+from memgen.config.base import ROOT
 from memgen.stages import LABS
+from memgen.store.fingerprint import source_files
 
 WIDTH = 110
 each_lab = pytest.mark.parametrize("name", LABS)
@@ -40,3 +43,42 @@ def test_the_computing_cell_says_on_which_keys(name):
     )
     assert words or LABS[name].level == "study"
     assert "study(" not in source
+
+
+def imported(name: str) -> set[str]:
+    """The modules of this package that a notebook's cells import, by their files below `src/memgen`."""
+    cells = [cell for cell in notebook(name)["cells"] if cell["cell_type"] == "code"]
+    found = set()
+    for node in ast.walk(ast.parse("\n\n".join("".join(cell["source"]) for cell in cells))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("memgen."):
+            place = node.module.removeprefix("memgen.").replace(".", "/")
+            inner = [f"{place}/{one.name}.py" for one in node.names]
+            found |= {f for f in inner if (ROOT / "src" / "memgen" / f).is_file()} or {
+                f"{place}.py"
+            }
+    return found
+
+
+@each_lab
+def test_a_lab_runs_again_when_anything_that_its_notebook_imports_has_changed(name):
+    """`code` is what its numbers depend on; drawing is watched apart, how a lab is opened and its result
+    written on purpose not.
+    """
+    package = ROOT / "src" / "memgen"
+    computing = {f.relative_to(package).as_posix() for f in source_files(*LABS[name].code)}
+    drawing = {
+        f.relative_to(package).as_posix() for f in source_files(f"figures.{LABS[name].short}")
+    }
+    asked = imported(name) - {"pipeline/notebook.py", "store/artifacts.py"}
+    assert {f for f in asked if f.startswith("figures/")} <= drawing
+    assert {f for f in asked if not f.startswith("figures/")} <= computing
+
+
+@each_lab
+def test_a_figure_is_drawn_again_by_its_own_lab_alone(name):
+    """Of what draws, other labs have only the common style; and no number depends on any of it."""
+    files = [
+        f.name for f in source_files(f"figures.{LABS[name].short}") if f.parent.name == "figures"
+    ]
+    assert set(files) - {"__init__.py"} <= {f"{LABS[name].short}.py", "style.py"}
+    assert not [f for f in source_files(*LABS[name].code) if f.parent.name == "figures"]

@@ -24,13 +24,20 @@ from press.run import Run
 from strays import plant_strays
 
 
+def pages_of_nothing(html, doctrees):
+    """In Sphinx's place."""
+    html.mkdir()
+    (html / "index.html").write_text("book")
+    doctrees.mkdir()
+    return []
+
+
 def test_unchanged_book_is_not_built_again(run, root, tmp_path, monkeypatch):
     calls = []
 
-    def sphinx(source, html, doctrees):
+    def sphinx(source, html, doctrees, kept):
         calls.append(source)
-        html.mkdir()
-        (html / "index.html").write_text("book")
+        return pages_of_nothing(html, doctrees)
 
     monkeypatch.setattr(build, "sphinx", sphinx)
     monkeypatch.setattr(build, "write_crate", lambda *_: None)
@@ -47,9 +54,8 @@ def test_a_book_whose_files_nobody_touched_is_not_even_staged(run, root, tmp_pat
     """And whatever is touched, or asked otherwise, leads to a staging, which sees whether it matters."""
     staged = []
 
-    def sphinx(source, html, doctrees):
-        html.mkdir()
-        (html / "index.html").write_text("book")
+    def sphinx(source, html, doctrees, kept):
+        return pages_of_nothing(html, doctrees)
 
     def stage_all(run, root, source):
         staged.append(source)

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from memgen.config.base import ROOT
 from memgen.errors import ArtifactError, EndedError, StudyError
-from memgen.pipeline import slurm_jobs, warm
+from memgen.pipeline import settled, slurm_jobs, warm
 from memgen.pipeline.engine import Engine, job_name
 from memgen.pipeline.keeper import Spec, keep, remove, told_to_end
 from memgen.pipeline.plan import PLANNED, Plan
@@ -50,6 +50,10 @@ def run_labs(plan: Plan, jobs: int, engine: Engine | None = None) -> None:
     was ended from outside. `KeyboardInterrupt`: this one is asked to end, by the signal that it names.
     """
     home, engine = plan.home, engine or Engine()
+    if not engine.elsewhere and settled.is_settled(plan):
+        print("labs: nothing to run, all are up to date", flush=True)
+        return
+    sources = settled.sources_of(plan)
     with guard_disk(home), told_to_end():
         claim_runs(home)
         with _take(home / ".study.lock") as lock:
@@ -68,6 +72,7 @@ def run_labs(plan: Plan, jobs: int, engine: Engine | None = None) -> None:
         raise StudyError(
             failures or f"Snakemake failed; see {relative_to_root(home / 'snakemake.log')}"
         )
+    settled.note(plan, sources)
 
 
 def _take(path: Path) -> TextIO:

@@ -31,8 +31,8 @@ TEXT = (
 )
 #: what a book's folder holds; `press.build` and `press.pdf` write nothing else there
 BOOK = (
-    *("html", "html.unfinished", "source", "jupyter_execute"),
-    *(".doctrees", ".figures", ".slides", "think-or-remember.pdf"),
+    *("html", "html.unfinished", "source", "source.unfinished", "source.json", "jupyter_execute"),
+    *(".doctrees", ".doctrees.unfinished", ".figures", ".slides", "think-or-remember.pdf"),
 )
 #: the file by which a book of ours is known that was built before there was a mark
 STAMP = "html/.inputs.sha256"
