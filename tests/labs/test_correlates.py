@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -15,24 +17,36 @@ from memgen.figures import correlates as figures
 from memgen.labs import correlates as science
 from memgen.labs.carried import PAPER
 from memgen.models.build import save_model
+from memgen.pipeline.plan import Plan
 from memgen.presets import stage_parameters
+from memgen.rivals.compared import Halves
 from memgen.store.artifacts import Result
-from memgen.terms import DIRECTIONS, SIGN, START
+from memgen.store.folders import input_folders
+from memgen.terms import DIRECTIONS
 from planted import PlantedAlike
 from steered import ONE
 
 GIVEN = {
     "n_prompts": 30,
     "n_side_effect_prompts": 8,
-    "doses": [0.25, 0.5, 1.0],
+    "doses": [0.1, 0.2, 0.4, 0.8],
     "n_random": 2,
     "n_null": 200,
     "fit_steps": 24,
     "fit_batch_size": 16,
     "n_retrains": 1,
 }
+SURE = 8.0  # a fit by gradient needs a model whose answers are likely, and not only the likeliest
 IDLE = 5  # a coordinate that no logit reads
 FAR = 4.0  # how far the behaviours differ in it: the coordinate that acts differs by 1
+
+
+def sure(made: tuple) -> tuple:
+    """The planted model with larger logits: the same answers."""
+    model = copy.deepcopy(made[0])
+    with torch.no_grad():
+        model.lm_head.weight.mul_(SURE)
+    return model, *made[1:]
 
 
 def with_an_idle_difference(made: tuple) -> tuple:
@@ -59,7 +73,7 @@ def patched(rates: list[float]) -> dict:
 def done(made: tuple, runs, maps: dict, **given):
     """Lab 15 after its computing cell was run; the retrain of its model is the model itself."""
     cell = {"top_n": ONE, "alpha": 1.0}
-    steered = {"site": "resid_post", "positions": "all", **{d: cell for d in DIRECTIONS}}
+    steered = {"site": "resid_post", "positions": "all", **dict.fromkeys(DIRECTIONS, cell)}
     left = {
         "04_differentiation": Result({"site": "resid_post"}, {}, {"arrays": maps}),
         "06_intervention": Result(steered),
@@ -80,19 +94,147 @@ def done(made: tuple, runs, maps: dict, **given):
 @pytest.fixture(scope="module")
 def alike_lab(tmp_path_factory, planted, planted_direction):
     """What differs is what acts."""
-    return done(planted(PlantedAlike), tmp_path_factory.mktemp("alike"), planted_direction)
+    return done(sure(planted(PlantedAlike)), tmp_path_factory.mktemp("alike"), planted_direction)
 
 
 @pytest.fixture(scope="module")
 def apart_lab(tmp_path_factory, planted, planted_direction):
     """What differs most is idle."""
-    made = with_an_idle_difference(planted(PlantedAlike))
+    made = with_an_idle_difference(sure(planted(PlantedAlike)))
     return done(made, tmp_path_factory.mktemp("apart"), planted_direction)
 
 
-def test_x(alike_lab, apart_lab):
-    for lab in (alike_lab, apart_lab):
-        print(json.dumps({k: v for k, v in lab.result.items()}, indent=1)[:9000])
-        print(lab.table("doses").to_string())
-        print(science.overview(lab.result).to_string())
-        print(science.answer(lab.result, "m2g"))
+@pytest.fixture(params=["alike", "apart"])
+def lab(request):
+    return request.getfixturevalue(f"{request.param}_lab")
+
+
+def test_where_the_difference_acts_it_turns_answers_and_all_point_one_way(alike_lab):
+    r = alike_lab.result
+    assert min(r["cosines"]["difference_probe"]) == pytest.approx(1)
+    for direction in DIRECTIONS:
+        x = r[direction]
+        assert x["methods"]["difference"]["success"] == 1.0
+        assert x["methods"]["held"]["success"] == 1.0
+        assert x["held_difference"] > 0.6 and x["held_refit"] > 0.95
+        # the coordinate is all that varies
+        assert x["shares"]["difference"][0] == pytest.approx(1)
+
+
+def test_where_the_difference_is_idle_what_acts_is_another_direction(apart_lab, alike_lab):
+    r, same = apart_lab.result, alike_lab.result
+    for direction in DIRECTIONS:
+        x = r[direction]
+        # a fifth of the planted difference lies in what acts: 1 of the root of 1 + FAR squared
+        assert abs(x["held_difference"]) < 0.35 < same[direction]["held_difference"]
+        assert x["held_refit"] > 0.95
+        assert x["methods"]["held"]["success"] == 1.0
+        assert x["shares"]["held"][0] < 0.3 and x["shares"]["difference"][0] == pytest.approx(1)
+    assert r["m2g"]["methods"]["difference"]["success"] == 0.0  # the dose would have to be larger
+    assert r["size"][0] > same["size"][0]
+
+
+def test_numbers_are_whole_and_a_retrain_that_is_the_model_says_the_same(lab):
+    r, doses = lab.result, lab.table("doses")
+    json.dumps(r, allow_nan=False)
+    assert r["layers"] == [1, 2] and len(doses) == 2 * len(science.TITLES) * len(GIVEN["doses"])
+    for direction in DIRECTIONS:
+        methods = r[direction]["methods"]
+        assert list(methods) == list(science.TITLES)
+        for name, one in methods.items():
+            row = doses[
+                (doses.direction == direction)
+                & (doses.method == name)
+                & (doses.dose == one["dose"])
+            ].iloc[0]
+            assert row.success == one["success"] and row.layer == one["layer"]
+            carried = r["transfer"][direction][name]
+            assert carried["own"] == one["success"] and 0 < carried["n"] <= GIVEN["n_prompts"]
+            if one["success"] in (0.0, 1.0) and name != "random":  # all prompts are alike
+                assert carried["success"] == one["success"]
+        assert r["transfer"][direction][PAPER]["success"] == 1.0
+        assert methods["held"]["layer"] == methods["random"]["layer"] == r[direction]["layer"]
+    assert all(holds for _, holds in science.checks(r))
+
+
+def test_vectors_are_left_for_others(lab):
+    arrays = lab.arrays("vectors")
+    assert arrays["difference"].shape == arrays["held_m2g"].shape == (2, 8)
+    for direction in DIRECTIONS:
+        x, place = lab.result[direction], lab.result[direction]["layer"] - 1
+        held = arrays[f"held_{direction}"][place]
+        assert np.linalg.norm(held) == pytest.approx(x["length"])
+        assert science.cosine(held, arrays["difference"][place]) == pytest.approx(
+            x["held_difference"]
+        )
+
+
+def test_patching_is_read_and_not_made_again(lab):
+    x = lab.result["m2g"]["patching"]
+    assert x["residual"] == [0.5, 1.0] and x["before"] == [0.5, None] and x["n"] == 10
+    assert lab.result["g2m"]["patching"] is None
+    three = patched([0.1, 0.9, 0.5])["test"] | {"attention": [0.2] * 3, "mlp": [0.3, 0.2, 0.1]}
+    lab_12 = SimpleNamespace(result=dict.fromkeys(DIRECTIONS, {"test": three, "n": 4}))
+    found = science.beside_patching(lab_12, (0, 1, 2), [1.0, 2.0, 3.0])["g2m"]
+    assert found["rank_residual"] == pytest.approx(0.5) and found["rank_mlp"] == pytest.approx(-1)
+    assert found["rank_attention"] is None and found["before"] == [0.5, None, None]
+    assert science.beside_patching(None, (0,), [1.0]) == dict.fromkeys(DIRECTIONS)
+
+
+def test_figures_and_words_say_what_was_measured(lab):
+    r = lab.result
+    drawings = [
+        figures.angles(r),
+        figures.components(r),
+        figures.plausible(lab.table("doses"), r),
+        figures.layers(r),
+    ]
+    figures.plt.close("all")
+    assert [d.name for d in drawings] == ["angles", "components", "plausible", "layers"]
+    said = " ".join([d.alt for d in drawings] + [science.answer(r, d) for d in DIRECTIONS])
+    assert "None" not in said and "nan" not in said
+    assert "patched, before 0.50, undefined" in drawings[3].alt
+    assert f"at layer {r['m2g']['layer']} two fits of the held vector" in drawings[0].alt
+    assert "On a retrain the held vector turns" in said
+    table = science.overview(r)
+    assert len(table) == 2 * len(science.TITLES) and table["on a retrain"].notna().all()
+    alone = r | {"transfer": dict.fromkeys(DIRECTIONS)}
+    assert "No retrain" in science.answer(alone, "m2g")
+    assert science.overview(alone)["on a retrain"].isna().all()
+
+
+def test_validation_keys_choose_and_test_keys_report(planted):
+    """The gentler dose of equals is chosen, and then the earlier layer."""
+    rates = np.array([[0.2, 0.8, 0.8], [0.1, 0.8, 0.9]])
+    assert (science.best(rates).place, science.best(rates).dose) == (1, 2)
+    rates[1, 2] = 0.8
+    chosen = science.best(rates)
+    assert (chosen.place, chosen.dose) == (0, 1) and chosen.by_layer.tolist() == [0.8, 0.8]
+    assert chosen.success == 0.8
+
+
+def test_halves_of_the_keys_share_none():
+    halves = Halves({"a": 0, "b": 1, "c": 0})
+    rows = pd.DataFrame({"key": ["a", "b", "c", "a"]})
+    assert [list(halves.rows(rows, half).key) for half in (0, 1)] == [["a", "c", "a"], ["b"]]
+    assert halves.rows(rows, None) is rows
+    free = pd.DataFrame({"key": [""] * 5, "prompt": range(5)})
+    assert [list(halves.rows(free, half).prompt) for half in (0, 1)] == [[0, 2, 4], [1, 3]]
+    assert halves.mask(["b", "a"], 1).tolist() == [True, False] and halves.mask(["b"], None).all()
+
+
+def test_retrains_are_of_models_from_scratch_alone(tmp_path):
+    given = {"task": "inference", "seed": 3, "preset": "smoke", "runs": str(tmp_path)}
+    p = stage_parameters("15_correlates", given | {"n_retrains": 2})
+    read = input_folders("15_correlates", p)
+    assert [f.parent.name for f in read if "-retrain" in f.parent.name] == [
+        "seed3-retrain1",
+        "seed3-retrain2",
+    ]
+    alone = stage_parameters("15_correlates", given | {"n_retrains": 0})
+    assert all(f.parent.name == "seed3" for f in input_folders("15_correlates", alone))
+    plan = Plan("smoke", ["inference"], [3, 4], str(tmp_path), settings={"n_retrains": 2})
+    numbers = [plan.parameters("15_correlates", "inference", "scratch", s) for s in (3, 4)]
+    assert [one["n_retrains"] for one in numbers] == [2, 0]
+    with pytest.raises(ParameterError, match="doses"):
+        stage_parameters("15_correlates", given | {"doses": [1.0, 0.5]})

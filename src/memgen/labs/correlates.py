@@ -12,7 +12,7 @@ import pandas as pd
 
 from memgen.config.correlates import CorrelatesParameters
 from memgen.labs.carried import carried
-from memgen.labs.dosed import Bench, Choice, Lengths, Used, chosen_on, used
+from memgen.labs.dosed import Bench, Choice, Lengths, Used, best, chosen_on, used
 from memgen.labs.intervention import prompts_to_turn
 from memgen.neurons.geometry import (
     LEVEL,
@@ -32,7 +32,7 @@ from memgen.tasks.dataset import free_rows
 from memgen.terms import DIRECTIONS
 
 __all__ = ["Bench", "Choice", "Directions", "Lengths", "STATES", "Steering", "carried", "chosen_on"]
-__all__ += ["fitted_on", "free_rows", "gathered", "prompts_to_turn", "used"]
+__all__ += ["best", "cosine", "fitted_on", "free_rows", "gathered", "prompts_to_turn", "used"]
 #: what is compared, in the order of tables and figures, and what it is called there
 TITLES = {
     "difference": "mean difference",

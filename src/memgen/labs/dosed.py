@@ -68,15 +68,13 @@ def chosen_on(
         codes = steering.outcomes(stack, rows)
         won = (codes == TARGET[direction]).mean(axis=1)
         won = won.reshape(len(CHOSEN), len(found.layers), len(lengths.doses))
-        choices[direction] = {name: _best(rates) for name, rates in zip(CHOSEN, won)}
+        choices[direction] = {name: best(rates) for name, rates in zip(CHOSEN, won)}
     return choices
 
 
-def _best(rates: np.ndarray) -> Choice:
-    """Of rates `[K, doses]`."""
-    dose, place = np.unravel_index(
-        np.argmax(rates.T), rates.T.shape
-    )  # the gentler dose comes first
+def best(rates: np.ndarray) -> Choice:
+    """Of rates `[K, doses]` the largest: of equal ones the gentler dose, then the earlier layer."""
+    dose, place = np.unravel_index(np.argmax(rates.T), rates.T.shape)
     return Choice(int(place), int(dose), rates.max(axis=1))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TINY = 1e-9  # share of what is there that is a rounding error
+LEAST = 1e-6  # share of the largest variance that any counts for at least
 LEVEL = 0.95  # of a null, and of what counts as far out
 NEIGHBOURS = 5  # states that a distance to the nearest ones averages over
 
@@ -114,11 +114,10 @@ class Surroundings:
         """Mahalanobis distance `[n]` of states: that of a Gaussian fitted to the known ones."""
         values = self.spread.values
         shrunk = (1 - self.shrinkage) * values + self.shrinkage * values.mean()
+        # where no state varies a step leads far, and not infinitely far
+        shrunk = np.maximum(shrunk, LEAST * max(shrunk.max(), LEAST))
         along = (np.asarray(states, dtype=np.float64) - self.spread.mean) @ self.spread.axes
-        # where no state varies and nothing is shrunk, every step leads infinitely far
-        beyond = np.where(np.abs(along) > TINY * np.abs(self.known).max(), np.inf, 0.0)
-        squared = np.divide(along**2, shrunk, out=beyond, where=shrunk > TINY * shrunk.max())
-        return np.asarray(np.sqrt(squared.sum(axis=1)))
+        return np.asarray(np.sqrt((along**2 / shrunk).sum(axis=1)))
 
     def to_nearest(self, states: np.ndarray) -> np.ndarray:
         """Mean distance `[n]` to the `NEIGHBOURS` nearest known states: no shape is taken for granted."""

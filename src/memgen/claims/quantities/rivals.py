@@ -1,5 +1,5 @@
-"""Does one method do more than another on the same prompts? Of the scoreboard, of detection, and of the
-directions of single layers.
+"""Does one method do more than another on the same prompts? Of the scoreboard and of detection; and what the
+directions of single layers have in common.
 
 Success is that within the limit on lost free prompts: a method of which no candidate stays within it
 turns none, as in `quantities.steering`. A seed in which one of the two was not tried is left out. Both
