@@ -29,23 +29,28 @@ from steered import ONE
 GIVEN = {
     "n_prompts": 30,
     "n_side_effect_prompts": 8,
-    "doses": [0.1, 0.2, 0.4, 0.8],
+    "doses": [0.03, 0.06, 0.12, 0.24],
     "n_random": 2,
     "n_null": 200,
     "fit_steps": 24,
     "fit_batch_size": 16,
     "n_retrains": 1,
 }
-SURE = 8.0  # a fit by gradient needs a model whose answers are likely, and not only the likeliest
+LONG = [6, 7]  # coordinates that no logit reads, alike in all states
+SURE = 24.0  # a fit by gradient needs a model whose answers are likely, and not only the likeliest
 IDLE = 5  # a coordinate that no logit reads
 FAR = 4.0  # how far the behaviours differ in it: the coordinate that acts differs by 1
 
 
 def sure(made: tuple) -> tuple:
-    """The planted model with larger logits: the same answers."""
-    model = copy.deepcopy(made[0])
+    """The planted model with larger logits, and states so long that the final norm hardly divides by what
+    is shifted: the same answers.
+    """
+    model, token = copy.deepcopy(made[0]), made[1].convert_tokens_to_ids
     with torch.no_grad():
         model.lm_head.weight.mul_(SURE)
+        for word in PlantedAlike.STATE:
+            model.transformer.wte.weight[token(word), LONG] = torch.tensor([6.0, -6.0])
     return model, *made[1:]
 
 
@@ -116,7 +121,10 @@ def test_where_the_difference_acts_it_turns_answers_and_all_point_one_way(alike_
         x = r[direction]
         assert x["methods"]["difference"]["success"] == 1.0
         assert x["methods"]["held"]["success"] == 1.0
-        assert x["held_difference"] > 0.6 and x["held_refit"] > 0.95
+        assert x["held_difference"] > 0.3 and x["held_refit"] > 0.95
+        # what lies along the difference is enough, and nothing turns without it
+        assert x["parts"]["along"]["success"] == 1.0 > x["parts"]["across"]["success"]
+        assert x["parts"]["along"]["share"] == pytest.approx(x["held_difference"] ** 2)
         # the coordinate is all that varies
         assert x["shares"]["difference"][0] == pytest.approx(1)
 
@@ -125,12 +133,12 @@ def test_where_the_difference_is_idle_what_acts_is_another_direction(apart_lab, 
     r, same = apart_lab.result, alike_lab.result
     for direction in DIRECTIONS:
         x = r[direction]
-        # a fifth of the planted difference lies in what acts: 1 of the root of 1 + FAR squared
-        assert abs(x["held_difference"]) < 0.35 < same[direction]["held_difference"]
-        assert x["held_refit"] > 0.95
-        assert x["methods"]["held"]["success"] == 1.0
-        assert x["shares"]["held"][0] < 0.3 and x["shares"]["difference"][0] == pytest.approx(1)
-    assert r["m2g"]["methods"]["difference"]["success"] == 0.0  # the dose would have to be larger
+        assert x["methods"]["held"]["success"] == 1.0 and x["held_refit"] > 0.95
+        # what lies along the difference is not needed, and does nothing by itself
+        assert x["parts"]["across"]["success"] == 1.0 and x["parts"]["along"]["success"] == 0.0
+        assert x["shares"]["held"][0] < 0.5 and x["shares"]["difference"][0] == pytest.approx(1)
+        # one direction is all that varies, and it is not the one that acts
+        assert x["shares"]["as_states"][0] == pytest.approx(1)
     assert r["size"][0] > same["size"][0]
 
 

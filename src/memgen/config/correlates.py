@@ -13,7 +13,7 @@ class CorrelatesParameters(StageParameters):
     """15: directions that differ, that are read and that act, at single layers."""
 
     n_prompts: Count = Field(
-        100, description="prompts a direction, at most, on validation and on test keys"
+        80, description="prompts a direction, at most, on validation and on test keys"
     )
     n_side_effect_prompts: Count = Field(
         100, description="free prompts for side effects, test keys"
@@ -32,10 +32,8 @@ class CorrelatesParameters(StageParameters):
     n_fit_prompts: Count = Field(
         200, description="prompts of train keys, at most, of each kind and behaviour"
     )
-    fit_steps: Count = Field(32, description="steps of a vector that is fitted by gradient")
-    fit_batch_size: Count = Field(32, description="prompts in one such step")
+    fit_steps: Count = Field(24, description="steps of a vector that is fitted by gradient")
+    fit_batch_size: Count = Field(24, description="prompts in one such step")
     n_retrains: CountFrom0 = Field(
-        1,
-        description="retrains of this run's model (same base, another order of the data) that its vectors"
-        " are tried on; a study has some of its first seed alone, and from scratch",
+        1, description="retrains that its vectors are tried on (a study has them of its first seed)"
     )

@@ -41,6 +41,13 @@ TITLES = {
     "optimised": "optimised vector",
     "random": "random direction",
 }
+#: parts of the held vector
+PARTS = {
+    "inside": "in the top components",
+    "outside": "in all others",
+    "along": "along the mean difference",
+    "across": "across it",
+}
 #: parts of lab 12's map at the decision position: the stream after a layer, and what is written in it
 PATCHED = ("residual", "attention", "mlp")
 TOP_COMPONENTS = 20  # of the states, in which a direction's share is printed
@@ -149,12 +156,12 @@ def gathered(
     found: Directions,
     choices: dict[str, dict[str, Choice]],
     every: dict[str, dict[str, Used]],
-    beside: Result,
+    bench: Bench,
     patching: FinishedStage | None,
     p: CorrelatesParameters,
 ) -> Result:
-    """The stage's result. `beside`: what test keys and retrains said; `patching`: lab 12's, if it was run."""
-    material = found.fits.material
+    """The stage's result but for retrains. `bench`: test keys, once; `patching`: lab 12's, if it was run."""
+    material, judged = found.fits.material, bench.judged(every)
     norm = material.state_norm[list(found.layers)]
     size = (np.linalg.norm(found.difference, axis=1) / norm).tolist()
     numbers: dict = {
@@ -168,19 +175,21 @@ def gathered(
         "doses": list(p.doses),
         "size": size,
         "cosines": angles(found, p),
-        "transfer": beside.numbers["transfer"],
     }
     patched = beside_patching(patching, found.layers, size)
     for direction in DIRECTIONS:
+        held = every[direction]["held"]
+        place = found.layers.index(held.layer)
         numbers[direction] = at_the_layer(found, direction, every[direction]) | {
             "by_layer": {n: one.by_layer.tolist() for n, one in choices[direction].items()},
-            "methods": beside.numbers["methods"][direction],
+            "methods": judged.numbers["methods"][direction],
+            "parts": bench.parts(direction, held, found.difference[place], TOP_COMPONENTS),
             "patching": patched[direction],
         }
     arrays = {"difference": found.difference, "probe": found.probe}
     arrays |= {f"held_{d}": found.held[d] for d in DIRECTIONS}
     arrays |= {f"optimised_{d}": every[d]["optimised"].vectors for d in DIRECTIONS}
-    return Result(numbers, beside.tables, {"vectors": arrays})
+    return Result(numbers, judged.tables, {"vectors": arrays})
 
 
 def answer(r: dict, direction: str) -> str:
@@ -245,3 +254,13 @@ def checks(r: dict) -> list[tuple[str, bool]]:
             all(one["dose"] in r["doses"] for d in DIRECTIONS for one in r[d]["methods"].values()),
         ),
     ]
+
+
+def in_parts(r: dict) -> pd.DataFrame:
+    """Which part of the held vector turns test prompts, a row per direction and part, for the page."""
+    rows = [
+        {"direction": d, "part": PARTS[name]} | part
+        for d in DIRECTIONS
+        for name, part in r[d]["parts"].items()
+    ]
+    return pd.DataFrame(rows)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from memgen.neurons.geometry import LEVEL, Surroundings, quantiles_among, unit
+from memgen.neurons.geometry import LEVEL, Spread, Surroundings, quantiles_among, unit
 from memgen.neurons.states import hidden_states
 from memgen.rivals.compared import Directions, random_units
 from memgen.rivals.interventions import Shift, untouched
@@ -171,6 +171,28 @@ class Bench:
                 "free_lost": self._lost(direction, every[direction][name]),
             }
         return Result({"methods": numbers}, {"doses": table.drop(columns="chosen")})
+
+    def parts(self, direction: str, one: Used, difference: np.ndarray, top: int) -> dict[str, dict]:
+        """Which part of a vector turns answers at its chosen dose: `success` of each, `share` of its length.
+
+        `inside`: in the first `top` principal components of the states, `outside` all else; `along`: the
+        mean difference of its layer `[d]`, `across` all else. No part is made longer than it was. A fit by
+        gradient also moves a vector where nothing depends on it, so that most of it may be idle.
+        """
+        layer, n_layer = one.layer, len(self.lengths.state_norm)
+        whole = one.at_dose(self.lengths, direction)[0, layer]
+        axes = Spread.of(self.material.states[:, layer]).axes[:, :top]
+        line = unit(difference)
+        inside, along = axes @ (axes.T @ whole), line * (line @ whole)
+        found = {"inside": inside, "outside": whole - inside}
+        found |= {"along": along, "across": whole - along}
+        stack = np.stack([at_layer(part, layer, n_layer) for part in found.values()])
+        codes = self.material.steering.outcomes(stack, self.turned[direction])
+        won, size = (codes == TARGET[direction]).mean(axis=1), float(whole @ whole)
+        return {
+            name: {"success": float(rate), "share": float(part @ part) / size if size else 0.0}
+            for (name, part), rate in zip(found.items(), won)
+        }
 
     def _doses(self, direction: str, one: Used) -> pd.DataFrame:
         """All doses of a method: its vectors count together."""
