@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,6 +43,21 @@ IDLE = 5  # a coordinate that no logit reads
 FAR = 4.0  # how far the behaviours differ in it: the coordinate that acts differs by 1
 
 
+class Spared(PlantedAlike):
+    """Free and keyed prompts end with words of their own, so a vector can turn conflict prompts and leave
+    these: a shift of 0.7 to 0.9 does.
+    """
+
+    STATE = PlantedAlike.STATE | {"free-rule": 1.5}
+
+    def free(self, rng):
+        return replace(super().free(rng), prompt=f"word{rng.integers(30)} free-rule")
+
+    def keyed(self, rng, key):
+        one = super().keyed(rng, key)
+        return replace(one, prompt=one.prompt.replace("near-memory", "far-memory"))
+
+
 def sure(made: tuple) -> tuple:
     """The planted model with larger logits, and states so long that the final norm hardly divides by what
     is shifted: the same answers.
@@ -49,7 +65,8 @@ def sure(made: tuple) -> tuple:
     model, token = copy.deepcopy(made[0]), made[1].convert_tokens_to_ids
     with torch.no_grad():
         model.lm_head.weight.mul_(SURE)
-        for word in PlantedAlike.STATE:
+        for word, value in Spared.STATE.items():
+            model.transformer.wte.weight[token(word), 0] = value
             model.transformer.wte.weight[token(word), LONG] = torch.tensor([6.0, -6.0])
     return model, *made[1:]
 
@@ -99,13 +116,13 @@ def done(made: tuple, runs, maps: dict, **given):
 @pytest.fixture(scope="module")
 def alike_lab(tmp_path_factory, planted, planted_direction):
     """What differs is what acts."""
-    return done(sure(planted(PlantedAlike)), tmp_path_factory.mktemp("alike"), planted_direction)
+    return done(sure(planted(Spared)), tmp_path_factory.mktemp("alike"), planted_direction)
 
 
 @pytest.fixture(scope="module")
 def apart_lab(tmp_path_factory, planted, planted_direction):
     """What differs most is idle."""
-    made = with_an_idle_difference(sure(planted(PlantedAlike)))
+    made = with_an_idle_difference(sure(planted(Spared)))
     return done(made, tmp_path_factory.mktemp("apart"), planted_direction)
 
 
