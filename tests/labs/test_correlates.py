@@ -30,25 +30,24 @@ from steered import ONE
 GIVEN = {
     "n_prompts": 30,
     "n_side_effect_prompts": 8,
-    "doses": [0.03, 0.06, 0.12, 0.24],
+    "doses": [0.03, 0.24],  # too short to turn anything, and long enough
     "n_random": 2,
     "n_null": 200,
     "fit_steps": 24,
     "fit_batch_size": 16,
     "n_retrains": 1,
 }
-LONG = [6, 7]  # coordinates that no logit reads, alike in all states
 SURE = 24.0  # a fit by gradient needs a model whose answers are likely, and not only the likeliest
-IDLE = 5  # a coordinate that no logit reads
-FAR = 4.0  # how far the behaviours differ in it: the coordinate that acts differs by 1
+LONG = ([6, 7], [6.0, -7.0])  # alike in all states: what the final norm divides by hardly changes
+IDLE = ([4, 5], [2.0, -2.0])  # no logit reads them, and their mean is 0
 
 
 class Spared(PlantedAlike):
-    """Free and keyed prompts end with words of their own, so a vector can turn conflict prompts and leave
-    these: a shift of 0.7 to 0.9 does.
+    """The rule where coordinate 0 is above 0, else the memory. Free and keyed prompts end with words of their
+    own, so a vector can turn conflict prompts and leave these.
     """
 
-    STATE = PlantedAlike.STATE | {"free-rule": 1.5}
+    STATE = {"near-memory": -0.5, "near-rule": 0.5, "far-memory": -3.0, "free-rule": 3.0}
 
     def free(self, rng):
         return replace(super().free(rng), prompt=f"word{rng.integers(30)} free-rule")
@@ -58,27 +57,20 @@ class Spared(PlantedAlike):
         return replace(one, prompt=one.prompt.replace("near-memory", "far-memory"))
 
 
-def sure(made: tuple) -> tuple:
-    """The planted model with larger logits, and states so long that the final norm hardly divides by what
-    is shifted: the same answers.
-    """
+def acting(made: tuple, idle: bool = False) -> tuple:
+    """A model of these prompts in which coordinate 0 acts; `idle`: two others differ by more, for nothing."""
     model, token = copy.deepcopy(made[0]), made[1].convert_tokens_to_ids
     with torch.no_grad():
-        model.lm_head.weight.mul_(SURE)
+        states, read = model.transformer.wte.weight, model.lm_head.weight.zero_()
         for word, value in Spared.STATE.items():
-            model.transformer.wte.weight[token(word), 0] = value
-            model.transformer.wte.weight[token(word), LONG] = torch.tensor([6.0, -6.0])
+            states[token(word), 0] = value
+            states[token(word), LONG[0]] = torch.tensor(LONG[1])
+            if idle and word.startswith("near"):
+                states[token(word), IDLE[0]] = torch.tensor(IDLE[1]) * (1 if value > 0 else -1)
+        for answer, sign in (("M", -1), ("R", 1)):
+            read[token(answer), :2] = SURE * torch.tensor([sign, 1.0])
+        read[made[1].eos_token_id, 3] = SURE
     return model, *made[1:]
-
-
-def with_an_idle_difference(made: tuple) -> tuple:
-    """The planted model, whose states also differ, and by more, in a coordinate that does nothing."""
-    model, tokenizer, *others = made
-    model, token = copy.deepcopy(model), tokenizer.convert_tokens_to_ids
-    with torch.no_grad():
-        for word, sign in (("near-memory", -1), ("near-rule", 1)):
-            model.transformer.wte.weight[token(word), IDLE] = sign * FAR / 2
-    return model, tokenizer, *others
 
 
 def patched(rates: list[float]) -> dict:
@@ -116,14 +108,15 @@ def done(made: tuple, runs, maps: dict, **given):
 @pytest.fixture(scope="module")
 def alike_lab(tmp_path_factory, planted, planted_direction):
     """What differs is what acts."""
-    return done(sure(planted(Spared)), tmp_path_factory.mktemp("alike"), planted_direction)
+    return done(acting(planted(Spared)), tmp_path_factory.mktemp("alike"), planted_direction)
 
 
 @pytest.fixture(scope="module")
 def apart_lab(tmp_path_factory, planted, planted_direction):
     """What differs most is idle."""
-    made = with_an_idle_difference(sure(planted(Spared)))
-    return done(made, tmp_path_factory.mktemp("apart"), planted_direction)
+    return done(
+        acting(planted(Spared), idle=True), tmp_path_factory.mktemp("apart"), planted_direction
+    )
 
 
 @pytest.fixture(params=["alike", "apart"])
@@ -138,9 +131,9 @@ def test_where_the_difference_acts_it_turns_answers_and_all_point_one_way(alike_
         x = r[direction]
         assert x["methods"]["difference"]["success"] == 1.0
         assert x["methods"]["held"]["success"] == 1.0
-        assert x["held_difference"] > 0.3 and x["held_refit"] > 0.95
-        # what lies along the difference is enough, and nothing turns without it
-        assert x["parts"]["along"]["success"] == 1.0 > x["parts"]["across"]["success"]
+        assert x["held_difference"] > 0.25 and x["held_refit"] > 0.95
+        # a fit moves all coordinates that help a little, and what lies along the difference is enough
+        assert x["parts"]["along"]["success"] == 1.0
         assert x["parts"]["along"]["share"] == pytest.approx(x["held_difference"] ** 2)
         # the coordinate is all that varies
         assert x["shares"]["difference"][0] == pytest.approx(1)
@@ -153,7 +146,8 @@ def test_where_the_difference_is_idle_what_acts_is_another_direction(apart_lab, 
         assert x["methods"]["held"]["success"] == 1.0 and x["held_refit"] > 0.95
         # what lies along the difference is not needed, and does nothing by itself
         assert x["parts"]["across"]["success"] == 1.0 and x["parts"]["along"]["success"] == 0.0
-        assert x["shares"]["held"][0] < 0.5 and x["shares"]["difference"][0] == pytest.approx(1)
+        assert abs(x["held_difference"]) < 0.25 < same[direction]["held_difference"]
+        assert x["shares"]["held"][0] < 0.1 and x["shares"]["difference"][0] == pytest.approx(1)
         # one direction is all that varies, and it is not the one that acts
         assert x["shares"]["as_states"][0] == pytest.approx(1)
     assert r["size"][0] > same["size"][0]

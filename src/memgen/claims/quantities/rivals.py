@@ -16,7 +16,8 @@ from memgen.stats.auc import CHANCE
 from memgen.stats.over_seeds import Effect
 from memgen.terms import DIRECTIONS
 
-BOARD, DETECTION, CORRELATES = "13_scoreboard", "14_detection", "15_correlates"
+BOARD, DETECTION = "13_scoreboard", "14_detection"
+CORRELATES = "15_correlates"
 #: as the two rosters call them: what is held against each other here
 PAPER, CAA, RANDOM, OPTIMISED = "nmd", "caa", "random_directions", "optimised_retained"
 KFAC = "kfac"
