@@ -84,7 +84,9 @@ def test_states_of_the_same_kind_lie_at_all_quantiles_and_planted_ones_far_out(s
         assert (far[1000:] > np.quantile(far[:1000], LEVEL)).mean() == pytest.approx(0.05, abs=0.03)
     far = place.distances(own)
     assert quantiles_among(far, far).mean() == pytest.approx(0.5)
-    np.testing.assert_allclose(np.median(far**2), D, rtol=0.15)  # chi squared of 12
+    plain = Surroundings(known, place.spread, shrinkage=0.0).distances(own)
+    assert (plain**2).mean() == pytest.approx(D, rel=0.03)  # chi squared of 12
+    assert 0 < place.shrinkage < 0.01 and (far < plain).all()  # of axes that hardly vary
     # the same length: hardly to be seen where states vary, far out where they do not
     along, across = (place.distances(own + axis(i)) for i in (0, D - 1))
     limit = np.quantile(far, LEVEL)
