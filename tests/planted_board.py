@@ -1,4 +1,4 @@
-"""Results of labs 13 and 14 as they write them, with planted rates of success and areas."""
+"""Results of labs 13 to 15 as they write them, with planted rates of success, areas and cosines."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ def detection(box: float | None = 0.9, probe: float | None = 0.7) -> dict:
     """Lab 14's result."""
     aucs = {"content_unchanged": {"auc": box}, "probe": {"auc": probe}}
     return {"n_test": 100, "n_test_keys": 12, "detectors": aucs}
+
+
+def correlates(refit: float = 0.9, difference: float = 0.1, beyond: float = 0.9) -> dict:
+    """Lab 15's result: the held vector's cosines, and the share of its states that lie far out."""
+    held = {"beyond": beyond, "n": 100, "n_keys": 12}
+    one = {"held_refit": refit, "held_difference": difference, "methods": {"held": held}}
+    return {"n_fit": 100, "n_train_keys": 12} | {direction: dict(one) for direction in DIRECTIONS}

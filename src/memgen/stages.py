@@ -24,6 +24,7 @@ from memgen.config.analyses import (
 )
 from memgen.config.base import StageParameters
 from memgen.config.causal import PatchingParameters
+from memgen.config.correlates import CorrelatesParameters
 from memgen.config.detection import DetectionParameters
 from memgen.config.rivals import ScoreboardParameters
 from memgen.config.training import DatasetParameters, TrainingParameters
@@ -75,7 +76,7 @@ _DATA, _MODEL, _ANSWERS = "01_dataset_design", TRAINING, "03_pairs"
 _MAPS, _CELLS = "04_differentiation", "06_intervention"
 _RUN = (_DATA, _MODEL, _ANSWERS, _MAPS, "05_prediction", _CELLS)
 _EVIDENCE = ("09_confounds", "10_ablations", "11_open_points", "12_patching")
-_RIVALS = ("13_scoreboard", "14_detection")
+_RIVALS = ("13_scoreboard", "14_detection", "15_correlates")
 #: labs that came later: what spans the runs of a study from before goes on without them
 LATER = _RIVALS
 # the evidence labs question the models from scratch; on a model that was given none of them has been tried
@@ -154,6 +155,14 @@ _ROWS = (
         (*_RUN[:3], "05_prediction"),
         tracks=_SCRATCH,
         seconds=12,
+    ),
+    LabRow(
+        "15_correlates",
+        "Correlates and control",
+        CorrelatesParameters,
+        (*_RUN[:4], _CELLS, "12_patching"),
+        tracks=_SCRATCH,
+        seconds=25,
     ),
 )
 LABS: dict[str, LabRow] = {row.name: row for row in _ROWS}

@@ -63,6 +63,7 @@ KEYS = {  # what other tools rely on
     "12_patching": {"n_layer", "n_head", "unpatched_holds", "identity_holds", "m2g", "g2m"},
     "13_scoreboard": {"methods", "lacking", "n_candidates", "collateral_limit", "m2g", "g2m"},
     "14_detection": {"detectors", "price", "best", "changes", "n_other", "n_test_keys"},
+    "15_correlates": {"layers", "cosines", "size", "transfer", "doses", "m2g", "g2m"},
 }
 DIRECTION = {
     "alpha",
@@ -341,7 +342,7 @@ def test_same_parameters_twice_give_equal_results(smoke, tmp_path):
         if "all" not in name
     }
     before = results(smoke / "smoke" / "cipher-tagged")
-    assert len(again) == 12
+    assert len(again) == 13
     for name, result in again.items():
         assert result == before[name], name
 

@@ -46,7 +46,7 @@ from memgen.store.folders import input_folders
 from memgen.store.left_out import there
 from memgen.store.reader import FinishedStage
 from memgen.terms import BEST_OF_RANDOM, DIRECTIONS, OPEN, OUTPUT_CONTROLS
-from planted_board import board, detection
+from planted_board import board, correlates, detection
 
 
 def steered(success: float, n: int = 200) -> dict:
@@ -336,6 +336,14 @@ def test_results_are_read_by_task_and_seed(tmp_path):
     ] == {"07_transfer": {"from": "all"}}
 
 
+def rivals() -> dict[str, dict]:
+    return {
+        "13_scoreboard": board(),
+        "14_detection": detection(),
+        "15_correlates": correlates(),
+    }
+
+
 # -- what the ledger is computed from --------------------------------------------------------------
 @pytest.fixture
 def runs(tmp_path):
@@ -357,7 +365,7 @@ def runs(tmp_path):
                 "lens": {"gain_before": None, "n": 0, "before_answer": None},
                 "instruction": None,
             }
-            | {"13_scoreboard": board(), "14_detection": detection()}.get(folder.name, {}),
+            | rivals().get(folder.name, {}),
         )
         if folder.name == "03_pairs":
             rows = [

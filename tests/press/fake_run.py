@@ -55,6 +55,7 @@ FIGURES = {
     "12_patching": ("parts", "positions", "necessity", "units"),
     "13_scoreboard": ("board", "frontier"),
     "14_detection": ("detectors", "stays", "separation", "price"),
+    "15_correlates": ("angles", "components", "plausible", "layers"),
 }
 
 PARAMETERS = 'task = "t"  # task id\nseed = 0  # random seed\npreset = "laptop"  # preset'

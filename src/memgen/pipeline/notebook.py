@@ -169,6 +169,8 @@ def open_lab(name: str, namespace: dict[str, Any]) -> Lab:
 def require_applicable(name: str, parameters: StageParameters) -> None:
     """Raise `InapplicableError` if an earlier lab of this run was left out, or the gate was missed."""
     for folder in input_folders(name, parameters):
+        if "-retrain" in folder.parent.name:
+            continue  # a retrain that cannot be asked is left out of the lab, and not the lab of the study
         if reason := reason_of(folder):
             raise InapplicableError(reason)
         stage = FinishedStage(folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,10 @@ def _fixed(stage: str, name: str) -> bool:
     """Does the stage know one value only (confounds read the residual stream, whatever `site`)?"""
     annotation = LABS[stage].parameters.model_fields[name].annotation
     return get_origin(annotation) is Literal and len(get_args(annotation)) == 1
+
+
+def _names(stage: str) -> Iterable[str]:
+    return LABS[stage].parameters.model_fields
 
 
 def base_of(p: TrainingParameters) -> Path | None:
@@ -236,7 +240,10 @@ class Plan:
             given |= {"seeds": self.seeds, "tasks": self.tasks}
         given |= {"retrain": retrain} if retrain else {}
         settings = split_overrides(self.settings)[stage]
-        return given | {k: v for k, v in settings.items() if not _fixed(stage, k)}
+        given |= {k: v for k, v in settings.items() if not _fixed(stage, k)}
+        if "seed" in given and seed != self.seeds[0] and "n_retrains" in _names(stage):
+            given["n_retrains"] = 0  # those of the first seed are all that a study trains
+        return given
 
     # -- what a rule asks: functions of Snakemake's wildcards -----------------------------------------
     def given(self, stage: str) -> Callable[[Any], str]:

@@ -107,6 +107,11 @@ class Material:
         return int(self.memory.shape[1])
 
     @property
+    def states(self) -> np.ndarray:
+        """Of both sides, `[2 n, L, d]`, those answered from memory first."""
+        return np.concatenate([self.memory, self.rule])
+
+    @property
     def differences(self) -> np.ndarray:
         """Rule less memory, by pair, float64 `[n, L, d]`."""
         return self.rule.astype(np.float64) - self.memory

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from memgen.config.base import ROOT, StageParameters
-from memgen.stages import LABS
+from memgen.stages import LABS, TRAINING
 from memgen.store.ours import expanded
 from memgen.terms import STUDY, WHOLE
 
@@ -77,19 +77,22 @@ def lab_folder(name: str, p: StageParameters) -> Path:
 def input_folders(name: str, p: StageParameters) -> list[Path]:
     """Every finished stage that a lab with these parameters reads, each once.
 
-    A lab of a run reads that run's; a retrain shares the data set of the run that it repeats. A lab
-    over the seeds reads the runs of all its tasks and seeds, and the retrains of its first seed.
+    A lab of a run reads that run's, and its retrains where it asks for some; a retrain shares the data set
+    of the run that it repeats. A lab over the seeds reads the runs of all its tasks and seeds, and the
+    retrains of its first seed.
     """
     row = LABS[name]
 
     def run(task: str, seed: int | str, retrain: int = 0) -> Path:
         return run_folder(p.runs, p.preset, task, seed, retrain, p.track)
 
+    # on a shared base there are no retrains: its seeds are those of each other
+    n_retrains = getattr(p, "n_retrains", 0) if p.track == "scratch" else 0
+    numbers = range(1, n_retrains + 1)
     if row.level == "run":
-        return [
-            run(p.task, p.seed) / stage
-            for stage in row.reads[: 1 if getattr(p, "retrain", 0) else None]
-        ]
+        own = row.reads[: 1 if getattr(p, "retrain", 0) else None]
+        again = [run(p.task, p.seed, r) / TRAINING for r in numbers]
+        return [run(p.task, p.seed) / stage for stage in own] + again
     read = [LABS[stage] for stage in row.reads if p.track in LABS[stage].tracks]
     spanning: Any = p  # its class names tasks and seeds
     seeds, named = spanning.seeds, spanning.tasks
@@ -98,5 +101,4 @@ def input_folders(name: str, p: StageParameters) -> list[Path]:
         run(t, s) / one.name for t in tasks for s in seeds for one in read if one.level == "run"
     ]
     folders += [run(t, WHOLE) / one.name for t in tasks for one in read if one.level == "task"]
-    n_retrains = getattr(p, "n_retrains", 0) if p.track == "scratch" else 0
-    return folders + [run(p.task, seeds[0], r) / "02_training" for r in range(1, n_retrains + 1)]
+    return folders + [run(p.task, seeds[0], r) / TRAINING for r in numbers]

@@ -32,7 +32,7 @@ from memgen.steering.steering import Steering
 from memgen.tasks.families import one_format
 from memgen.terms import CONTRADICTED, DIRECTIONS, OPEN, REVERSED, SUPPORTED
 from planted import ManyKeys
-from planted_board import board, detection
+from planted_board import board, correlates, detection
 
 TASKS = ("arithmetic-tagged", "arithmetic-matched", "inference")
 SEEDS, KEYS = (0, 1, 2), [f"key{i}" for i in range(8)]
@@ -172,6 +172,7 @@ def results(task: str = "", **changes) -> dict:
             "11_open_points": {"instruction": instructed(0.4)},
             "13_scoreboard": board(),
             "14_detection": detection(),
+            "15_correlates": correlates(),
         }
 
     found = {name: {seed: stages(name) for seed in SEEDS} for name in TASKS}
@@ -256,6 +257,12 @@ def on_board(direction: str, **rates: float) -> Spoiled:
     return spoiled(results=results(**changes))
 
 
+def pointing(**changes: float) -> Spoiled:
+    """Both directions of lab 15 with another number."""
+    found = correlates(**changes)
+    return spoiled(results=results(**{f"correlates__{d}": found[d] for d in DIRECTIONS}))
+
+
 def layers(arithmetic: list[float], inference: list[float]) -> dict:
     found = results(prediction__auc=arithmetic)
     for stages in found["inference"].values():
@@ -330,6 +337,8 @@ FALLING = {
     },
     "edit_matched": on_board("m2g", kfac=0.5),
     "black_box": spoiled(results=results(detection__detectors=detection(box=0.7)["detectors"])),
+    "control_apart": pointing(difference=-0.9),
+    "control_far_out": pointing(beyond=0.5),
 }
 
 

@@ -14,6 +14,7 @@ from memgen.claims.quantities.rivals import (
     BLACK_BOX,
     BOARD,
     CAA,
+    CORRELATES,
     DETECTION,
     KFAC,
     OPTIMISED,
@@ -27,9 +28,10 @@ from memgen.rivals.roster import METHODS
 from memgen.rivals.roster import PAPER as PAPER_ROW
 from memgen.stages import LABS
 from memgen.terms import CONTRADICTED, DIRECTIONS, OPEN, REVERSED, SUPPORTED
-from planted_board import board, detection, row
+from planted_board import board, correlates, detection, row
 
 RIVAL = {"caa": CAA, "random": RANDOM, "optimised": OPTIMISED}
+POINTING = ("control_apart", "control_far_out")  # of lab 15
 ON_BOARD = [(d, claim) for d in DIRECTIONS for claim in RIVAL]
 
 
@@ -49,7 +51,8 @@ def test_the_names_are_those_of_the_rosters():
     assert (PAPER, PROBE, BLACK_BOX) == (PAPER_ROW, detectors.PROBE, detectors.BLACK_BOX)
     assert METHODS[KFAC].directions == ("m2g",)
     for claim in RIVALS:
-        assert claim.page in LABS and (claim.threshold, claim.margin) == (0, 0.05)
+        own = {"control_apart": (0, 0.1), "control_far_out": (0.5, 0.05)}.get(claim.id, (0, 0.05))
+        assert claim.page in LABS and (claim.threshold, claim.margin) == own
 
 
 #: of three seeds: success of the rival where the paper's neurons have .5
@@ -108,9 +111,11 @@ def test_a_method_that_was_not_tried_is_open_with_a_sentence(rows):
 
 @pytest.mark.parametrize("claim", [claim.id for claim in RIVALS])
 def test_without_the_labs_every_claim_is_open_and_a_seed_without_them_is_left_out(claim):
-    task, stage = "cipher-matched", DETECTION if claim == "black_box" else BOARD
+    places = dict.fromkeys(POINTING, (CORRELATES, correlates())) | {
+        "black_box": (DETECTION, detection())
+    }
+    task, (stage, lab) = "cipher-matched", places.get(claim, (BOARD, board()))
     assert judged(claim, evidence(stage, None, None, task=task))["cases"] == {}
-    lab = detection() if claim == "black_box" else board()
     found = judged(claim, evidence(stage, lab, None, lab, task=task))
     assert found["cases"][task]["n_seeds"] == 2
     alone = judged(claim, evidence(stage, lab, task=task))
@@ -135,3 +140,41 @@ def test_the_black_box_is_held_against_the_probe(boxes, probes, verdict):
 def test_a_detector_without_an_area_is_left_out():
     found = judged("black_box", evidence(DETECTION, detection(box=None), detection(probe=None)))
     assert found["cases"] == {} and found["verdict"] == OPEN
+
+
+#: of three seeds: cosine of the held vector with the mean difference (.9 with its refit); states far out
+ANGLES = [
+    ((0.1, 0.15, 0.05), SUPPORTED),
+    ((0.85, 0.9, -0.88), CONTRADICTED),
+    ((0.0, 0.5, 0.99), OPEN),
+]
+OUT = [
+    ((0.95, 0.9, 1.0), SUPPORTED),
+    ((0.5, 0.49, 0.51), CONTRADICTED),
+    ((0.1, 0.12, 0.08), REVERSED),
+    ((0.2, 0.9, 0.6), OPEN),
+]
+
+
+@pytest.mark.parametrize("cosines, verdict", ANGLES)
+def test_a_held_vector_is_held_against_its_own_refit(cosines, verdict):
+    seeds = [correlates(difference=cosine) for cosine in cosines]
+    found = judged("control_apart", evidence(CORRELATES, *seeds))
+    assert found["verdict"] == verdict
+    assert found["effect"] == pytest.approx(0.9 - sum(map(abs, cosines)) / 3)
+
+
+def test_a_vector_that_does_not_agree_with_itself_is_no_finding():
+    seeds = [correlates(refit=0.1, difference=cosine) for cosine in (0.1, 0.09, 0.11)]
+    assert judged("control_apart", evidence(CORRELATES, *seeds))["verdict"] == CONTRADICTED
+
+
+@pytest.mark.parametrize("shares, verdict", OUT)
+def test_states_far_out_are_counted_over_both_directions(shares, verdict):
+    seeds = [correlates(beyond=share) for share in shares]
+    for seed in seeds:  # one direction more, the other less: the mean is what counts
+        for direction, by in zip(DIRECTIONS, (0.02, -0.02)):
+            seed[direction] = {"methods": {"held": {"n": 50, "n_keys": 5}}}
+            seed[direction]["methods"]["held"]["beyond"] = shares[seeds.index(seed)] + by
+    found = judged("control_far_out", evidence(CORRELATES, *seeds))
+    assert found["verdict"] == verdict and found["cases"]["inference"]["n"] == 150

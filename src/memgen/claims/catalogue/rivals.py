@@ -4,6 +4,9 @@ Written down before lab 13 or 14 had been run for the record on any trained mode
 they are judged by had been computed. What had been seen: labs 1 to 12 of the study (of each pair the
 paper's own side is lab 6's, or lab 5's probe), a trial on another seed of an earlier recipe, and leads
 on 20 to 40 validation prompts of inference, seed 26.
+
+The two on directions (lab 15) were written down later, before lab 15 had been run on any trained model. That
+trial, of one seed, had led to both: cosines near 0, and a small share in the first principal components.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ AGAINST = {
     "random": (rivals.RANDOM, "the best of random directions, chosen alike"),
     "optimised": (rivals.OPTIMISED, "a vector that was optimised for it and to keep free answers"),
 }
+COSINE = 0.1  # the smallest difference of two cosines that would matter
 PAIRED = "on the same prompts, both within the limit on lost free prompts (0 where nothing is)"
 
 
@@ -66,6 +70,32 @@ RIVALS = (
         " interval above 0",
         rivals.DETECTION,
         lambda e, t: rivals.detects_beyond(e, t, rivals.BLACK_BOX, rivals.PROBE),
+        margin=POINTS,
+    ),
+    Claim(
+        "control_apart",
+        "the vector that controls against the mean difference",
+        "The vector that turns answers is nearer to what other keys would have made of it than to the"
+        " direction in which the two behaviours differ most.",
+        OURS,
+        "cosine of two held vectors, fitted on disjoint halves of the train keys, less the absolute cosine"
+        " of the held vector with the mean difference of the same layer, mean of both directions: interval"
+        " above 0",
+        rivals.CORRELATES,
+        rivals.own_way,
+        margin=COSINE,
+    ),
+    Claim(
+        "control_far_out",
+        "where the vector that controls leads to",
+        "Most states that the vector which turns answers leads to are unlike the model's own.",
+        OURS,
+        "share of shifted states of test keys that lie further out than 95 % of the untouched ones"
+        " (Gaussian of train keys, layer and dose from validation keys), mean of both directions: interval"
+        " above one half",
+        rivals.CORRELATES,
+        rivals.far_out,
+        threshold=0.5,
         margin=POINTS,
     ),
 )
