@@ -11,7 +11,7 @@ import pandas as pd
 from memgen.config.rivals import MethodName, ScoreboardParameters
 from memgen.labs.intervention import prompts_to_turn, rephrasing
 from memgen.rivals.board import Board, Testing, paired, turning
-from memgen.rivals.choosing import Tuning
+from memgen.rivals.choosing import Chosen, Tuning
 from memgen.rivals.material import Effort, Material
 from memgen.rivals.method import Method
 from memgen.rivals.roster import METHODS, PAPER
@@ -22,7 +22,8 @@ from memgen.store.reader import FinishedRun
 from memgen.tasks.dataset import free_rows, spread
 from memgen.terms import CODE, DIRECTIONS, OTHER_CODE, START, TARGET
 
-__all__ = ["Board", "Steering", "chosen_methods", "fitted_on", "gathered", "judged_on", "tuned_on"]
+__all__ = ["Board", "Steering", "chosen_methods", "fitted_on", "gathered", "judged_on"]
+__all__ += ["known_from_lab_06", "tuned_on"]
 CHOICES = ("max", "kept")
 #: of a cell of lab 06, what the paper's row has to say of the same cell
 SHARED = ("success", "other", "n", "n_keys", "n_free", "free_accuracy_after", "kl_free")
@@ -46,7 +47,8 @@ def fitted_on(
     )
     cells = grid(steered.alphas, steered.top_ns, steering.nmd, steering.rho)
     effort = Effort(p.n_fit_prompts, p.n_fit_pairs, p.fit_steps, p.fit_batch_size, p.n_candidates)
-    return Material.of(steering, tables, cells, differentiated.pairs, p.seed, effort)
+    # every method asks the same tables of the same model
+    return Material.of(steering.again, tables, cells, differentiated.pairs, p.seed, effort)
 
 
 def tuned_on(tables: tuple[pd.DataFrame, pd.DataFrame], p: ScoreboardParameters) -> Tuning:
@@ -54,6 +56,45 @@ def tuned_on(tables: tuple[pd.DataFrame, pd.DataFrame], p: ScoreboardParameters)
     answered, frame = tables
     turned = prompts_to_turn(answered, "validation", p.n_tuning_prompts or p.n_prompts)
     return Tuning(turned, free_rows(frame, "validation", p.n_free_validation), p.collateral_limit)
+
+
+def known_from_lab_06(
+    run: FinishedRun, material: Material, p: ScoreboardParameters
+) -> dict[tuple[str, str], Chosen]:
+    """By the paper's name and direction what lab 06 chose, if it raced these cells on these prompts.
+
+    Else nothing, and the cells are raced anew.
+    """
+    lab, cells = run["06_intervention"], [(one.top_n, one.alpha) for one in material.cells]
+    q, same = lab.parameters, ("n_free_validation", "collateral_limit")
+    asked = (q.n_tuning_prompts or q.n_prompts) == (p.n_tuning_prompts or p.n_prompts)
+    alike = asked and all(getattr(q, name) == getattr(p, name) for name in same)
+    if not alike or len(cells) > p.n_candidates:  # of a larger grid the board tries a part
+        return {}
+    found = {}
+    for direction in DIRECTIONS:
+        numbers, races = lab.result[direction], lab.table("races")
+        race = races[races.direction == direction].reset_index(drop=True)
+        if list(zip(race.top_n, race.alpha)) != cells:
+            return {}
+        best, kept = (
+            None if one is None else cells.index((one["top_n"], one["alpha"]))
+            for one in (numbers["max"], numbers["kept"])
+        )
+        chosen, one = sorted({best, kept} - {None}), numbers["max"]
+        found[PAPER, direction] = Chosen(
+            best,
+            kept,
+            {place: int(race.successes[place]) for place in chosen},
+            {place: int(race.free_right[place]) for place in chosen},
+            one["validation_n"],
+            one["validation_n_free"],
+            round(one["validation_free_before"] * one["validation_n_free"]),
+            numbers["race"]["run"],
+            numbers["race"]["grid"],
+            numbers["race"]["risk"],
+        )
+    return found
 
 
 def judged_on(tables: tuple[pd.DataFrame, pd.DataFrame], p: ScoreboardParameters) -> Testing:

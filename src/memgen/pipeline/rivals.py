@@ -26,6 +26,7 @@ from memgen.tasks import TASK_NAMES
 BOARD = "13_scoreboard"
 PRESET = "rivals"
 TARGET = ROOT / "data" / "reference" / "rivals"
+RESULTS, HOME = "results.csv", "modular_addition.csv"  # the second one: `pipeline.modular_addition`
 
 
 def plan_of(tasks: list[str], seeds: list[int], runs: str, preset: str = PRESET) -> Plan:
@@ -60,11 +61,11 @@ def write(runs: str, preset: str, out: Path) -> None:
     """Write the table of what has ended, and how it was made, to the folder `out`."""
     table = collect(runs, preset)
     out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "results.csv", index=False, float_format="%.6g")
+    table.to_csv(out / RESULTS, index=False, float_format="%.6g")
     seeds = " ".join(map(str, sorted(table.seed.unique())))
     tasks = " ".join(table.task.unique())
     command = f'make rivals TASKS="{tasks}" SEEDS="{seeds}"'
     home = study_folder(runs, preset)
     write_json(out / "about.json", {"command": command, **machine(home, TRAINING)})
     n_runs = len(table.drop_duplicates(["task", "seed"]))
-    print(f"wrote {out / 'results.csv'}: {len(table)} rows of {n_runs} runs")
+    print(f"wrote {out / RESULTS}: {len(table)} rows of {n_runs} runs")

@@ -24,7 +24,7 @@ CHECKPOINTS = 8  # of one fit, at most
 def _candidates(retained: bool) -> Callable[[Material, str], list[Candidate]]:
     def candidates(material: Material, direction: str) -> list[Candidate]:
         """Layers that are moved together, and steps."""
-        steering, effort = material.steering, material.effort
+        steering, effort = material.steering.once, material.effort  # prompts that nobody asks again
         turn = Forced.of(steering, material.starting(direction), TARGET[direction])
         held = ((material.free, RULE_CODE), (material.keyed, MEMORY_CODE)) if retained else ()
         stay = [Forced.of(steering, rows, code) for rows, code in held]
