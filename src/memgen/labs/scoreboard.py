@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,8 @@ from memgen.steering.cells import grid
 from memgen.steering.steering import Steering
 from memgen.store.artifacts import Result
 from memgen.store.reader import FinishedRun
-from memgen.tasks.dataset import free_rows, spread
-from memgen.terms import CODE, DIRECTIONS, OTHER_CODE, START, TARGET
+from memgen.tasks.dataset import free_rows, keyed_rows
+from memgen.terms import CODE, DIRECTIONS, GIVEN_TRACK, OTHER_CODE, SPARED, START, TARGET
 
 __all__ = ["Board", "Steering", "chosen_methods", "fitted_on", "gathered", "judged_on"]
 __all__ += ["known_from_lab_06", "tuned_on"]
@@ -55,7 +55,12 @@ def tuned_on(tables: tuple[pd.DataFrame, pd.DataFrame], p: ScoreboardParameters)
     """Validation keys: what every method's candidate is chosen on, the prompts of lab 06."""
     answered, frame = tables
     turned = prompts_to_turn(answered, "validation", p.n_tuning_prompts or p.n_prompts)
-    return Tuning(turned, free_rows(frame, "validation", p.n_free_validation), p.collateral_limit)
+    free = free_rows(frame, "validation", p.n_free_validation)
+    found = Tuning(turned, free, p.collateral_limit)
+    if p.track != GIVEN_TRACK:
+        return found
+    # a model that was trained on nothing should lose no plain facts either, as in lab 06
+    return replace(found, facts=keyed_rows(frame, p.n_free_validation, "validation"))
 
 
 def known_from_lab_06(
@@ -82,14 +87,15 @@ def known_from_lab_06(
             for one in (numbers["max"], numbers["kept"])
         )
         chosen, one = sorted({best, kept} - {None}), numbers["max"]
+        of = {kind: n for kind in SPARED if (n := one.get(f"validation_n_{kind}"))}
         found[PAPER, direction] = Chosen(
             best,
             kept,
             {place: int(race.successes[place]) for place in chosen},
-            {place: int(race.free_right[place]) for place in chosen},
+            {kind: {place: int(race[f"{kind}_right"][place]) for place in chosen} for kind in of},
             one["validation_n"],
-            one["validation_n_free"],
-            round(one["validation_free_before"] * one["validation_n_free"]),
+            of,
+            {kind: round(one[f"validation_{kind}_before"] * n) for kind, n in of.items()},
             numbers["race"]["run"],
             numbers["race"]["grid"],
             numbers["race"]["risk"],
@@ -102,13 +108,12 @@ def judged_on(tables: tuple[pd.DataFrame, pd.DataFrame], p: ScoreboardParameters
     those of test keys alone are asked.
     """
     answered, frame = tables
-    keyed = frame[(frame.kind == "keyed") & (frame.split == "test")]
     n = p.n_side_effect_prompts
-    return Testing(
-        prompts_to_turn(answered, "test", p.n_prompts),
-        free_rows(frame, "test", n),
-        spread(keyed, n),
-    )
+    keyed = keyed_rows(frame, n, "test")
+    if keyed.empty:  # a table of a user may have none of test keys, or all of them elsewhere
+        keyed = keyed_rows(frame, n)
+    turned = prompts_to_turn(answered, "test", p.n_prompts)
+    return Testing(turned, free_rows(frame, "test", n), keyed)
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ def gathered(
         "n_candidates": p.n_candidates,
         "paper": PAPER,
         "methods": {method.name: _about(method) for method in methods},
-        "lacking": {m.name: reason for m in methods if (reason := m.lacks(material))},
+        "lacking": {m.name: reason for m in methods if (reason := m.why_not(material))},
         "n_pairs": len(material.pairs),
         "n_train_keys": int(material.pairs.key.nunique()),
     }

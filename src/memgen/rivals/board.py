@@ -73,7 +73,7 @@ class Board:
         return [
             self.entry(method, direction)
             for method in methods
-            if not method.lacks(self.material)
+            if not method.why_not(self.material)
             for direction in method.directions
         ]
 

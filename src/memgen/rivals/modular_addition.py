@@ -27,13 +27,13 @@ ORDERS = ("lowest first", "highest first", "random")
 class Recipe:
     """`residues`: a prime; `known`: share of all pairs that is trained on, `wrong`: of these."""
 
-    residues: int = 41
+    residues: int = 31
     units: int = 256
-    known: float = 0.6
+    known: float = 0.7
     wrong: float = 0.1
     steps: int = 1500
     rate: float = 0.005
-    decay: float = 0.5
+    decay: float = 1.0
     seed: int = 0
 
 
