@@ -41,7 +41,8 @@ class LabRow:
 
     `parameters`: the class that validates its parameters. `reads`: the stages whose outputs it
     uses. `level`: it runs for every task and seed ("run"), for every task over all seeds ("task"),
-    or once ("study"). `tracks`: those it runs on. `gated`: it asks a model that shows both
+    or once ("study"). `tracks`: those it runs on; `named`: those it runs on, too, where a plan names it
+    among the labs that it wants. `gated`: it asks a model that shows both
     behaviours, and is left out where training did not lead to one. `seconds`: a guess, until labs of
     its kind have been timed.
     """
@@ -52,6 +53,7 @@ class LabRow:
     reads: tuple[str, ...] = ()
     level: Literal["run", "task", "study"] = "run"
     tracks: tuple[str, ...] = TRACKS
+    named: tuple[str, ...] = ()
     gated: bool = True
     seconds: float = 20
 
@@ -79,6 +81,8 @@ _RIVALS = ("13_scoreboard", "14_detection")
 LATER = _RIVALS
 # the evidence labs question the models from scratch; on a model that was given none of them has been tried
 _SCRATCH = ("scratch",)
+# what costs too much to be part of every study
+_ASKED = ("lora", "given")
 # on track given all seeds and tasks ask one model: there is no other that its neurons could be tried on
 _TRAINED = ("scratch", "lora", "full")
 _ROWS = (
@@ -136,6 +140,7 @@ _ROWS = (
         ScoreboardParameters,
         (*_RUN[:4], _CELLS),
         tracks=_SCRATCH,
+        named=_ASKED,
         seconds=40,
     ),
     LabRow(
@@ -144,6 +149,7 @@ _ROWS = (
         DetectionParameters,
         (*_RUN[:3], "05_prediction"),
         tracks=_SCRATCH,
+        named=_ASKED,
         seconds=12,
     ),
 )

@@ -30,12 +30,14 @@ class Row:
 
 @dataclass(frozen=True)
 class WholeBoard:
-    """`rows` in the order of the table; `home`: a row per share of units that is cut.
+    """`rows` in the order of the table, of models from scratch; `adapters`: of track lora; `home`: a row per
+    share of units that is cut.
 
     All empty before the runs were made.
     """
 
     rows: list[Row] = field(default_factory=list)
+    adapters: list[Row] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
     seeds: int = 0
     command: str = ""
@@ -43,9 +45,10 @@ class WholeBoard:
     home: list[dict[str, dict[str, float]]] = field(default_factory=list)
     home_seeds: int = 0
 
-    def having(self, direction: str) -> list[Row]:
+    def having(self, direction: str, adapters: bool = False) -> list[Row]:
         """The methods that work in this direction."""
-        return [row for row in self.rows if direction in row.success]
+        rows = self.adapters if adapters else self.rows
+        return [row for row in rows if direction in row.success]
 
 
 def whole_board(root: Path) -> WholeBoard:
@@ -56,7 +59,8 @@ def whole_board(root: Path) -> WholeBoard:
         table, about = pd.read_csv(folder / RESULTS), read_json(folder / "about.json")
         machine = about["machine"]
         found |= {
-            "rows": [_row(str(name), of) for name, of in table.groupby("method", sort=False)],
+            "rows": _rows(table[table.track == "scratch"]),
+            "adapters": _rows(table[table.track == "lora"]),
             "tasks": list(table.task.unique()),
             "seeds": int(table.groupby("task").seed.nunique().max()),
             "command": about["command"],
@@ -66,6 +70,10 @@ def whole_board(root: Path) -> WholeBoard:
         home = pd.read_csv(folder / HOME)
         found |= {"home": _home(home), "home_seeds": home.seed.nunique()}
     return WholeBoard(**found)
+
+
+def _rows(table: pd.DataFrame) -> list[Row]:
+    return [_row(str(name), of) for name, of in table.groupby("method", sort=False)]
 
 
 def _row(name: str, rows: pd.DataFrame) -> Row:

@@ -237,8 +237,8 @@ def test_the_whole_scoreboard_stands_beside_that_of_the_labs_once_it_was_run(run
     assert before.count(":::{dropdown}") >= 2  # what it costs, folded, by direction and kind
     folder.mkdir()
     rows = [
-        {"task": "inference", "seed": 26, "method": name, "title": title, "kind": kind}
-        | {"direction": d, "choice": "kept", "success": success, "seconds": 7.0}
+        {"track": "scratch", "task": "inference", "seed": 26, "method": name, "title": title}
+        | {"kind": kind, "direction": d, "choice": "kept", "success": success, "seconds": 7.0}
         for name, title, kind, d, success in (
             ("nmd", "NMD", "steering", "m2g", 0.321),
             ("nmd", "NMD", "steering", "g2m", 0.654),

@@ -19,6 +19,7 @@ def folder(tmp_path):
 
 def row(seed, method, direction, success, choice="kept", task="inference") -> dict:
     return {
+        "track": "scratch",
         "task": task,
         "seed": seed,
         "method": method,
@@ -47,6 +48,7 @@ def test_means_over_seeds_and_what_is_not_within_the_limit_turns_nothing(tmp_pat
     found = whole_board(tmp_path)
     nmd, kfac = found.rows
     assert nmd.success == {"m2g": {"inference": 0.25}, "g2m": {"inference": 0.5}}
+    assert not found.adapters
     assert kfac.success == {"m2g": {"inference": 0.125, "cipher-tagged": 0.125}}
     assert (nmd.title, nmd.seconds, kfac.seconds) == ("NMD", 6.0, 3.0)  # both directions
     assert [one.name for one in found.having("g2m")] == ["nmd"]
