@@ -194,7 +194,7 @@ def test_what_is_trimmed_is_read_by_nobody(alike, positions):
     """Log-probabilities and gradients are those of the whole pass, shifts in the last block included."""
     given, _, answered = alike
     rows = steering_prompts(answered, "train", "m2g", 6)
-    for site in ("resid_post", "mlp_out", "attn_out"):
+    for site in ("resid_post", "mlp_out", "ln_2"):
         steering = given.at(replace(given.maps, site=site))
         steering.positions = positions
         asked, found = torch.arange(len(rows)), []
