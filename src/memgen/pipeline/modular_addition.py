@@ -28,4 +28,4 @@ def write(out: Path, recipes: list[Recipe]) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(*sys.argv[1:2] or [TARGET]), [Recipe(seed=seed) for seed in SEEDS])
+    write(Path(sys.argv[1]) if sys.argv[1:] else TARGET, [Recipe(seed=seed) for seed in SEEDS])
