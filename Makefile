@@ -223,7 +223,8 @@ arms: $(READY) ## who is taught the rule, and on what the loss is: an hour or tw
 	@$(MEMGEN) arms collect
 
 rivals: $(READY) ## every method that steers or edits, on the same models: SEEDS="26 27 28 29"; hours; ends with data/reference/rivals/results.csv
-	@$(MEMGEN) rivals run --tasks $(call each,$(TASKS)) --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
+	@$(MEMGEN) rivals run --tasks $(call each,$(TASKS)) --tracks $(call each,$(TRACKS)) --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
+	@$(BIN)/python -m memgen.pipeline.modular_addition
 	@$(MEMGEN) rivals collect
 
 profile: $(READY) ## where the CPU seconds of a study went, by lab, track and phase; and <RUNS>/<PRESET>/profile.png

@@ -8,8 +8,13 @@ the second block reads coordinate 0 and writes a little of it back.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+from memgen.models.tokenizer import build_tokenizer
+from memgen.neurons.nmd import NeuronMaps
+from memgen.neurons.pairs import answer_conflicts
+from memgen.steering.steering import Steering
 from planted import Planted, PlantedAlike, planted_model
 
 UNIT = (0, 3)  # layer, unit
@@ -42,3 +47,16 @@ def wired_model(tokenizer):
         second.attn.c_attn.weight[0, 2 * width] = 0.5
         second.attn.c_proj.weight[0, 0] = 0.05
     return model.eval()
+
+
+def wired_case():
+    """`(steering, data set, answered)` of the wired model."""
+    task = Wired(10, 0)
+    frame = task.generate(
+        n_free=20, n_keyed=20, n_conflict_per_key=8, n_free_eval=10, shares=Wired.SHARES
+    )
+    tokenizer = build_tokenizer(task.vocabulary())
+    model = wired_model(tokenizer)
+    answered = answer_conflicts(model, tokenizer, task, frame, 2)
+    maps = NeuronMaps("resid_post", np.ones((2, 8)), np.ones((2, 8)))
+    return Steering(model, tokenizer, task, maps), frame, answered

@@ -42,7 +42,8 @@ class LabRow:
 
     `parameters`: the class that validates its parameters. `reads`: the stages whose outputs it
     uses. `level`: it runs for every task and seed ("run"), for every task over all seeds ("task"),
-    or once ("study"). `tracks`: those it runs on. `gated`: it asks a model that shows both
+    or once ("study"). `tracks`: those it runs on; `named`: those it runs on, too, where a plan names it
+    among the labs that it wants. `gated`: it asks a model that shows both
     behaviours, and is left out where training did not lead to one. `seconds`: a guess, until labs of
     its kind have been timed. `beside`: modules that the notebook imports and its own module does not.
     """
@@ -53,6 +54,7 @@ class LabRow:
     reads: tuple[str, ...] = ()
     level: Literal["run", "task", "study"] = "run"
     tracks: tuple[str, ...] = TRACKS
+    named: tuple[str, ...] = ()
     gated: bool = True
     seconds: float = 20
     beside: tuple[str, ...] = ()
@@ -81,6 +83,8 @@ _RIVALS = ("13_scoreboard", "14_detection", "15_correlates")
 LATER = _RIVALS
 # the evidence labs question the models from scratch; on a model that was given none of them has been tried
 _SCRATCH = ("scratch",)
+# what costs too much to be part of every study
+_ASKED = ("lora", "given")
 # on track given all seeds and tasks ask one model: there is no other that its neurons could be tried on
 _TRAINED = ("scratch", "lora", "full")
 _ROWS = (
@@ -146,6 +150,7 @@ _ROWS = (
         ScoreboardParameters,
         (*_RUN[:4], _CELLS),
         tracks=_SCRATCH,
+        named=_ASKED,
         seconds=40,
     ),
     LabRow(
@@ -154,6 +159,7 @@ _ROWS = (
         DetectionParameters,
         (*_RUN[:3], "05_prediction"),
         tracks=_SCRATCH,
+        named=_ASKED,
         seconds=12,
     ),
     LabRow(

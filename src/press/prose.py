@@ -41,6 +41,7 @@ from press.run import SYNTHESIS, ExecutedLab, Run
 from press.scale import sweep
 from press.sentences import Counts, Ledger, between, effect, most_first, sees, thresholds
 from press.taught_model import taught_models
+from press.whole_board import whole_board
 
 #: what a template may ask of a run's numbers and counts by their own names
 ASKED = [
@@ -167,6 +168,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "beside_paper": lambda: beside_paper(numbers, paper_results(root)),
             "scale": lambda: sweep(root, source),
             "arms": lambda: arms(root, source),
+            "whole_board": lambda: whole_board(root),
             "profile": lambda: profile(run, source),
             "numerics_price": lambda: numerics_price(root),
             "cluster_trial": lambda: cluster_trial(root),

@@ -20,7 +20,8 @@ from taught_both import SMALL, asked_of, teach_both
 TASKS, SEEDS, TRACK = ["inference", "arithmetic-tagged"], [0, 1], "lora"
 LABS_OF_TRACK = [name for name, row in LABS.items() if TRACK in row.tracks]
 #: labs about models from scratch, which no study runs on another track
-EVIDENCE = ["09_confounds", "10_ablations", "11_open_points", "12_patching"]
+EVIDENCE = ["09_confounds", "10_ablations", "11_open_points", "12_patching", "13_scoreboard"]
+EVIDENCE += ["14_detection"]
 #: shorter labs, and what preset real asks for
 ASKED = {
     "n_permutations": 100,

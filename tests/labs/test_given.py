@@ -6,9 +6,12 @@ import pytest
 
 from capitals import asked_model
 from memgen.errors import ArtifactError, ParameterError
+from memgen.labs.scoreboard import identity_holds
 from memgen.models.build import save_model
 from memgen.models.load import load_trained
 from memgen.pipeline.plan import Plan
+from memgen.rivals.method import GIVEN
+from memgen.rivals.roster import METHODS
 from memgen.store.reader import FinishedRun
 from memgen.terms import BEHAVIORS, DIRECTIONS
 from running import study
@@ -27,7 +30,7 @@ def chain(tmp_path_factory):
         "labs",
         *("--preset", "smoke", "--tasks", "knowledge", "--tracks", "given", "--seeds", "0"),
         *("--set", f"base_model={model}", "--runs", runs, "--jobs", "1"),
-        *("--labs", "05_prediction", "06_intervention"),
+        *("--labs", "05_prediction", "06_intervention", "13_scoreboard", "14_detection"),
     )
     return FinishedRun(home / "runs" / "smoke" / "given" / "knowledge" / "seed0"), lesson, model
 
@@ -100,6 +103,23 @@ def test_pairs_in_one_wording_stand_beside_rephrasings(chain):
         if found["n_pairs"]
         else set()
     )
+
+
+@pytest.mark.slow
+def test_a_pretrained_model_is_asked_shifts_alone_by_labs_13_and_14_where_they_are_named(chain):
+    run, _, _ = chain
+    r = run["13_scoreboard"].result
+    shifts = {name for name, method in METHODS.items() if method.shifts}
+    assert set(r["lacking"]) == set(METHODS) - shifts and set(r["lacking"].values()) == {GIVEN}
+    assert len(shifts) == 10 and identity_holds(r)
+    for direction in DIRECTIONS:
+        row = r[direction]["rows"]["caa"]["max"]
+        assert row["setting"]["positions"] == "decision" and row["validation_n_keyed"] > 0
+        steered = run["06_intervention"].result[direction]["max"]
+        paper = r[direction]["rows"]["nmd"]["max"]
+        assert (paper["success"], paper["n"]) == (steered["success"], steered["n"])
+    detected = run["14_detection"].result
+    assert detected["n_test"] > 0 and {"probe", "content_unchanged"} <= set(detected["detectors"])
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,10 @@ from memgen.errors import ParameterError
 from memgen.figures import scoreboard as figures
 from memgen.labs import scoreboard as science
 from memgen.labs.intervention import rephrasing
+from memgen.neurons.nmd import NeuronMaps
 from memgen.presets import stage_parameters
 from memgen.rivals.roster import METHODS, PAPER
+from memgen.steering.cells import grid
 from memgen.store.artifacts import Result
 from memgen.terms import DIRECTIONS
 from planted import PlantedAlike
@@ -79,6 +82,26 @@ def test_methods_that_see_the_planted_coordinate_lead_and_the_paper_equals_lab_0
     assert set(r["timings"]) >= {"seconds", "nmd.m2g", "untouched.g2m"}
     assert len(scores) == len(SOME) * 2 * 2
     assert "NMD" in science.answer(r, "m2g") and science.answer(r, "g2m")
+
+
+def test_the_papers_choice_is_that_of_lab_06_and_a_race_of_its_own_says_the_same(done):
+    run, p, r = done.run, done.parameters, done.result
+    q = run["06_intervention"].parameters
+    maps = NeuronMaps.of(run["04_differentiation"].arrays("arrays"), q.site)
+    material = SimpleNamespace(cells=tuple(grid(q.alphas, q.top_ns, maps.nmd, maps.rho)))
+    known = science.known_from_lab_06(run, material, p)
+    assert set(known) == {(PAPER, d) for d in DIRECTIONS}
+    for direction in DIRECTIONS:
+        row, steered = r[direction]["rows"][PAPER], run["06_intervention"].result[direction]
+        assert row["rows_run"] == steered["race"]["run"] and row["risk"] == steered["race"]["risk"]
+        for choice in science.CHOICES:
+            if row[choice] is not None:
+                for name in ("validation_success", "validation_n", "validation_free_after"):
+                    assert row[choice][name] == steered[choice][name]
+    # other prompts or another limit: raced anew
+    for name, value in (("n_free_validation", 3), ("n_tuning_prompts", 5), ("n_candidates", 1)):
+        assert science.known_from_lab_06(run, material, p.model_copy(update={name: value})) == {}
+    assert science.known_from_lab_06(run, SimpleNamespace(cells=material.cells[1:]), p) == {}
 
 
 def test_a_difference_to_lab_06_at_the_same_cell_is_seen(done):

@@ -138,7 +138,15 @@ class MadeUp:
             "kfac": "editing",
             "random_directions": "null",
         }
-        methods = {name: {"title": f"Method {name}", "kind": kind} for name, kind in kinds.items()}
+        ways = {"kfac": ["m2g"]}
+        methods = {
+            name: {
+                "title": f"Method {name}",
+                "kind": kind,
+                "directions": ways.get(name, DIRECTIONS),
+            }
+            for name, kind in kinds.items()
+        }
 
         def choice(success: float, of: float) -> dict:
             names = [f"{k}_accuracy_{w}" for k in ("free", "keyed") for w in ("before", "after")]

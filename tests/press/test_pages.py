@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 
+import pandas as pd
 import pytest
 from fake_run import make_run, stage
 
@@ -226,3 +227,39 @@ def test_the_parameter_reference_is_what_the_classes_check():
     assert of["task"]["default"] == "" and all(
         p["meaning"] for rows in found.values() for p in rows
     )
+
+
+def test_the_whole_scoreboard_stands_beside_that_of_the_labs_once_it_was_run(run, root, tmp_path):
+    folder = root / "data" / "reference" / "rivals"
+    shutil.rmtree(folder, ignore_errors=True)
+    page = "chapters/13_scoreboard.md"
+    before = (stage(run, root, tmp_path / "without") / page).read_text()
+    assert "## All methods" not in before and "at home" not in before
+    assert before.count(":::{dropdown}") >= 2  # what it costs, folded, by direction and kind
+    folder.mkdir()
+    rows = [
+        {"track": "scratch", "task": "inference", "seed": 26, "method": name, "title": title}
+        | {"kind": kind, "direction": d, "choice": "kept", "success": success, "seconds": 7.0}
+        for name, title, kind, d, success in (
+            ("nmd", "NMD", "steering", "m2g", 0.321),
+            ("nmd", "NMD", "steering", "g2m", 0.654),
+            ("svd", "SVD truncation", "editing", "m2g", 0.987),
+        )
+    ]
+    pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
+    about = {"command": "make rivals", "machine": {"cores": 2, "processor": "a laptop"}}
+    (folder / "about.json").write_text(json.dumps(about))
+    home = [
+        {"seed": 0, "order": order, "cut": 0.5, "unseen_right": 0.77, "wrong_as_taught": 0.11}
+        | {"wrong_put_right": 0.5}
+        for order in ("lowest first", "highest first", "random")
+    ]
+    pd.DataFrame(home).to_csv(folder / "modular_addition.csv", index=False)
+    after = bare((stage(run, root, tmp_path / "with") / page).read_text())
+    (both, edits) = (
+        [line for line in after.splitlines() if line.startswith(f"| {title} |")]
+        for title in ("NMD", "SVD truncation")
+    )
+    assert [one.split("|")[3].split("(")[0].split() for one in both] == [["32", "%"], ["65", "%"]]
+    assert len(edits) == 1 and "99" in edits[0] and "editing" in edits[0]
+    assert "2 cores of a laptop" in after and after.count("77") >= 3

@@ -84,4 +84,4 @@ class ScoreboardParameters(StageParameters):
         400, description="prompts of train keys, at most, of each kind and behaviour"
     )
     fit_steps: Count = Field(32, description="steps of a method that learns by gradients")
-    fit_batch_size: Count = Field(64, description="prompts in one such step")
+    fit_batch_size: Count = Field(32, description="prompts in one such step")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from memgen.config.rivals import MethodName, ScoreboardParameters
 from memgen.labs.intervention import prompts_to_turn, rephrasing
 from memgen.rivals.board import Board, Testing, paired, turning
-from memgen.rivals.choosing import Tuning
+from memgen.rivals.choosing import Chosen, Tuning
 from memgen.rivals.material import Effort, Material
 from memgen.rivals.method import Method
 from memgen.rivals.roster import METHODS, PAPER
@@ -20,10 +20,11 @@ from memgen.steering.cells import grid
 from memgen.steering.steering import Steering
 from memgen.store.artifacts import Result
 from memgen.store.reader import FinishedRun
-from memgen.tasks.dataset import free_rows, spread
-from memgen.terms import CODE, DIRECTIONS, OTHER_CODE, START, TARGET
+from memgen.tasks.dataset import free_rows, keyed_rows
+from memgen.terms import CODE, DIRECTIONS, GIVEN_TRACK, OTHER_CODE, SPARED, START, TARGET
 
-__all__ = ["Board", "Steering", "chosen_methods", "fitted_on", "gathered", "judged_on", "tuned_on"]
+__all__ = ["Board", "Steering", "chosen_methods", "fitted_on", "gathered", "judged_on"]
+__all__ += ["known_from_lab_06", "tuned_on"]
 CHOICES = ("max", "kept")
 #: of a cell of lab 06, what the paper's row has to say of the same cell
 SHARED = ("success", "other", "n", "n_keys", "n_free", "free_accuracy_after", "kl_free")
@@ -47,14 +48,60 @@ def fitted_on(
     )
     cells = grid(steered.alphas, steered.top_ns, steering.nmd, steering.rho)
     effort = Effort(p.n_fit_prompts, p.n_fit_pairs, p.fit_steps, p.fit_batch_size, p.n_candidates)
-    return Material.of(steering, tables, cells, differentiated.pairs, p.seed, effort)
+    # every method asks the same tables of the same model
+    return Material.of(steering.again, tables, cells, differentiated.pairs, p.seed, effort)
 
 
 def tuned_on(tables: tuple[pd.DataFrame, pd.DataFrame], p: ScoreboardParameters) -> Tuning:
     """Validation keys: what every method's candidate is chosen on, the prompts of lab 06."""
     answered, frame = tables
     turned = prompts_to_turn(answered, "validation", p.n_tuning_prompts or p.n_prompts)
-    return Tuning(turned, free_rows(frame, "validation", p.n_free_validation), p.collateral_limit)
+    free = free_rows(frame, "validation", p.n_free_validation)
+    found = Tuning(turned, free, p.collateral_limit)
+    if p.track != GIVEN_TRACK:
+        return found
+    # a model that was trained on nothing should lose no plain facts either, as in lab 06
+    return replace(found, facts=keyed_rows(frame, p.n_free_validation, "validation"))
+
+
+def known_from_lab_06(
+    run: FinishedRun, material: Material, p: ScoreboardParameters
+) -> dict[tuple[str, str], Chosen]:
+    """By the paper's name and direction what lab 06 chose, if it raced these cells on these prompts.
+
+    Else nothing, and the cells are raced anew.
+    """
+    lab, cells = run["06_intervention"], [(one.top_n, one.alpha) for one in material.cells]
+    q, same = lab.parameters, ("n_free_validation", "collateral_limit")
+    asked = (q.n_tuning_prompts or q.n_prompts) == (p.n_tuning_prompts or p.n_prompts)
+    alike = asked and all(getattr(q, name) == getattr(p, name) for name in same)
+    if not alike or len(cells) > p.n_candidates:  # of a larger grid the board tries a part
+        return {}
+    found = {}
+    for direction in DIRECTIONS:
+        numbers, races = lab.result[direction], lab.table("races")
+        race = races[races.direction == direction].reset_index(drop=True)
+        if list(zip(race.top_n, race.alpha)) != cells:
+            return {}
+        best, kept = (
+            None if one is None else cells.index((one["top_n"], one["alpha"]))
+            for one in (numbers["max"], numbers["kept"])
+        )
+        chosen, one = sorted({best, kept} - {None}), numbers["max"]
+        of = {kind: n for kind in SPARED if (n := one.get(f"validation_n_{kind}"))}
+        found[PAPER, direction] = Chosen(
+            best,
+            kept,
+            {place: int(race.successes[place]) for place in chosen},
+            {kind: {place: int(race[f"{kind}_right"][place]) for place in chosen} for kind in of},
+            one["validation_n"],
+            of,
+            {kind: round(one[f"validation_{kind}_before"] * n) for kind, n in of.items()},
+            numbers["race"]["run"],
+            numbers["race"]["grid"],
+            numbers["race"]["risk"],
+        )
+    return found
 
 
 def judged_on(tables: tuple[pd.DataFrame, pd.DataFrame], p: ScoreboardParameters) -> Testing:
@@ -62,13 +109,12 @@ def judged_on(tables: tuple[pd.DataFrame, pd.DataFrame], p: ScoreboardParameters
     those of test keys alone are asked.
     """
     answered, frame = tables
-    keyed = frame[(frame.kind == "keyed") & (frame.split == "test")]
     n = p.n_side_effect_prompts
-    return Testing(
-        prompts_to_turn(answered, "test", p.n_prompts),
-        free_rows(frame, "test", n),
-        spread(keyed, n),
-    )
+    keyed = keyed_rows(frame, n, "test")
+    if keyed.empty:  # a table of a user may have none of test keys, or all of them elsewhere
+        keyed = keyed_rows(frame, n)
+    turned = prompts_to_turn(answered, "test", p.n_prompts)
+    return Testing(turned, free_rows(frame, "test", n), keyed)
 
 
 @dataclass(frozen=True)
@@ -103,7 +149,7 @@ def gathered(
         "n_candidates": p.n_candidates,
         "paper": PAPER,
         "methods": {method.name: _about(method) for method in methods},
-        "lacking": {m.name: reason for m in methods if (reason := m.lacks(material))},
+        "lacking": {m.name: reason for m in methods if (reason := m.why_not(material))},
         "n_pairs": len(material.pairs),
         "n_train_keys": int(material.pairs.key.nunique()),
     }

@@ -140,6 +140,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     rival.add_argument("what", choices=("run", "collect"))
     rival.add_argument("--tasks", nargs="+", default=list(TASK_NAMES))
     rival.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    rival.add_argument("--tracks", nargs="+", default=list(rivals.ON_TRACKS))
     rival.add_argument("--runs", default="data/runs")
     rival.add_argument("--preset", default=rivals.PRESET)
     rival.add_argument("--jobs", type=_count, default=2)
@@ -265,7 +266,8 @@ def _rivals(arguments) -> None:
     if arguments.what == "collect":
         rivals.write(arguments.runs, arguments.preset, arguments.out)
         return
-    plan = rivals.plan_of(arguments.tasks, arguments.seeds, arguments.runs, arguments.preset)
+    chosen = (arguments.tasks, arguments.seeds, arguments.runs, arguments.preset)
+    plan = rivals.plan_of(*chosen, tuple(arguments.tracks))
     failed = rivals.run(plan, arguments.jobs)
     print(f"finished; {len(failed)} studies with a run that did not end")
 

@@ -9,6 +9,7 @@ same, and all methods (preset `rivals`). What has finished is not run again.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pandas as pd
@@ -26,11 +27,19 @@ from memgen.tasks import TASK_NAMES
 BOARD = "13_scoreboard"
 PRESET = "rivals"
 TARGET = ROOT / "data" / "reference" / "rivals"
+ON_TRACKS = ("scratch", "lora")
+RESULTS, HOME = "results.csv", "modular_addition.csv"  # the second one: `pipeline.modular_addition`
 
 
-def plan_of(tasks: list[str], seeds: list[int], runs: str, preset: str = PRESET) -> Plan:
-    """The scoreboard and all that it reads."""
-    return Plan(preset, tasks, seeds, runs, labs=with_their_inputs([BOARD]))
+def plan_of(
+    tasks: list[str],
+    seeds: list[int],
+    runs: str,
+    preset: str = PRESET,
+    tracks: tuple[str, ...] = ON_TRACKS,
+) -> Plan:
+    """The scoreboard and all that it reads; on adapters with the methods that the preset names for them."""
+    return Plan(preset, tasks, seeds, runs, tracks=list(tracks), labs=with_their_inputs([BOARD]))
 
 
 def run(plan: Plan, jobs: int) -> list[str]:
@@ -39,20 +48,24 @@ def run(plan: Plan, jobs: int) -> list[str]:
 
 
 def collect(runs: str, preset: str = PRESET) -> pd.DataFrame:
-    """A row per task, seed, method, direction and choice, as lab 13 leaves them; `seconds`: of the method."""
+    """A row per track, task, seed, method, direction and choice, as lab 13 leaves them.
+
+    `seconds`: of the method in this direction, CPU.
+    """
     found = []
-    for task in TASK_NAMES:
-        for seed, finished in ended_runs(study_folder(runs, preset), task, BOARD):
+    home = study_folder(runs, preset)
+    for track, task in itertools.product(ON_TRACKS, TASK_NAMES):
+        for seed, finished in ended_runs(home if track == "scratch" else home / track, task, BOARD):
             stage = finished[BOARD]
             if not stage.exists:
                 continue  # left out: its model did not show both behaviours
             rows, took = stage.table("scores"), stage.result["timings"]
             seconds = [took.get(f"{m}.{d}") for m, d in zip(rows.method, rows.direction)]
-            found.append(rows.assign(task=task, seed=seed, seconds=seconds))
+            found.append(rows.assign(track=track, task=task, seed=seed, seconds=seconds))
     if not found:
         raise ArtifactError(f"{runs} holds no scoreboard that has ended; `make rivals` makes them")
     table = pd.concat(found, ignore_index=True)
-    first = ["task", "seed"]
+    first = ["track", "task", "seed"]
     return table[first + [name for name in table if name not in first]]
 
 
@@ -60,11 +73,11 @@ def write(runs: str, preset: str, out: Path) -> None:
     """Write the table of what has ended, and how it was made, to the folder `out`."""
     table = collect(runs, preset)
     out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "results.csv", index=False, float_format="%.6g")
+    table.to_csv(out / RESULTS, index=False, float_format="%.6g")
     seeds = " ".join(map(str, sorted(table.seed.unique())))
-    tasks = " ".join(table.task.unique())
-    command = f'make rivals TASKS="{tasks}" SEEDS="{seeds}"'
+    tasks, tracks = (" ".join(table[name].unique()) for name in ("task", "track"))
+    command = f'make rivals TASKS="{tasks}" SEEDS="{seeds}" TRACKS="{tracks}"'
     home = study_folder(runs, preset)
     write_json(out / "about.json", {"command": command, **machine(home, TRAINING)})
-    n_runs = len(table.drop_duplicates(["task", "seed"]))
-    print(f"wrote {out / 'results.csv'}: {len(table)} rows of {n_runs} runs")
+    n_runs = len(table.drop_duplicates(["track", "task", "seed"]))
+    print(f"wrote {out / RESULTS}: {len(table)} rows of {n_runs} runs")

@@ -8,14 +8,14 @@ most successful of those that lose no more free prompts than may be lost.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from memgen.rivals.choosing import Chooser, Tuning
+from memgen.rivals.choosing import Chooser, Chosen, Tuning
 from memgen.rivals.interventions import Intervention, Read, untouched
 from memgen.rivals.material import Material
 from memgen.rivals.method import Candidate, Method, thinned
@@ -55,11 +55,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Board:
-    """One model, and the prompts that every method is chosen and judged on."""
+    """One model, and the prompts that every method is chosen and judged on.
+
+    `known`: by method and direction what was chosen already, among the same candidates on the same prompts.
+    """
 
     material: Material
     tuning: Tuning
     testing: Testing
+    known: Mapping[tuple[str, str], Chosen] = field(default_factory=dict)
     _untouched: dict[str, Read] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -71,7 +75,7 @@ class Board:
         return [
             self.entry(method, direction)
             for method in methods
-            if not method.lacks(self.material)
+            if not method.why_not(self.material)
             for direction in method.directions
         ]
 
@@ -82,7 +86,8 @@ class Board:
         if not offered:
             raise ValueError(f"method {method.name} offers no candidate for {direction}")
         candidates = thinned(offered, self.material.effort.budget)
-        chosen = self.chooser.choose(candidates, direction)
+        known = self.known.get((method.name, direction))
+        chosen = known or self.chooser.choose(candidates, direction)
         numbers: dict = {
             "candidates": len(candidates),
             "rows_run": chosen.rows_run,

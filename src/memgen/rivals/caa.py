@@ -32,16 +32,25 @@ def mean_difference(rule: np.ndarray, memory: np.ndarray) -> np.ndarray:
 def one_layer(material: Material, direction: str) -> list[Candidate]:
     """Layer and multiplier."""
     vectors = SIGN[direction] * mean_difference(material.rule, material.memory)
-    return layer_by_layer(vectors, layers_tried(material.n_layer), MULTIPLIERS)
+    layers = layers_tried(material.n_layer)
+    return layer_by_layer(vectors, layers, MULTIPLIERS, material.positions)
 
 
 def every_layer(material: Material, direction: str) -> list[Candidate]:
     """All layers at once, as the paper's neurons would be with none left out."""
     vectors = SIGN[direction] * mean_difference(material.rule, material.memory)
-    return all_layers(vectors, ALL_MULTIPLIERS)
+    return all_layers(vectors, ALL_MULTIPLIERS, material.positions)
 
 
-CAA = Method("caa", "CAA, one layer", "panickssery2024caa", "code", "steering", one_layer)
+CAA = Method(
+    "caa", "CAA, one layer", "panickssery2024caa", "code", "steering", one_layer, shifts=True
+)
 CAA_ALL = Method(
-    "caa_all", "CAA, all layers", "panickssery2024caa", "code", "steering", every_layer
+    "caa_all",
+    "CAA, all layers",
+    "panickssery2024caa",
+    "code",
+    "steering",
+    every_layer,
+    shifts=True,
 )

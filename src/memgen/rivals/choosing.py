@@ -7,7 +7,7 @@ until one loses no more than may be lost. Of equally good candidates the gentles
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import cast
 
@@ -16,11 +16,11 @@ import pandas as pd
 
 from memgen.rivals.interventions import Shift, on_site, untouched
 from memgen.rivals.method import Candidate
-from memgen.steering.choice import Collateral
+from memgen.steering.choice import RIGHT, Collateral
 from memgen.steering.outlook import COMMON, OWN, kinship
 from memgen.steering.race import Leads, Limit, Table, settle_twice
 from memgen.steering.steering import Steering
-from memgen.terms import RULE_CODE, TARGET, Positions, Site
+from memgen.terms import TARGET, Positions, Site, Spared
 
 ELSEWHERE = 0.5  # how alike one shift acts at other positions, or at another site, as a prior
 
@@ -30,29 +30,32 @@ class Tuning:
     """Prompts of validation keys. `turned`: by direction those it starts from; `free`: without a key.
 
     `limit`: the share of the free prompts that a candidate may answer right less often than the
-    untouched model.
+    untouched model. `facts`: keyed prompts that are held to it, too, counted apart (none: they are not),
+    as in lab 06 those of a task without training.
     """
 
     turned: dict[str, pd.DataFrame]
     free: pd.DataFrame
     limit: float
+    facts: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @dataclass(frozen=True)
 class Chosen:
     """The two candidates, by place among those offered; `kept` is None where all lose too much.
 
-    `successes`, `free_right`: of the two, of `n` and `n_free` prompts; `before`: right of the free ones
-    untouched. `rows_run` of `grid_rows`; `risk`: by choice the chance of having lost the best candidate.
+    `successes`: of the two, of `n` prompts. By kind of what should stay, `right`: of the two, of `n_spared`
+    prompts, and `before` untouched. `rows_run` of `grid_rows`; `risk`: by choice the chance of having lost
+    the best candidate.
     """
 
     max: int
     kept: int | None
     successes: dict[int, int]
-    free_right: dict[int, int]
+    right: dict[Spared, dict[int, int]]
     n: int
-    n_free: int
-    before: int
+    n_spared: dict[Spared, int]
+    before: dict[Spared, int]
     rows_run: int
     grid_rows: int
     risk: dict[str, float]
@@ -63,13 +66,15 @@ class Chosen:
 
     def validation(self, place: int) -> dict:
         """What the validation prompts said of a candidate."""
-        return {
+        found: dict = {
             "validation_success": self.successes[place] / self.n,
             "validation_n": self.n,
-            "validation_free_before": self.before / self.n_free,
-            "validation_free_after": self.free_right[place] / self.n_free,
-            "validation_n_free": self.n_free,
         }
+        for kind, n in self.n_spared.items():
+            found[f"validation_{kind}_before"] = self.before[kind] / n
+            found[f"validation_{kind}_after"] = self.right[kind][place] / n
+            found[f"validation_n_{kind}"] = n
+        return found
 
 
 class Chooser:
@@ -85,63 +90,80 @@ class Chooser:
         return self._try_all(candidates, direction)
 
     @cached_property
-    def collateral(self) -> Collateral:
-        """What may be lost of the free prompts, as in lab 06."""
-        return Collateral(self.steering, self.tuning.free, self.tuning.limit)
+    def collaterals(self) -> list[Collateral]:
+        """What may be lost of the free prompts, and of the facts, as in lab 06."""
+        tuning, kinds = self.tuning, {"free": self.tuning.free, "keyed": self.tuning.facts}
+        return [
+            Collateral(self.steering, rows, tuning.limit, cast(Spared, kind))
+            for kind, rows in kinds.items()
+            if len(rows)
+        ]
 
     def _race(self, shifts: list[Shift], direction: str) -> Chosen:
-        rows, free = self.tuning.turned[direction], self.tuning.free
+        rows, every = self.tuning.turned[direction], [*shifts, untouched(self.steering)]
         turned = Table(
             leads_of(self.steering, shifts, rows, TARGET[direction]), alike(shifts), len(rows)
         )
-        every = [*shifts, untouched(self.steering)]
-        intact = self.collateral.table_of(
-            leads_of(self.steering, every, free, RULE_CODE), alike(every)
-        )
-        most, kept, _ = settle_twice(turned, [Limit(intact, self.collateral.enough)])
+        intact = {
+            one.kind: one.table_of(
+                leads_of(self.steering, every, one.rows, RIGHT[one.kind]), alike(every)
+            )
+            for one in self.collaterals
+        }
+        limits = [Limit(intact[one.kind], one.enough) for one in self.collaterals]
+        most, kept, _ = settle_twice(turned, limits)
         best = cast(int, most.best)  # nothing limits the first race
         chosen = {best} | (set() if kept.best is None else {kept.best})
-        return Chosen(
-            best,
-            kept.best,
+        return self._chosen(
+            (best, kept.best),
             {place: int(turned.won[place].sum()) for place in chosen},
-            {place: int(intact.won[place].sum()) for place in chosen},
-            len(rows),
-            len(free),
-            self.collateral.before,
-            int(turned.run.sum()),
-            turned.run.size,
+            {k: {place: int(of.won[place].sum()) for place in chosen} for k, of in intact.items()},
+            (int(turned.run.sum()), turned.run.shape),
             {"max": most.risk, "kept": kept.risk},
         )
 
     def _try_all(self, candidates: list[Candidate], direction: str) -> Chosen:
-        rows, free = self.tuning.turned[direction], self.tuning.free
+        rows = self.tuning.turned[direction]
         won = [
             int((one.intervention.read(self.steering, rows).codes == TARGET[direction]).sum())
             for one in candidates
         ]
         best_first = sorted(range(len(won)), key=lambda place: -won[place])  # stable
-        free_right: dict[int, int] = {}
+        right: dict[Spared, dict[int, int]] = {one.kind: {} for one in self.collaterals}
         kept = None
         for place in best_first:
-            read = candidates[place].intervention.read(self.steering, free)
-            free_right[place] = int(read.fits[:, RULE_CODE].sum())
-            if free_right[place] >= self.collateral.enough:
+            for one in self.collaterals:
+                read = candidates[place].intervention.read(self.steering, one.rows)
+                right[one.kind][place] = int(read.fits[:, RIGHT[one.kind]].sum())
+            if all(right[one.kind][place] >= one.enough for one in self.collaterals):
                 kept = place
                 break
-        n = len(rows) * len(candidates)
+        run, shape = len(candidates) * len(rows), (len(candidates), len(rows))
         certain = {"max": 0.0, "kept": 0.0}
+        return self._chosen(
+            (best_first[0], kept), dict(enumerate(won)), right, (run, shape), certain
+        )
+
+    def _chosen(
+        self,
+        two: tuple[int, int | None],
+        successes: dict[int, int],
+        right: dict[Spared, dict[int, int]],
+        run: tuple[int, tuple[int, ...]],
+        risk: dict[str, float],
+    ) -> Chosen:
+        """`two`: `max` and `kept`; `run`: rows that were run, and candidates and prompts of the grid."""
+        rows_run, (n_candidates, n) = run
         return Chosen(
-            best_first[0],
-            kept,
-            dict(enumerate(won)),
-            free_right,
-            len(rows),
-            len(free),
-            self.collateral.before,
+            *two,
+            successes,
+            right,
             n,
-            n,
-            certain,
+            {one.kind: one.n for one in self.collaterals},
+            {one.kind: one.before for one in self.collaterals},
+            rows_run,
+            n_candidates * n,
+            risk,
         )
 
 

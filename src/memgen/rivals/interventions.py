@@ -82,7 +82,8 @@ class Edits:
     def read(self, steering: Steering, rows: pd.DataFrame) -> Read:
         edits = self.edits
         edits_of = edits(steering, rows) if callable(edits) else lambda some: edits
-        return Read(*Writer.of(steering).read(steering.prompts(rows), edits_of, self.reach))
+        prompts, tables = steering.prompts(rows), steering.tables
+        return Read(*Writer.of(steering).read(prompts, edits_of, self.reach, tables))
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from memgen.neurons.pairs import flips
 from memgen.neurons.states import hidden_states
 from memgen.steering.cells import Cell
 from memgen.steering.steering import Steering
+from memgen.tasks import GivenTask
 from memgen.tasks.dataset import free_rows, spread
-from memgen.terms import DIRECTIONS, START, Change, Site
+from memgen.terms import DIRECTIONS, POSITIONS, START, Change, Positions, Site
 
 STATES: Site = "resid_post"  # where the pairs' states are read
 BUDGET = 50  # candidates of a method in one direction, at most
@@ -121,6 +122,15 @@ class Material:
         """Mean length of a state, by layer `[L]`."""
         both = np.concatenate([self.memory, self.rule]).astype(np.float64)
         return np.asarray(np.linalg.norm(both, axis=2).mean(axis=0))
+
+    @property
+    def positions(self) -> tuple[Positions, ...]:
+        """Positions that a method may choose from; of a large pretrained model those of lab 06 alone.
+
+        There a shift of all positions takes a whole pass over every prompt for each candidate.
+        """
+        given = isinstance(self.steering.task, GivenTask)
+        return (self.steering.positions,) if given else POSITIONS
 
     def starting(self, direction: str) -> pd.DataFrame:
         """The conflict prompts that a direction starts from."""

@@ -10,10 +10,16 @@ import numpy as np
 
 from memgen.rivals.interventions import Intervention
 from memgen.rivals.material import Material
+from memgen.tasks import GivenTask
 
 #: how exactly the operator is known: from published code, a paper, an abstract; or it is ours
 ReadIn = Literal["code", "paper", "abstract", "ours"]
 Kind = Literal["steering", "editing", "null"]
+#: why a pretrained model is asked under shifts alone
+GIVEN = (
+    "a model that was trained on nothing here has no items that an edit could remove, and any change but a"
+    " shift takes a whole pass of a large model over every prompt for each candidate"
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Method:
     """One row of the table. `source`: its key in `book/references.bib`.
 
     `candidates`: for a direction, at most `material.effort.budget` of them. `lacks`: why it does not
-    apply to this material, in a sentence ("": it does).
+    apply to this material, in a sentence ("": it does). `shifts`: all that it does is to add to states.
     """
 
     name: str
@@ -52,6 +58,13 @@ class Method:
     candidates: Callable[[Material, str], list[Candidate]]
     directions: tuple[str, ...] = ("m2g", "g2m")
     lacks: Callable[[Material], str] = field(default=everywhere)
+    shifts: bool = False
+
+    def why_not(self, material: Material) -> str:
+        """Why it is left out here, in a sentence ("": it is not)."""
+        if isinstance(material.steering.task, GivenTask) and not self.shifts:
+            return GIVEN
+        return self.lacks(material)
 
 
 def thinned(candidates: list[Candidate], budget: int) -> list[Candidate]:

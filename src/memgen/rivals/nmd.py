@@ -31,5 +31,11 @@ def _candidate(material: Material, cell: Cell, sign: float) -> Candidate:
 
 
 NMD = Method(
-    "nmd", "NMD, top neurons (the paper)", "huang2025neuron", "paper", "steering", candidates
+    "nmd",
+    "NMD, top neurons (the paper)",
+    "huang2025neuron",
+    "paper",
+    "steering",
+    candidates,
+    shifts=True,
 )

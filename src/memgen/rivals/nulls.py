@@ -10,7 +10,7 @@ from memgen.rivals.interventions import untouched
 from memgen.rivals.material import Material
 from memgen.rivals.method import Candidate, Method
 from memgen.rivals.vectors import added, at_layer
-from memgen.terms import DIRECTIONS, POSITIONS
+from memgen.terms import DIRECTIONS
 
 
 def nothing(material: Material, direction: str) -> list[Candidate]:
@@ -29,7 +29,7 @@ def random_directions(material: Material, direction: str) -> list[Candidate]:
     found = []
     for layer in layers_tried(material.n_layer):
         for times in MULTIPLIERS:
-            for positions in POSITIONS:
+            for positions in material.positions:
                 drawn = rng.normal(size=material.memory.shape[2])
                 step = times * length[layer] * drawn / np.linalg.norm(drawn)
                 setting = {"layer": layer + 1, "times": times}
@@ -37,7 +37,13 @@ def random_directions(material: Material, direction: str) -> list[Candidate]:
     return found
 
 
-UNTOUCHED = Method("untouched", "Untouched", "", "ours", "null", nothing)
+UNTOUCHED = Method("untouched", "Untouched", "", "ours", "null", nothing, shifts=True)
 RANDOM_DIRECTIONS = Method(
-    "random_directions", "Best of random directions", "", "ours", "null", random_directions
+    "random_directions",
+    "Best of random directions",
+    "",
+    "ours",
+    "null",
+    random_directions,
+    shifts=True,
 )

@@ -24,10 +24,10 @@ CHECKPOINTS = 8  # of one fit, at most
 def _candidates(retained: bool) -> Callable[[Material, str], list[Candidate]]:
     def candidates(material: Material, direction: str) -> list[Candidate]:
         """Layers that are moved together, and steps."""
-        steering, effort = material.steering, material.effort
-        turn = Forced.of(steering, material.starting(direction), TARGET[direction])
+        steering, effort = material.steering.once, material.effort  # prompts that nobody asks again
+        turn = Forced.of(steering, material.starting(direction), TARGET[direction], trimmed=True)
         held = ((material.free, RULE_CODE), (material.keyed, MEMORY_CODE)) if retained else ()
-        stay = [Forced.of(steering, rows, code) for rows, code in held]
+        stay = [Forced.of(steering, rows, code, trimmed=True) for rows, code in held]
         sets = layer_sets(material.n_layer)
         checkpoints = max(1, min(CHECKPOINTS, effort.budget // len(sets), effort.steps))
         recipe = Recipe(effort.steps, effort.batch, checkpoints, seed=material.seed)
@@ -53,7 +53,13 @@ def _candidate(material: Material, layers: list[int], steps: int, vector: np.nda
 
 
 OPTIMISED = Method(
-    "optimised", "Optimised vector", "dunefsky2025oneshot", "paper", "steering", _candidates(False)
+    "optimised",
+    "Optimised vector",
+    "dunefsky2025oneshot",
+    "paper",
+    "steering",
+    _candidates(False),
+    shifts=True,
 )
 OPTIMISED_RETAINED = Method(
     "optimised_retained",
@@ -62,4 +68,5 @@ OPTIMISED_RETAINED = Method(
     "ours",
     "steering",
     _candidates(True),
+    shifts=True,
 )

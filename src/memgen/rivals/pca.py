@@ -61,13 +61,19 @@ def directions(material: Material, operator: Operator) -> np.ndarray:
 def _candidates(operator: Operator) -> Callable[[Material, str], list[Candidate]]:
     def candidates(material: Material, direction: str) -> list[Candidate]:
         one = SIGN[direction] * material.state_norm.mean()
-        return all_layers(one * directions(material, operator), COEFFICIENTS)
+        return all_layers(one * directions(material, operator), COEFFICIENTS, material.positions)
 
     return candidates
 
 
 PCA_CENTER = Method(
-    "pca_center", "PCA of pairs (RepE)", "zou2023repe", "code", "steering", _candidates(pca_center)
+    "pca_center",
+    "PCA of pairs (RepE)",
+    "zou2023repe",
+    "code",
+    "steering",
+    _candidates(pca_center),
+    shifts=True,
 )
 PCA_DIFF = Method(
     "pca_diff",
@@ -76,4 +82,5 @@ PCA_DIFF = Method(
     "code",
     "steering",
     _candidates(pca_diff),
+    shifts=True,
 )

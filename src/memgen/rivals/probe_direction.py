@@ -15,7 +15,7 @@ from memgen.rivals.depths import layers_tried
 from memgen.rivals.material import Material
 from memgen.rivals.method import Candidate, Method
 from memgen.rivals.vectors import added, at_layer
-from memgen.terms import POSITIONS, SIGN
+from memgen.terms import SIGN
 
 PENALTY = 0.1  # C of the L2 penalty
 ALPHAS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -46,11 +46,11 @@ def candidates(material: Material, direction: str) -> list[Candidate]:
         found += [
             added(alpha * step, {"layer": layer + 1, "alpha": alpha}, positions)
             for alpha in ALPHAS
-            for positions in POSITIONS
+            for positions in material.positions
         ]
     return found
 
 
 PROBE_DIRECTION = Method(
-    "probe_direction", "Probe direction", "li2023iti", "ours", "steering", candidates
+    "probe_direction", "Probe direction", "li2023iti", "ours", "steering", candidates, shifts=True
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from memgen.rivals.interventions import Shift
 from memgen.rivals.material import STATES
 from memgen.rivals.method import Candidate
-from memgen.terms import POSITIONS, Positions
+from memgen.terms import Positions
 
 
 def at_layer(vector: np.ndarray, layer: int, n_layer: int) -> np.ndarray:
@@ -40,9 +40,12 @@ def added(
 
 
 def layer_by_layer(
-    vectors: np.ndarray, layers: Iterable[int], multipliers: Iterable[float]
+    vectors: np.ndarray,
+    layers: Iterable[int],
+    multipliers: Iterable[float],
+    tried: Sequence[Positions],
 ) -> list[Candidate]:
-    """Each layer's own (signed) vector `[L, d]` alone, times each multiplier, at either positions."""
+    """Each layer's own (signed) vector `[L, d]` alone, times each multiplier, at each of these positions."""
     return [
         added(
             at_layer(times * vectors[layer], layer, len(vectors)),
@@ -51,14 +54,16 @@ def layer_by_layer(
         )
         for layer in layers
         for times in multipliers
-        for positions in POSITIONS
+        for positions in tried
     ]
 
 
-def all_layers(vectors: np.ndarray, multipliers: Iterable[float]) -> list[Candidate]:
-    """The (signed) vectors `[L, d]` of all layers at once, times each multiplier, at either positions."""
+def all_layers(
+    vectors: np.ndarray, multipliers: Iterable[float], tried: Sequence[Positions]
+) -> list[Candidate]:
+    """The (signed) vectors `[L, d]` of all layers at once, times each multiplier, at these positions."""
     return [
         added(times * vectors, {"times": float(times)}, positions)
         for times in multipliers
-        for positions in POSITIONS
+        for positions in tried
     ]

@@ -16,6 +16,7 @@ from memgen.models.hooks import evaluating
 from memgen.models.sites import bare
 from memgen.phases import phase
 from memgen.steering.answers import behaviors_of
+from memgen.steering.kept import Tables
 from memgen.steering.passes import Asked, Batch, decoded
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering
@@ -96,10 +97,19 @@ class Writer:
     @phase("sweep")
     @torch.inference_mode()
     def read(
-        self, prompts: Prompts, edits_of: EditsOf, reach: Reach
+        self, prompts: Prompts, edits_of: EditsOf, reach: Reach, tables: Tables | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Which candidates the answers are, `[P, 2]`, and the first token's log-probabilities `[P, V]`."""
-        shared, parts = self.unsteered(prompts), []
+        """Which candidates the answers are, `[P, 2]`, and the first token's log-probabilities `[P, V]`.
+
+        `tables`: where the pass over these prompts may be kept; of a model with its own weights alone.
+        """
+        # as a sweep over all positions keeps it
+        shared = (
+            self.unsteered(prompts)
+            if tables is None
+            else tables.pick(prompts, (False, ROWS), lambda: self.unsteered(prompts))
+        )
+        parts = []
         with evaluating(self.model):
             for some in torch.arange(len(prompts)).split(ROWS):
                 answers = prompts.candidates[some]

@@ -21,7 +21,7 @@ from memgen.models.checkpoint import check_room
 from memgen.models.hooks import check_delta, evaluating, shift
 from memgen.models.sites import bare, site_modules
 from memgen.phases import phase
-from memgen.steering.kept import Kept
+from memgen.steering.kept import Kept, Tables
 from memgen.steering.passes import Asked, Batch, Decoded, decoded
 from memgen.steering.prompts import Prompts
 from memgen.steering.unsteered import ROWS, Unsteered
@@ -39,6 +39,7 @@ class Decoding:
     ends: torch.Tensor | None = None  # what ends an answer beside it: `models.endings`
     rows_per_batch: int = ROWS
     kept: Kept | None = None  # unsteered passes of earlier sweeps, with `decision` alone
+    tables: Tables | None = None  # unsteered passes over whole tables of earlier sweeps
     early_end: bool = True  # False: every row goes on until all have ended, as in `generate`
 
 
@@ -65,14 +66,20 @@ class Sweep:
 
     @cached_property
     def shared(self) -> Unsteered:
-        """The unsteered pass, once for all cells."""
-        kept, rows = self.decoding.kept, self.decoding.rows_per_batch
+        """The unsteered pass, once for all cells; over a table that is kept, once for all sweeps."""
+        decoding, at_decision = self.decoding, self.decoding.positions == "decision"
+        if at_decision and decoding.kept is not None:
+            with evaluating(self.model):
+                return decoding.kept.pick(self.model, self.prompts)
+        if decoding.tables is None:
+            return self._run(None if at_decision else int(self.skips.max()))
+        how = at_decision, decoding.rows_per_batch
+        return decoding.tables.pick(self.prompts, how, lambda: self._run(None))
+
+    def _run(self, depth: int | None) -> Unsteered:
+        rows, outputs = self.decoding.rows_per_batch, self.decoding.positions != "decision"
         with evaluating(self.model):
-            if self.decoding.positions != "decision":
-                return Unsteered.of(self.model, self.prompts, int(self.skips.max()), rows)
-            if kept is None:
-                return Unsteered.of(self.model, self.prompts, None, rows, outputs=False)
-            return kept.pick(self.model, self.prompts)
+            return Unsteered.of(self.model, self.prompts, depth, rows, outputs)
 
     def _batches(self, cell: torch.Tensor, prompt: torch.Tensor, free: bool = False, **how):
         """`(places, Decoded)` of the rows `prompt[r]` under `cell[r]`, batch by batch.

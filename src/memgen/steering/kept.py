@@ -1,4 +1,6 @@
-"""Unsteered passes that are kept prompt by prompt, where all tokens but the last stay as they are.
+"""Unsteered passes that are kept: prompt by prompt, or whole tables of prompts as they stand.
+
+Prompt by prompt (`Kept`) where all tokens but the last stay as they are.
 
 With `positions="decision"` the pass over a prompt is the same for all shifts, and in a large model it is
 nearly all that a sweep costs. A lab asks the same prompts again and again, mostly some of them: each
@@ -6,19 +8,21 @@ stage of a race, each dose and each draw of a control. So what is kept is found 
 whatever prompts it was run with and however wide their padding was.
 
 Which prompts share a pass changes the last bits of what it computes. Tasks that a model was trained on
-keep no passes.
+keep no prompts. A lab that asks the same tables under many shifts keeps them whole (`Tables`): what is found
+there was computed by the very pass that it stands for.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import nn
 
+from memgen.models.hooks import vector_of
 from memgen.models.sites import bare
 from memgen.steering.prompts import Prompts
 from memgen.steering.unsteered import Unsteered, caches
@@ -140,6 +144,39 @@ class Kept:
             _, prefix = self._held.popitem(last=False)
             size -= prefix.size
         self._longer = {short: one for short, one in self._longer.items() if one in self._held}
+
+
+class Tables:
+    """Unsteered passes over whole tables, of one model with its own weights; the last used are kept.
+
+    `most`: bytes, all together. What is larger by itself is not kept.
+    """
+
+    def __init__(self, most: int = BYTES):
+        self.most = most
+        self._held: OrderedDict[tuple, Unsteered] = OrderedDict()
+
+    def pick(self, prompts: Prompts, how: tuple, run: Callable[[], Unsteered]) -> Unsteered:
+        """What `run()` gives for these prompts, run once. `how`: what else it depends on."""
+        # a pass in inference mode is none that gradients may go through
+        inference = torch.is_inference_mode_enabled()
+        names = _name(prompts.input_ids.cpu()), _name(prompts.attention_mask.cpu())
+        name = (*names, tuple(prompts.input_ids.shape), inference, *how)
+        found = self._held.pop(name) if name in self._held else run()
+        self._held[name] = found  # the last one now
+        while self.size > self.most:
+            self._held.popitem(last=False)
+        return found
+
+    @property
+    def size(self) -> int:
+        """Bytes that are kept."""
+        return sum(_bytes(one) for one in self._held.values())
+
+
+def _bytes(one: Unsteered) -> int:
+    parts = [*map(vector_of, one.outputs), *one.keys, *one.values]
+    return sum(part.nelement() * part.element_size() for part in parts)
 
 
 def _name(ids: torch.Tensor) -> bytes:

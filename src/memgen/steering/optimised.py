@@ -12,16 +12,18 @@ Source of the idea: Dunefsky and Cohan (2025), arXiv 2502.18862.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import DynamicCache
 
+from memgen.models.components import component_modules
 from memgen.models.hooks import evaluating, hooked, position_ids, vector_of, with_vector
 from memgen.models.room import fitting
 from memgen.models.sites import bare, site_modules
@@ -79,7 +81,8 @@ class Forced:
 
     `tokens` `[P, tail + A - 1]`: the prompt from the first shifted token on, and the answer but for its
     last token; `mask`: of the whole prompt and these; `answers` `[P, A]`, -1 behind their ends; `shared`:
-    the pass over the tokens before (None: there are none).
+    the pass over the tokens before (None: there are none). `trimmed`: under a shift the last block
+    computes what is read of it alone, which may change the last bits.
     """
 
     steering: Steering
@@ -87,9 +90,10 @@ class Forced:
     mask: torch.Tensor
     answers: torch.Tensor
     shared: Unsteered | None
+    trimmed: bool = False
 
     @classmethod
-    def of(cls, steering: Steering, rows: pd.DataFrame, code: int) -> Forced:
+    def of(cls, steering: Steering, rows: pd.DataFrame, code: int, trimmed: bool = False) -> Forced:
         """The answer `code` of each prompt, with its end mark unless anything may end it."""
         prompts, nothing = steering.prompts(rows), np.zeros((1, *steering.nmd.shape))
         answers, width = prompts.candidates[:, code], prompts.input_ids.shape[1]
@@ -108,6 +112,7 @@ class Forced:
             torch.cat([prompts.attention_mask, (given >= 0).long()], dim=1),
             answers,
             shared,
+            trimmed,
         )
 
     def __len__(self) -> int:
@@ -163,7 +168,8 @@ class Forced:
         below = min(delta) + (site == "resid_post")
         resumed = self.untouched[0][below - 1][rows] if below else None
         hooks = [_adding(delta[layer]) for layer in delta]
-        with skipped(blocks[:below], lambda: resumed):
+        read = only_last_tokens(model, self.answers.shape[1]) if self.trimmed else nullcontext()
+        with skipped(blocks[:below], lambda: resumed), read:
             with hooked([modules[layer] for layer in delta], hooks):
                 return self.run(rows)
 
@@ -178,6 +184,32 @@ class Forced:
         before, real = self.untouched[2][rows], self.answers[rows] >= 0
         apart = (before.exp() * (before - self.shifted(rows, delta))).sum(-1)
         return apart[real].mean()
+
+
+@contextmanager
+def only_last_tokens(model: nn.Module, n: int) -> Iterator[None]:
+    """Inside, the last block's output is right at the last n positions only; no block follows it."""
+    mixed, norm, mlp = (
+        component_modules(model, "heads")[0][-1],
+        site_modules(model, "ln_2")[-1],
+        site_modules(model, "mlp_out")[-1],
+    )
+    width: list[int] = []  # tokens of this pass
+
+    def cut(module: nn.Module, args: tuple) -> tuple:
+        width[:] = [args[0].shape[1]]
+        return (args[0][:, -n:].contiguous(), *args[1:])
+
+    def wide(module: nn.Module, args: tuple, output):
+        found = vector_of(output)
+        return with_vector(output, F.pad(found, (0, 0, width[0] - found.shape[1], 0)))
+
+    with ExitStack() as stack:
+        for module in (mixed, norm):
+            stack.callback(module.register_forward_pre_hook(cut).remove)
+        for module in (mixed, mlp):
+            stack.callback(module.register_forward_hook(wide).remove)
+        yield
 
 
 def _keeping(into: list[torch.Tensor]) -> Callable:

@@ -19,7 +19,7 @@ from memgen.neurons.nmd import NeuronMaps
 from memgen.stats.intervals import wilson
 from memgen.steering.cells import Cell, cell_shift
 from memgen.steering.engine import Decoding, Sweep
-from memgen.steering.kept import Kept
+from memgen.steering.kept import Kept, Tables
 from memgen.steering.outlook import kinship
 from memgen.steering.prompts import Prompts, make_prompts
 from memgen.steering.race import Leads, RaceResult, contest, race_rows
@@ -48,6 +48,7 @@ class Steering:
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.maps, self.positions = maps, positions
         self.kept = Kept() if isinstance(task, GivenTask) else None
+        self.tables: Tables | None = None
 
     @classmethod
     def of(
@@ -63,14 +64,23 @@ class Steering:
     def at(self, maps: NeuronMaps) -> Steering:
         """The same model and positions with other maps, mostly those of another site."""
         found = Steering(self.model, self.tokenizer, self.task, maps, self.positions)
-        found.kept = self.kept
+        found.kept, found.tables = self.kept, self.tables
+        return found
+
+    @property
+    def again(self) -> Steering:
+        """The same for tables that are asked under many shifts: the passes over them are kept."""
+        found = self.at(self.maps)
+        found.tables = (
+            Tables() if self.kept is None else None
+        )  # prompts that are kept serve as well
         return found
 
     @property
     def once(self) -> Steering:
         """The same for prompts that are asked once: their passes push out none that are kept."""
         found = self.at(self.maps)
-        found.kept = self.kept and Kept(0)
+        found.kept, found.tables = self.kept and Kept(0), None
         return found
 
     @property
@@ -139,7 +149,7 @@ class Steering:
     def _decoding(self, positions: Positions, prompts: Prompts) -> Decoding:
         rows = fitting(self.model, prompts.input_ids.shape[1], ROWS)
         longest = self.task.max_answer_tokens
-        return Decoding(self.site, positions, longest, *self.marks, rows, self.kept)
+        return Decoding(self.site, positions, longest, *self.marks, rows, self.kept, self.tables)
 
 
 def summary(codes: np.ndarray, direction: str) -> dict:

@@ -10,15 +10,20 @@ import pytest
 
 from memgen.errors import ArtifactError
 from memgen.pipeline.cli import main
+from memgen.pipeline.plan import Plan
 from memgen.pipeline.rivals import BOARD, collect, plan_of
 from memgen.presets import stage_parameters
+from memgen.rivals.roster import METHODS
+from memgen.stages import with_their_inputs
 from memgen.store.files import write_json
+
+BOX = ["14_detection"]
 
 
 def test_it_is_the_recipe_of_the_study_with_every_method():
-    plan = plan_of(["inference"], [26], "runs")
+    plan = plan_of(["inference"], [26], "runs", tracks=("scratch",))
     assert {Path(stamp).stem for stamp in plan.targets()} == {BOARD}
-    quick = plan_of(["inference"], [26], "runs", "laptop")
+    quick = plan_of(["inference"], [26], "runs", "laptop", ("scratch",))
 
     def given(one, stage):
         return dict(stage_parameters(stage, one.parameters(stage, "inference", "scratch", 26)))
@@ -27,6 +32,20 @@ def test_it_is_the_recipe_of_the_study_with_every_method():
     assert given(quick, BOARD)["methods"]
     for stage in ("01_dataset_design", "02_training", "06_intervention"):
         assert given(plan, stage) | {"preset": ""} == given(quick, stage) | {"preset": ""}
+
+
+def test_on_adapters_it_runs_where_it_is_named_and_in_no_whole_study():
+    """With two methods of each kind; all that a study of that track runs stays as it is."""
+    both = plan_of(["inference"], [26], "runs")
+    boards = [p for stamp, p in both.studied.items() if Path(stamp).stem == BOARD]
+    assert {p.track: bool(p.methods) for p in boards} == {"scratch": False, "lora": True}
+    kinds = [METHODS[name].kind for p in boards for name in p.methods]
+    assert kinds.count("steering") == kinds.count("editing") == 2
+    whole = Plan("laptop", ["inference"], [26], "runs", tracks=["scratch", "lora"])
+    found = [p.track for stamp, p in whole.studied.items() if Path(stamp).stem == BOARD]
+    assert found == ["scratch"]
+    box = Plan("laptop", ["inference"], [26], "runs", tracks=["lora"], labs=with_their_inputs(BOX))
+    assert {Path(stamp).stem for stamp in box.targets()} == set(BOX)
 
 
 @pytest.fixture
@@ -50,13 +69,13 @@ def runs(tmp_path) -> Path:
 def test_a_row_per_method_with_what_it_took(runs, monkeypatch):
     monkeypatch.setattr("memgen.store.reader.check_files", lambda *_: None)  # no seals in this run
     table = collect(str(runs))
-    assert list(table.columns[:2]) == ["task", "seed"] and list(table.seed) == [26, 26]
+    assert list(table.columns[:3]) == ["track", "task", "seed"] and list(table.seed) == [26, 26]
     assert table.seconds[0] == 4.5 and pd.isna(table.seconds[1]) and pd.isna(table.success[1])
     out = runs / "out"
     main(["rivals", "collect", "--runs", str(runs), "--out", str(out)])
     assert len(pd.read_csv(out / "results.csv")) == 2
     about = json.loads((out / "about.json").read_text("utf8"))
-    assert about["command"] == 'make rivals TASKS="inference" SEEDS="26"'
+    assert about["command"] == 'make rivals TASKS="inference" SEEDS="26" TRACKS="scratch"'
 
 
 def test_without_a_run_it_says_how_to_make_one(tmp_path):

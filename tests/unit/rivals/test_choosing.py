@@ -103,5 +103,33 @@ def test_how_alike_shifts_are_taken_to_be_is_a_correlation():
 
 def test_untouched_is_within_any_limit(board):
     tuning = Tuning(board.tuning.turned, board.tuning.free, 0.0)
-    collateral = Chooser(board.material.steering, tuning).collateral
+    (collateral,) = Chooser(board.material.steering, tuning).collaterals
     assert collateral.enough == collateral.before == len(tuning.free)
+
+
+def test_facts_are_held_to_the_limit_too_and_counted_apart(board):
+    """Pushed to the rule all keyed prompts change, so nothing is kept where they should stay."""
+    steering, tuning = board.material.steering, board.tuning
+    facts = replace(tuning, facts=board.material.keyed[:8])
+    deltas = np.zeros((3, 2, 8))
+    deltas[:, 1, 0] = [0.01, 1.0, 1.1]
+    shifts = [Candidate("", {}, i, Shift(delta, "all")) for i, delta in enumerate(deltas)]
+    plain, held = (Chooser(steering, one).choose(shifts, "m2g") for one in (tuning, facts))
+    assert plain.kept == plain.max == 1 and held.max == 1 and held.kept == 0
+    found = held.validation(1)
+    assert found["validation_keyed_before"] == 1.0 and found["validation_keyed_after"] == 0.0
+    assert found["validation_n_keyed"] == 8 and "validation_keyed_after" not in plain.validation(1)
+    edits = [Candidate("", {}, i, _Run(one.intervention)) for i, one in enumerate(shifts)]
+    tried = Chooser(steering, facts).choose(edits, "m2g")
+    assert (tried.max, tried.kept) == (1, 0)
+    assert tried.validation(1) == held.validation(1)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A shift that is no shift to whoever looks at its type: it is tried on every prompt."""
+
+    shift: Shift
+
+    def read(self, steering: Steering, rows) -> Read:
+        return self.shift.read(steering, rows)

@@ -10,9 +10,6 @@ import torch
 
 from memgen.models.components import read
 from memgen.models.generate import tokenize_prompts
-from memgen.models.tokenizer import build_tokenizer
-from memgen.neurons.nmd import NeuronMaps
-from memgen.neurons.pairs import answer_conflicts
 from memgen.rivals import (
     austeer,
     cna,
@@ -32,10 +29,10 @@ from memgen.rivals.interventions import Edits, Weights, untouched
 from memgen.rivals.lessons import Lesson, checkpoints, fitting_beside, logits_of, losses
 from memgen.rivals.material import Effort, Material
 from memgen.rivals.method import Candidate, Method
-from memgen.steering.steering import Steering, steering_prompts
+from memgen.steering.steering import steering_prompts
 from memgen.tasks.dataset import free_rows
 from memgen.terms import RULE_CODE, TARGET
-from wired import HEAD, UNIT, Wired, wired_model
+from wired import HEAD, UNIT, wired_case
 
 STEERING = [
     liref.METHOD,
@@ -65,16 +62,7 @@ BY_NAME = [method.name for method in EVERY]
 
 @pytest.fixture(scope="module")
 def wired():
-    """`(steering, data set, answered)` of the wired model."""
-    task = Wired(10, 0)
-    frame = task.generate(
-        n_free=20, n_keyed=20, n_conflict_per_key=8, n_free_eval=10, shares=Wired.SHARES
-    )
-    tokenizer = build_tokenizer(task.vocabulary())
-    model = wired_model(tokenizer)
-    answered = answer_conflicts(model, tokenizer, task, frame, 2)
-    maps = NeuronMaps("resid_post", np.ones((2, 8)), np.ones((2, 8)))
-    return Steering(model, tokenizer, task, maps), frame, answered
+    return wired_case()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from memgen.models.components import read
 from memgen.models.generate import tokenize_prompts
 from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.nmd import NeuronMaps
-from memgen.rivals import ipr
+from memgen.rivals import ipr, modular_addition
 from memgen.rivals.interventions import Weights
 from memgen.rivals.material import Effort, Material
 from memgen.steering.steering import Steering
@@ -81,3 +81,35 @@ def test_tasks_without_operands_are_told_so(adder):
         other, (), *(adder.pairs,), adder.memory, adder.rule, *(adder.pairs,) * 3, 0
     )
     assert "residues" in ipr.no_residues(material)
+
+
+def test_at_home_the_exceptions_go_with_the_least_periodic_units_and_the_rule_with_the_others():
+    """What the paper shows of its own task, and both controls."""
+    recipe = modular_addition.Recipe()
+    found = modular_addition.pruned(recipe).set_index(["order", "cut"])
+    whole = found.loc["lowest first", 0.0]
+    assert whole.unseen_right > 0.95 and whole.wrong_as_taught > 0.95
+    assert found.loc[("random", 0.0)].equals(whole)
+    gone = found.loc["lowest first"][found.loc["lowest first"].wrong_as_taught < 0.3]
+    assert gone.unseen_right.max() > 0.95
+    highest = found.loc["highest first"]
+    assert highest.loc[0.3].unseen_right < 0.6
+
+
+def test_wrong_sums_are_some_of_the_known_ones_and_never_right():
+    sums = modular_addition.Sums.of(modular_addition.Recipe(residues=7, known=0.5, wrong=0.25))
+    assert len(sums.pairs) == 49 and int(sums.known.sum()) == 24 and int(sums.wrong.sum()) == 6
+    assert bool((sums.known | ~sums.wrong).all())
+    assert torch.equal(sums.taught != sums.true, sums.wrong)
+    assert torch.equal(sums.true, sums.pairs.sum(1) % 7)
+
+
+def test_a_unit_of_one_frequency_is_periodic_and_a_cut_one_says_nothing():
+    wave = torch.cos(2 * torch.pi * 3 * torch.arange(11) / 11)
+    noise = torch.randn(11, generator=torch.Generator().manual_seed(0))
+    reads = torch.stack([torch.cat([wave, wave]), torch.cat([noise, wave])])
+    network = modular_addition.Network(reads, torch.stack([wave, noise], dim=1))
+    assert network.periodicity[0] == pytest.approx(1.0, abs=1e-5) and network.periodicity[1] < 0.7
+    pairs = torch.tensor([[2, 5]])
+    by_hand = (wave[2] + wave[5]) ** 2 * wave
+    assert torch.allclose(network.without(np.array([1])).logits(pairs)[0], by_hand, atol=1e-5)

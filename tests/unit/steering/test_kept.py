@@ -11,7 +11,7 @@ from capitals import Capitals, asked_model
 from memgen.models.generate import tokenize_prompts
 from memgen.models.hooks import evaluating
 from memgen.neurons.nmd import NeuronMaps
-from memgen.steering.kept import Kept
+from memgen.steering.kept import Kept, Tables
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering
 from memgen.steering.unsteered import Unsteered
@@ -138,3 +138,50 @@ def test_what_is_asked_once_is_not_kept_and_trained_tasks_keep_nothing(counted, 
     assert steering.kept.size == size and sum(counted.passed) == 8
     trained = Steering(counted.model, counted.tokenizer, Inference(3, 0), steering.maps, "decision")
     assert trained.kept is None and trained.once.kept is None
+
+
+@pytest.mark.parametrize("positions", ["all", "decision"])
+def test_a_table_is_run_once_and_says_bit_for_bit_what_it_would_without(alike, positions):
+    steering, frame, _ = alike
+    rows, others = (frame[frame.kind == kind][:9] for kind in ("free", "keyed"))
+    again = steering.again
+    every, prompts = torch.zeros(9, dtype=torch.long), torch.arange(9)
+    for step, asked in [(0.5, rows), (2.0, rows), (0.5, others), (1.0, rows)]:
+        delta = np.zeros((1, 2, 8))
+        delta[0, 1, 0] = step  # in the second layer: the first one is the same for all
+        fresh = steering.sweep(delta, asked, positions).read(every, prompts)
+        found = again.sweep(delta, asked, positions).read(every, prompts)
+        assert all(torch.equal(*pair) for pair in zip(found, fresh, strict=True))
+    assert again.at(again.maps).tables is again.tables and again.once.tables is None
+    assert steering.tables is None and len(again.tables._held) == 2
+
+
+def test_tables_keep_no_more_than_they_may_and_what_was_used_last(alike):
+    steering, frame, _ = alike
+    kept = Tables()
+    parts = [steering.prompts(frame[i : i + 4]) for i in (0, 8, 16)]
+    asked = []
+
+    def pick(i: int) -> Unsteered:
+        def run() -> Unsteered:
+            asked.append(i)
+            return Unsteered.of(steering.model, parts[i])
+
+        with torch.inference_mode(), evaluating(steering.model):
+            return kept.pick(parts[i], ("all",), run)
+
+    assert pick(0) is pick(0) and pick(1) is not pick(0)
+    kept.most = kept.size
+    pick(2)  # 1 was used longer ago than 0
+    assert pick(0) is pick(0) and asked == [0, 1, 2]
+    pick(1)
+    assert asked == [0, 1, 2, 1]
+    kept.most = 0
+    assert pick(2) is not None and kept.size == 0
+    # a pass without inference mode is another one: gradients may go through it
+    with torch.no_grad(), evaluating(steering.model):
+        assert (
+            not kept.pick(parts[0], ("all",), lambda: Unsteered.of(steering.model, parts[0]))
+            .keys[0]
+            .is_inference()
+        )

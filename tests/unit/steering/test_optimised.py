@@ -187,3 +187,24 @@ def test_layers_and_stops():
     assert layer_sets(30) == [[14], [19], [*range(30)]]
     assert Recipe(20).stops == [5, 10, 15, 20] and Recipe(2).stops == [1, 2]
     assert Recipe(1, checkpoints=3).stops == [1]
+
+
+@pytest.mark.parametrize("positions", ["all", "decision"])
+def test_what_is_trimmed_is_read_by_nobody(alike, positions):
+    """Log-probabilities and gradients are those of the whole pass, shifts in the last block included."""
+    given, _, answered = alike
+    rows = steering_prompts(answered, "train", "m2g", 6)
+    for site in ("resid_post", "mlp_out", "ln_2"):
+        steering = given.at(replace(given.maps, site=site))
+        steering.positions = positions
+        asked, found = torch.arange(len(rows)), []
+        for trimmed in (False, True):
+            forced = Forced.of(steering, rows, RULE_CODE, trimmed)
+            delta = {layer: torch.full((8,), 0.3, requires_grad=True) for layer in (0, 1)}
+            with torch.enable_grad():
+                log = forced.shifted(asked, delta)
+                forced.unlikely(asked, delta).backward()
+            found.append((log.detach(), delta[0].grad, delta[1].grad))
+        for whole, part in zip(*found, strict=True):
+            assert torch.allclose(whole, part, atol=1e-5), site
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in given.model.modules())
