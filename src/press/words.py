@@ -15,7 +15,9 @@ PER_MINUTE = 150
 #: what a template writes where its page's reading time shall stand, until the page is whole
 AWAITED = "\ue000reading time\ue000"
 
-_FENCE = re.compile(r"^(?P<fence>`{3,})(?P<what>[^\n`]*)\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.M | re.S)
+_FENCE = re.compile(
+    r"^(?P<fence>`{3,})(?P<what>[^\n`]*)\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.M | re.S
+)
 _GONE = re.compile(
     r"<!--[\s\S]*?-->"
     r"|\$\$[\s\S]*?\$\$(?:[ \t]*\([\w-]+\))?"  # a displayed formula with its label
@@ -63,4 +65,7 @@ def minutes(page: str) -> int:
 
 def timed(page: str) -> str:
     """The page, with its reading time where its template asked for it."""
-    return page.replace(AWAITED, f"about {minutes(page)} min") if AWAITED in page else page
+    if AWAITED not in page:
+        return page
+    taken = minutes(page.replace(AWAITED, "about 1 min"))
+    return page.replace(AWAITED, f"about {taken} min")
