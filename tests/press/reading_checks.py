@@ -67,7 +67,8 @@ def terms(glossary: str) -> list[str]:
 
 def form(term: str) -> re.Pattern:
     """A term as text writes it: with its plural; capital letters count where they belong to it."""
-    plural = rf"{re.escape(term[:-1])}(?:y|ies)" if term.endswith("y") else rf"{re.escape(term)}s?"
+    many = re.search("[^aeiou]y$", term)
+    plural = rf"{re.escape(term[:-1])}(?:y|ies)" if many else rf"{re.escape(term)}s?"
     written = re.sub(r"(\\ |-)", r"[\\s-]+", plural)
     return re.compile(rf"(?<![\w`-]){written}(?![\w-])", 0 if term != term.lower() else re.I)
 

@@ -123,7 +123,7 @@ def test_a_long_sentence_is_found_and_a_list_is_none():
         "It was foretold.",
         "as told below",
         "three prompts a key",
-        "Two seconds\nan answer",
+        "Two seconds\na run",
         "Of course it holds.",
         "In order to see",
     ],
