@@ -32,7 +32,7 @@ from press.origin import bare  # noqa: E402
 #: pages whose words are not ours to choose, or whose words are many on purpose
 NOT_READ = ("changelog.md", "cite.md", "parameters.md")
 #: beyond measure, in characters without brackets; `tests/press/reading_checks.py` counts words
-LENGTH = {"sentence-length": {"max": 450, "exclusionPatterns": [r"/\(.*?\)/"]}}
+LENGTH = {"sentence-length": {"max": 450, "skipPatterns": [r"/\(.*?\)/"]}}
 
 
 def main() -> int:
