@@ -146,7 +146,7 @@ sphinx: ## the staged book under plain Sphinx, in an environment of its own: _bu
 	  --keep-going --fresh-env -d $(call q,$(OUT)/.doctrees-sphinx) $(call q,$(OUT)/source) $(call q,$(OUT)/sphinx)
 	@echo $(call q,ready: $(OUT)/sphinx/index.html)
 
-archive-check: $(READY) ## licences, citation, HTML and links of every page, PDF: needs java and npm; ends with tests/archive/checked.json
+archive-check: $(READY) ## licences, citation, HTML, prose and links of every page, PDF: needs java and npm; ends with tests/archive/checked.json
 	@test -x $(VENV)-archive/bin/python || $(call q,$(PYTHON)) -m venv $(VENV)-archive
 	@PYTHONPATH= $(VENV)-archive/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	  --require-hashes -r requirements-archive.txt

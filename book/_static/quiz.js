@@ -4,7 +4,7 @@
 
 document.addEventListener("DOMContentLoaded", () => {
   for (const quiz of document.querySelectorAll(".quiz")) {
-    const explained = quiz.querySelectorAll(".quiz-answers > ul");
+    const explained = quiz.querySelectorAll(".quiz-answers > ol");
     quiz.querySelectorAll("fieldset").forEach((question, number) => {
       const said = question.querySelector(".quiz-said");
       const button = document.createElement("button");

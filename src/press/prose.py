@@ -42,6 +42,7 @@ from press.scale import sweep
 from press.sentences import Counts, Ledger, between, effect, most_first, sees, thresholds
 from press.taught_model import taught_models
 from press.whole_board import whole_board
+from press.words import AWAITED, timed
 
 #: what a template may ask of a run's numbers and counts by their own names
 ASKED = [
@@ -93,7 +94,7 @@ def render(
         environment.globals.update(links(run, pages, root, source, up))
         environment.globals["slides"] = lambda up=up: slides.listing(drawn(), up)
         try:
-            text = only_in_prose(environment.get_template(page).render())
+            text = only_in_prose(timed(environment.get_template(page).render()))
             path.write_text(text, encoding="utf8")
         except (StudyError, jinja2.UndefinedError) as error:
             raise BookError(f"book/{page}: {error}") from None
@@ -176,6 +177,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "real": cache(lambda: real(root, source)),
             "taught_models": cache(lambda: taught_models(root, source)),
             "estimates": estimates,
+            "reading_time": lambda: AWAITED,
         }
         | guide(False, [])
     )

@@ -9,6 +9,7 @@ import html
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 
 import yaml
 
@@ -74,14 +75,17 @@ def inline(text: str) -> str:
 
 
 def quiz(path: Path) -> str:
-    """A quiz as MyST around HTML; `quiz.js` explains the chosen option, else the answers unfold."""
+    """A quiz as MyST around HTML; `quiz.js` explains the chosen option, else the answers unfold.
+
+    Every text stands once: the answers name a question by its number and an option by its letter.
+    """
     name = f"quiz-{path.stem}"
     asked, answers = [], []
     for number, question in enumerate(questions(path), start=1):
         group, heading = f"{name}-{number}", f"{number}. {inline(question.text)}"
         choices = "\n".join(
             f'<label><input type="radio" name="{group}" value="{i}">'
-            f" <span>{inline(option.text)}</span></label>"
+            f" <span>{ascii_uppercase[i]}. {inline(option.text)}</span></label>"
             for i, option in enumerate(question.options)
         )
         asked.append(
@@ -89,11 +93,11 @@ def quiz(path: Path) -> str:
             ' role="status"></div>\n</fieldset>'
         )
         told = "\n".join(
-            f'<li data-right="{str(option.right).lower()}"><p><strong>{inline(option.text)}</strong></p>'
+            f'<li data-right="{str(option.right).lower()}">'
             f"<p><strong>{'Right.' if option.right else 'No.'}</strong> {inline(option.why)}</p></li>"
             for option in question.options
         )
-        answers.append(f"<p>{heading}</p>\n<ul>\n{told}\n</ul>")
+        answers.append(f'<p>Question {number}</p>\n<ol type="A">\n{told}\n</ol>')
     folded = [
         '<details class="quiz-answers">',
         "<summary>All answers, explained</summary>",

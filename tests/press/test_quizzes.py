@@ -87,6 +87,9 @@ def test_quiz_texts_are_escaped(tmp_path, entries):
         text.count("<fieldset>") == text.count("<legend>") == text.count('role="status"') == 3
         and text.count('type="radio"') == 6
     )
+    assert "A. &lt;b&gt;right 1&lt;/b&gt;" in text and 'type="A"' in text
+    for said in ("Question 2 &amp;", "right 2&lt;", "wrong 2<", "Because <em>of</em> 2."):
+        assert text.count(said) == 1, said
     assert (
         text.count('data-right="true"') == 3 and text.count("<details") == 1 and "\n\n" not in text
     )
