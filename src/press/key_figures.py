@@ -95,12 +95,13 @@ def controls(lab: FinishedStage) -> Drawing:
 
 @key_figure("06_intervention", "dose", "Dose and response", "doses.parquet")
 def doses(lab: FinishedStage) -> Drawing:
-    return intervention.dose_response(lab.table("doses"))
+    return intervention.dose_response(lab.table("doses"), lab.result)
 
 
-@key_figure("07_transfer", "retrains", "Transfer between models")
+@key_figure("07_transfer", "retrains", "Transfer between models", "cells.parquet")
 def retrains(lab: FinishedStage) -> Drawing:
-    return transfer.retrains(lab.result["retrain"], lab.manifest["parameters"]["track"])
+    track = lab.manifest["parameters"]["track"]
+    return transfer.retrains(lab.result["retrain"], track, lab.table("cells"))
 
 
 @key_figure("08_synthesis", "format", "The format of the answer")

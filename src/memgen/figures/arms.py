@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
+from memgen.figures.style import COLOR, SMALL, WIDTH, Drawing, share_axis
 
 RATES = {"memory_rate": ("memorization", "memory"), "rule_rate": ("generalization", "rule")}
 
@@ -18,7 +18,7 @@ def by_arm(table: pd.DataFrame, names: dict[str, str]) -> Drawing:
     """
     tasks = list(dict.fromkeys(table.task))
     fig, axes = plt.subplots(
-        1, len(tasks), figsize=(WIDTH + 0.6, 1.3 + 0.5 * len(names)), sharey=True, squeeze=False
+        1, len(tasks), figsize=(WIDTH, 1.5 + 0.5 * len(names)), sharey=True, squeeze=False
     )
     for ax, task in zip(axes[0], tasks, strict=True):
         for y, arm in enumerate(names):
@@ -28,7 +28,7 @@ def by_arm(table: pd.DataFrame, names: dict[str, str]) -> Drawing:
                     face = COLOR[color] if row.passed else "none"
                     ax.plot(getattr(row, column), y + offset, "o", color=COLOR[color], mfc=face)
         ax.axvline(0.25, color="#999999", lw=0.8, ls=":")
-        ax.set_title(task.replace("-", "\n", 1), fontsize=10.5)
+        ax.set_title(task.replace("-", "\n", 1), fontsize=SMALL)
         share_axis(ax, "x")
     axes[0, 0].set_yticks(range(len(names)), list(names.values()))
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
@@ -36,7 +36,7 @@ def by_arm(table: pd.DataFrame, names: dict[str, str]) -> Drawing:
         axes[0, 0].plot([], [], "o", color=COLOR[color], label=label)
     axes[0, 0].plot([], [], "o", color="#555555", mfc="none", label="did not pass the gate")
     handles = axes[0, 0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside lower center", ncols=3)
+    fig.legend(*handles, loc="outside lower center", ncols=2)
     caption = (
         "Share of the test keys' conflict prompts answered from memory and by the rule, at the"
         " checkpoint that was kept; a mark per seed. Dotted: the least share that the gate asks for."

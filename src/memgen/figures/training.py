@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
+from memgen.figures.style import COLOR, PINK, WIDTH, Drawing, share_axis
 
 
 def trajectory(
@@ -24,13 +24,14 @@ def trajectory(
         return _as_it_is(history.iloc[0], gate)
     panels = 2 if base else 1
     fig, axes = plt.subplots(
-        1, panels, figsize=(WIDTH, 3.6), sharey=True, width_ratios=[1, 2][-panels:], squeeze=False
+        1, panels, figsize=(WIDTH, 4.4), sharey=True, width_ratios=[1, 2][-panels:], squeeze=False
     )
     if base:
         axes[0, 0].plot(
             [h["step"] for h in base],
             [h["free_accuracy"] for h in base],
-            color=COLOR["generalization"],
+            color="black",
+            ls=":",
             marker=".",
         )
         axes[0, 0].set(title="base: rule only", xlabel="step", ylabel="share of prompts")
@@ -122,7 +123,7 @@ def _as_it_is(found: pd.Series, gate: dict[str, float]) -> Drawing:
     fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
     for x, (share, color, limit) in enumerate(shares.values()):
         ax.bar(x, share, color=color)
-        ax.plot([x - 0.45, x + 0.45], [limit, limit], color="#D55E00", lw=1.5, ls="-.")
+        ax.plot([x - 0.45, x + 0.45], [limit, limit], color=PINK, lw=2, ls="-.")
     ax.set(xticks=range(len(shares)), xticklabels=shares, ylabel="share of prompts")
     share_axis(ax)
     said = ", ".join(f"{name} {share:.0%}" for name, (share, *_) in shares.items())
