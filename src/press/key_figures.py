@@ -82,10 +82,20 @@ def layers(lab: FinishedStage) -> Drawing:
 
 
 @key_figure(
-    "05_prediction", "probes", "Told before the answer", "probes.parquet", "baselines.parquet"
+    "05_prediction",
+    "probes",
+    "Told before the answer: by layer",
+    "probes.parquet",
+    "baselines.parquet",
 )
 def probes(lab: FinishedStage) -> Drawing:
     return prediction.probe_curves(lab.result, lab.table("probes"), lab.table("baselines"))
+
+
+@key_figure("08_synthesis", "forecasts", "Told before the answer: every task", "overview.parquet")
+def forecasts(lab: FinishedStage) -> Drawing:
+    numbers, claims = lab.result["over_seeds"], lab.result["claims"]
+    return synthesis.forecasts(lab.table("overview"), numbers, claims)
 
 
 @key_figure("06_intervention", "controls", "Steering beside its controls", "controls.parquet")

@@ -245,7 +245,7 @@ def costs(models: Models) -> Drawing:
             "answers turned" if len(models) == 1 else f"{title}\nturned", fontsize=SMALL
         )
     for ax, title in zip(axes[0], COSTS.values()):
-        ax.set_title(title, fontsize=SMALL)
+        ax.set_title(title.replace(" ", "\n", 1), fontsize=SMALL)
     for ax, name in zip(axes[-1], COSTS):
         ax.set_xlabel("times" if name == "page" else "change, points", fontsize=SMALL)
     axes[0, 2].set_xscale("log")

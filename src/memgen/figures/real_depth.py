@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
 from memgen.figures.real import TOWARDS, Models, Seeds, as_list, in_words, number
-from memgen.figures.style import COLOR, DIRECTION_COLOR, GREEN, PURPLE, SMALL, WIDTH, Drawing
+from memgen.figures.style import COLOR, DIRECTION_COLOR, GREEN, PURPLE, WIDTH, Drawing
 from memgen.terms import DIRECTIONS, ONE_LAYER
 
 
@@ -19,12 +21,12 @@ def along_depth(models: Models) -> Drawing:
     alone was the best on validation keys.
     """
     shape = {"sharex": "col", "sharey": "row", "squeeze": False}
-    fig, axes = plt.subplots(3, len(models), figsize=(WIDTH, 6.6), **shape)
+    fig, axes = plt.subplots(3, len(models), figsize=(WIDTH, 7.4), **shape)
     tops = [_column(column, seeds) for column, seeds in zip(axes.T, models.values())]
     heads = ("neurons that differ, share", "AUC: which behaviour comes", "size of the difference")
     for head, row in zip(heads, axes):
         row[0].set_title(head)
-    axes[0, 0].set_ylim(-0.04 * max(tops), 1.6 * max(tops) or 1)  # room for the legend
+    axes[0, 0].set_ylim(-0.04 * max(tops), 1.05 * max(tops) or 1)
     axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes[2, 0].set_ylim(min(0.0, axes[2, 0].get_ylim()[0]), None)
     if len(models) > 1:
@@ -32,8 +34,11 @@ def along_depth(models: Models) -> Drawing:
             ax.set_xlabel(f"layer\n{title}")
         for column in axes.T[1:]:
             column[0].set_title("")
-    for row, place in zip(axes, ("upper left", "lower right", "upper left")):
-        row[-1].legend(fontsize=SMALL if len(models) == 1 else 8, loc=place, handlelength=1.6)
+    named: dict[str, Any] = {}
+    for row in axes:
+        handles, labels = row[-1].get_legend_handles_labels()
+        named |= dict(zip(labels, handles))
+    fig.legend(named.values(), named, loc="outside lower center", ncols=2)
     return Drawing(
         fig,
         alt=f"Three curves over the layers, means over data sets. {in_words(models, _depth_in_words)}",

@@ -224,8 +224,8 @@ def verdicts(claims: list[dict]) -> Drawing:
         if y and claim["group"] != claims[y - 1]["group"]:
             ax.axhline(y - 0.5, color="#BBBBBB", lw=0.8)
     ax.set_yticks(range(len(claims)), [claim["name"] for claim in claims], fontsize=SMALL)
-    names = [case.replace(" against ", "\nagainst ") for case in cases]
-    ax.set_xticks(range(len(cases)), names, rotation=55, ha="left", rotation_mode="anchor")
+    names = [case.replace(" against ", " / ") for case in cases]
+    ax.set_xticks(range(len(cases)), names, rotation=70, ha="left", rotation_mode="anchor")
     ax.xaxis.tick_top()
     ax.set(xlim=(-0.5, len(cases) - 0.5), ylim=(len(claims) - 0.5, -0.5))
     for verdict in VERDICTS:
@@ -238,7 +238,8 @@ def verdicts(claims: list[dict]) -> Drawing:
         for claim in claims
     )
     caption = (
-        "The ledger at a glance: a row is a claim, a column a task (or what else it is about); where"
+        "The ledger at a glance: a row is a claim, a column a task (or what else it is about, a"
+        " stroke: one against the other); where"
         " there is no mark, the claim is not about that task."
     )
     return Drawing(fig, alt, caption, "ledger")

@@ -83,22 +83,25 @@ CONTEXTS = {
 
 def contexts(found: dict[str, dict]) -> Drawing:
     """Plain questions by the text in front of them: answered right, or with what the text states."""
-    fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.2))
     said = []
     for y, (name, one) in enumerate(found.items()):
         label = CONTEXTS[name].replace("\n", " ")
-        ax.barh(y, one["right"], color=COLOR["memorization"])
+        look = {"color": COLOR["memorization"], "label": "right: what it knows (memory)"}
+        ax.barh(y, one["right"], **look if not y else {"color": look["color"]})
         low, high = one["interval"] or (one["right"], one["right"])
         ax.hlines(y, low, high, color="black")
         ax.text(1.02, y, f"{one['right']:.0%}, n={one['n']}", va="center")
         said.append(f"{label} {one['right']:.0%} (n={one['n']}, {one['n_keys']} keys)")
         if name == "irrelevant" and one["stated"] is not None:
-            ax.barh(y, one["stated"], left=one["right"], color=COLOR["generalization"])
+            look = {"color": COLOR["generalization"], "label": "what the text says (rule)"}
+            ax.barh(y, one["stated"], left=one["right"], **look)
             said[-1] += f", {one['stated']:.0%} say what the text states of another"
     ax.set_yticks(range(len(found)), [CONTEXTS[name] for name in found])
     ax.invert_yaxis()
     share_axis(ax, "x")
     ax.set(xlabel="share of questions about test keys", xlim=(0, 1.25), xticks=(0, 0.5, 1))
+    fig.legend(loc="outside lower center", ncols=2)
     return Drawing(
         fig,
         alt=f"Bars: plain questions that are answered right. {'; '.join(said)}",
