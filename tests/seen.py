@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -25,8 +26,9 @@ NAMED = {
 
 def small_type(figure: Figure) -> list[str]:
     """Every text of the saved figure that is smaller than `LEAST` where `CONTENT` pixels show it."""
-    figure.canvas.draw()
-    box = figure.get_tightbbox(figure.canvas.get_renderer())
+    FigureCanvasAgg(figure)  # a test may have closed the figure, which takes its own away
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
     inches = box.width + 2 * plt.rcParams["savefig.pad_inches"]
     found = []
     for text in figure.findobj(Text):
