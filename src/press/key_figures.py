@@ -92,7 +92,7 @@ def probes(lab: FinishedStage) -> Drawing:
     return prediction.probe_curves(lab.result, lab.table("probes"), lab.table("baselines"))
 
 
-@key_figure("08_synthesis", "forecasts", "Told before the answer: every task", "overview.parquet")
+@key_figure("08_synthesis", "every-task", "Told before the answer: every task", "overview.parquet")
 def forecasts(lab: FinishedStage) -> Drawing:
     numbers, claims = lab.result["over_seeds"], lab.result["claims"]
     return synthesis.forecasts(lab.table("overview"), numbers, claims)

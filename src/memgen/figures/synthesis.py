@@ -155,7 +155,7 @@ def forecasts(table: pd.DataFrame, numbers: dict[str, dict], claims: list[dict])
             " dotted: a coin. Right: the probe's gain over it (or over the coin), with the ledger's"
             " interval and verdict."
         ),
-        name="forecasts",
+        name="every-task",
     )
 
 

@@ -119,7 +119,7 @@ def test_chapter_5_shows_all_tasks_beside_their_strongest_forecast():
         "cipher-tagged": {"effect": 0.1, "interval": [None, None], "verdict": OPEN},
     }
     drawing = synthesis.forecasts(table, numbers, [{"id": AHEAD, "cases": cases}])
-    assert drawing.name == "forecasts" and drawing.caption.endswith("verdict.")
+    assert drawing.name == "every-task" and drawing.caption.endswith("verdict.")
     assert (
         "inference: probe 0.90, strongest forecast 0.70, gain +0.20 [0.10, 0.30], supported"
         in drawing.alt
