@@ -9,8 +9,49 @@ function reachByKeyboard() {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
   }
 }
+
+// A table that is wider than its box: on a phone a card per row, elsewhere a line that says that there is more.
+function fitTables() {
+  const phone = window.innerWidth <= 600;
+  for (const table of document.querySelectorAll(".pst-scrollable-table-container > table:not(.parameters)")) {
+    const box = table.parentElement;
+    stack(table, false);
+    const wide = box.scrollWidth > box.clientWidth + 1;
+    if (wide && phone) stack(table, true);
+    sayMore(box, wide && !phone);
+  }
+}
+// As cards or as a table; a screen reader is told the same of both.
+function stack(table, on) {
+  if (table.classList.toggle("stacked", on) !== on || !on) return;
+  const names = Array.from(table.querySelectorAll("thead th"), cell => cell.textContent.trim());
+  table.setAttribute("role", "table");
+  for (const part of table.querySelectorAll("thead, tbody")) part.setAttribute("role", "rowgroup");
+  for (const cell of table.querySelectorAll("thead th")) cell.setAttribute("role", "columnheader");
+  for (const row of table.querySelectorAll("tr")) row.setAttribute("role", "row");
+  for (const row of table.querySelectorAll("tbody tr")) {
+    Array.from(row.cells).forEach((cell, i) => {
+      cell.setAttribute("role", cell.tagName === "TH" ? "rowheader" : "cell");
+      if (i && names[i]) cell.dataset.column = names[i]; // the first one is the card's heading
+    });
+  }
+}
+// A line above a box that hides columns, until they have been scrolled to.
+function sayMore(box, hidden) {
+  let line = box.previousElementSibling;
+  if (!line || !line.classList.contains("more-columns")) {
+    if (!hidden) return;
+    line = Object.assign(document.createElement("p"), { className: "more-columns", textContent: "more columns →" });
+    box.before(line);
+    box.addEventListener("scroll", () => { line.hidden = box.scrollLeft + box.clientWidth >= box.scrollWidth - 1; });
+  }
+  line.hidden = !hidden;
+}
+
 window.addEventListener("load", () => {
+  fitTables();
   reachByKeyboard();
+  window.addEventListener("resize", fitTables);
   window.addEventListener("resize", reachByKeyboard);
   if (window.MathJax && MathJax.startup && MathJax.startup.promise) MathJax.startup.promise.then(reachByKeyboard);
 });

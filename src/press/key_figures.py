@@ -82,10 +82,20 @@ def layers(lab: FinishedStage) -> Drawing:
 
 
 @key_figure(
-    "05_prediction", "probes", "Told before the answer", "probes.parquet", "baselines.parquet"
+    "05_prediction",
+    "probes",
+    "Told before the answer: by layer",
+    "probes.parquet",
+    "baselines.parquet",
 )
 def probes(lab: FinishedStage) -> Drawing:
     return prediction.probe_curves(lab.result, lab.table("probes"), lab.table("baselines"))
+
+
+@key_figure("08_synthesis", "every-task", "Told before the answer: every task", "overview.parquet")
+def forecasts(lab: FinishedStage) -> Drawing:
+    numbers, claims = lab.result["over_seeds"], lab.result["claims"]
+    return synthesis.forecasts(lab.table("overview"), numbers, claims)
 
 
 @key_figure("06_intervention", "controls", "Steering beside its controls", "controls.parquet")
@@ -95,12 +105,13 @@ def controls(lab: FinishedStage) -> Drawing:
 
 @key_figure("06_intervention", "dose", "Dose and response", "doses.parquet")
 def doses(lab: FinishedStage) -> Drawing:
-    return intervention.dose_response(lab.table("doses"))
+    return intervention.dose_response(lab.table("doses"), lab.result)
 
 
-@key_figure("07_transfer", "retrains", "Transfer between models")
+@key_figure("07_transfer", "retrains", "Transfer between models", "cells.parquet")
 def retrains(lab: FinishedStage) -> Drawing:
-    return transfer.retrains(lab.result["retrain"], lab.manifest["parameters"]["track"])
+    track = lab.manifest["parameters"]["track"]
+    return transfer.retrains(lab.result["retrain"], track, lab.table("cells"))
 
 
 @key_figure("08_synthesis", "format", "The format of the answer")

@@ -497,7 +497,7 @@ def test_figures_say_every_rate_and_the_answer_names_the_strongest_control(plant
         "grid": figures.grid_heatmaps(tables["races"], result),
         "controls": figures.control_bars(tables["controls"]),
         "cells": figures.two_cells(result),
-        "dose": figures.dose_response(tables["doses"]),
+        "dose": figures.dose_response(tables["doses"], result),
     }
     assert all(drawing.name == name and drawing.caption for name, drawing in drawn.items())
     said = "; ".join(
@@ -515,7 +515,7 @@ def test_figures_say_every_rate_and_the_answer_names_the_strongest_control(plant
         assert told in drawn["controls"].alt
     assert "g2m max: change sides 100%, other 0%, free right 0%" in drawn["cells"].alt
     assert "g2m kept: none" in drawn["cells"].alt
-    assert "one panel per direction" in drawn["dose"].alt
+    assert "a panel per direction" in drawn["dose"].alt
     x = result["m2g"] | {"controls": {"low_rho": 0.25, "random_sign": 0.5}}
     x["control_other"] = {"random_sign": 0.4}
     said = answer({"m2g": x}, "m2g")

@@ -265,7 +265,7 @@ def test_the_whole_stage(lab):
         f"{d}: own neurons 100%; same base 100%" for d in DIRECTIONS
     ]
     drawings = [
-        figures.retrains(retrain, "scratch"),
+        figures.retrains(retrain, "scratch", table),
         figures.tasks(task),
         figures.overlap(retrain, task),
     ]
@@ -276,7 +276,7 @@ def test_the_whole_stage(lab):
     assert 0 < by_layer < 1 and task["overlap_by_layer"][0] == [pytest.approx(by_layer)]
     assert f"seed 0 and seed 1: 100% ({by_layer:.0%})" in drawings[2].alt
     assert "planted: 100%" in drawings[2].alt
-    assert "All share one base" in figures.retrains(retrain, "lora").caption
+    assert "All share one base" in figures.retrains(retrain, "lora", table).caption
     figures.plt.close("all")
 
 

@@ -48,7 +48,7 @@ FIGURES = {
     "04_differentiation": ("nmd-heatmap", "base", "layers"),
     "05_prediction": ("rivals", "probes"),
     "06_intervention": ("grid", "controls", "dose", "cells"),
-    "08_synthesis": ("main-finding", "ledger", "format"),
+    "08_synthesis": ("main-finding", "every-task", "ledger", "format"),
     "09_confounds": ("context", "lens", "guessing", "split"),
     "10_ablations": ("overview", "count"),
     "11_open_points": ("clusters", "synergy", "margins", "commitment", "instruction", "hybrid"),

@@ -78,7 +78,7 @@ def shown(run):
 def test_a_slide_holds_the_numbers_of_the_run_as_text(run, shown, tmp_path):
     (slide,) = slides.write(run, shown, tmp_path / "slides", tmp_path / "kept")
     svg = (tmp_path / "slides" / "06_intervention-controls.svg").read_text()
-    assert re.search(r"<text[^>]*>73% \(n=100\)</text>", svg) and "random neurons" in svg
+    assert re.search(r"<text[^>]*>73% \(100\)</text>", svg) and "random neurons" in svg
     assert (
         slide.drawn
         and slide.alt == 'Bars: the "top" neurons: 73 %'

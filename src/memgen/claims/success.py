@@ -13,6 +13,8 @@ from memgen.claims.quantities.rows import level
 from memgen.claims.quantities.steering import STEERED, kept_seeds
 from memgen.terms import BEST_OF_RANDOM, DIRECTION_WORDS
 
+#: the claim that a probe is ahead of all that needs none of the model's states
+AHEAD = "beyond_words"
 FORBID = (
     "forbid_source"  # set beside steering in figures: the output with a token forbidden, unsteered
 )

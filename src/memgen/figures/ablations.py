@@ -6,7 +6,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import COLOR, DIRECTION_COLOR, PANEL_NAME, WIDTH, Drawing, share_axis
+from memgen.figures.style import (
+    COLOR,
+    DIRECTION_COLOR,
+    PANEL_NAME,
+    SMALL,
+    WIDTH,
+    Drawing,
+    share_axis,
+)
 from memgen.terms import DIRECTIONS
 
 GROUP_NAME = {
@@ -89,14 +97,14 @@ def overview(table: pd.DataFrame, reference: dict[str, str]) -> Drawing:
             ylim=(y - 0.7, -0.8),
         )
         share_axis(ax, "x")
-        ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"], fontsize=10)
+        ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"], fontsize=SMALL)
         ax.grid(axis="x", color="#E5E5E5", lw=0.8)
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
     axes[0].set_yticks(
         list(places.values()),
         [variant_name(*place) if place[1] else GROUP_NAME[place[0]] for place in places],
-        fontsize=10,
+        fontsize=SMALL,
     )
     for (group, variant), label in zip(places, axes[0].get_yticklabels()):
         label.set_fontweight("normal" if group and variant else "bold")
@@ -138,7 +146,7 @@ def _mark(ax, row, places: dict[tuple[str, str], float], direction: str) -> None
                 y,
                 "none",
                 va="center",
-                fontsize=9,
+                fontsize=SMALL,
                 color=COLOR["control"],
                 bbox={"facecolor": "white", "lw": 0, "pad": 0.5},
             )

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from memgen.figures.style import COLOR, WIDTH, Drawing, plt, share_axis
+from memgen.figures.style import COLOR, GREEN, ORANGE, PINK, WIDTH, Drawing, plt, share_axis
 from memgen.stats.reported import between, shown
 from memgen.terms import FORECASTS
 
@@ -16,16 +16,16 @@ PAIRS = {
     "rule": ("rule stays", COLOR["generalization"], "D", ":"),
 }
 CURVE = {
-    "lens": ("answer, read by the logit lens", "#009E73", "s", "--"),
+    "lens": ("answer, read by the logit lens", GREEN, "s", "--"),
     "probe": ("behaviour, by a probe", "black", "o", "-"),
 }
 SPLIT = {
-    "random": ("random folds", "#CC79A7", "s", "--"),
+    "random": ("random folds", PINK, "s", "--"),
     "by_key": ("folds of whole keys", "black", "o", "-"),
 }
 SAMPLES = {
-    "agreement": ("same as greedy", "#009E73", "white"),
-    "opposite": ("the opposite", "#E69F00", "black"),
+    "agreement": ("same as greedy", GREEN, "white"),
+    "opposite": ("the opposite", ORANGE, "black"),
     "other": ("neither", COLOR["null"], "black"),
 }
 KIND = {"flip": "prompts\nthat flip", "stable": "stable\nprompts"}
@@ -109,9 +109,9 @@ def reading(table: pd.DataFrame, result: dict) -> Drawing:
         ax.axhspan(low, high, color=COLOR["null"], alpha=0.35, lw=0)
     for offset, (name, look) in zip((-0.05, 0.05), CURVE.items()):
         _curve(ax, table, name, look, offset)
-    ax.axhline(readable, color="#009E73", lw=0.8, label=f"readable: lens at {readable:g}")
+    ax.axhline(readable, color=GREEN, lw=0.8, label=f"readable: lens at {readable:g}")
     if first is not None:
-        ax.axvspan(first - 0.5, n_layer + 0.5, color="#009E73", alpha=0.07, lw=0)
+        ax.axvspan(first - 0.5, n_layer + 0.5, color=GREEN, alpha=0.07, lw=0)
     lowest = np.nanmin([0.42, *table.lens_low - 0.02, *table.probe_low - 0.02])
     ax.set(
         ylabel="AUC for the behaviour, test keys",
@@ -119,7 +119,7 @@ def reading(table: pd.DataFrame, result: dict) -> Drawing:
         title=f"n={table.n.iloc[0]} prompts of {table.n_keys.iloc[0]} keys",
     )
     _layer_axis(ax, n_layer)
-    fig.legend(loc="outside lower center", ncols=2)
+    fig.legend(loc="outside lower center", ncols=1)
     return Drawing(
         fig,
         alt=f"AUC for the behaviour by layer on test keys (n={lens['n']}). Logit lens:"

@@ -6,14 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import WIDTH, Drawing, share_axis
+from memgen.figures.style import SMALL, WIDTH, Drawing, share_axis
 
 
 def composition(counts: pd.DataFrame) -> Drawing:
     """Instances by kind (rows) and split (columns), as stacked bars with the counts written out."""
     fig, ax = plt.subplots(figsize=(WIDTH, 0.6 + 0.55 * len(counts)))
     left = np.zeros(len(counts))
-    shades = ["#0072B2", "#56B4E9", "#B8DDF2"]
+    shades = ["#00664B", "#5FC3A4", "#C9E9DF"]  # of one green, dark to pale
     shares = counts.div(counts.sum(axis=1), axis=0)
     for split, shade in zip(counts.columns, shades):
         bars = ax.barh(counts.index, shares[split], left=left, color=shade, label=split)
@@ -22,7 +22,7 @@ def composition(counts: pd.DataFrame) -> Drawing:
             [f"{n:,}" if s > 0.07 else "" for n, s in zip(counts[split], shares[split])],
             label_type="center",
             color="white" if shade == shades[0] else "black",
-            fontsize=10,
+            fontsize=SMALL,
         )
         left += shares[split].to_numpy()
     ax.invert_yaxis()

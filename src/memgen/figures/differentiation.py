@@ -6,7 +6,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
+from memgen.figures.style import (
+    BEHAVIOR_MAP,
+    COLOR,
+    GREEN,
+    ORANGE,
+    WIDTH,
+    Drawing,
+    say_ends,
+    share_axis,
+)
 from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.selection import select_top
 from memgen.stats.reported import shown
@@ -14,7 +23,7 @@ from memgen.terms import CHANGES
 
 CHANGE_TITLE = {"order": "the order changes", "content": "the question changes"}
 SHARE_STYLE = {
-    "trained": {"marker": "o", "color": COLOR["generalization"]},
+    "trained": {"marker": "o", "color": GREEN},
     "base": {"marker": "D", "ls": "--", "color": "black"},
     "drawn": {"marker": "s", "ls": ":", "color": COLOR["other"]},
     "turned": {"marker": "^", "ls": "-.", "color": COLOR["control"]},
@@ -22,28 +31,38 @@ SHARE_STYLE = {
 
 
 def neuron_heatmaps(maps: NeuronMaps) -> Drawing:
-    """NMD and rho, layer by neuron, sorted by NMD in the last layer; symmetric colour scale."""
-    fig, axes = plt.subplots(2, 1, figsize=(WIDTH, 3.9))
-    order = np.argsort(maps.nmd[-1])
-    for ax, values, title in zip(axes, (maps.nmd, maps.rho), ("NMD (rule − memory)", "rho")):
-        limit = float(np.abs(values).max()) or 1.0
-        scale = {"cmap": "PuOr", "vmin": -limit, "vmax": limit}
-        image = ax.imshow(values[:, order], aspect="auto", interpolation="nearest", **scale)
-        layers = range(len(values))
-        ax.set(title=title, ylabel="layer", yticks=layers, yticklabels=[n + 1 for n in layers])
-        fig.colorbar(image, ax=ax, pad=0.01)
-    axes[-1].set_xlabel(
-        "neuron (coordinate of the hidden state), sorted by its NMD in the last layer"
-    )
+    """NMD and rho, layer by neuron, sorted by NMD in the last layer; one scale, from memory to rule."""
+    fig, axes = plt.subplots(2, 1, figsize=(WIDTH, 4.6))
+    order, ends = np.argsort(maps.nmd[-1]), {}
+    for ax, values, name in zip(axes, (maps.nmd, maps.rho), ("NMD (rule − memory)", "rho")):
+        ends[name] = float(np.abs(values).max()) or 1.0
+        scale = {"cmap": BEHAVIOR_MAP, "vmin": -1, "vmax": 1}
+        shown_values = values[:, order] / ends[name]
+        image = ax.imshow(shown_values, aspect="auto", interpolation="nearest", **scale)
+        ax.set(title=f"{name}, full colour at ±{ends[name]:.2g}", ylabel="layer")
+        ticks = layer_ticks(len(values))
+        ax.set_yticks([tick - 1 for tick in ticks], ticks)
+    axes[-1].set_xlabel("neuron, sorted by its NMD in the last layer")
+    words = ("larger when it remembers", "larger when it follows the rule")
+    say_ends(fig, image, axes, *words, ticks=[])
     by_layer = ", ".join(f"{v:.2f}" for v in np.abs(maps.rho).max(1))
     return Drawing(
         fig,
-        alt=f"Two heatmaps, layer by neuron: NMD and rho. Largest |rho| by layer: {by_layer}",
+        alt=(
+            "Two heatmaps, layer by neuron: NMD and rho, from vermillion (larger when the model remembers)"
+            f" to blue (larger when it follows the rule). Largest |rho| by layer: {by_layer}"
+        ),
         caption=(
-            "Every neuron of every layer. Orange and purple: which behaviour goes with the larger value."
+            "Every neuron (coordinate of the hidden state) of every layer. Blue: its value is larger when"
+            " the model follows the rule; vermillion: larger when it remembers; white: no difference."
         ),
         name="nmd-heatmap",
     )
+
+
+def layer_ticks(n_layer: int) -> list[int]:
+    """Layers that a small figure has room to name: all, or every so many."""
+    return list(range(1, n_layer + 1, -(-n_layer // 9)))
 
 
 def layer_distributions(r: dict, arrays: dict[str, np.ndarray]) -> Drawing:
@@ -51,7 +70,7 @@ def layer_distributions(r: dict, arrays: dict[str, np.ndarray]) -> Drawing:
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
     nmd = NeuronMaps.of(arrays, r["site"]).nmd
     layers = np.arange(1, len(nmd) + 1)
-    kinds = ((nmd, -0.2, COLOR["generalization"]), (arrays["null_nmd"], 0.2, COLOR["null"]))
+    kinds = ((nmd, -0.2, GREEN), (arrays["null_nmd"], 0.2, COLOR["null"]))
     for values, offset, color in kinds:
         left.boxplot(
             list(np.abs(values)),
@@ -63,8 +82,9 @@ def layer_distributions(r: dict, arrays: dict[str, np.ndarray]) -> Drawing:
             boxprops={"facecolor": color, "alpha": 0.8},
             medianprops={"color": "black"},
         )
+    ticks = layer_ticks(len(layers))
     left.set(
-        title="size of the difference", xlabel="layer", ylabel="|NMD| of its neurons", xticks=layers
+        title="size of the difference", xlabel="layer", ylabel="|NMD| of its neurons", xticks=ticks
     )
     shares = {
         "behaviour differs": (r["significant_share"], SHARE_STYLE["trained"]),
@@ -76,7 +96,7 @@ def layer_distributions(r: dict, arrays: dict[str, np.ndarray]) -> Drawing:
         shares["same prompts, base"] = (values, SHARE_STYLE["base"])
     for label, (values, style) in shares.items():
         right.plot(layers, values, label=label, **style)
-    right.set(title="significant neurons", xlabel="layer", xticks=layers)
+    right.set(title="significant neurons", xlabel="layer", xticks=ticks)
     share_axis(right)
     fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     listed = (f"{label}: {_percent(values)}" for label, (values, _) in shares.items())
@@ -87,7 +107,7 @@ def layer_distributions(r: dict, arrays: dict[str, np.ndarray]) -> Drawing:
             f" Right: share of significant neurons by layer; {'; '.join(listed)}"
         ),
         caption=(
-            "Left: size of the difference when the behaviour changes (blue) and when only the prompt"
+            "Left: size of the difference when the behaviour changes (green) and when only the prompt"
             " changes (grey). Right: neurons that differ after false-discovery control, in the"
             " trained model; the same prompts in its base, which never saw a key; and pairs whose"
             " behaviour stays, as drawn and turned by a classifier of their words."
@@ -124,7 +144,7 @@ def against_base(r: dict) -> Drawing:
             )
         told.append(words)
         above.text(0.03, 0.9, f"n={found['n_pairs']}", transform=above.transAxes)
-        below.set_xticks(layers)
+        below.set_xticks(layer_ticks(len(layers)))
     for ax in axes[0]:
         share_axis(ax)
     for ax in axes[1]:
@@ -141,7 +161,7 @@ def against_base(r: dict) -> Drawing:
             + ". ".join(told)
         ),
         caption=(
-            "The same pairs of prompts in the trained model (blue) and in the base that it was trained"
+            "The same pairs of prompts in the trained model (green) and in the base that it was trained"
             " from, which never saw a key (black). What the base shows is how the prompts differ."
         ),
         name="base",
@@ -151,14 +171,11 @@ def against_base(r: dict) -> Drawing:
 def same_wording(r: dict) -> Drawing:
     """Pairs in one wording beside the rephrasing pairs, each with its nulls, by layer.
 
-    Left: share of neurons that differ; middle: the size of NMD; right: its correlation with the NMD
-    of the rephrasing pairs.
+    From the top: share of neurons that differ; the size of NMD; its correlation with the NMD of the
+    rephrasing pairs.
     """
-    fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.6), width_ratios=[3, 2, 2])
-    one, styles = (
-        r["same_wording"],
-        {"one": ("s", "#009E73"), "two": ("o", COLOR["generalization"])},
-    )
+    fig, axes = plt.subplots(3, 1, figsize=(WIDTH, 7.4), sharex=True, height_ratios=[3, 2, 2])
+    one, styles = r["same_wording"], {"one": ("s", ORANGE), "two": ("o", GREEN)}
     shares = {
         "two wordings": ("two", "-", r["significant_share"]),
         "two, answered alike": ("two", ":", r["null_significant_share"]),
@@ -181,10 +198,10 @@ def same_wording(r: dict) -> Drawing:
             known = [np.nan if value is None else value for value in values]
             ax.plot(layers, known, ls=line, marker=marker, ms=3, color=color, label=label)
         ax.axhline(0, color="black", lw=0.8, ls=":")
-        ax.set_xlabel("layer")
+    axes[2].set(xlabel="layer", xticks=layer_ticks(len(layers)))
     share_axis(axes[0])
     axes[0].set(title="neurons that differ", ylim=(-0.02, None))
-    axes[1].set_title("NMD, in states")
+    axes[1].set_title("NMD, in units of the state")
     axes[2].set(title="correlation of NMDs", ylim=(-1.05, 1.05))
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     listed = (f"{label} {_known(values, '.0%')}" for label, (*_, values) in shares.items())
@@ -218,12 +235,12 @@ def top_neuron_map(rho: np.ndarray) -> Drawing:
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.1))
     mask, layers = select_top(rho, 0.1), np.arange(1, len(rho) + 1)
     counts = mask.sum(axis=1)
-    left.bar_label(left.bar(layers, counts, color=COLOR["generalization"]))
+    left.bar_label(left.bar(layers, counts, color=GREEN))
     left.set(
         title=f"top {mask.mean():.0%} of all neurons",
         xlabel="layer",
         ylabel="top neurons",
-        xticks=layers,
+        xticks=layer_ticks(len(layers)),
     )
     shades = plt.get_cmap("viridis")(np.linspace(0.9, 0.1, len(rho)))
     for layer, values in enumerate(np.sort(np.abs(rho), axis=1)[:, ::-1]):
@@ -250,14 +267,16 @@ def inheritance(base: dict, curve: pd.DataFrame) -> Drawing:
     """Left: mean |NMD| by layer, adapter on, off, difference; right: behaviour along its scale."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 4.2))
     styles = {
-        "on": ("adapter on", "#009E73", "-"),
+        "on": ("adapter on", GREEN, "-"),
         "off": ("adapter off (base)", "black", "--"),
         "difference": ("difference", COLOR["control"], ":"),
     }
     sizes, layers = base["mean_abs_nmd"], np.arange(1, len(base["correlation"]) + 1)
     for name, (label, color, style) in styles.items():
         left.plot(layers, sizes[name], color=color, ls=style, marker="o", label=label)
-    left.set(title="same pairs", xlabel="layer", ylabel="mean |NMD|", xticks=layers)
+    left.set(
+        title="same pairs", xlabel="layer", ylabel="mean |NMD|", xticks=layer_ticks(len(layers))
+    )
     left.set_ylim(bottom=0)
     rates = {"memory_rate": "memorization", "rule_rate": "generalization", "other_rate": "other"}
     for column, name in rates.items():

@@ -5,18 +5,26 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.patheffects import withStroke
+from matplotlib.ticker import NullLocator
 
 from memgen.figures.style import (
     COLOR,
     CONTROL_NAME,
     DIRECTION_COLOR,
+    DIRECTION_NAME,
     PANEL_NAME,
+    SHARE_MAP,
+    SMALL,
     WIDTH,
     Drawing,
+    say_ends,
     share_axis,
 )
-from memgen.terms import BEHAVIORS, DIRECTIONS, SPARED
+from memgen.terms import BEHAVIORS, DIRECTIONS, SPARED, TARGET
+
+BROKEN = {"hatch": "////", "facecolor": "none", "edgecolor": "#888888", "lw": 0}
+#: the two chosen cells: style of their box on the map, of their line along the doses
+CELL_LINE = {"max": "--", "kept": "-"}
 
 
 def _panels(height: float):
@@ -31,11 +39,12 @@ def _share_with_numbers(ax, end: float = 1.32) -> None:
 
 
 def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
-    """Success on validation keys; dots: not run on all prompts, crosses: loses more than may be lost.
+    """Success on validation keys, a panel per direction; hatched: loses more than may be lost.
 
     `r`: the result, whose chosen cells are boxed: `max` dashed, `kept` solid.
     """
-    fig, axes = _panels(3.6)
+    fig, axes = plt.subplots(len(DIRECTIONS), 1, figsize=(WIDTH, 5.6), sharex=True)
+    broken = {}
     for ax, direction in zip(axes, DIRECTIONS):
         table = races[races.direction == direction]
         rate = table.expected / table.evaluated.max()
@@ -44,42 +53,46 @@ def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
             return table.assign(v=values).pivot(index="top_n", columns="alpha", values="v")
 
         values, out = grid(rate), grid(table.out).astype(bool)
-        early = grid(table.evaluated < table.evaluated.max()).astype(bool)
-        image = ax.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1, origin="lower")
-        for cell, style in (("max", "--"), ("kept", "-")):
+        image = ax.imshow(values, aspect="auto", cmap=SHARE_MAP, vmin=0, vmax=1, origin="lower")
+        broken[direction] = f"{int(out.to_numpy().sum())} of {out.size}"
+        for cell, style in CELL_LINE.items():
             if r[direction][cell] is None:
                 continue
             i = list(values.index).index(r[direction][cell]["top_n"])
             j = list(values.columns).index(r[direction][cell]["alpha"])
-            out.iloc[i, j] &= cell == "max"  # which is crossed unless it is kept, too
-            box = {"fill": False, "ec": "#D55E00", "lw": 2.5, "ls": style}
+            out.iloc[i, j] &= cell == "max"  # which is hatched unless it is kept, too
+            box = {"fill": False, "ec": "black", "lw": 2.5, "ls": style, "zorder": 3}
             ax.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, **box))
-        for marks, sign in ((early & ~out, "·"), (out, "×")):
-            for i, j in np.argwhere(marks.to_numpy()):
-                text = ax.text(j, i, sign, ha="center", va="center", color="white", fontsize=12)
-                text.set_path_effects([withStroke(linewidth=1.5, foreground="black")])
+        for i, j in np.argwhere(out.to_numpy()):
+            ax.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, **BROKEN))
         ax.set(
-            title=PANEL_NAME[direction],
-            xlabel="alpha",
+            title=DIRECTION_NAME[direction],
+            ylabel="top-N neurons",
             xticks=range(values.shape[1]),
             xticklabels=[f"{a:g}" for a in values.columns],
             yticks=range(values.shape[0]),
             yticklabels=[f"{t:.0%}" for t in values.index],
         )
-    axes[0].set_ylabel("top-N neurons")
-    fig.colorbar(image, ax=axes, label="success", pad=0.01)
+    axes[-1].set_xlabel("alpha (multiples of NMD)")
+    box = {"fill": False, "ec": "black", "lw": 2}
+    handles = [plt.Rectangle((0, 0), 1, 1, ls=style, **box) for style in CELL_LINE.values()]
+    handles.append(plt.Rectangle((0, 0), 1, 1, **BROKEN))
+    names = ["chosen: most success", "chosen: within the limit", "broken: loses more"]
+    fig.legend(handles, names, loc="outside upper left", ncols=2)
+    say_ends(fig, image, axes, "no answer turns", "all turn", ticks=[0, 1], format="{x:.0%}")
     return Drawing(
         fig,
         alt=(
             "Heatmaps of steering success on validation keys by alpha and top-N, one per direction;"
-            f" chosen: {_chosen(r)}"
+            f" chosen: {_chosen(r)}; cells that lose more than may be lost: "
+            + ", ".join(f"{d} {count}" for d, count in broken.items())
         ),
         caption=(
             "The race on validation keys. Dashed box: the most successful cell; solid box: the most"
             " successful of those that lose at most"
-            f" {r['collateral_limit']:.0%} of the {_spared(r, ' and as many of the ')}. A cross marks a cell"
-            " that was seen to lose more. A dot marks one that was not run on all prompts, because the best"
-            " is hardly among them: its colour is what the rows that were run foretell."
+            f" {r['collateral_limit']:.0%} of the {_spared(r, ' and as many of the ')}. Hatched: seen to"
+            " lose more, so the model is broken there for this purpose. Cells that are hardly the best are"
+            " not run on all prompts: their colour is what the rows that were run foretell."
         ),
         name="grid",
     )
@@ -127,17 +140,17 @@ def control_bars(controls: pd.DataFrame) -> Drawing:
         left.barh(y, success, color=colors, xerr=np.nan_to_num(error), error_kw={"lw": 1})
         right.barh(y, table.other.fillna(0), color=COLOR["other"])
         for yi, row in zip(y, table.itertuples(index=False)):
-            number = f"{_share(row.success)} (n={row.n:,})" if row.n else "none"
-            at = {"va": "center", "fontsize": 8.5}
+            number = f"{_share(row.success)} ({row.n:,})" if row.n else "none"
+            at = {"va": "center", "fontsize": SMALL}
             left.text(np.nan_to_num(row.high) + 0.03, yi, number, **at)
             right.text(np.nan_to_num(row.other) + 0.03, yi, _share(row.other), **at)
-        _share_with_numbers(left, 1.75)
-        _share_with_numbers(right)
+        _share_with_numbers(left, 1.95)
+        _share_with_numbers(right, 1.55)
         left.margins(y=0.01)
-        left.set_yticks(y, [CONTROL_NAME.get(n, n) for n in table.name], fontsize=10)
+        left.set_yticks(y, [CONTROL_NAME.get(n, n) for n in table.name], fontsize=SMALL)
         left.set_title(f"{PANEL_NAME[direction]}")
         right.set_title("other")
-    axes[-1][0].set_xlabel("change sides")
+    axes[-1][0].set_xlabel("change sides (n)")
     axes[-1][1].set_xlabel("neither answer")
     listed = {
         d: ", ".join(
@@ -157,7 +170,7 @@ def control_bars(controls: pd.DataFrame) -> Drawing:
             "Left: prompts of test keys that change sides; right: those answered neither way. Top"
             f" neurons,{_rivals(controls)} controls at the output, shifts of the same size in the same"
             " layers, and what changing the words alone does. Lines: 95 % intervals, Wilson's, or over"
-            " draws and keys where a control was drawn several times; n counts answers."
+            " draws and keys where a control was drawn several times; in brackets n, which counts answers."
         ),
         name="controls",
     )
@@ -197,7 +210,7 @@ def two_cells(r: dict) -> Drawing:
                 y + offset, values, 0.38, color=DIRECTION_COLOR[direction], alpha=alpha, label=cell
             )
             for yi, value in zip(y, values):
-                ax.text(1.05, yi + offset, f"{value:.0%}", va="center", fontsize=9)
+                ax.text(1.05, yi + offset, f"{value:.0%}", va="center", fontsize=SMALL)
         before = [r[direction][f"{kind}_accuracy_before"] for kind in ("free", "keyed")]
         ax.vlines(before, y[2:] - 0.42, y[2:] + 0.42, color="black", lw=1.5, label="unsteered")
         ax.set(title=PANEL_NAME[direction])
@@ -224,38 +237,93 @@ def _costs(found: dict, words: dict[str, str]) -> str:
     return ", ".join(f"{word} {found[name]:.0%}" for name, word in words.items())
 
 
-def dose_response(table: pd.DataFrame) -> Drawing:
-    """Behaviour against alpha: steered (solid) and the same on random neurons (dotted).
+def dose_response(table: pd.DataFrame, r: dict) -> Drawing:
+    """Behaviour against alpha, by doublings: the top neurons, and the target alone on random ones.
 
-    Columns: direction, kind ('steered' or 'random'), alpha, memorization, generalization, other.
+    Columns: direction, kind ('steered' or 'random'), alpha, memorization, generalization, other. `r`: the
+    result, whose chosen alphas are marked: `max` dashed, `kept` solid. The axis ends at the first alpha
+    from which on nothing but *other* is left under either shift.
     """
-    fig, axes = _panels(3.6)
+    fig, axes = plt.subplots(len(DIRECTIONS), 1, figsize=(WIDTH, 6.4), sharex=True)
+    end, last, least = _all_broken(table), table.alpha.max(), table.alpha[table.alpha > 0].min()
+    table = table[table.alpha <= end]
     for ax, direction in zip(axes, DIRECTIONS):
-        for kind, style in (("steered", "-"), ("random", ":")):
-            rows = table[(table.direction == direction) & (table.kind == kind)]
-            for behavior in BEHAVIORS:
-                ax.plot(
-                    rows.alpha,
-                    rows[behavior],
-                    style,
-                    color=COLOR[behavior],
-                    marker="." if kind == "steered" else "",
-                    label=f"{behavior}{'' if kind == 'steered' else ', random neurons'}",
-                )
-        ax.set(title=PANEL_NAME[direction], xlabel="alpha (multiples of NMD)")
+        rows = table[table.direction == direction].sort_values("alpha")
+        steered, random = (rows[rows.kind == kind] for kind in ("steered", "random"))
+        for behavior in BEHAVIORS:
+            look = {"color": COLOR[behavior], "marker": ".", "label": behavior}
+            ax.plot(steered.alpha, steered[behavior], **look)
+        target = BEHAVIORS[TARGET[direction]]
+        ax.plot(random.alpha, random[target], ":", color=COLOR[target], lw=2)
+        for cell, style in CELL_LINE.items():
+            if r[direction][cell] is not None:
+                ax.axvline(r[direction][cell]["alpha"], color="black", lw=1, ls=style, zorder=0)
+        ax.set_xscale("symlog", base=2, linthresh=least, linscale=0.7)
+        ticks = [
+            alpha
+            for alpha in sorted(set(table.alpha))
+            if alpha in (0, end) or _doubled(alpha, least)
+        ]
+        ax.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set(title=DIRECTION_NAME[direction], ylabel="share of answers")
         share_axis(ax)
-    axes[0].set_ylabel("share of answers")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    axes[-1].set_xlabel("alpha (multiples of NMD), by doublings")
+    handles = axes[0].get_legend_handles_labels()[0]
+    handles += [plt.Line2D([], [], color="#555555", ls=":", lw=2)]
+    handles += [plt.Line2D([], [], color="black", ls=style, lw=1) for style in ("-", "--")]
+    names = [
+        *BEHAVIORS,
+        "target, random neurons",
+        "chosen, within the limit",
+        "chosen, most success",
+    ]
+    fig.legend(handles, names, loc="outside lower center", ncols=2)
+    said = "; ".join(_dose_in_words(table, direction) for direction in DIRECTIONS)
     return Drawing(
         fig,
         alt=(
-            "Shares of memorization, generalization and other answers on test prompts against alpha,"
-            " for the top neurons and for random neurons in the same layers, one panel per direction"
+            "Shares of memorization, generalization and other answers on test prompts against alpha for the"
+            " top neurons, and of the answers aimed at for random neurons in the same layers, a panel per"
+            f" direction. {said}. Chosen: {_chosen(r)}"
         ),
         caption=(
-            "Dose and response on test keys at the chosen top-N. Solid: top neurons; dotted: the same"
-            f" shift on random neurons, one permutation in all layers. {table.n.min()} to"
-            f" {table.n.max()} prompts a point."
+            "Dose and response on test keys at the chosen top-N, alpha by doublings. Solid: top neurons;"
+            " dotted: the answer aimed at, after the same shift on random neurons, one permutation in all"
+            " layers. Upright lines: the alphas that were chosen on validation keys (the one with the most"
+            f" success may belong to another top-N). n = {_one_or_both(table.n)} prompts a point."
+            + (
+                f" Beyond alpha {end:g} every answer is *other*, which is not drawn."
+                * bool(end < last)
+            )
         ),
         name="dose",
     )
+
+
+def _doubled(alpha: float, least: float) -> bool:
+    """Is `alpha` the least dose times a power of two?"""
+    return alpha > 0 and float(np.log2(alpha / least)).is_integer()
+
+
+def _all_broken(table: pd.DataFrame) -> float:
+    """The first alpha from which on every shift leaves nothing but *other*; the last one, if none does."""
+    worst = table.groupby("alpha").other.min().sort_index()
+    whole = worst[::-1].cummin()[::-1] >= 0.995
+    return float(whole.index[whole][0] if whole.any() else worst.index[-1])
+
+
+def _dose_in_words(table: pd.DataFrame, direction: str) -> str:
+    target = BEHAVIORS[TARGET[direction]]
+    of = table[table.direction == direction].sort_values("alpha")
+    said = [
+        f"{kind} " + ", ".join(f"{share:.0%}" for share in of[of.kind == kind][target])
+        for kind in ("steered", "random")
+    ]
+    doses = ", ".join(f"{alpha:g}" for alpha in dict.fromkeys(of.alpha))
+    return f"{direction}, {target} at alpha {doses}: {'; '.join(said)}"
+
+
+def _one_or_both(counts: pd.Series) -> str:
+    """The least and the largest count, once if they are one."""
+    return " to ".join(f"{n:,}" for n in dict.fromkeys((counts.min(), counts.max())))

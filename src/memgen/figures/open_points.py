@@ -8,7 +8,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import COLOR, DIRECTION_COLOR, PANEL_NAME, WIDTH, Drawing, share_axis
+from memgen.figures.style import (
+    COLOR,
+    DIRECTION_COLOR,
+    GREEN,
+    PANEL_NAME,
+    SIGN_MAP,
+    SMALL,
+    WIDTH,
+    Drawing,
+    say_ends,
+    share_axis,
+)
 from memgen.stats.reported import shown
 from memgen.terms import DIRECTIONS, GENERALIZATION, MEMORIZATION, OTHER
 
@@ -104,7 +115,7 @@ def cluster_dots(table: pd.DataFrame, result: dict) -> Drawing:
         )
         ax.grid(axis="x", color="#DDDDDD", lw=0.6)
         share_axis(ax, "x")
-    axes[0].set_yticks(list(y.values()), list(y), fontsize=10)
+    axes[0].set_yticks(list(y.values()), list(y), fontsize=SMALL)
     handles = [
         plt.Line2D([], [], marker="o", ls="", color="black"),
         plt.Line2D([], [], marker="D", ls="", color=COLOR["control"], markerfacecolor="white"),
@@ -146,21 +157,22 @@ def synergy_heatmaps(parts: dict[str, dict]) -> Drawing:
         )
         or 1.0
     )
-    fig, axes = plt.subplots(1, len(parts), figsize=(WIDTH, 3.7), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(parts), figsize=(WIDTH, 4.3), sharey=True, squeeze=False)
     for ax, (direction, grid) in zip(axes[0], grids.items()):
         image = ax.imshow(
             np.ma.masked_invalid(grid) if grid.size else np.zeros((1, 1)),
-            cmap="PuOr",
+            cmap=SIGN_MAP,
             vmin=-limit,
             vmax=limit,
         )
         names = [f"{layer + 1}·{index}" for layer, index in parts[direction]["neurons"]]
-        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=9)
-        ax.set_yticks(range(len(names)), names, fontsize=9)
+        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=SMALL)
+        ax.set_yticks(range(len(names)), names, fontsize=SMALL)
         ax.set_title(PANEL_NAME[direction])
         ax.spines[:].set_visible(False)
     axes[0, 0].set_ylabel("neuron (layer·number)")
-    fig.colorbar(image, ax=axes, pad=0.01, shrink=0.8, label="synergy (nats)")
+    words = ("less than the sum (nats)", "more than the sum")
+    say_ends(fig, image, axes, *words)
     return Drawing(
         fig,
         alt="Heatmaps of pairwise synergy of the top neurons. "
@@ -252,7 +264,7 @@ def commitment_bars(table: pd.DataFrame) -> Drawing:
             capsize=2,
         )
         for place, value in zip(places, rows.success):
-            ax.text(0.02, place + 0.34, f"{value:.0%}", va="bottom", fontsize=10)
+            ax.text(0.02, place + 0.34, f"{value:.0%}", va="bottom", fontsize=SMALL)
         ax.set(
             title=f"{PANEL_NAME[direction]} (n={rows.n.iloc[0]})",
             xlabel="share of answers",
@@ -307,7 +319,7 @@ def instruction_bars(instruction: dict) -> Drawing:
                 yi + 0.29,
                 "n/a" if x["success"] is None else f"{x['success']:.0%} (n={x['n']})",
                 va="bottom",
-                fontsize=9.5,
+                fontsize=SMALL,
             )
         ax.set(title=PANEL_NAME[direction], xlabel="change sides", ylim=(-0.5, len(rows) - 0.35))
         share_axis(ax, "x")
@@ -333,7 +345,7 @@ def hybrid_bars(hybrid: dict) -> Drawing:
     x = np.arange(len(COMBINATION_NAME))
     second = [hybrid[name] for name in COMBINATION_NAME]
     for offset, color, label, parts in (
-        (-0.2, "#009E73", "second prompt of a text", second),
+        (-0.2, GREEN, "second prompt of a text", second),
         (0.2, COLOR["null"], "the same prompt alone", [part["alone"] for part in second]),
     ):
         value, low, high = _spans(parts, "accuracy")
@@ -352,7 +364,7 @@ def hybrid_bars(hybrid: dict) -> Drawing:
                 top + 0.02,
                 "n/a" if p["accuracy"] is None else f"{p['accuracy']:.0%}",
                 ha="center",
-                fontsize=10,
+                fontsize=SMALL,
             )
     ax.set_xticks(x, [f"{text}\nn={hybrid[name]['n']}" for name, text in COMBINATION_NAME.items()])
     ax.axvline(1.5, color="black", lw=0.8, ls=":")

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import DIRECTION_COLOR, DIRECTION_NAME, WIDTH, Drawing, share_axis
+from memgen.figures.style import DIRECTION_COLOR, DIRECTION_NAME, SMALL, WIDTH, Drawing, share_axis
 from memgen.terms import CHANGES, DIRECTIONS
 
 TITLES = {
@@ -37,7 +37,7 @@ def flip_bars(flips: list[dict]) -> Drawing:
             ax.vlines(x, rows.key_low, rows.key_high, color="black", lw=5, alpha=0.25)
             ax.errorbar(x, rows.rate, error, fmt="none", color="black", lw=1)
             for xi, high, n in zip(x, rows.top, rows.n):
-                ax.text(xi, high + 0.02, f"n={n}", ha="center", fontsize=9)
+                ax.text(xi, high + 0.02, f"n={n}", ha="center", fontsize=SMALL)
         ax.set(title=TITLES[change], ylabel="rephrasings that flip")
         ax.set_xticks(range(len(splits)), splits)
         share_axis(ax)

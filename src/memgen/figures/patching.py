@@ -6,7 +6,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import COLOR, DIRECTION_COLOR, PANEL_NAME, WIDTH, Drawing, share_axis
+from memgen.figures.style import (
+    COLOR,
+    DIRECTION_COLOR,
+    PANEL_NAME,
+    SHARE_MAP,
+    SMALL,
+    WIDTH,
+    Drawing,
+    on_share,
+    say_ends,
+    share_axis,
+)
 from memgen.terms import BEHAVIORS, DIRECTIONS, OTHER
 
 KIND_NAME = {
@@ -55,12 +66,12 @@ def part_map(r: dict) -> Drawing:
         if not rates:
             continue
         columns = [*(rates[kind] for kind in COLUMN), *np.transpose(rates["head"])]
-        image = _heat(ax, np.transpose(columns), names)
+        _heat(ax, np.transpose(columns), names)
         for rank, part in enumerate(x["small"], start=1):
             column = _column(part)
-            ax.text(column + 0.33, part["layer"] - 0.72, rank, fontsize=8, **BOXED)
-        fig.colorbar(image, ax=ax, format=plt.FuncFormatter(lambda v, _: f"{v:.0%}"))
+            ax.text(column + 0.33, part["layer"] - 0.72, rank, fontsize=SMALL, **BOXED)
         said.append(f"{direction}, by layer from the first: {_listed(rates)}")
+    _say_scale(fig, axes)
     return Drawing(
         fig,
         alt=(
@@ -84,19 +95,27 @@ def _column(part: dict) -> int:
 
 def _title(ax, direction: str, x: dict) -> None:
     name = PANEL_NAME[direction].replace("\n", " ")
-    ax.set_title(f"{name} (n = {x['n']}, {x['n_keys']} keys)", fontsize=11)
+    ax.set_title(f"{name} (n = {x['n']}, {x['n_keys']} keys)", fontsize=SMALL)
 
 
 def _heat(ax, values: np.ndarray, names: list[str]):
-    """Rows are layers, the first at the bottom; every cell holds its number."""
-    image = ax.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1, origin="lower")
+    """Rows are layers, the first at the bottom; every cell holds its number (of many columns: above 0)."""
+    image = ax.imshow(values, aspect="auto", cmap=SHARE_MAP, vmin=0, vmax=1, origin="lower")
     for (i, j), value in np.ndenumerate(values):
-        color = "black" if value > 0.6 else "white"
-        ax.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=9, color=color)
-    ax.set_xticks(range(len(names)), names, fontsize=9)
+        looks = {"ha": "center", "va": "center", "fontsize": SMALL, "color": on_share(value)}
+        if len(names) <= 14 or value >= 0.005:
+            ax.text(j, i, f"{100 * value:.0f}", **looks)
+    ax.set_xticks(range(len(names)), names, fontsize=SMALL)
     ax.set_yticks(range(len(values)), range(1, len(values) + 1))
     ax.set_ylabel("layer")
     return image
+
+
+def _say_scale(fig, axes) -> None:
+    """One colour bar for all panels, whose cells hold per cent."""
+    image = plt.cm.ScalarMappable(plt.Normalize(0, 1), SHARE_MAP)
+    words = ("no answer turns", "all turn to the source's behaviour")
+    say_ends(fig, image, axes, *words, ticks=[0, 1], format="{x:.0%}")
 
 
 def _listed(rates: dict) -> str:
@@ -110,19 +129,21 @@ def _listed(rates: dict) -> str:
 
 def position_map(r: dict) -> Drawing:
     """Flip rates of test pairs, layer by position: the residual stream at one position alone."""
-    fig, axes = _panels(2.0 + 0.42 * r["n_layer"])
+    height = 1.6 + 2 * (0.9 + 0.27 * r["n_layer"])
+    fig, axes = plt.subplots(len(DIRECTIONS), 1, figsize=(WIDTH, height))
     said = []
     for ax, direction in zip(axes, DIRECTIONS):
         x, rates = r[direction], r[direction]["test"]
-        ax.set_title(f"{PANEL_NAME[direction]}\nn = {x['n']}", fontsize=11)
+        _title(ax, direction, x)
         if not rates or not rates["position"]:
             continue
         before = np.array(rates["position"])[:, ::-1]  # the first token first
         values = np.column_stack([before, rates["residual"][: len(before)]])
         _heat(ax, values, [str(-back) for back in range(values.shape[1], 0, -1)])
-        ax.set_xlabel("position from the end")
         listed = ", ".join(map(_percent, before.max(axis=0, initial=0)))
         said.append(f"{direction}, highest over layers by position, first token first: {listed}")
+    axes[-1].set_xlabel("position from the end")
+    _say_scale(fig, axes)
     return Drawing(
         fig,
         alt=(
@@ -181,7 +202,7 @@ def necessity_bars(r: dict) -> Drawing:
             found = r[direction]["necessity"]
             here = {name: found[positions][name] for name in BEHAVIORS if name != OTHER}
             count = sum(found["neurons"])
-            ax.set_title(f"{direction}: {count} neurons\n{_where(positions)}", fontsize=11)
+            ax.set_title(f"{direction}: {count} neurons\n{_where(positions)}", fontsize=SMALL)
             _stacks(ax, here)
             said += [
                 f"{direction}, {_where(positions)}, answers of {name}: kept {_percent(x['kept'])}, changed"
@@ -223,8 +244,8 @@ def _stacks(ax, here: dict[str, dict]) -> None:
             interval = x[f"{prefix}kept_interval"]
             if interval:
                 ax.plot([place, place], interval, color="black", lw=1.5)
-            ticks.append((place, f"{name[0].upper()}\n{'random' if prefix else 'chosen'}"))
-    ax.set_xticks(*map(list, zip(*ticks)), fontsize=9)
+            ticks.append((place, name[0].upper() + ("\nrandom" if prefix else "")))
+    ax.set_xticks(*map(list, zip(*ticks)), fontsize=SMALL)
 
 
 def unit_bars(r: dict) -> Drawing:
@@ -245,8 +266,10 @@ def unit_bars(r: dict) -> Drawing:
             said.append(
                 f"{direction}, {words}: {_range(found)}, other {_percent(found['other'])}, n {found['n']}"
             )
-        ax.set_xticks(range(len(bars)), [UNIT_BARS[name] for name in bars], fontsize=9, rotation=60)
-        ax.set_title(f"{PANEL_NAME[direction]}\nn = {x['n']}", fontsize=11)
+        ax.set_xticks(
+            range(len(bars)), [UNIT_BARS[name] for name in bars], fontsize=SMALL, rotation=60
+        )
+        ax.set_title(f"{PANEL_NAME[direction]}\nn = {x['n']}", fontsize=SMALL)
         share_axis(ax)
     axes[0].set_ylabel("change sides")
     return Drawing(

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from memgen.figures.style import Drawing
+from memgen.figures.style import GREEN, ORANGE, PURPLE, SMALL, Drawing
 
 #: by work as the table of rounds has it, in words
 WORKS = {
@@ -15,9 +15,9 @@ WORKS = {
     "sweep decision": "sweep, last position",
 }
 MARKS = {
-    "capture": ("#0072B2", "o"),
-    "sweep all": ("#D55E00", "s"),
-    "sweep decision": ("#009E73", "^"),
+    "capture": (PURPLE, "o"),
+    "sweep all": (ORANGE, "s"),
+    "sweep decision": (GREEN, "^"),
 }
 AXES = {
     "prompts": "prompts",
@@ -27,10 +27,10 @@ AXES = {
 }
 NARROW = 5.0  # inches: labels stay readable where a phone shows the figure in its own width
 CURVES = {
-    ("capture", "ours"): ("#0072B2", "o", "-", "capture, ours"),
-    ("capture", "plain hooks"): ("#0072B2", "o", "--", "capture, plain hooks"),
-    ("sweep", "ours"): ("#D55E00", "s", "-", "sweep, ours"),
-    ("sweep", "plain hooks"): ("#D55E00", "s", "--", "sweep, plain hooks"),
+    ("capture", "ours"): (PURPLE, "o", "-", "capture, ours"),
+    ("capture", "plain hooks"): (PURPLE, "o", "--", "capture, plain hooks"),
+    ("sweep", "ours"): (ORANGE, "s", "-", "sweep, ours"),
+    ("sweep", "plain hooks"): (ORANGE, "s", "--", "sweep, plain hooks"),
 }
 
 
@@ -61,17 +61,17 @@ def against_peers(ratios: pd.DataFrame, names: dict[str, str], noise: str) -> Dr
             ax.plot(part.ratio, y, marker, color=color, ms=5, label=WORKS[work])
         for y in range(1, len(engines), 2):
             ax.axhspan(y - 0.5, y + 0.5, color="#F3F3F3", zorder=0)
-        ax.set_title(names[size], fontsize=11)
+        ax.set_title(names[size], fontsize=SMALL)
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 5)))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.tick_params(labelsize=11)
+        ax.tick_params(labelsize=SMALL)
         ax.set_yticks(range(len(engines)), engines)
         ax.set_ylim(len(engines) - 0.5, -0.5)
-    axes[-1, 0].set_xlabel("CPU seconds, as multiples of ours", fontsize=11)
+    axes[-1, 0].set_xlabel("CPU seconds, as multiples of ours", fontsize=SMALL)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=10)
+    fig.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=SMALL)
     caption = (
         "Right of 1: slower than ours. A mark is the median over rounds, a line reaches from the lowest"
         " to the highest round. The first row is ours timed against itself: the noise."
@@ -114,14 +114,14 @@ def growing(medians: pd.DataFrame) -> Drawing:
             ax.plot(of.value, of.cpu_seconds, line, color=color, marker=marker, ms=4)
         values = sorted(set(part.value))
         ax.set(xscale="log", yscale="log")
-        ax.set_xlabel(AXES[name], fontsize=11)
+        ax.set_xlabel(AXES[name], fontsize=SMALL)
         ax.set_xticks(values, [f"{value:g}" for value in values])
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_minor_formatter(NullFormatter())
-        ax.tick_params(labelsize=10)
+        ax.tick_params(labelsize=SMALL)
     for ax in axes[:, 0]:
-        ax.set_ylabel("CPU seconds", fontsize=11)
+        ax.set_ylabel("CPU seconds", fontsize=SMALL)
     for color, marker, line, label in CURVES.values():
         axes[0, 0].plot([], [], line, color=color, marker=marker, ms=4, label=label)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)

@@ -6,13 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import COLOR, WIDTH, Drawing
+from memgen.figures.differentiation import layer_ticks
+from memgen.figures.style import COLOR, ORANGE, PALETTE, PINK, SMALL, WIDTH, Drawing
 from memgen.stats.auc import CHANCE
 from memgen.stats.reported import between, shown
 from memgen.terms import FORECASTS
 
 WITHIN = {"key": "probe, within one key", "setting": "probe, within one setting"}
-STRONGEST = "#E69F00"
+STRONGEST = ORANGE
 BESIDE = ("shuffled_labels", "answer_margin")  # lines beside the curves, and the strongest forecast
 
 
@@ -27,9 +28,7 @@ def rivals(r: dict) -> Drawing:
     for name, text in WITHIN.items():
         auc, pair = r[f"auc_within_{name}"], r[f"auc_within_{name}_interval"]
         marks.append((text, auc, pair, "black", "o"))
-    marks.append(
-        ("a network, as a ceiling", r["ceiling_auc"], r["ceiling_interval"], "#CC79A7", "^")
-    )
+    marks.append(("a network, as a ceiling", r["ceiling_auc"], r["ceiling_interval"], PINK, "^"))
     fig, (left, right) = plt.subplots(
         1, 2, figsize=(WIDTH, 4.6), sharey=True, width_ratios=[1.5, 1]
     )
@@ -71,7 +70,7 @@ def _shade(ax, r: dict) -> None:
 def _mark(ax, y: float, value: float | None, pair: list, color: str, marker: str) -> None:
     """One number with its interval; a word where it is not defined."""
     if value is None:
-        ax.text(CHANCE, y, " none", color=color, va="center", fontsize=10)
+        ax.text(CHANCE, y, " none", color=color, va="center", fontsize=SMALL)
         return
     if None not in pair:
         ax.plot(pair, [y, y], color=color, lw=2)
@@ -87,13 +86,17 @@ def _signed(r: dict) -> str:
 
 
 def probe_curves(r: dict, probes: pd.DataFrame, baselines: pd.DataFrame) -> Drawing:
-    """AUC by layer, one line per site, key-bootstrap intervals; baselines as horizontal lines."""
-    fig, ax = plt.subplots(figsize=(WIDTH, 4.4))
-    n_sites = probes.site.nunique()
-    for i, ((site, rows), marker) in enumerate(zip(probes.groupby("site", sort=False), "osD^")):
-        x = rows.layer + 1 + (i - (n_sites - 1) / 2) * 0.08
+    """AUC by layer, the study's site with key-bootstrap intervals; baselines as horizontal lines."""
+    fig, ax = plt.subplots(figsize=(WIDTH, 4.6))
+    others = iter(PALETTE)
+    for (site, rows), marker in zip(probes.groupby("site", sort=False), "osD^"):
+        if site != r["site"]:
+            look = {"color": next(others), "lw": 1, "ms": 4, "alpha": 0.8}
+            ax.plot(rows.layer + 1, rows.auc, marker=marker, label=site, **look)
+            continue
         error = np.clip([rows.auc - rows.auc_low, rows.auc_high - rows.auc], 0, None)
-        ax.errorbar(x, rows.auc, yerr=error, marker=marker, capsize=2, label=site)
+        look = {"color": "black", "lw": 2, "capsize": 2, "zorder": 3}
+        ax.errorbar(rows.layer + 1, rows.auc, yerr=error, marker=marker, label=site, **look)
     aucs = baselines.set_index("name").auc
     lines = {name: aucs[name] for name in BESIDE}
     if r["chosen_baseline"]:
@@ -104,10 +107,10 @@ def probe_curves(r: dict, probes: pd.DataFrame, baselines: pd.DataFrame) -> Draw
     ax.set(
         xlabel="layer",
         ylabel="AUC on test keys",
-        xticks=sorted(probes.layer.unique() + 1),
+        xticks=layer_ticks(int(probes.layer.max()) + 1),
         ylim=(min(0.4, ax.get_ylim()[0]), 1.02),
     )
-    fig.legend(loc="outside lower center", ncols=2, fontsize=10)
+    fig.legend(loc="outside lower center", ncols=2)
     by_layer = ", ".join(shown(auc, none="none") for auc in r["auc"])
     beside = ", ".join(f"{name} {auc:.2f}" for name, auc in lines.items() if np.isfinite(auc))
     return Drawing(
@@ -117,8 +120,9 @@ def probe_curves(r: dict, probes: pd.DataFrame, baselines: pd.DataFrame) -> Draw
             f" beside them: {beside or 'nothing'}"
         ),
         caption=(
-            "How well the behaviour is predicted before the answer, on keys the probe never saw; intervals"
-            " by bootstrap over keys. Grey lines: the strongest forecast without this model's hidden"
+            "How well the behaviour is predicted before the answer, on keys the probe never saw. Black: the"
+            f" site of this study, {r['site']}, with intervals by bootstrap over keys; thin: the other"
+            " sites. Grey lines: the strongest forecast without this model's hidden"
             " states, shuffled labels, and the model's own margin."
         ),
         name="probes",

@@ -6,18 +6,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import WIDTH, Drawing
+from memgen.figures.style import GREEN, ORANGE, PINK, PURPLE, SMALL, WIDTH, Drawing
 from memgen.phases import NOT_RECORDED, PHASES
 
 #: colour and pattern, so that no two neighbours differ by colour alone
 LOOKS = {
     "process start": ("#777777", ""),
-    "training": ("#0072B2", ""),
-    "evaluation": ("#56B4E9", "////"),
-    "answers": ("#CC79A7", ""),
-    "capture": ("#009E73", "...."),
-    "sweep": ("#D55E00", ""),
-    "probes": ("#E69F00", "\\\\\\\\"),
+    "training": (PURPLE, ""),
+    "evaluation": ("#C9B3DE", "////"),
+    "answers": (PINK, ""),
+    "capture": (GREEN, "...."),
+    "sweep": ("#00513B", ""),
+    "probes": (ORANGE, "\\\\\\\\"),
     "other": ("#BBBBBB", ""),
     "figures": ("#F0E442", "xxxx"),
     NOT_RECORDED: ("#DDDDDD", "////"),
@@ -46,9 +46,9 @@ def by_phase(table: pd.DataFrame) -> Drawing:
             ax.barh(names, part, left=left, label=name, **looks)
             left += part
         ax.set(title=track, ylim=(len(names) - 0.5, -0.5))
-        ax.tick_params(axis="y", labelsize=10)
+        ax.tick_params(axis="y", labelsize=SMALL)
     axes[-1, 0].set_xlabel("CPU seconds, all runs together")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     caption = (
         "Seconds that the processors worked, by lab and by phase, added up over tasks and seeds; a panel"
         " is a track. A phase inside another is counted apart. "

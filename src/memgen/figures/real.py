@@ -18,6 +18,8 @@ from memgen.figures.style import (
     COLOR,
     CONTROL_NAME,
     DIRECTION_COLOR,
+    GREEN,
+    SMALL,
     WIDTH,
     Drawing,
     share_axis,
@@ -60,7 +62,7 @@ def _spread(ax, places: np.ndarray, values: list[dict[str, Any]], **mark: Any) -
 def behaviours(models: Models) -> Drawing:
     """Shares of conflict prompts of test keys by behaviour, a mark per data set; keys with both."""
     fig, ax = plt.subplots(figsize=(WIDTH, 2.9))
-    colors = [*(COLOR[name] for name in BEHAVIORS), "#009E73"]
+    colors = [*(COLOR[name] for name in BEHAVIORS), GREEN]
     n_marks = sum(map(len, models.values())) + len(models) - 1
     step, place = min(0.16, 0.7 / max(1, n_marks)), 0.0
     for marker, seeds in zip(MODEL_MARKS * len(models), models.values()):
@@ -158,7 +160,7 @@ def steering(models: Models) -> Drawing:
         row[0].set_yticks(
             np.arange(len(names[direction]))[::-1],
             [CONTROL_NAME.get(name, name) for name in names[direction]],
-            fontsize=10,
+            fontsize=SMALL,
         )
         row[0].set_title(TOWARDS[direction])
     below = "of prompts answered the other way"
@@ -202,7 +204,7 @@ def _panel(ax, table: pd.DataFrame, names: list[str], direction: str, alone: boo
             ax.hlines(at, *ends, color="black", lw=0.9)
             ax.plot(bar["success"], at, "o", color="black", ms=2.6)
         said = f"{row.success:.0%}, n={row.n:,}" if alone else f"{row.success:.0%}"
-        ax.text(1.03, yi, said, va="center", fontsize=8.5)
+        ax.text(1.03, yi, said, va="center", fontsize=SMALL)
     share_axis(ax, "x")
     ax.set(xlim=(0, 1.42 if alone else 1.3), xticks=(0, 0.5, 1))
     ax.margins(y=0.01)
@@ -238,14 +240,14 @@ def costs(models: Models) -> Drawing:
                 color, value = DIRECTION_COLOR[row.direction], getattr(row, name)
                 ax.plot(value, row.success, MARKS[row.shift], color=color, ms=6, alpha=0.8)
             ax.axvline(1 if name == "page" else 0, color="#CCCCCC", lw=1, zorder=0)
-            ax.tick_params(labelsize=10)
+            ax.tick_params(labelsize=SMALL)
         line[0].set_ylabel(
-            "answers turned" if len(models) == 1 else f"{title}\nturned", fontsize=10
+            "answers turned" if len(models) == 1 else f"{title}\nturned", fontsize=SMALL
         )
     for ax, title in zip(axes[0], COSTS.values()):
-        ax.set_title(title, fontsize=11)
+        ax.set_title(title.replace(" ", "\n", 1), fontsize=SMALL)
     for ax, name in zip(axes[-1], COSTS):
-        ax.set_xlabel("times" if name == "page" else "change, points", fontsize=10)
+        ax.set_xlabel("times" if name == "page" else "change, points", fontsize=SMALL)
     axes[0, 2].set_xscale("log")
     axes[0, 2].xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
     axes[0, 2].xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -258,7 +260,7 @@ def costs(models: Models) -> Drawing:
         label = CONTROL_NAME.get(shift, shift)
         axes[0, 0].plot([], [], MARKS[shift], color="#555555", ls="none", label=label)
     found = axes[0, 0].get_legend_handles_labels()
-    fig.legend(*found, loc="outside lower center", ncols=2, fontsize=9)
+    fig.legend(*found, loc="outside lower center", ncols=2, fontsize=SMALL)
     return Drawing(
         fig,
         alt="Dots: share of answers turned against what is lost elsewhere, means over data sets. "

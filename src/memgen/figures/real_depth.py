@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
 from memgen.figures.real import TOWARDS, Models, Seeds, as_list, in_words, number
-from memgen.figures.style import COLOR, DIRECTION_COLOR, WIDTH, Drawing
+from memgen.figures.style import COLOR, DIRECTION_COLOR, GREEN, PURPLE, WIDTH, Drawing
 from memgen.terms import DIRECTIONS, ONE_LAYER
 
 
@@ -19,12 +21,12 @@ def along_depth(models: Models) -> Drawing:
     alone was the best on validation keys.
     """
     shape = {"sharex": "col", "sharey": "row", "squeeze": False}
-    fig, axes = plt.subplots(3, len(models), figsize=(WIDTH, 6.6), **shape)
+    fig, axes = plt.subplots(3, len(models), figsize=(WIDTH, 7.4), **shape)
     tops = [_column(column, seeds) for column, seeds in zip(axes.T, models.values())]
     heads = ("neurons that differ, share", "AUC: which behaviour comes", "size of the difference")
     for head, row in zip(heads, axes):
         row[0].set_title(head)
-    axes[0, 0].set_ylim(-0.04 * max(tops), 1.6 * max(tops) or 1)  # room for the legend
+    axes[0, 0].set_ylim(-0.04 * max(tops), 1.05 * max(tops) or 1)
     axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes[2, 0].set_ylim(min(0.0, axes[2, 0].get_ylim()[0]), None)
     if len(models) > 1:
@@ -32,8 +34,11 @@ def along_depth(models: Models) -> Drawing:
             ax.set_xlabel(f"layer\n{title}")
         for column in axes.T[1:]:
             column[0].set_title("")
-    for row, place in zip(axes, ("upper left", "lower right", "upper left")):
-        row[-1].legend(fontsize=9 if len(models) == 1 else 8, loc=place, handlelength=1.6)
+    named: dict[str, Any] = {}
+    for row in axes:
+        handles, labels = row[-1].get_legend_handles_labels()
+        named |= dict(zip(labels, handles))
+    fig.legend(named.values(), named, loc="outside lower center", ncols=2)
     return Drawing(
         fig,
         alt=f"Three curves over the layers, means over data sets. {in_words(models, _depth_in_words)}",
@@ -51,14 +56,14 @@ def _column(axes, seeds: Seeds) -> float:
     """One model's three panels; returns the largest share of neurons in them."""
     table = _by_layer(seeds)
     mean = table.groupby("layer").mean(numeric_only=True)
-    blue, grey, green = COLOR["generalization"], COLOR["control"], "#009E73"
-    _lines(axes[0], table, "significant", blue, "flip pairs", "-")
+    grey = COLOR["control"]
+    _lines(axes[0], table, "significant", GREEN, "flip pairs", "-")
     _lines(axes[0], table, "null", grey, "answered alike", "--")
     _lines(axes[0], table, "oriented_null", grey, "alike, by the words", ":")
-    _lines(axes[1], table, "auc", blue, "probe, test keys", "-")
-    axes[1].fill_between(mean.index, mean.auc_low, mean.auc_high, color=blue, alpha=0.15, lw=0)
+    _lines(axes[1], table, "auc", "black", "probe, test keys", "-")
+    axes[1].fill_between(mean.index, mean.auc_low, mean.auc_high, color="black", alpha=0.15, lw=0)
     axes[1].axhline(_rival(seeds), color=grey, ls="--", lw=1.2, label="without states")
-    _lines(axes[2], table, "nmd_relative", green, "NMD", "-")
+    _lines(axes[2], table, "nmd_relative", PURPLE, "NMD", "-")
     axes[2].set_xlabel("layer")
     for direction, marker, height in zip(DIRECTIONS, "^v", (0.05, 0.2)):
         chosen = _chosen_layers(seeds, direction)

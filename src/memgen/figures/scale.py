@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import NullLocator
 
-from memgen.figures.style import WIDTH, Drawing
+from memgen.figures.style import ORANGE, PURPLE, WIDTH, Drawing
 
 PANELS = {
     "max_abs_rho": "largest |rho|",
@@ -15,8 +15,8 @@ PANELS = {
     "g2m": "g2m success",
 }
 STYLE = {
-    "arithmetic-tagged": ("#0072B2", "o", "tagged"),
-    "arithmetic-matched": ("#E69F00", "s", "matched"),
+    "arithmetic-tagged": (PURPLE, "o", "tagged"),
+    "arithmetic-matched": (ORANGE, "s", "matched"),
 }
 
 
@@ -47,7 +47,7 @@ def against_size(table: pd.DataFrame) -> Drawing:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel("million parameters")
     axes[0, 0].plot([], [], "--", color="#777777", lw=1, label="strongest shift as control")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     caption = (
         "A dot is a seed, a line the mean of those that passed the gate. Dashed: the strongest shift"
         " that is a control. The number of parameters includes the embeddings."

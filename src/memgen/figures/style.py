@@ -1,6 +1,7 @@
 """Figures: a table or arrays in, a matplotlib figure out; one style, one colour a behaviour.
 
-The colours are Okabe and Ito's, distinct to the colour-blind; no figure relies on them alone.
+Blue is the rule and vermillion is memory, in every figure; whatever else needs a colour takes one of
+`PALETTE`. The colours are Okabe and Ito's, distinct to the colour-blind; no figure relies on them alone.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 import matplotlib
 import matplotlib.pyplot as plt
 from IPython.display import Image, display
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 matplotlib.use("Agg", force=False)
 
-
+#: of what is no behaviour: a method, a track, a verdict, a part of a model
+GREEN, ORANGE, PURPLE, PINK = "#009E73", "#E69F00", "#6A3D9A", "#CC79A7"
+PALETTE = (GREEN, ORANGE, PURPLE, PINK)
 COLOR = {
     "memorization": "#D55E00",
     "generalization": "#0072B2",
@@ -53,7 +57,13 @@ CONTROL_NAME = {
     "optimised": "optimised vector",
     "optimised_kept": "optimised, in limit",
 }
-WIDTH = 6.2  # inches; the figures are read on phones too, so type is large in proportion
+#: of maps: from memory to rule (symmetric about zero); shares from 0 to 1; signs of anything else
+BEHAVIOR_MAP = LinearSegmentedColormap.from_list(
+    "behaviors", [COLOR["memorization"], "white", COLOR["generalization"]]
+)
+SHARE_MAP, SIGN_MAP = "Greens", "PRGn"
+WIDTH = 6.2  # inches, and no figure is wider: a phone shows it in its own width
+SMALL = 11.5  # points, and no type is smaller: 9 pixels where 358 are left for the figure
 
 
 matplotlib.rcdefaults()  # a user's matplotlibrc or style sheet does not reach the figures
@@ -62,6 +72,7 @@ plt.rcParams.update(
         "figure.dpi": 110,
         "savefig.dpi": 150,
         "savefig.bbox": "tight",
+        "savefig.pad_inches": 0.03,
         "font.size": 12,
         "axes.titlesize": 12,
         "axes.labelsize": 12,
@@ -69,11 +80,13 @@ plt.rcParams.update(
         "axes.spines.right": False,
         "axes.titlelocation": "left",
         "legend.frameon": False,
-        "legend.fontsize": 10,
+        "legend.fontsize": SMALL,
+        "legend.handlelength": 1.6,
+        "legend.columnspacing": 1.2,
+        "xtick.labelsize": SMALL,
+        "ytick.labelsize": SMALL,
         "figure.constrained_layout.use": True,
-        "axes.prop_cycle": plt.cycler(
-            color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-        ),
+        "axes.prop_cycle": plt.cycler(color=PALETTE),
     }
 )
 
@@ -83,6 +96,19 @@ def share_axis(ax, axis: str = "y") -> None:
         matplotlib.ticker.PercentFormatter(1.0, decimals=0)
     )
     getattr(ax, f"set_{axis}lim")(-0.02, 1.02)
+
+
+def say_ends(fig, image, axes, low: str, high: str, **bar) -> None:
+    """A colour bar below `axes` whose two ends are named in words; `bar`: further looks of it."""
+    looks = {"location": "bottom", "aspect": 45, "pad": 0.02, "shrink": 0.9} | bar
+    drawn = fig.colorbar(image, ax=axes, **looks)
+    drawn.outline.set_linewidth(0.5)
+    drawn.set_label(f"← {low}        {high} →", fontsize=SMALL)
+
+
+def on_share(value: float) -> str:
+    """The colour of a number on a cell of `SHARE_MAP`."""
+    return "white" if value > 0.6 else "black"
 
 
 @dataclass(frozen=True)

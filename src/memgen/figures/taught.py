@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
+from memgen.figures.style import COLOR, GREEN, WIDTH, Drawing, share_axis
 
 Tasks = list[dict[str, Any]]
 #: numbers of training on test keys: what they are called, their colour
@@ -19,7 +19,7 @@ SHOWN = {
     "memory_rate": ("memory", COLOR["memorization"]),
     "rule_rate": ("rule", COLOR["generalization"]),
     "other_rate": ("other", COLOR["other"]),
-    "free_accuracy": ("free right", "#009E73"),
+    "free_accuracy": ("free right", "black"),
 }
 LINES = {"significant": ("with the adapter", "-"), "in_base": ("base alone", "--")}
 
@@ -78,9 +78,7 @@ def along_depth(tasks: Tasks) -> Drawing:
     for ax, task in zip(axes, tasks):
         for name, (label, style) in LINES.items():
             mean = _mean(task, name)
-            ax.plot(
-                np.arange(1, len(mean) + 1), mean, style, color=COLOR["generalization"], label=label
-            )
+            ax.plot(np.arange(1, len(mean) + 1), mean, style, color=GREEN, label=label)
             if np.isfinite(mean).any():
                 best = int(np.nanargmax(mean))
                 said.append(

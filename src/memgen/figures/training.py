@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
+from memgen.figures.style import COLOR, PINK, WIDTH, Drawing, share_axis
 
 
 def trajectory(
@@ -24,13 +24,14 @@ def trajectory(
         return _as_it_is(history.iloc[0], gate)
     panels = 2 if base else 1
     fig, axes = plt.subplots(
-        1, panels, figsize=(WIDTH, 3.6), sharey=True, width_ratios=[1, 2][-panels:], squeeze=False
+        1, panels, figsize=(WIDTH, 4.4), sharey=True, width_ratios=[1, 2][-panels:], squeeze=False
     )
     if base:
         axes[0, 0].plot(
             [h["step"] for h in base],
             [h["free_accuracy"] for h in base],
-            color=COLOR["generalization"],
+            color="black",
+            ls=":",
             marker=".",
         )
         axes[0, 0].set(title="base: rule only", xlabel="step", ylabel="share of prompts")
@@ -82,22 +83,25 @@ CONTEXTS = {
 
 def contexts(found: dict[str, dict]) -> Drawing:
     """Plain questions by the text in front of them: answered right, or with what the text states."""
-    fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.2))
     said = []
     for y, (name, one) in enumerate(found.items()):
         label = CONTEXTS[name].replace("\n", " ")
-        ax.barh(y, one["right"], color=COLOR["memorization"])
+        look = {"color": COLOR["memorization"], "label": "right: what it knows (memory)"}
+        ax.barh(y, one["right"], **look if not y else {"color": look["color"]})
         low, high = one["interval"] or (one["right"], one["right"])
         ax.hlines(y, low, high, color="black")
         ax.text(1.02, y, f"{one['right']:.0%}, n={one['n']}", va="center")
         said.append(f"{label} {one['right']:.0%} (n={one['n']}, {one['n_keys']} keys)")
         if name == "irrelevant" and one["stated"] is not None:
-            ax.barh(y, one["stated"], left=one["right"], color=COLOR["generalization"])
+            look = {"color": COLOR["generalization"], "label": "what the text says (rule)"}
+            ax.barh(y, one["stated"], left=one["right"], **look)
             said[-1] += f", {one['stated']:.0%} say what the text states of another"
     ax.set_yticks(range(len(found)), [CONTEXTS[name] for name in found])
     ax.invert_yaxis()
     share_axis(ax, "x")
     ax.set(xlabel="share of questions about test keys", xlim=(0, 1.25), xticks=(0, 0.5, 1))
+    fig.legend(loc="outside lower center", ncols=2)
     return Drawing(
         fig,
         alt=f"Bars: plain questions that are answered right. {'; '.join(said)}",
@@ -122,7 +126,7 @@ def _as_it_is(found: pd.Series, gate: dict[str, float]) -> Drawing:
     fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
     for x, (share, color, limit) in enumerate(shares.values()):
         ax.bar(x, share, color=color)
-        ax.plot([x - 0.45, x + 0.45], [limit, limit], color="#D55E00", lw=1.5, ls="-.")
+        ax.plot([x - 0.45, x + 0.45], [limit, limit], color=PINK, lw=2, ls="-.")
     ax.set(xticks=range(len(shares)), xticklabels=shares, ylabel="share of prompts")
     share_axis(ax)
     said = ", ".join(f"{name} {share:.0%}" for name, (share, *_) in shares.items())

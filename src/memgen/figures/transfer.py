@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
-from memgen.figures.style import PANEL_NAME, WIDTH, Drawing
+from memgen.figures.style import (
+    DIRECTION_NAME,
+    SHARE_MAP,
+    SMALL,
+    WIDTH,
+    Drawing,
+    on_share,
+    say_ends,
+)
 from memgen.stats.reported import shown
 from memgen.terms import DIRECTIONS
 
@@ -20,9 +29,9 @@ def _heatmaps(part: dict):
     return transfer_heatmaps(both, part["sources"], part["targets"], part["control"])
 
 
-def retrains(part: dict, track: str) -> Drawing:
-    """Between models of one task; `part`: the stage's `retrain` result."""
-    cells = "; ".join(
+def retrains(part: dict, track: str, cells: pd.DataFrame) -> Drawing:
+    """Between models of one task; `part`: the stage's `retrain` result, `cells`: its table."""
+    said = "; ".join(
         f"{s} to {t}: {_percent(part, i, j)}"
         for i, s in enumerate(part["sources"])
         for j, t in enumerate(part["targets"])
@@ -33,10 +42,46 @@ def retrains(part: dict, track: str) -> Drawing:
     return Drawing(
         _heatmaps(part),
         alt="Matrices of steering success, neurons from (rows) applied to (columns), both directions,"
-        f" random control in brackets: {cells}",
-        caption=f"Between models of this task. {shared}; in brackets: random neurons of the same norm.",
+        f" random control in brackets: {said}",
+        caption=f"Between models of this task. {shared}; in brackets: random neurons of the same norm."
+        + ahead_of_own(cells[cells.kind == "retrain"]),
         name="retrains",
     )
+
+
+def ahead_of_own(cells: pd.DataFrame) -> str:
+    """Sentences on targets that the neurons of another model steer better than their own do; or ''.
+
+    `cells`: rows of source, target, direction, success, interval (Wilson's). Intervals that overlap
+    show no difference.
+    """
+    own = cells[cells.source == cells.target].set_index(["target", "direction"])
+    rows = [row for row in cells.itertuples() if (row.target, row.direction) in own.index]
+    pairs = [(row, own.loc[row.target, row.direction]) for row in rows]
+    ahead = [(row, mine) for row, mine in pairs if row.success > mine.success]
+    if not ahead:
+        return ""
+    apart = [(row, mine) for row, mine in ahead if row.interval[0] > mine.interval[1]]
+    widest = max(apart or ahead, key=lambda pair: pair[0].success - pair[1].success)
+    text = f" In {len(ahead)} of {len(pairs) - len(own)} cells off the diagonal another model's neurons"
+    text += " turn more answers than the target's own;"
+    if not apart:
+        text += " all their 95 % intervals overlap, so no difference is shown. The largest: "
+    else:
+        text += f" in {len(apart)} of them the 95 % intervals over prompts lie apart. There the largest: "
+    text += _beside_own(*widest)
+    return text + (
+        " Another model's neurons come with its alpha and top-N, which were never held to this target's"
+        " limit on lost prompts."
+    )
+
+
+def _beside_own(row, mine: pd.Series) -> str:
+    other, own = (
+        f"{x.success:.0%} ({x.interval[0]:.0%} to {x.interval[1]:.0%})" for x in (row, mine)
+    )
+    base = "of the same base" if row.shared_base else "of another base"
+    return f"{row.target}, {row.direction}, with the neurons of {row.source}, {base}: {other}, own {own}."
 
 
 def tasks(part: dict) -> Drawing:
@@ -91,35 +136,33 @@ def transfer_heatmaps(
     controls: dict[str, list],
 ):
     """Source x target success, one panel per direction, the random control in brackets in each cell."""
-    fig, axes = plt.subplots(
-        1, len(matrices), figsize=(WIDTH, 1.5 + 0.55 * len(sources)), sharey=True, squeeze=False
-    )
-    for ax, (direction, values) in zip(axes[0], matrices.items()):
+    height = len(matrices) * (0.4 + 0.5 * len(sources)) + 1.5
+    fig, axes = plt.subplots(len(matrices), 1, figsize=(WIDTH, height), sharex=True, squeeze=False)
+    for ax, (direction, values) in zip(axes[:, 0], matrices.items()):
         grid = np.array([[np.nan if v is None else v for v in row] for row in values], dtype=float)
-        image = ax.imshow(grid, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        image = ax.imshow(grid, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="auto")
         for i, j in np.ndindex(grid.shape):
             if np.isfinite(grid[i, j]):
                 control = controls[direction][i][j]
                 text = f"{grid[i, j]:.0%}" + ("" if control is None else f"\n({control:.0%})")
-                ax.text(
-                    j,
-                    i,
-                    text,
-                    ha="center",
-                    va="center",
-                    fontsize=8.5,
-                    color="white" if grid[i, j] < 0.6 else "black",
-                )
-        ax.set(title=PANEL_NAME[direction], xlabel="applied to")
-        ax.set_xticks(
-            range(len(targets)),
-            [t.replace(", ", "\n").replace("-", "-\n") for t in targets],
-            fontsize=9,
-        )
-        ax.set_yticks(range(len(sources)), sources)
-    axes[0, 0].set_ylabel("neurons from")
-    fig.colorbar(image, ax=axes, pad=0.01, label="success")
+                _number(ax, i, j, text, grid[i, j])
+        ax.set(title=DIRECTION_NAME[direction], ylabel="neurons from")
+        ax.set_yticks(range(len(sources)), [_broken(source) for source in sources])
+    axes[-1, 0].set_xticks(range(len(targets)), [_broken(target) for target in targets])
+    axes[-1, 0].set_xlabel("applied to")
+    words = ("no answer turns", "all turn")
+    say_ends(fig, image, axes, *words, ticks=[0, 1], format="{x:.0%}")
     return fig
+
+
+def _number(ax, row: int, column: int, text: str, value: float) -> None:
+    looks = {"ha": "center", "va": "center", "fontsize": SMALL, "linespacing": 0.95}
+    ax.text(column, row, text, color=on_share(value), **looks)
+
+
+def _broken(name: str) -> str:
+    """The name of a model or task, in two lines where it has two parts."""
+    return name.replace(", ", "\n").replace("-", "-\n")
 
 
 def overlap_heatmaps(
@@ -129,28 +172,21 @@ def overlap_heatmaps(
     """Top neurons in common, a panel per `(values, by layer alone, rows, columns)`; `chance` in the title."""
     shapes = [np.array(values).shape for values, *_ in overlaps.values()]
     fig, axes = plt.subplots(
-        1,
         len(overlaps),
-        figsize=(WIDTH, 1.4 + 0.55 * max(rows for rows, _ in shapes)),
+        1,
+        figsize=(WIDTH, 1.6 + sum(0.9 + 0.5 * rows for rows, _ in shapes)),
         squeeze=False,
-        width_ratios=[1 + columns for _, columns in shapes],
+        height_ratios=[rows for rows, _ in shapes],
     )
-    for ax, (title, (values, by_layer, rows, columns)) in zip(axes[0], overlaps.items()):
+    for ax, (title, (values, by_layer, rows, columns)) in zip(axes[:, 0], overlaps.items()):
         values = np.array(values, dtype=float)
-        ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        image = ax.imshow(values, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="auto")
         for (i, j), value in np.ndenumerate(values):
-            ax.text(
-                j,
-                i,
-                f"{value:.0%}\n({by_layer[i][j]:.0%})",
-                ha="center",
-                va="center",
-                fontsize=8.5,
-                color="white" if value > 0.6 else "black",
-            )
-        ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
-        ax.set_yticks(range(len(rows)), rows)
+            _number(ax, i, j, f"{value:.0%}\n({by_layer[i][j]:.0%})", value)
+        ax.set_xticks(range(len(columns)), [_broken(column) for column in columns])
+        ax.set_yticks(range(len(rows)), [_broken(row) for row in rows])
         ax.set_title(title)
         ax.spines[:].set_visible(False)
-    fig.suptitle(f"top neurons in common (by chance {chance:.0%})", fontsize=12)
+    words = ("no top neuron in common", f"all (by chance {chance:.0%})")
+    say_ends(fig, image, axes, *words, ticks=[0, 1], format="{x:.0%}")
     return fig

@@ -16,7 +16,7 @@ from memgen.claims.quantities.steering import (
     success,
     within_limit,
 )
-from memgen.claims.success import FORBID, row_of, success_table
+from memgen.claims.success import AHEAD, FORBID, row_of, success_table
 from memgen.stats.coverage import Design, coverage
 from memgen.stats.intervals import number
 from memgen.terms import BEST_OF_RANDOM, DIRECTIONS, WHOLE
@@ -26,9 +26,6 @@ __all__ = ["GROUPS", "judge_all", "main_numbers", "read_evidence", "success_tabl
 #: the task of the headline, if it is in the study: its answers look alike, and it needs no prompt
 #: that teaches a key both behaviours. Its counterpart is where the format does most.
 FIRST, COUNTERPART = "inference", "arithmetic-tagged"
-AHEAD = (
-    "beyond_words"  # the claim that a probe is ahead of all that needs none of the model's states
-)
 
 
 def overview(results: dict) -> pd.DataFrame:

@@ -1,0 +1,57 @@
+"""A table that is too wide for its box: cards on a phone, elsewhere a line that there is more."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from browser import needs_chromium, reading
+
+from press.browser import chromium
+
+STATIC = Path(__file__).parents[2] / "book" / "_static"
+PHONE = (390, 844, "light")
+SEEN = """({
+    cards: document.querySelectorAll("table.stacked").length,
+    lines: document.querySelectorAll(".more-columns:not([hidden])").length,
+    named: getComputedStyle(document.querySelector("tbody td:nth-child(2)"), "::before").content,
+    beyond: document.querySelector("div").scrollWidth - document.querySelector("div").clientWidth,
+})"""
+
+
+def page(folder: Path, columns: int) -> Path:
+    """One table of so many columns, in the markup and with the files of the book."""
+    for name in ("book.css", "book.js"):
+        shutil.copy(STATIC / name, folder)
+    head = "".join(f"<th>quantity {i}</th>" for i in range(columns))
+    cells = "".join(f"<td><p>{i}</p></td>" for i in range(columns))
+    path = folder / "page.html"
+    path.write_text(
+        '<!doctype html><meta name="viewport" content="width=device-width">'
+        '<link rel="stylesheet" href="book.css"><script src="book.js"></script>'
+        '<article class="bd-article"><div class="pst-scrollable-table-container">'
+        f'<table class="table"><thead><tr>{head}</tr></thead><tbody><tr>{cells}</tr></tbody></table>'
+        "</div></article>",
+        encoding="utf8",
+    )
+    return path
+
+
+@needs_chromium
+def test_a_wide_table_is_cards_on_a_phone_and_says_elsewhere_that_there_is_more(tmp_path):
+    with chromium() as browser:
+        with reading(browser, page(tmp_path, 24)) as reader:
+            wide = reader.evaluate(SEEN)
+            assert (wide["cards"], wide["lines"]) == (0, 1) and wide["beyond"] > 0
+            end = "document.querySelector('div').scrollLeft = 99999"
+            reader.evaluate(f"new Promise(done => {{ {end}; setTimeout(done, 300) }})")
+            assert reader.evaluate(SEEN)["lines"] == 0  # nothing more is hidden
+            reader.look(PHONE)
+            phone = reader.evaluate(SEEN)
+            assert (phone["cards"], phone["lines"], phone["beyond"]) == (1, 0, 0)
+            assert phone["named"] == '"quantity 1: "'
+            roles = "[...document.querySelectorAll('[role]')].map(x => x.getAttribute('role'))"
+            assert {"table", "row", "columnheader", "cell"} <= set(reader.evaluate(roles))
+        with reading(browser, page(tmp_path, 2), PHONE) as reader:
+            small = reader.evaluate(SEEN)
+            assert (small["cards"], small["lines"], small["named"]) == (0, 0, "none")
