@@ -1,4 +1,4 @@
-"""Results of labs 13 and 14 as they write them, with planted rates of success and areas."""
+"""Results of labs 13, 14 and 16 as they write them, with planted rates, areas and shares."""
 
 from __future__ import annotations
 
@@ -26,3 +26,14 @@ def detection(box: float | None = 0.9, probe: float | None = 0.7) -> dict:
     """Lab 14's result."""
     aucs = {"content_unchanged": {"auc": box}, "probe": {"auc": probe}}
     return {"n_test": 100, "n_test_keys": 12, "detectors": aucs}
+
+
+def multiverse(share: float = 0.8, above: float | None = 0.5, cosine: float | None = 0.4) -> dict:
+    """Lab 16's result: `share` of the specifications, `above`: Jaccard beyond chance, and agreement."""
+    curves = {d: {"share": share, "n": 100, "n_keys": 12} for d in DIRECTIONS}
+    halves = {"jaccard": 0.6, "above": above, "n": 60, "n_keys": 20}
+    return {
+        "curves": curves,
+        "stability": {"halves": halves},
+        "forecast": {"cosine": cosine, "separation": cosine},
+    }
