@@ -87,7 +87,7 @@ def test_the_steps_are_five_files_that_the_tools_accept(house):
     touched = follow(house)
     assert len(touched) == 5
     tool = [sys.executable, "-m", "ruff", "check", "--config", str(ROOT / "pyproject.toml")]
-    done = subprocess.run([*tool, *sorted(touched - {"book/chapters/15_example.md"})], cwd=house)
+    done = subprocess.run([*tool, *sorted(touched - {"book/chapters/17_example.md"})], cwd=house)
     assert done.returncode == 0
 
 
@@ -108,12 +108,12 @@ def test_a_newcomers_lab_stands_in_the_book(house, smoke, tmp_path):
         str(study.parent),
         *asked,
     )
-    assert (study / "inference/seed0/15_example/result.json").is_file()
+    assert (study / "inference/seed0/17_example/result.json").is_file()
     assert (study / "inference/seed0/02_training/manifest.json").stat().st_mtime_ns == before
     run(house, "press.cli", "book", "--runs", str(study), "--out", str(tmp_path / "out"), *asked)
     html = tmp_path / "out" / "html"
-    chapter = (html / "chapters" / "15_example.html").read_text("utf8")
+    chapter = (html / "chapters" / "17_example.html").read_text("utf8")
     assert "Bars: mean length of the answers to test prompts by behaviour: " in chapter
-    assert "15_example" in (html / "index.html").read_text("utf8")
-    page = (html / "labs" / "15_example" / "inference-seed0.html").read_text("utf8")
+    assert "17_example" in (html / "index.html").read_text("utf8")
+    page = (html / "labs" / "17_example" / "inference-seed0.html").read_text("utf8")
     assert "characters" in page

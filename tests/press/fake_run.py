@@ -48,13 +48,17 @@ FIGURES = {
     "04_differentiation": ("nmd-heatmap", "base", "layers"),
     "05_prediction": ("rivals", "probes"),
     "06_intervention": ("grid", "controls", "dose", "cells"),
-    "08_synthesis": ("main-finding", "ledger", "format"),
+    "08_synthesis": ("main-finding", "ledger", "format", "forecast"),
     "09_confounds": ("context", "lens", "guessing", "split"),
     "10_ablations": ("overview", "count"),
     "11_open_points": ("clusters", "synergy", "margins", "commitment", "instruction", "hybrid"),
     "12_patching": ("parts", "positions", "necessity", "units"),
     "13_scoreboard": ("board", "frontier"),
     "14_detection": ("detectors", "stays", "separation", "price"),
+    "16_multiverse": (
+        *("curve-m2g", "curve-g2m", "curve-probe", "matters"),
+        *("stability", "slopes", "isolation"),
+    ),
 }
 
 PARAMETERS = 'task = "t"  # task id\nseed = 0  # random seed\npreset = "laptop"  # preset'

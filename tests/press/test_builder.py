@@ -230,7 +230,7 @@ def test_contents_hold_the_labs_of_this_run_only(tmp_path, root, notebook):
 @pytest.fixture
 def example(monkeypatch):
     """A lab that the table names and the committed contents do not."""
-    row = dataclasses.replace(LABS["09_confounds"], name="15_example", title="Example")
+    row = dataclasses.replace(LABS["09_confounds"], name="17_example", title="Example")
     monkeypatch.setitem(LABS, row.name, row)
     parameters.parameter_reference.cache_clear()
     yield row.name
@@ -240,24 +240,24 @@ def example(monkeypatch):
 def test_a_new_lab_needs_a_chapter_and_nothing_else(example, tmp_path, root, notebook):
     """Neither a line in `_toc.yml` nor exercises nor a quiz."""
     run = Run(make_run(tmp_path / "runs", ["inference"], [0], notebook))
-    with pytest.raises(BookError, match="book/chapters/15_example.md is missing"):
+    with pytest.raises(BookError, match="book/chapters/17_example.md is missing"):
         contents(run, root / "_toc.yml")
     (root / "book" / "chapters" / f"{example}.md").write_text(
-        "# Example\n\n{{ labs('15_example') }}\n"
+        "# Example\n\n{{ labs('17_example') }}\n"
     )
     parts = {
         part["caption"]: part["chapters"]
         for part in yaml.safe_load(contents(run, root / "_toc.yml"))["parts"]
     }
     *_, before, new, last = parts["The evidence"]
-    assert (before["file"], last["file"]) == ("chapters/14_detection", "scale")
-    lab = {"file": "labs/15_example/inference-seed0", "title": "Lab: inference"}
-    assert new == {"file": "chapters/15_example", "sections": [lab]}
+    assert (before["file"], last["file"]) == ("chapters/16_multiverse", "scale")
+    lab = {"file": "labs/17_example/inference-seed0", "title": "Lab: inference"}
+    assert new == {"file": "chapters/17_example", "sections": [lab]}
     build.stage(run, root, tmp_path / "out")
     assert (
         f"../{lab['file']}.ipynb" in (tmp_path / "out" / "chapters" / f"{example}.md").read_text()
     )
-    assert "[Example](../../chapters/15_example.md)" in bar_of(
+    assert "[Example](../../chapters/17_example.md)" in bar_of(
         tmp_path / "out", f"{example}/inference-seed0"
     )
 

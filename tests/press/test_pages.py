@@ -122,6 +122,7 @@ def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path)
         "12_patching",
         "13_scoreboard",
         "14_detection",
+        "16_multiverse",
     ):
         text = (tmp_path / "out" / "chapters" / f"{name}.md").read_text()
         assert "TRACKS=scratch" in text and not (tmp_path / "out" / "labs" / name).exists()
