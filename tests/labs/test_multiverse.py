@@ -90,7 +90,7 @@ def test_the_result_says_what_the_tables_hold(lab):
     json.dumps(r, allow_nan=False)
     for claim in science.FACTORS:
         one, rows = r["curves"][claim], table[table.claim == claim]
-        assert one["n_specifications"] == len(rows) >= 200
+        assert one["n_specifications"] == len(rows) >= 144  # with two deals; three are usual
         assert one["share"] == pytest.approx((rows.low > 0).mean())
         assert one["book"] == pytest.approx(rows.effect.iloc[0])
         assert sum(one["explained"].values()) == pytest.approx(1, abs=0.02)

@@ -71,8 +71,10 @@ class Counted:
     def rates(self, weights: np.ndarray) -> np.ndarray:
         """Share of successes `[B, S]` under weights of the keys `[B, K]`; nan without a prompt."""
         total = weights @ np.broadcast_to(self.n, self.wins.shape).T
-        wins: np.ndarray = weights @ self.wins.T
-        return np.divide(wins, total, out=np.full(wins.shape, np.nan), where=total > 0)
+        wins = weights @ self.wins.T
+        rates = np.full(wins.shape, np.nan)
+        np.divide(wins, total, out=rates, where=total > 0)
+        return rates
 
 
 def ends(draws: np.ndarray) -> pd.DataFrame:

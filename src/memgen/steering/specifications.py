@@ -193,12 +193,12 @@ def answered_family(
     positions = cast(Positions, family.levels["positions"])
     signed = SIGN[direction] * np.concatenate([family.shifts, family.twins])
     found, n = answers(steering, signed, rows, direction, positions), len(family.shifts)
-    halves = [
+    own, twin = (
         Answers({name: of[part] for name, of in found.success.items()}, found.defined)
         for part in (slice(None, n), slice(n, None))
-    ]
+    )
     right = right_free(steering, signed, free, positions).reshape(2, n)
-    return Answered(family, *halves, right)
+    return Answered(family, own, twin, right)
 
 
 # -- readings --------------------------------------------------------------------------------------

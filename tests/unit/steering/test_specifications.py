@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from memgen.neurons.nmd import NeuronMaps
-from memgen.stats.specifications import summary
+from memgen.stats.specifications import Counted, drawn_keys, ends, summary
 from memgen.steering.specifications import (
     CONTROLS,
     FACTORS,
@@ -15,6 +17,7 @@ from memgen.steering.specifications import (
     RULES,
     Answered,
     Answers,
+    Deal,
     Family,
     Ranked,
     Rules,
@@ -28,6 +31,7 @@ from memgen.steering.specifications import (
 from memgen.steering.steering import steering_prompts
 from memgen.tasks.dataset import free_rows
 from memgen.terms import SIGN
+from running import ROOT
 from steered import RELEVANT
 
 N_KEYS, EACH = 10, 4
@@ -183,3 +187,45 @@ def test_answers_are_those_of_the_steered_model_by_every_metric(alike, positions
         assert (found.success["exact"] == (codes == (direction == "m2g"))).all()
     free = free_rows(frame, "validation", 10)
     assert right_free(steering, shifts, free, positions).tolist() == [1, 1, 0]
+
+
+# -- against public packages -----------------------------------------------------------------------
+FOUND = json.loads((ROOT / "tests" / "reference" / "curve_packages.json").read_text())
+
+
+def test_effects_are_the_coefficients_of_specification_curve():
+    """Success regressed on "was steered", by deal, metric and control: tests/reference/curve_packages.py."""
+    n, keys = FOUND["n_keys"], np.repeat(np.arange(FOUND["n_keys"]), FOUND["each"])
+
+    def told(kind: str) -> Answers:
+        of = FOUND["answers"][kind]
+        known = {m: np.array(of.get(m, of["exact"]), dtype=bool)[None] for m in METRICS}
+        return Answers(known, dict.fromkeys(METRICS, np.ones(len(keys), dtype=bool)))
+
+    cells = CELLS[:1].assign(alpha=4.0)
+    family = Family(LEVELS, cells, np.zeros((1, 1, 1)), np.zeros((1, 1, 1)))
+    one = Answered(family, told("steered"), told("random"), np.ones((2, 1)))
+    masks = [np.isin(np.arange(n), reporting) for reporting in FOUND["deals"].values()]
+    every = [Deal(name, ~mask, mask) for name, mask in zip(FOUND["deals"], masks)]
+    rules = Rules(4.0, 1.0, 0.01, [0.1])
+    table = read_curve([one], told("rephrasing"), (keys, keys), (every, rules), (200, 0))
+    assert len(FOUND["effects"]) == 8
+    for wanted in FOUND["effects"]:
+        rows = table[
+            (table["keys"] == wanted["deal"])
+            & (table.metric == wanted["metric"])
+            & (table.against == wanted["against"])
+        ]
+        assert len(rows) and rows.effect.to_numpy() == pytest.approx(wanted["effect"], abs=1e-9)
+
+
+def test_intervals_are_those_of_rliable():
+    """Percentiles of a mean over keys, each package with its own draws of them."""
+    n, each = FOUND["n_keys"], FOUND["each"]
+    for wanted in FOUND["intervals"]:
+        reporting = FOUND["deals"][wanted["deal"]]
+        wins = np.array(FOUND["answers"]["steered"][wanted["metric"]]).reshape(n, each).sum(1)
+        counted = Counted(wins[None, reporting].astype(float), np.full(len(reporting), float(each)))
+        found = ends(counted.rates(drawn_keys(len(reporting), 20000, 1))).iloc[0]
+        assert found.effect == pytest.approx(wanted["mean"])
+        assert (found.low, found.high) == pytest.approx((wanted["low"], wanted["high"]), abs=0.011)
