@@ -410,6 +410,9 @@ class MadeUp:
             }
         over_seeds = {"value": 0.5, "low": 0.4, "high": None, "n": 90, "n_keys": 20, "n_seeds": 2}
         names = ("memory", "rule", "auc", *DIRECTIONS)
+        of = {"site": 0.1, "keys": 0.2, "seed": 0.3}
+        curve = {"n": 400, "n_seeds": 2, "share": 0.6, "explained": of}
+        order = {"value": 0.7, "p": 0.12, "n": 4, "n_tasks": 2}
         return {
             "main_finding_alt": "Bars of steering success by task, with controls.",
             "headline": (
@@ -431,6 +434,8 @@ class MadeUp:
                 for task in self.tasks
             ],
             "claims": [claim(known, self.verdicts(known.id)) for known in CLAIMS],
+            "choices": {task: dict.fromkeys(("m2g", "probe"), curve) for task in self.tasks},
+            "forecast": {d: {"cosine": order, "separation": order} for d in DIRECTIONS},
         }
 
 

@@ -65,7 +65,7 @@ def curve(table: pd.DataFrame, r: dict, claim: str, factors: Sequence[str]) -> D
         if y and name != names[y - 1]:
             below.axhline(y - 0.5, color="#BBBBBB", lw=0.8)
     below.set_yticks(range(len(levels)), [f"{name}: {level}" for name, level in levels], fontsize=9)
-    below.set(xlabel="specifications, sorted by effect", ylim=(len(levels) - 0.5, -0.5))
+    below.set(xlabel="specifications, sorted by effect", ylim=(max(len(levels), 1) - 0.5, -0.5))
     alt = (
         f"Specification curve, {CLAIMS[claim]}: {one['n_defined']} specifications,"
         f" {shown(one['positive'], '.0%')} above 0, {shown(one['share'], '.0%')} with an interval above 0,"
@@ -86,7 +86,7 @@ def matters(r: dict) -> Drawing:
     claims = [name for name in CLAIMS if r["curves"][name]["largest"] is not None]
     names = list(dict.fromkeys(f for c in claims for f in r["curves"][c]["explained"]))
     names.sort(key=lambda name: name == "together")
-    shares = np.full((len(names), max(len(claims), 1)), np.nan)
+    shares = np.full((max(len(names), 1), max(len(claims), 1)), np.nan)
     for x, claim in enumerate(claims):
         for y, name in enumerate(names):
             value = r["curves"][claim]["explained"].get(name)

@@ -90,7 +90,7 @@ def probe_curve(
                     row = {"site": site, "probe": kind, "layer": rule, "keys": name}
                     row |= {"compared": compared, "against": bar}
                     row |= {"success": auc[0], "control": control[0]}
-                    parts.append(row | ends((auc - control)[:, None]).iloc[0].to_dict())
+                    parts.append(row | ends((auc - control)[:, None], len(names)).iloc[0].to_dict())
     table = pd.DataFrame(parts, columns=[*FACTORS, "success", "control", "effect", "low", "high"])
     return table.sort_values(
         "against", key=lambda c: c != BARS[0], kind="stable", ignore_index=True

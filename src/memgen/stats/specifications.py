@@ -77,16 +77,17 @@ class Counted:
         return rates
 
 
-def ends(draws: np.ndarray) -> pd.DataFrame:
+def ends(draws: np.ndarray, n_keys: int) -> pd.DataFrame:
     """`effect`, `low`, `high` of each column of draws `[1 + B, S]`; the first row is the estimate.
 
-    Resamples in which it is undefined are left out; nan where the estimate is, and with fewer than two
-    different keys the caller has no interval.
+    Resamples in which it is undefined are left out. The interval is nan where the estimate is, and of
+    fewer than two keys, which show no spread.
     """
     rows = []
     for column in draws.T:
         known = column[1:][~np.isnan(column[1:])]
-        low, high = percentile_interval(known) if not np.isnan(column[0]) else (np.nan, np.nan)
+        told = n_keys > 1 and not np.isnan(column[0])
+        low, high = percentile_interval(known) if told else (np.nan, np.nan)
         rows.append((column[0], low, high))
     return pd.DataFrame(rows, columns=["effect", "low", "high"])
 

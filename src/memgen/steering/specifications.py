@@ -271,7 +271,8 @@ def read_curve(
     every, rules = chosen
     n_keys, parts = len(every[0].choose), []
     for deal, metric in product(every, METRICS):
-        weights = drawn_keys(int(deal.report.sum()), *drawing)
+        told = int(deal.report.sum())
+        weights = drawn_keys(told, *drawing)
         about, own, twin, n = [], [], [], np.zeros(n_keys)
         for one in found:
             both = [side.counted(metric, places[0], n_keys) for side in (one.own, one.twin)]
@@ -293,6 +294,6 @@ def read_curve(
         for name, control in (("rephrasing", rephrased), ("random", random)):
             control = np.broadcast_to(control, steered.shape)
             table = pd.DataFrame(about).assign(against=name, success=steered[0], control=control[0])
-            parts.append(pd.concat([table, ends(steered - control)], axis=1))
+            parts.append(pd.concat([table, ends(steered - control, told)], axis=1))
     whole = pd.concat(parts, ignore_index=True)
     return whole[[*FACTORS, "success", "control", "effect", "low", "high"]]

@@ -96,7 +96,7 @@ def test_intervals_are_those_of_the_bootstrap_over_keys():
     success = rng.integers(0, 2, (3, len(keys))).astype(float)
     member = np.eye(9)[keys]
     counted = Counted(success @ member, member.sum(0))
-    found = ends(counted.rates(drawn_keys(9, 300, seed=5)))
+    found = ends(counted.rates(drawn_keys(9, 300, seed=5)), 9)
     for row, one in zip(success, found.itertuples()):
         wanted = bootstrap_by_key(weighted_mean, keys, row, seed=5, n_resamples=300, weighted=True)
         assert (one.effect, one.low, one.high) == pytest.approx(wanted[:3])
@@ -105,3 +105,8 @@ def test_intervals_are_those_of_the_bootstrap_over_keys():
 def test_a_key_without_a_prompt_has_no_rate():
     rates = Counted(np.array([[0.0, 2.0]]), np.array([0.0, 4.0])).rates(np.array([[1, 0], [1, 1]]))
     assert np.isnan(rates[0, 0]) and rates[1, 0] == 0.5
+
+
+def test_one_key_shows_no_spread():
+    found = ends(Counted(np.array([[3.0]]), np.array([4.0])).rates(drawn_keys(1, 20, 0)), 1)
+    assert found.effect[0] == 0.75 and found[["low", "high"]].isna().all(axis=None)

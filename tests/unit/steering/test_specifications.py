@@ -226,6 +226,6 @@ def test_intervals_are_those_of_rliable():
         reporting = FOUND["deals"][wanted["deal"]]
         wins = np.array(FOUND["answers"]["steered"][wanted["metric"]]).reshape(n, each).sum(1)
         counted = Counted(wins[None, reporting].astype(float), np.full(len(reporting), float(each)))
-        found = ends(counted.rates(drawn_keys(len(reporting), 20000, 1))).iloc[0]
+        found = ends(counted.rates(drawn_keys(len(reporting), 20000, 1)), len(reporting)).iloc[0]
         assert found.effect == pytest.approx(wanted["mean"])
         assert (found.low, found.high) == pytest.approx((wanted["low"], wanted["high"]), abs=0.011)
