@@ -56,7 +56,7 @@ FIGURES = {
     "13_scoreboard": ("board", "frontier"),
     "14_detection": ("detectors", "stays", "separation", "price"),
     "16_multiverse": (
-        *("curve-m2g", "curve-g2m", "curve-probe", "matters"),
+        *("curve-m2g", "curve-g2m", "matters"),
         *("stability", "slopes", "isolation"),
     ),
 }
