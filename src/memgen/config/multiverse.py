@@ -23,19 +23,19 @@ class MultiverseParameters(StageParameters):
         40, description="prompts a direction, at most, of validation keys and as many of test keys"
     )
     curve_alphas: Annotated[list[Multiple], Field(min_length=1), Rising] = Field(
-        [1.0, 2.0, 4.0, 8.0], description="multiples of NMD that a specification can take"
+        [0.5, 1.0, 2.0, 4.0], description="multiples of NMD that a specification can take"
     )
     curve_top_ns: Annotated[list[PositiveShare], Field(min_length=1), Rising] = Field(
         [0.1, 0.3], description="shares of the coordinates that a specification can take"
     )
     fixed_alpha: Multiple = Field(
-        4.0, description="the multiple of specifications that choose none on validation keys"
+        2.0, description="the multiple of specifications that choose none on validation keys"
     )
     n_deals: Count = Field(
         3, description="ways to deal the keys: the book's own, and others drawn at random"
     )
     n_free_validation: Count = Field(
-        50, description="free prompts, at most, on which losses are counted"
+        100, description="free prompts, at most, on which losses are counted"
     )
     collateral_limit: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.01, description="share of the free prompts that a kept cell may lose"

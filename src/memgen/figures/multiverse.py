@@ -57,9 +57,11 @@ def curve(table: pd.DataFrame, r: dict, claim: str, factors: Sequence[str]) -> D
         above.plot([at[0]], [rows.effect[0]], "D", color="black", ms=6, label="as in the book")
         above.legend(loc="upper left")
     above.set(ylabel="effect", title=CLAIMS[claim])
+    thin = 0.3 if len(rows) > 1000 else 1.0  # of few lines each has to be seen
     for y, (name, level) in enumerate(levels):
         mine = (rows[name] == level).to_numpy()
-        below.plot(at[mine], np.full(mine.sum(), y), "|", color="#444444", ms=4, mew=0.3, alpha=0.6)
+        look = {"color": "#444444", "ms": 4, "mew": thin, "alpha": 0.6}
+        below.plot(at[mine], np.full(mine.sum(), y), "|", **look)
     names = [name for name, _ in levels]
     for y, name in enumerate(names):
         if y and name != names[y - 1]:
@@ -120,7 +122,7 @@ def matters(r: dict) -> Drawing:
 
 def stability(table: pd.DataFrame, r: dict) -> Drawing:
     """Jaccard of the top neurons under other keys, by how many are taken, beside random sets."""
-    fig, ax = plt.subplots(figsize=(WIDTH, 3.4))
+    fig, ax = plt.subplots(figsize=(WIDTH, 4.0))
     told = []
     for i, (way, (text, marker)) in enumerate(WAYS.items()):
         rows = table[(table.way == way) & table.jaccard.notna()]
@@ -143,7 +145,7 @@ def stability(table: pd.DataFrame, r: dict) -> Drawing:
     ax.set_xticks(sorted(table.share.unique()), [f"{x:.0%}" for x in sorted(table.share.unique())])
     ax.minorticks_off()
     ax.set_ylim(-0.02, 1.02)
-    ax.legend(loc="upper left")
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=1)
     return Drawing(
         fig,
         alt=f"Jaccard of the top neurons by |rho|, mean and middle 95 % of the draws. {'; '.join(told)}",
