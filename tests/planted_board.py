@@ -1,4 +1,4 @@
-"""Results of labs 13 to 15 as they write them, with planted rates of success, areas and cosines."""
+"""Results of labs 13 to 16 as they write them, with planted rates, areas, cosines and shares."""
 
 from __future__ import annotations
 
@@ -33,3 +33,14 @@ def correlates(refit: float = 0.9, difference: float = 0.1, beyond: float = 0.9)
     held = {"beyond": beyond, "n": 100, "n_keys": 12}
     one = {"held_refit": refit, "held_difference": difference, "methods": {"held": held}}
     return {"n_fit": 100, "n_train_keys": 12} | {direction: dict(one) for direction in DIRECTIONS}
+
+
+def multiverse(share: float = 0.8, above: float | None = 0.5, cosine: float | None = 0.4) -> dict:
+    """Lab 16's result: `share` of the specifications, `above`: Jaccard beyond chance, and agreement."""
+    curves = {d: {"share": share, "n": 100, "n_keys": 12} for d in DIRECTIONS}
+    halves = {"jaccard": 0.6, "above": above, "n": 60, "n_keys": 20}
+    return {
+        "curves": curves,
+        "stability": {"halves": halves},
+        "forecast": {"cosine": cosine, "separation": cosine},
+    }

@@ -26,6 +26,7 @@ from memgen.config.base import StageParameters
 from memgen.config.causal import PatchingParameters
 from memgen.config.correlates import CorrelatesParameters
 from memgen.config.detection import DetectionParameters
+from memgen.config.multiverse import MultiverseParameters
 from memgen.config.rivals import ScoreboardParameters
 from memgen.config.training import DatasetParameters, TrainingParameters
 from memgen.terms import TRACKS
@@ -79,8 +80,9 @@ _MAPS, _CELLS = "04_differentiation", "06_intervention"
 _RUN = (_DATA, _MODEL, _ANSWERS, _MAPS, "05_prediction", _CELLS)
 _EVIDENCE = ("09_confounds", "10_ablations", "11_open_points", "12_patching")
 _RIVALS = ("13_scoreboard", "14_detection", "15_correlates")
+_CHOICES = ("16_multiverse",)
 #: labs that came later: what spans the runs of a study from before goes on without them
-LATER = _RIVALS
+LATER = (*_RIVALS, *_CHOICES)
 # the evidence labs question the models from scratch; on a model that was given none of them has been tried
 _SCRATCH = ("scratch",)
 # what costs too much to be part of every study
@@ -114,7 +116,7 @@ _ROWS = (
         "08_synthesis",
         "Synthesis",
         SynthesisParameters,
-        (*_RUN, "07_transfer", *_EVIDENCE, *_RIVALS),
+        (*_RUN, "07_transfer", *_EVIDENCE, *LATER),
         "study",
         seconds=10,
     ),
@@ -169,6 +171,14 @@ _ROWS = (
         (*_RUN[:4], _CELLS, "12_patching"),
         tracks=_SCRATCH,
         seconds=25,
+    ),
+    LabRow(
+        "16_multiverse",
+        "The compass of evidence",
+        MultiverseParameters,
+        (*_RUN[:4], _CELLS),
+        tracks=_SCRATCH,
+        seconds=60,
     ),
 )
 LABS: dict[str, LabRow] = {row.name: row for row in _ROWS}

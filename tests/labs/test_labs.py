@@ -64,6 +64,7 @@ KEYS = {  # what other tools rely on
     "13_scoreboard": {"methods", "lacking", "n_candidates", "collateral_limit", "m2g", "g2m"},
     "14_detection": {"detectors", "price", "best", "changes", "n_other", "n_test_keys"},
     "15_correlates": {"layers", "cosines", "size", "transfer", "doses", "m2g", "g2m"},
+    "16_multiverse": {"curves", "stability", "slopes", "isolation", "forecast"},
 }
 DIRECTION = {
     "alpha",
@@ -158,12 +159,14 @@ def test_every_claim_has_a_verdict_in_both_tracks(smoke):
     one with another family, and the evidence labs question the models from scratch alone.
     """
     from memgen.claims.catalogue import CLAIMS
+    from memgen.claims.catalogue.multiverse import MULTIVERSE
     from memgen.claims.catalogue.rivals import RIVALS
     from memgen.terms import VERDICTS
 
     scarce = {"retrain", "stranger", "instruction", "before_answer", "emerges", "taught"}
     scarce |= {"beyond_setting", "beyond_base", "differ_base"}  # as the preset's models have it
-    rivals = {claim.id for claim in RIVALS}  # of labs that run on models from scratch
+    # of labs that run on models from scratch
+    rivals = {claim.id for claim in (*RIVALS, *MULTIVERSE)}
     for home, silent in (
         (smoke / "smoke", {"base", "across_tasks", "addition_travels"}),
         (smoke / "smoke" / "lora", {"before_answer", "instruction", "across_formats"} | rivals),
@@ -503,7 +506,7 @@ def test_a_study_without_a_run_that_passes_the_gate_says_how_close_they_came(tmp
     )
     assert done.returncode != 0
     said = "no checkpoint in 20 steps showed both behaviours. The best, at step 20, had memory"
-    assert done.stdout.count(said) == 1 and done.stdout.count("left out, too") == 8
+    assert done.stdout.count(said) == 1 and done.stdout.count("left out, too") == 9
     assert "no run of this study shows both behaviours" in done.stderr
     run = tmp_path / "smoke/inference/seed0"
     for stage in ("01_dataset_design", "02_training", "03_pairs"):

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from memgen.claims.catalogue import GROUPS
+from memgen.claims.catalogue.multiverse import MULTIVERSE
 from memgen.claims.catalogue.rivals import RIVALS
 from memgen.claims.evidence import (
     Evidence,
@@ -46,7 +47,7 @@ from memgen.store.folders import input_folders
 from memgen.store.left_out import there
 from memgen.store.reader import FinishedStage
 from memgen.terms import BEST_OF_RANDOM, DIRECTIONS, OPEN, OUTPUT_CONTROLS
-from planted_board import board, correlates, detection
+from planted_board import board, correlates, detection, multiverse
 
 
 def steered(success: float, n: int = 200) -> dict:
@@ -336,15 +337,15 @@ def test_results_are_read_by_task_and_seed(tmp_path):
     ] == {"07_transfer": {"from": "all"}}
 
 
-def rivals() -> dict[str, dict]:
-    return {
-        "13_scoreboard": board(),
-        "14_detection": detection(),
-        "15_correlates": correlates(),
-    }
-
-
 # -- what the ledger is computed from --------------------------------------------------------------
+LATER_RESULTS = {
+    "13_scoreboard": board(),
+    "14_detection": detection(),
+    "15_correlates": correlates(),
+    "16_multiverse": multiverse(),
+}
+
+
 @pytest.fixture
 def runs(tmp_path):
     """The parameters of a synthesis over two seeds of one task, with the tables that the ledger
@@ -365,7 +366,7 @@ def runs(tmp_path):
                 "lens": {"gain_before": None, "n": 0, "before_answer": None},
                 "instruction": None,
             }
-            | rivals().get(folder.name, {}),
+            | LATER_RESULTS.get(folder.name, {}),
         )
         if folder.name == "03_pairs":
             rows = [
@@ -479,16 +480,16 @@ def test_the_evidence_labs_belong_to_the_track_from_scratch(runs):
     assert not labs & {folder.name for folder in input_folders("08_synthesis", adapters)}
 
 
-def test_a_study_from_before_the_labs_on_rivals_is_judged_without_them(runs):
+def test_a_study_from_before_the_later_labs_is_judged_without_them(runs):
     """Their claims say that there is nothing to test them on; a lab of before may not be missing."""
     folders = input_folders("08_synthesis", runs)
     later = [folder for folder in folders if folder.name in LATER]
-    assert len(later) == 4 and there(folders) == folders
+    assert len(later) == 6 and there(folders) == folders
     for folder in later:
         shutil.rmtree(folder)
     assert there(folders) == [folder for folder in folders if folder not in later]
     found = {claim["id"]: claim for claim in judge_all(read_evidence(runs), GROUPS)}
-    for claim in RIVALS:
+    for claim in (*RIVALS, *MULTIVERSE):
         assert (found[claim.id]["verdict"], found[claim.id]["cases"]) == (OPEN, {})
     assert found["predictable"]["effect"] == 1.0
     shutil.rmtree(folders[0])

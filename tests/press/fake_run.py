@@ -48,7 +48,7 @@ FIGURES = {
     "04_differentiation": ("nmd-heatmap", "base", "layers"),
     "05_prediction": ("rivals", "probes"),
     "06_intervention": ("grid", "controls", "dose", "cells"),
-    "08_synthesis": ("main-finding", "every-task", "ledger", "format"),
+    "08_synthesis": ("main-finding", "every-task", "ledger", "format", "forecast"),
     "09_confounds": ("context", "lens", "guessing", "split"),
     "10_ablations": ("overview", "count"),
     "11_open_points": ("clusters", "synergy", "margins", "commitment", "instruction", "hybrid"),
@@ -56,6 +56,10 @@ FIGURES = {
     "13_scoreboard": ("board", "frontier"),
     "14_detection": ("detectors", "stays", "separation", "price"),
     "15_correlates": ("angles", "components", "plausible", "layers"),
+    "16_multiverse": (
+        *("curve-m2g", "curve-g2m", "matters"),
+        *("stability", "slopes", "isolation"),
+    ),
 }
 
 PARAMETERS = 'task = "t"  # task id\nseed = 0  # random seed\npreset = "laptop"  # preset'
@@ -415,6 +419,9 @@ class MadeUp:
             }
         over_seeds = {"value": 0.5, "low": 0.4, "high": None, "n": 90, "n_keys": 20, "n_seeds": 2}
         names = ("memory", "rule", "auc", *DIRECTIONS)
+        of = {"site": 0.1, "keys": 0.2, "seed": 0.3}
+        curve = {"n": 400, "n_seeds": 2, "share": 0.6, "explained": of}
+        order = {"value": 0.7, "p": 0.12, "n": 4, "n_tasks": 2}
         return {
             "main_finding_alt": "Bars of steering success by task, with controls.",
             "headline": (
@@ -436,6 +443,8 @@ class MadeUp:
                 for task in self.tasks
             ],
             "claims": [claim(known, self.verdicts(known.id)) for known in CLAIMS],
+            "choices": {task: dict.fromkeys(("m2g", "probe"), curve) for task in self.tasks},
+            "forecast": {d: {"cosine": order, "separation": order} for d in DIRECTIONS},
         }
 
 

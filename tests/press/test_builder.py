@@ -256,7 +256,7 @@ def test_a_new_lab_needs_a_chapter_and_nothing_else(example, tmp_path, root, not
         for part in yaml.safe_load(contents(run, root / "_toc.yml"))["parts"]
     }
     *_, before, new, last = parts["The evidence"]
-    assert (before["file"], last["file"]) == ("chapters/15_correlates", "scale")
+    assert (before["file"], last["file"]) == ("chapters/16_multiverse", "scale")
     lab = {"file": "labs/17_example/inference-seed0", "title": "Lab: inference"}
     assert new == {"file": "chapters/17_example", "sections": [lab]}
     build.stage(run, root, tmp_path / "out")

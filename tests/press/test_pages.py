@@ -124,6 +124,7 @@ def test_a_book_of_adapters_alone_can_be_staged(two_tracks, run, root, tmp_path)
         "13_scoreboard",
         "14_detection",
         "15_correlates",
+        "16_multiverse",
     ):
         text = (tmp_path / "out" / "chapters" / f"{name}.md").read_text()
         assert "TRACKS=scratch" in text and not (tmp_path / "out" / "labs" / name).exists()
