@@ -345,7 +345,7 @@ def test_same_parameters_twice_give_equal_results(smoke, tmp_path):
         if "all" not in name
     }
     before = results(smoke / "smoke" / "cipher-tagged")
-    assert len(again) == 13
+    assert len(again) == 14
     for name, result in again.items():
         assert result == before[name], name
 
@@ -506,7 +506,7 @@ def test_a_study_without_a_run_that_passes_the_gate_says_how_close_they_came(tmp
     )
     assert done.returncode != 0
     said = "no checkpoint in 20 steps showed both behaviours. The best, at step 20, had memory"
-    assert done.stdout.count(said) == 1 and done.stdout.count("left out, too") == 9
+    assert done.stdout.count(said) == 1 and done.stdout.count("left out, too") == 10
     assert "no run of this study shows both behaviours" in done.stderr
     run = tmp_path / "smoke/inference/seed0"
     for stage in ("01_dataset_design", "02_training", "03_pairs"):
