@@ -272,7 +272,7 @@ def forecast(table: pd.DataFrame, found: dict) -> Drawing:
         fig,
         alt="What train pairs alone say against success on test keys, a point per run; Spearman over the"
         " tasks' means: " + "; ".join(told),
-        caption="Can steering be foretold? Across: what the train pairs say before anything is shifted. Up:"
+        caption="Can steering be predicted? Across: what the train pairs say before anything is shifted. Up:"
         " success on test keys within the limit. In the title: Spearman's correlation of the tasks' means.",
         name="forecast",
     )

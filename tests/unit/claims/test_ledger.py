@@ -673,6 +673,7 @@ def test_what_was_not_measured_is_open():
         "addition_travels",
         "beyond_setting",
         "beyond_base",
+        *ON_MORE_TASKS,
     }
     assert {(c["verdict"], c["effect"], c["n"], c["evidence"]) for c in silent.values()} == {
         (OPEN, None, 0, "This run holds nothing to test it on.")

@@ -46,8 +46,8 @@ MULTIVERSE = (
     ),
     Claim(
         "forecast",
-        "steering can be foretold",
-        "How well steering works on a task can be foretold from the train pairs alone: it works better"
+        "steering can be predicted",
+        "How well steering works on a task can be predicted from the train pairs alone: it works better"
         " where their differences point one way.",
         OURS,
         "Spearman's correlation over the tasks, in every seed, of the mean cosine between differences of"
