@@ -12,7 +12,7 @@ from memgen.figures.style import CONTROL_NAME
 from memgen.terms import BEHAVIORS, DIRECTIONS, FORECASTS, INSTRUCTION, ONE_LAYER
 from press import asked_otherwise
 from press.errors import BookError
-from press.numbers import SPACE, decimal, percent, plural, span
+from press.numbers import SPACE, decimal, percent, plural, processors, span
 from press.sentences import Share, between
 
 #: the goal that was set before anything was run: the least share of answers turned, and the points of
@@ -80,7 +80,7 @@ class Model:
 
     @property
     def machine(self) -> str:
-        return "{cores} cores of {processor}".format(**self.about["machine"])
+        return processors(self.about["machine"])
 
     @property
     def cpu(self) -> float:

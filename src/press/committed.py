@@ -11,6 +11,7 @@ import pandas as pd
 
 from memgen.figures.style import Drawing
 from memgen.store.files import read_json
+from press.numbers import processors
 
 
 @dataclass(frozen=True)
@@ -48,5 +49,5 @@ def staged(
     table, about = pd.read_csv(path), read_json(path.with_name("about.json"))
     drawing = draw(table)
     drawing.figure.savefig(source / "figures" / f"{name}.png")
-    machine = f"{about['machine']['cores']} cores of {about['machine']['processor']}"
+    machine = processors(about["machine"])
     return kind(rows_of(table), drawing.alt, drawing.caption, about["command"], machine)

@@ -15,6 +15,9 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from memgen.store.files import sha256
 
 DOCTREES = ".doctrees"  # of a book's folder
 RECORD = "kept.json"
@@ -38,10 +41,16 @@ class Kept:
 def digests(source: Path) -> dict[str, str]:
     """sha256 of every staged file, by its place."""
     return {
-        path.relative_to(source).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(source).as_posix(): sha256(path)
         for path in sorted(source.rglob("*"))
         if path.is_file()
     }
+
+
+def digest_of(content: Any) -> str:
+    """sha256 of anything that can be told in JSON."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def seal(path: Path) -> list[int]:

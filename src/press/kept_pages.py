@@ -7,7 +7,6 @@ digest is another than that of the book before is written, too. The others are t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from sphinx.util import FilenameUniqDict, docname_join
 from sphinxcontrib.bibtex.citation_target import parse_citation_targets
 from sphinxcontrib.bibtex.nodes import bibliography
 
-from press.kept_build import WRITTEN
+from press.kept_build import WRITTEN, digest_of
 
 #: domains whose names `Known` looks up; a reference into another one has its page written every time
 DOMAINS = {"", "std", "doc", "math", "cite"}
@@ -107,7 +106,7 @@ class Known:
             about = (one.citation_id, list(one.bibliography_key), one.formatted_entry.label)
             self.cited.setdefault(one.key, []).append(about)
         titles = {page: str(title) for page, title in env.titles.items()}
-        self.site = _digest([titles, env.toctree_includes, env.config.root_doc])
+        self.site = digest_of([titles, env.toctree_includes, env.config.root_doc])
         self.pages: dict[str, str] = {}
 
     def outlook(self, page: str) -> str:
@@ -115,7 +114,9 @@ class Known:
         asked = self.env.asked_of_others.get(page, [])
         numbers = self.env.toc_fignumbers.get(page)
         images = [name for pages, name in self.env.images.values() if page in pages]
-        return _digest([self.site, numbers, sorted(images), [self.answer(page, *a) for a in asked]])
+        return digest_of(
+            [self.site, numbers, sorted(images), [self.answer(page, *a) for a in asked]]
+        )
 
     def answer(self, page: str, domain: str, kind: str, target: str) -> Any:
         """What a reference finds under its target, whatever it is."""
@@ -141,13 +142,8 @@ class Known:
         """A digest of what others may show of a page: numbers of figures, names of sections."""
         if name not in self.pages:
             slugs = self.env.metadata[name].get("myst_slugs")
-            self.pages[name] = _digest([name, self.env.toc_fignumbers.get(name), slugs])
+            self.pages[name] = digest_of([name, self.env.toc_fignumbers.get(name), slugs])
         return self.pages[name]
-
-
-def _digest(content: Any) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # -- what a page asks, noted when it is read ----------------------------------------------------------

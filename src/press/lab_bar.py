@@ -10,7 +10,7 @@ import shlex
 from memgen.config.values import read_yaml
 from memgen.stages import LABS
 from memgen.terms import STUDY, WHOLE
-from press.numbers import seconds
+from press.numbers import processors, seconds
 from press.own_book import FIRST, is_alone
 from press.parameters import IDENTITY, differs, lab_parameters, of_preset
 from press.run import NEEDED, ExecutedLab, Run
@@ -151,11 +151,7 @@ def _facts(lab: ExecutedLab) -> str:
         if name in versions
     ]
     machine = said.get("machine", {})
-    facts += (
-        [f"{machine['cores']} cores of {machine['processor']}"]
-        if {"cores", "processor"} <= set(machine)
-        else []
-    )
+    facts += [processors(machine)] if {"cores", "processor"} <= set(machine) else []
     return f"This run: {' · '.join(facts)}."
 
 

@@ -7,7 +7,7 @@ is in `press.sentences`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -51,6 +51,11 @@ def decimal(x: float | None, digits: int = 2) -> str:
     text = f"{x:,.{digits}f}".replace(",", SPACE)
     # a true minus, and none before zero
     return text.replace("-", "−") if float(f"{x:.{digits}f}") else text.lstrip("-")
+
+
+def processors(machine: Mapping) -> str:
+    """The machine of a run that is recorded, in words."""
+    return f"{machine['cores']} cores of {machine['processor']}"
 
 
 @writer

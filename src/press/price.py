@@ -9,6 +9,7 @@ import pandas as pd
 
 from memgen.stages import BASE, TRAINING
 from memgen.store.files import read_json
+from press.numbers import processors
 
 #: the stages that train
 TRAINED = (BASE, TRAINING)
@@ -36,7 +37,7 @@ def numerics_price(root: Path) -> Price | None:
         return None
     table, about = pd.read_csv(path), read_json(path.with_name("about.json"))
     trains = table.lab.isin(TRAINED)
-    machine = f"{about['machine']['cores']} cores of {about['machine']['processor']}"
+    machine = processors(about["machine"])
     return Price(
         _ratio(table),
         _ratio(table[trains]),

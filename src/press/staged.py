@@ -8,7 +8,6 @@ content.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,7 +24,7 @@ from jinja2.meta import find_referenced_templates
 
 from memgen.config.base import ROOT
 from memgen.config.sources import own_files
-from press.kept_build import seal
+from press.kept_build import digest_of, seal
 from press.lab_page import Figure
 from press.run import NEEDED, ExecutedLab, Run
 from press.sphinx_build import TOOLS
@@ -111,7 +110,7 @@ def rest_of(run: Run, root: Path, out: Path) -> str:
         for line in files_below(folder, without)
         if not (line.startswith(f"{book}{os.sep}") and line.rsplit(" ", 2)[0].endswith(PROSE))
     ]
-    return _digest([_tools(), _chosen(run), *lines])
+    return digest_of([_tools(), _chosen(run), *lines])
 
 
 def showing(run: Run) -> str:
@@ -120,13 +119,13 @@ def showing(run: Run) -> str:
     folders = [*(source / name for name in SHOWING), ROOT / "notebooks" / "presets"]
     lines = [line for folder in folders for line in files_below(folder, set())]
     lines += [f"{path} {seal(path)}" for path in sorted((source / "memgen").glob("*.py"))]
-    return _digest([_tools(), _chosen(run), [lab.page for lab in run.all_pages], *lines])
+    return digest_of([_tools(), _chosen(run), [lab.page for lab in run.all_pages], *lines])
 
 
 def made_of(lab: ExecutedLab, shown_by: str) -> str:
     """What a lab's page is made of, `showing` included."""
     files = [lab.notebook, *(lab.folder / name for name in NEEDED)]
-    return _digest([shown_by, lab.page, *([str(path.resolve()), seal(path)] for path in files)])
+    return digest_of([shown_by, lab.page, *([str(path.resolve()), seal(path)] for path in files)])
 
 
 def templates_of(environment: Environment, folder: Path) -> dict[str, str]:
@@ -141,7 +140,7 @@ def templates_of(environment: Environment, folder: Path) -> dict[str, str]:
         return [name, own, *(part for one in asked for part in text(one or "", seen))]
 
     pages = [path.relative_to(folder).as_posix() for path in own_files(folder, "**/*.md")]
-    return {page: _digest(text(page, set())) for page in pages}
+    return {page: digest_of(text(page, set())) for page in pages}
 
 
 def _includes(environment: Environment, template: str) -> list[str | None]:
@@ -165,10 +164,6 @@ def _chosen(run: Run) -> list[Any]:
 
 def _tools() -> list[str]:
     return [sys.version, *(f"{name} {version(name)}" for name in LIBRARIES)]
-
-
-def _digest(content: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 
 # -- figures of labs ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from memgen.figures.style import Drawing
 from memgen.pipeline.real_lora import SUFFIX
 from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS
-from press.numbers import decimal, percent, span
+from press.numbers import decimal, percent, processors, span
 from press.sentences import Share, between
 
 GIB = 2**30
@@ -122,8 +122,7 @@ class TaughtModel:
 
     @property
     def machine(self) -> str:
-        of = self.about["machine"]
-        return f"{of['cores']} cores of {of['processor']}"
+        return processors(self.about["machine"])
 
     @property
     def cpu(self) -> float:

@@ -10,6 +10,7 @@ import pandas as pd
 from memgen.pipeline.rivals import HOME, RESULTS
 from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS
+from press.numbers import processors
 
 KEPT = "kept"
 
@@ -66,14 +67,13 @@ def whole_board(root: Path) -> WholeBoard:
     found: dict = {}
     if (folder / RESULTS).is_file():
         table, about = pd.read_csv(folder / RESULTS), read_json(folder / "about.json")
-        machine = about["machine"]
         found |= {
             "rows": _rows(table[table.track == "scratch"]),
             "adapters": _rows(table[table.track == "lora"]),
             "tasks": list(table.task.unique()),
             "seeds": int(table.groupby("task").seed.nunique().max()),
             "command": about["command"],
-            "machine": f"{machine['cores']} cores of {machine['processor']}",
+            "machine": processors(about["machine"]),
         }
     if (folder / HOME).is_file():
         home = pd.read_csv(folder / HOME)

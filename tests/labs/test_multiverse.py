@@ -19,14 +19,6 @@ from planted import ManyKeys
 from steered import ONE
 
 SIZES = {"n_prompts": 16, "n_free_validation": 10, "n_side_effect_prompts": 8}
-STEERED = SIZES | {
-    "alphas": [1.0, 4.0],
-    "top_ns": [ONE, 0.3],
-    "n_control_draws": 1,
-    "n_control_prompts": 8,
-    "n_dose_prompts": 8,
-    "n_random_directions": 2,
-}
 ASKED = SIZES | {
     "curve_alphas": [0.5, 1.0],
     "curve_top_ns": [ONE, 0.3],

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from memgen.claims.quantities.pretrained import within_limit
 from memgen.figures.style import (
     COLOR,
     CONTROL_NAME,
@@ -44,8 +45,6 @@ FAMILIES = ("steered", "rival", "floor", "shift", "output")
 COSTS = {"free": "made-up entities right", "keyed": "plain facts right", "page": "perplexity"}
 MARKS = {"steered": "o", "steered_max": "^", ONE_LAYER: "s", ONE_LAYER_KEPT: "D"}
 MARKS |= {OPTIMISED: "X", OPTIMISED_KEPT: "P"}
-#: rivals that are bound to the limit, and the same without it
-LIMITED = {ONE_LAYER_KEPT: ONE_LAYER, OPTIMISED_KEPT: OPTIMISED}
 BOTH = "keys with both"
 MODEL_MARKS = "osD^v"  # one per model, where models share an axis
 
@@ -116,23 +115,6 @@ def _by_model(models: Models, say) -> str:
     return "; ".join(", ".join(map(say, seeds)) for seeds in models.values())
 
 
-def _within_limit(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The bars of one direction. What is bound to the limit on lost prompts turns nothing where no strength
-    stays within it, as everywhere in the book; a rival that was not run stays without a number.
-    """
-    asked = {bar["name"]: bar["n"] for bar in found["bars"] if bar["success"] is not None}
-    nothing = {"success": 0.0, "other": 0.0, "low": None, "high": None}
-    bars = []
-    for bar in found["bars"]:
-        name = bar["name"]
-        if name == "steered" and not found["kept_exists"]:
-            bar = bar | nothing
-        elif bar["success"] is None and LIMITED.get(name) in asked:
-            bar = bar | nothing | {"n": asked[LIMITED[name]]}
-        bars.append(bar)
-    return bars
-
-
 def bars_of(seeds: Seeds, direction: str) -> pd.DataFrame:
     """A row per bar, in the order of `FAMILIES`: means over data sets of success and *other*, n summed.
 
@@ -141,7 +123,7 @@ def bars_of(seeds: Seeds, direction: str) -> pd.DataFrame:
     """
     by_name: dict[str, list[dict[str, Any]]] = {}
     for one in seeds:
-        for bar in _within_limit(one["steering"][direction]):
+        for bar in within_limit(one["steering"][direction]):
             if bar["success"] is not None:
                 by_name.setdefault(bar["name"], []).append(bar)
     rows = [

@@ -20,10 +20,11 @@ from memgen.neurons.geometry import (
     ceiling,
     chance_cosine,
     cosine,
-    rank_correlation,
 )
 from memgen.rivals.compared import HALVES, Directions
 from memgen.rivals.material import STATES, Effort, Material
+from memgen.stats.intervals import number
+from memgen.stats.ranks import spearman
 from memgen.stats.reported import between, shown
 from memgen.steering.steering import Steering
 from memgen.store.artifacts import Result
@@ -50,6 +51,7 @@ PARTS = {
 }
 #: parts of lab 12's map at the decision position: the stream after a layer, and what is written in it
 PATCHED = ("residual", "attention", "mlp")
+FEWEST = 3  # layers of which ranks are compared: some models have few, and seeds that agree count
 TOP_COMPONENTS = 20  # of the states, in which a direction's share is printed
 SAME = 1e-6  # two readings of the same numbers may differ by rounding
 COUNTS = (1, 2, 5, 10, 20, 50, 100)  # components up to which a share is drawn
@@ -143,7 +145,9 @@ def beside_patching(
         rates = patching.result[direction]["test"]
         if rates is not None:
             kinds = {name: [rates[name][i] for i in layers] for name in PATCHED}
-            ranks = {f"rank_{name}": rank_correlation(size, of) for name, of in kinds.items()}
+            ranks = {
+                f"rank_{name}": number(spearman(size, of, FEWEST)) for name, of in kinds.items()
+            }
             single = dict(enumerate(rates["position"]))  # of the last layer nothing reads them
             before = [max(single.get(i) or [None]) for i in layers]
             found[direction] = (

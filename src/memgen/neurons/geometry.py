@@ -138,13 +138,3 @@ def quantiles_among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     below = np.searchsorted(known, values, side="left")
     upto = np.searchsorted(known, values, side="right")
     return np.asarray((below + upto) / (2 * len(known)))
-
-
-def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Spearman's; None where one of the two does not vary, or is not there."""
-    from scipy.stats import spearmanr
-
-    one, other = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
-    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return None
-    return float(spearmanr(one, other).statistic)

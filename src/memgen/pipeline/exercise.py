@@ -17,7 +17,7 @@ from memgen.pipeline.real import TARGET
 from memgen.presets import preset_path
 from memgen.stages import LABS
 from memgen.store.files import read_json
-from memgen.store.folders import run_folder, study_folder
+from memgen.store.folders import is_retrain, run_folder, study_folder
 from memgen.store.reader import FinishedRun, FinishedStage
 from memgen.terms import STUDY, WHOLE
 
@@ -93,7 +93,7 @@ class Exercise:
         found = sorted(
             f"{path.parents[1].name} {path.parent.name}"
             for path in study_folder(self.runs, self.preset).glob("*/seed*/01_dataset_design")
-            if "-retrain" not in path.parent.name
+            if not is_retrain(path)
         )
         return f", or choose a run that is there ({', '.join(found)})" if found else ""
 

@@ -21,7 +21,7 @@ from memgen.presets import stage_parameters
 from memgen.stages import LABS, TRAINING
 from memgen.store import numerics
 from memgen.store.artifacts import Result, Stage, verify
-from memgen.store.folders import input_folders, lab_folder
+from memgen.store.folders import input_folders, is_retrain, lab_folder
 from memgen.store.left_out import reason_of, there
 from memgen.store.products import use_onednn
 from memgen.store.reader import FinishedRun, FinishedStage
@@ -169,7 +169,7 @@ def open_lab(name: str, namespace: dict[str, Any]) -> Lab:
 def require_applicable(name: str, parameters: StageParameters) -> None:
     """Raise `InapplicableError` if an earlier lab of this run was left out, or the gate was missed."""
     for folder in input_folders(name, parameters):
-        if "-retrain" in folder.parent.name:
+        if is_retrain(folder):
             continue  # a retrain that cannot be asked is left out of the lab, and not the lab of the study
         if reason := reason_of(folder):
             raise InapplicableError(reason)

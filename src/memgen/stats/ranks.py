@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 from math import factorial
 
@@ -15,13 +16,13 @@ FEWEST = (
 )
 
 
-def spearman(one: np.ndarray, other: np.ndarray) -> float:
+def spearman(one: Sequence[float], other: Sequence[float], fewest: int = FEWEST) -> float:
     """Spearman's rank correlation of two columns `[n]`; ties get their mean rank.
 
-    nan for fewer than `FEWEST` pairs, and where a column is constant.
+    nan for fewer than `fewest` pairs, and where a column is constant.
     """
     x, y = (rankdata(np.asarray(column, dtype=float)) for column in (one, other))
-    if len(x) < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < fewest or np.ptp(x) == 0 or np.ptp(y) == 0:
         return NAN
     return float(np.corrcoef(x, y)[0, 1])
 

@@ -10,6 +10,13 @@ from memgen.stages import LABS, TRAINING
 from memgen.store.ours import expanded
 from memgen.terms import STUDY, WHOLE
 
+RETRAIN = "-retrain"  # in the name of a run's folder, before its number
+
+
+def is_retrain(stage: Path) -> bool:
+    """Does a stage's folder lie in the run of a retrain?"""
+    return RETRAIN in stage.parent.name
+
 
 def study_folder(runs: str | Path, preset: str, track: str = "scratch") -> Path:
     """`<runs>/<preset>` from scratch; another track has a folder inside: `<runs>/<preset>/lora`."""
@@ -28,7 +35,7 @@ def run_folder(
 ) -> Path:
     """`<study folder>/<task>/seed<k>`; a retrain: `seed<k>-retrain<r>`; over the seeds: `all`."""
     name = seed if isinstance(seed, str) else f"seed{seed}"
-    name += f"-retrain{retrain}" if retrain else ""
+    name += f"{RETRAIN}{retrain}" if retrain else ""
     return study_folder(runs, preset, track) / task / name
 
 
@@ -63,7 +70,7 @@ def stamp_pattern(name: str, retrain: bool = False) -> str:
     """A lab's stamps as Snakemake's wildcards; `{track}` is empty (scratch) or such as `lora/`."""
     level = LABS[name].level
     task = STUDY if level == "study" else "{task}"
-    span = "seed{seed}" + ("-retrain{retrain}" if retrain else "") if level == "run" else WHOLE
+    span = "seed{seed}" + (f"{RETRAIN}{{retrain}}" if retrain else "") if level == "run" else WHOLE
     return f"{{track}}{task}/{span}/{name}.stamp"
 
 

@@ -22,7 +22,7 @@ from memgen.store.artifacts import (
     verify,
 )
 from memgen.store.files import read_json
-from memgen.store.folders import run_folder
+from memgen.store.folders import RETRAIN, run_folder
 from memgen.store.left_out import reason_in
 from memgen.tasks import GivenTask, Task
 
@@ -139,7 +139,7 @@ class FinishedRun:
     def data(self) -> FinishedStage:
         """The data set's stage. A retrain shares that of the run that it repeats."""
         return FinishedStage(
-            self.folder.with_name(self.folder.name.partition("-retrain")[0]) / "01_dataset_design"
+            self.folder.with_name(self.folder.name.partition(RETRAIN)[0]) / "01_dataset_design"
         )
 
     def dataset(self) -> pd.DataFrame:

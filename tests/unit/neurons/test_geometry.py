@@ -13,7 +13,6 @@ from memgen.neurons.geometry import (
     chance_cosine,
     cosine,
     quantiles_among,
-    rank_correlation,
     unit,
 )
 
@@ -107,13 +106,6 @@ def test_what_never_varies_is_far_and_finite():
 def test_equal_numbers_count_half():
     known = np.array([1.0, 2.0, 2.0, 3.0])
     assert quantiles_among(np.array([0.0, 2.0, 9.0]), known).tolist() == [0.0, 0.5, 1.0]
-
-
-def test_ranks_need_three_that_vary():
-    assert rank_correlation([1, 2, 3], [10, 20, 15]) == pytest.approx(0.5)
-    assert (
-        rank_correlation([1, 2], [1, 2]) is None and rank_correlation([1, 1, 1], [1, 2, 3]) is None
-    )
 
 
 def test_one_state_does_not_vary():

@@ -21,6 +21,11 @@ def test_it_is_undefined_for_few_or_equal_values(pair):
     assert np.isnan(spearman(*map(np.array, pair)))
 
 
+def test_as_few_pairs_as_are_asked_for_are_enough():
+    assert spearman([1, 2, 3], [10, 20, 15], 3) == pytest.approx(0.5)
+    assert np.isnan(spearman([1, 2], [1, 2], 3)) and np.isnan(spearman([1, 1, 1], [1, 2, 3], 3))
+
+
 def test_rows_of_a_group_are_no_evidence_of_their_own():
     """Five groups in order have p = 1/120, however many rows each of them has."""
     groups = np.repeat(np.arange(5), 40)

@@ -13,7 +13,17 @@ from typing import Any
 
 from memgen.claims.quantities.rows import by_seed
 from memgen.stats.over_seeds import NOTHING, Effect
-from memgen.terms import GIVEN_TRACK, INSTRUCTION
+from memgen.terms import (
+    GIVEN_TRACK,
+    INSTRUCTION,
+    ONE_LAYER,
+    ONE_LAYER_KEPT,
+    OPTIMISED,
+    OPTIMISED_KEPT,
+)
+
+#: rivals that are bound to the limit, and the same without it
+LIMITED = {ONE_LAYER_KEPT: ONE_LAYER, OPTIMISED_KEPT: OPTIMISED}
 
 #: shares of the conflict prompts from which on a model shows a behaviour, up to which *other* is rare
 SHOWN, RARE = 0.25, 0.20
@@ -93,18 +103,27 @@ def gain(asked: Asked, model: str) -> Effect:
 
 
 # -- steering: success is that within the limit, and 0 where no strength stays within it --------------------
+def within_limit(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The bars of one direction. What is bound to the limit on lost prompts turns nothing where no strength
+    stays within it, as everywhere in the book; a rival that was not run stays without a number.
+    """
+    asked = {bar["name"]: bar["n"] for bar in found["bars"] if bar["success"] is not None}
+    nothing = {"success": 0.0, "other": 0.0, "low": None, "high": None}
+    bars = []
+    for bar in found["bars"]:
+        name = bar["name"]
+        if name == "steered" and bar["success"] is not None and not found["kept_exists"]:
+            bar = bar | nothing
+        elif bar["success"] is None and LIMITED.get(name) in asked:
+            bar = bar | nothing | {"n": asked[LIMITED[name]]}
+        bars.append(bar)
+    return bars
+
+
 def _bars(one: DataSet, direction: str) -> dict[str, dict[str, Any]]:
     """The bars of a direction that were run, by name."""
-    bars = one["steering"][direction]["bars"]
+    bars = within_limit(one["steering"][direction])
     return {bar["name"]: bar for bar in bars if bar["success"] is not None}
-
-
-def _chosen(one: DataSet, direction: str) -> float | None:
-    """Success of the chosen neurons within the limit."""
-    found = _bars(one, direction).get("steered")
-    if found is None:
-        return None
-    return found["success"] if one["steering"][direction]["kept_exists"] else 0.0
 
 
 def _controls(one: DataSet, direction: str) -> float | None:
@@ -155,7 +174,7 @@ def _gap(asked: Asked, model: str, direction: str, ends) -> Effect:
 
 def beyond_rival(asked: Asked, model: str, direction: str, rival: str) -> Effect:
     """Success of the chosen neurons less that of a rival of `RIVALS`."""
-    return _gap(asked, model, direction, (_chosen, RIVALS[rival]))
+    return _gap(asked, model, direction, (_exactly("steered"), RIVALS[rival]))
 
 
 def one_layer_beyond(asked: Asked, model: str, direction: str) -> Effect:
@@ -165,11 +184,10 @@ def one_layer_beyond(asked: Asked, model: str, direction: str) -> Effect:
 
 def one_layer_kept_beyond(asked: Asked, model: str, direction: str) -> Effect:
     """The same, both within the limit. A data set in which no layer stays within it counts with 0."""
-    kept = _exactly("one_layer_kept")
     bars = [bar for one in asked.of(model) for bar in one["steering"][direction]["bars"]]
     if not any(bar["name"] == "one_layer_kept" for bar in bars):
         return NOTHING  # it was not tried; tried in vain it has a bar without success
-    return _gap(asked, model, direction, (lambda one, d: kept(one, d) or 0.0, _chosen))
+    return _gap(asked, model, direction, (_exactly("one_layer_kept"), _exactly("steered")))
 
 
 def _exactly(name: str) -> Callable[[DataSet, str], float | None]:
