@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memgen.config.sources import own_files
 from memgen.store.files import sha256
 
 DOCTREES = ".doctrees"  # of a book's folder
@@ -39,12 +40,9 @@ class Kept:
 
 
 def digests(source: Path) -> dict[str, str]:
-    """sha256 of every staged file, by its place."""
-    return {
-        path.relative_to(source).as_posix(): sha256(path)
-        for path in sorted(source.rglob("*"))
-        if path.is_file()
-    }
+    """sha256 of every staged file, by its place; not of what Python leaves beside an extension it loads."""
+    staged = own_files(source, "**/*")
+    return {path.relative_to(source).as_posix(): sha256(path) for path in staged}
 
 
 def digest_of(content: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,11 @@ def both(source: Path, out: Path) -> list[str]:
 
 
 @pytest.fixture
-def source(tmp_path) -> Path:
+def source(tmp_path, monkeypatch) -> Path:
+    """With Python as it is where nobody asks it to leave no compiled code beside what it loads."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for name in ("memgen_pages", "memgen_accessible"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     folder = tmp_path / "source"
     folder.mkdir()
     write_sources(folder)
