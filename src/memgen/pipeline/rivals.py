@@ -22,7 +22,7 @@ from memgen.errors import ArtifactError
 from memgen.pipeline.plan import Plan
 from memgen.pipeline.reference import machine
 from memgen.pipeline.sweep import ended_runs, run_plans
-from memgen.stages import LABS, TRAINING, with_their_inputs
+from memgen.stages import LABS, LATER, TRAINING, with_their_inputs
 from memgen.store.files import write_json
 from memgen.store.folders import study_folder
 from memgen.store.reader import FinishedStage
@@ -33,9 +33,7 @@ BOARD, CELLS = "13_scoreboard", "06_intervention"
 #: labs whose numbers are collected, a table each, and which of them (all, where none are named)
 NUMBERS: dict[str, tuple[str, ...]] = {
     CELLS: tuple(f"{d}.{name}" for d in DIRECTIONS for name in ("success", "kept_exists")),
-    "14_detection": (),
-    "15_correlates": (),
-    "16_multiverse": (),
+    **{name: () for name in LATER if name != BOARD},
 }
 PRESET = "rivals"
 TARGET = ROOT / "data" / "reference" / "rivals"

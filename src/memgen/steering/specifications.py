@@ -181,8 +181,9 @@ def right_free(
     sweep: Sweep = steering.sweep(shifts, rows, positions)
     for some in torch.arange(n).split(PORTION):
         left = n - int(some[0])
-        live = torch.from_numpy(np.flatnonzero(right + left >= at_least * n))
-        codes = sweep.codes(live.repeat_interleave(len(some)), some.repeat(len(live)))
+        live = np.flatnonzero(right + left >= at_least * n)
+        cells = torch.from_numpy(live).repeat_interleave(len(some))
+        codes = sweep.codes(cells, some.repeat(len(live)))
         right[live] += (codes.reshape(len(live), len(some)) == RULE_CODE).sum(1).numpy()
     return right / n
 
