@@ -45,6 +45,10 @@ class WholeBoard:
     home: list[dict[str, dict[str, float]]] = field(default_factory=list)
     home_seeds: int = 0
 
+    @property
+    def n_tasks(self) -> int:
+        return len(self.tasks)
+
     def having(self, direction: str, adapters: bool = False) -> list[Row]:
         """The methods that work in this direction."""
         rows = self.adapters if adapters else self.rows
