@@ -7,7 +7,7 @@ and a chapter `book/chapters/NN_name.md`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,9 +44,11 @@ class LabRow:
     `parameters`: the class that validates its parameters. `reads`: the stages whose outputs it
     uses. `level`: it runs for every task and seed ("run"), for every task over all seeds ("task"),
     or once ("study"). `tracks`: those it runs on; `named`: those it runs on, too, where a plan names it
-    among the labs that it wants. `gated`: it asks a model that shows both
-    behaviours, and is left out where training did not lead to one. `seconds`: a guess, until labs of
-    its kind have been timed. `beside`: modules that the notebook imports and its own module does not.
+    among the labs that it wants. `seeds`: of a study's seeds it runs for "all", or for the "first" one
+    that was asked for; where a plan names it among the labs that it wants, for all. `gated`: it asks a
+    model that shows both behaviours, and is left out where training did not lead to one. `seconds`: a
+    guess, until labs of its kind have been timed. `beside`: modules that the notebook imports and its own
+    module does not.
     """
 
     name: str
@@ -56,6 +58,7 @@ class LabRow:
     level: Literal["run", "task", "study"] = "run"
     tracks: tuple[str, ...] = TRACKS
     named: tuple[str, ...] = ()
+    seeds: Literal["all", "first"] = "all"
     gated: bool = True
     seconds: float = 20
     beside: tuple[str, ...] = ()
@@ -68,6 +71,10 @@ class LabRow:
     @property
     def number(self) -> int:
         return int(self.name.partition("_")[0])
+
+    def of_seeds(self, seeds: Sequence[int]) -> list[int]:
+        """Those of a study's seeds, as they were asked for, that it runs for."""
+        return list(seeds if self.seeds == "all" else seeds[:1])
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -171,6 +178,7 @@ _ROWS = (
         CorrelatesParameters,
         (*_RUN[:4], _CELLS, "12_patching"),
         tracks=_SCRATCH,
+        seeds="first",  # the others are those of `make rivals`, whose outcomes are committed
         seconds=25,
     ),
     LabRow(
@@ -179,6 +187,7 @@ _ROWS = (
         MultiverseParameters,
         (*_RUN[:4], _CELLS),
         tracks=_SCRATCH,
+        seeds="first",  # as for lab 15
         seconds=60,
     ),
 )

@@ -23,6 +23,7 @@ import nbformat
 from memgen.config.base import ROOT
 from memgen.config.sources import strays
 from memgen.store.ours import STAMP, STATE, claim_book
+from memgen.terms import WHOLE
 from press.contents import contents, settings
 from press.crate import write_crate
 from press.errors import BookError
@@ -242,7 +243,8 @@ def stage_teaching(run: Run, root: Path, source: Path) -> None:
     for path in sources(root):
         stage = path.stem
         solved = read_notebook(path)
-        text = page(solved, stage, task, run.seeds[task][0], run.preset)
+        of_runs = [int(lab.seed) for lab in run.of(stage, task) if lab.seed != WHOLE]
+        text = page(solved, stage, task, (of_runs or run.seeds[task])[0], run.preset)
         (folder / f"{stage}.md").write_text(text, encoding="utf8")
         for name, notebook in (("student", student(solved)), ("solution", solved)):
             nbformat.write(notebook, folder / exercise_files(stage)[name])

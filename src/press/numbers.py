@@ -93,6 +93,23 @@ def span(values: Iterable[float | None], write: Callable = percent) -> str:
     return low if bare(low) == bare(high) else f"{low} to {high}"
 
 
+def cell_of(values: list[float], digits: int | None = None) -> str:
+    """Mean with the range: `88 % (85–90)`, with `digits` `0.95 (0.93–0.97)`; `n/a` of no value."""
+    if not values:
+        return NOTHING
+
+    def write(x):
+        return per_cent(x) if digits is None else decimal(x, digits)
+
+    low, high = write(least(values)), write(greatest(values))
+    between = " to " if min(values) < 0 else f"{JOIN}–{JOIN}"
+    return (
+        write(mean(values))
+        + (f"{SPACE}%" if digits is None else "")
+        + (f"{SPACE}({low}{between}{high})" if bare(low) != bare(high) else "")
+    )
+
+
 class Numbers:
     """What a template asks a run; `key`: a path in `result.json`, e.g. `m2g.controls.low_rho`.
 
@@ -152,8 +169,8 @@ class Numbers:
         return total(self.values(task, stage, key)[0] for task in self.tasks)
 
     def means(self, stage: str, key: str) -> list[float | None]:
-        """The mean of every task."""
-        return [self.mean(task, stage, key) for task in self.tasks]
+        """The mean of every task that has the lab."""
+        return [self.mean(task, stage, key) for task in self.run.tasks_of(stage)]
 
     def rate(self, task: str, stage: str, key: str) -> str:
         """Mean over seeds with the range, for a sentence: `88 % (85 to 90 % over 3 seeds)`."""
@@ -165,20 +182,7 @@ class Numbers:
 
     def cell(self, task: str, stage: str, key: str, digits: int | None = None) -> str:
         """Mean over seeds with the range: `88 % (85–90)`, with `digits` `0.95 (0.93–0.97)`."""
-        values = self._defined(task, stage, key)
-        if not values:
-            return NOTHING
-
-        def write(x):
-            return per_cent(x) if digits is None else decimal(x, digits)
-
-        low, high = write(least(values)), write(greatest(values))
-        between = " to " if min(values) < 0 else f"{JOIN}–{JOIN}"
-        return (
-            write(mean(values))
-            + (f"{SPACE}%" if digits is None else "")
-            + (f"{SPACE}({low}{between}{high})" if bare(low) != bare(high) else "")
-        )
+        return cell_of(self._defined(task, stage, key), digits)
 
     def success(self, task: str, direction: str, kind: str = STEERED) -> dict:
         """Mean of the seeds' success, its interval over seeds, `n`; nothing where it was not run.
@@ -209,8 +213,10 @@ class Numbers:
         self, task: str, stage: str, key: str, digits: int | None = None, seed: int | None = None
     ) -> str:
         """Mean over seeds (or one seed's) of each entry of a list, first layer first: `2 · 30 · 70 %`."""
-        seeds = zip(self.run.seeds[task], self.values(task, stage, key), strict=True)
-        lists = [found for of, found in seeds if found is not None and seed in (None, of)]
+        labs = self._labs(task, stage)
+        if seed is not None:
+            labs = [lab for lab in labs if lab.seed == str(seed)]
+        lists = [found for lab in labs if (found := self._follow(lab, key)) is not None]
         if not lists:
             return NOTHING
         known = ([x for x in layer if x is not None] for layer in zip(*lists, strict=True))

@@ -23,6 +23,7 @@ from press import slides
 from press.arms import arms
 from press.beside_paper import beside_paper
 from press.cluster import cluster_trial
+from press.committed_runs import committed_runs
 from press.coverage import BAND, Coverage
 from press.errors import BookError
 from press.exercises import Source, downloads, find, read_notebook
@@ -171,6 +172,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "arms": lambda: arms(root, source),
             "of_kind": of_kind,
             "whole_board": lambda: whole_board(root),
+            "committed_runs": cache(lambda stage: committed_runs(root, stage)),
             "profile": lambda: profile(run, source),
             "numerics_price": lambda: numerics_price(root),
             "cluster_trial": lambda: cluster_trial(root),

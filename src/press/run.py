@@ -126,6 +126,7 @@ class Run:
                 " the book"
             )
         every = {task: self._seeds(task, seeds) for task in asked}
+        self._asked = {task: seeds or every[task] for task in asked}  # in the order of the study
         self.missed = [
             self._missed(task, seed, why)
             for task in asked
@@ -151,6 +152,7 @@ class Run:
             for level, where in spans.items()
             for stage in labs_of(level, self.track)
             for task, span in where
+            if level != "run" or self._runs(stage, task, span)
         ]
         for lab in self.pages:
             for path in (lab.notebook, *(lab.folder / name for name in NEEDED)):
@@ -171,11 +173,16 @@ class Run:
         """The labs that have a page, of all tracks."""
         return [lab for one in self.every for lab in one.pages]
 
+    def _runs(self, stage: str, task: str, span: str) -> bool:
+        """Does a study run this lab for this seed?"""
+        return span in [f"seed{seed}" for seed in LABS[stage].of_seeds(self._asked[task])]
+
     def _missed(self, task: str, seed: int, why: str) -> Missed:
         folder = self.root / task / f"seed{seed}"
         labs = [
             ExecutedLab(stage, task, str(seed), folder / stage, self.track)
             for stage in labs_of("run", self.track)
+            if self._runs(stage, task, folder.name)
         ]
         return Missed(task, seed, why, [lab for lab in labs if not reason_of(lab.folder)])
 
@@ -192,6 +199,10 @@ class Run:
     def of(self, stage: str, task: str | None = None) -> list[ExecutedLab]:
         """The labs of a stage, in the order of tasks and seeds."""
         return [lab for lab in self.labs if lab.stage == stage and task in (None, lab.task)]
+
+    def tasks_of(self, stage: str) -> list[str]:
+        """The tasks that have this lab: some are run for the first seed alone, which may be missed."""
+        return list(dict.fromkeys(lab.task for lab in self.of(stage)))
 
     @property
     def every(self) -> list[Run]:

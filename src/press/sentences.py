@@ -337,7 +337,7 @@ class Counts:
         return f" {'†' * seeds}" if seeds else ""
 
     def _values(self, stage: str, key: str = "", task: str | None = None) -> list:
-        tasks = self.numbers.tasks if task is None else [task]
+        tasks = self.numbers.run.tasks_of(stage) if task is None else [task]
         keys = [key.replace("*", d) for d in DIRECTIONS] if "*" in key else [key]
         if not key:
             return [found for t in tasks for found in self.numbers.results(t, stage)]

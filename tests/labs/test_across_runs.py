@@ -53,6 +53,7 @@ def test_a_seed_that_decides_explains_everything(tmp_path):
         one = found["inference"][claim]
         assert (one["n"], one["n_seeds"], one["share"], one["positive"]) == (16, 2, 0.5, 0.5)
         assert one["explained"]["seed"] == pytest.approx(1)
+    assert curves_over_runs(p, {"inference": {0: {LAB: {}}, 2: {}}}) == {}  # one seed is no choice
 
 
 def test_a_planted_order_of_the_tasks_is_foretold_and_the_reverse_is_not():

@@ -39,7 +39,7 @@ from memgen.labs.synthesis import (
     simulated_coverage,
 )
 from memgen.presets import stage_parameters
-from memgen.stages import LATER, labs_of
+from memgen.stages import LABS, LATER, labs_of
 from memgen.stats.coverage import QUANTITIES, Design
 from memgen.steering.controls import CONTROLS
 from memgen.store.files import write_json
@@ -338,6 +338,7 @@ def test_results_are_read_by_task_and_seed(tmp_path):
 
 
 # -- what the ledger is computed from --------------------------------------------------------------
+FIRST_ALONE = [name for name, row in LABS.items() if row.seeds == "first"]
 LATER_RESULTS = {
     "13_scoreboard": board(),
     "14_detection": detection(),
@@ -480,11 +481,23 @@ def test_the_evidence_labs_belong_to_the_track_from_scratch(runs):
     assert not labs & {folder.name for folder in input_folders("08_synthesis", adapters)}
 
 
+def test_of_a_lab_for_the_first_seed_alone_it_reads_no_other(runs):
+    for order in ([0, 2], [2, 0]):  # the first is the one that was named first
+        p = runs.model_copy(update={"seeds": order})
+        folders = [f for f in input_folders("08_synthesis", p) if f.name in FIRST_ALONE]
+        assert {f.parent.name for f in folders} == {f"seed{order[0]}"}
+        assert len(folders) == len(FIRST_ALONE)
+    found = {claim["id"]: claim for claim in judge_all(read_evidence(runs), GROUPS)}
+    for name in ("control_apart", "stable_neurons"):
+        (case,) = found[name]["cases"].values()
+        assert (case["n_seeds"], case["verdict"], case["interval"]) == (1, OPEN, [None, None])
+
+
 def test_a_study_from_before_the_later_labs_is_judged_without_them(runs):
     """Their claims say that there is nothing to test them on; a lab of before may not be missing."""
     folders = input_folders("08_synthesis", runs)
     later = [folder for folder in folders if folder.name in LATER]
-    assert len(later) == 8 and there(folders) == folders
+    assert len(later) == 6 and there(folders) == folders  # two labs of two seeds, two of the first
     for folder in later:
         shutil.rmtree(folder)
     assert there(folders) == [folder for folder in folders if folder not in later]

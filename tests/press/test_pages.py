@@ -11,9 +11,11 @@ import pytest
 from fake_run import make_run, stage
 
 from memgen.claims.catalogue import CLAIMS
+from memgen.pipeline.rivals import by_path, table_of
 from memgen.stages import LABS
 from memgen.tasks import TASK_NAMES
 from memgen.terms import TRACKS
+from planted_board import correlates, multiverse
 from press import build, parameters
 from press.errors import BookError
 from press.numbers import Numbers, decimal
@@ -228,6 +230,41 @@ def test_the_parameter_reference_is_what_the_classes_check():
     assert of["task"]["default"] == "" and all(
         p["meaning"] for rows in found.values() for p in rows
     )
+
+
+def test_the_outcomes_of_all_seeds_stand_at_the_end_of_both_chapters(run, root, tmp_path):
+    """Of labs that a study runs for its first seed alone; verdicts are made of the committed numbers."""
+    folder = root / "data" / "reference" / "rivals"
+    shutil.rmtree(folder, ignore_errors=True)
+    names = ("15_correlates", "16_multiverse")
+    pages = [f"chapters/{name}.md" for name in names]
+    before = stage(run, root, tmp_path / "without")
+    for page in pages:
+        text = bare((before / page).read_text())
+        assert "stay open where one seed was asked" in text
+    folder.mkdir()
+    about = {"command": "make rivals", "machine": {"cores": 2, "processor": "a laptop"}}
+    (folder / "about.json").write_text(json.dumps(about))
+    of = {
+        names[0]: lambda k: correlates(difference=0.1 + k / 100),
+        names[1]: lambda k: multiverse(),
+    }
+    for name, made in of.items():
+        rows = [
+            {"track": "scratch", "task": "inference", "seed": k} | dict(by_path(made(k)))
+            for k in range(3)
+        ]
+        pd.DataFrame(rows).to_csv(folder / table_of(name), index=False)
+    after = stage(run, root, tmp_path / "with")
+    first, second = (
+        bare((after / page).read_text()).partition("## Over all seeds")[2] for page in pages
+    )
+    assert "3 seeds of 1 task with `make rivals` on 2 cores of a laptop" in first
+    assert "| inference | m2g | 0.11 (0.10\u2060–\u20600.12) | 0.90 |" in first.replace(
+        "\u00a0", " "
+    )
+    assert first.count("{bdg-primary}`yes`") == 2  # of both claims
+    assert second.count("{bdg-primary}`yes`") == 2 and "point one way: not tested" in second
 
 
 def test_the_whole_scoreboard_stands_beside_that_of_the_labs_once_it_was_run(run, root, tmp_path):

@@ -46,7 +46,6 @@ METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 QUICK: list[MethodName] = [
     "nmd",
     "caa",
-    "probe_direction",
     "optimised_retained",
     "untouched",
     "random_directions",

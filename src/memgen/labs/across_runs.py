@@ -32,7 +32,7 @@ def runs_with(results: dict) -> list[tuple[str, int, dict[str, dict]]]:
 
 
 def curves_over_runs(p: SynthesisParameters, results: dict) -> dict[str, dict[str, dict[str, Any]]]:
-    """By task and claim: what the specifications of all its seeds say together.
+    """By task and claim: what the specifications of all its seeds say together; of tasks with several.
 
     `share`, `positive`: of all of them; `explained`: by each choice, with `seed` as one more.
     """
@@ -42,6 +42,8 @@ def curves_over_runs(p: SynthesisParameters, results: dict) -> dict[str, dict[st
         tables.setdefault(task, []).append(table.assign(seed=str(seed)))
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for task, parts in tables.items():
+        if len(parts) == 1:
+            continue  # one seed is no choice
         whole = pd.concat(parts, ignore_index=True)
         whole = whole[whole.effect.notna()]
         for claim, factors in FACTORS.items():

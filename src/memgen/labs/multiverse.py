@@ -145,17 +145,19 @@ def steering_curves(
     choosing, reporting = (
         prompts_to_turn(answered, split, p.n_prompts) for split in ("validation", "test")
     )
+    nothing = np.zeros((1, *steering.nmd.shape))
+    before = steered.right_free(steering, nothing, free, steering.positions)[0]
+    rules = steered.Rules(p.fixed_alpha, before, p.collateral_limit, p.curve_top_ns)
     found = {}
     for direction in DIRECTIONS:
         rows = pd.concat([choosing[direction], reporting[direction]], ignore_index=True)
         floor_rows = _rephrasings(answered, direction, p.n_prompts)
         answers = [
-            steered.answered_family(steering.at(_maps(maps, one)), one, rows, free, direction)
+            steered.answered_family(
+                steering.at(_maps(maps, one)), one, (rows, free), direction, rules.at_least
+            )
             for one in every
         ]
-        nothing = np.zeros((1, *steering.nmd.shape))
-        before = steered.right_free(steering, nothing, free, steering.positions)[0]
-        rules = steered.Rules(p.fixed_alpha, before, p.collateral_limit, p.curve_top_ns)
         floor, still = (
             steered.answers(steering, nothing, some, direction, steering.positions)
             for some in (floor_rows, rows)

@@ -218,11 +218,13 @@ class Plan:
 
     def _runs(self, row: LabRow) -> Iterator[dict[str, Any]]:
         """What is given to a lab, for every run of it."""
-        # a lab that was named runs on tracks, too, that a whole study leaves it out of
-        there = row.tracks if len(self.labs) == len(LABS) else (*row.tracks, *row.named)
+        # a lab that was named runs on tracks and for seeds, too, that a whole study leaves it out of
+        whole = len(self.labs) == len(LABS)
+        there = row.tracks if whole else (*row.tracks, *row.named)
+        seeds = row.of_seeds(self.seeds) if whole else self.seeds
         for track in (track for track in self.tracks if track in there):
             for task in [STUDY] if row.level == "study" else self.tasks:
-                for seed in self.seeds if row.level == "run" else [None]:
+                for seed in seeds if row.level == "run" else [None]:
                     yield self.parameters(row.name, task, track, seed)
 
     def targets(self) -> list[str]:

@@ -1,16 +1,19 @@
-"""The whole scoreboard: every method of lab 13 on every task and seed.
+"""The whole scoreboard: every method of lab 13, and labs 14 to 16, on every task and seed.
 
     memgen rivals run --seeds 26      train and question the models, in data/runs/rivals
-    memgen rivals collect             write data/reference/rivals/results.csv from what has finished
+    memgen rivals collect             write data/reference/rivals from what has finished
 
-The study itself runs the quick methods alone. This one has the same recipe and seeds, so its models are the
-same, and all methods (preset `rivals`). What has finished is not run again.
+The study itself runs the quick methods alone, and labs 15 and 16 for its first seed. This one has the same
+recipe and seeds, so its models are the same, and all methods (preset `rivals`). What has finished is not run
+again.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,16 +22,29 @@ from memgen.errors import ArtifactError
 from memgen.pipeline.plan import Plan
 from memgen.pipeline.reference import machine
 from memgen.pipeline.sweep import ended_runs, run_plans
-from memgen.stages import TRAINING, with_their_inputs
+from memgen.stages import LABS, LATER, TRAINING, with_their_inputs
 from memgen.store.files import write_json
 from memgen.store.folders import study_folder
+from memgen.store.reader import FinishedStage
 from memgen.tasks import TASK_NAMES
+from memgen.terms import DIRECTIONS
 
-BOARD = "13_scoreboard"
+BOARD, CELLS = "13_scoreboard", "06_intervention"
+#: labs whose numbers are collected, a table each, and which of them (all, where none are named)
+NUMBERS: dict[str, tuple[str, ...]] = {
+    CELLS: tuple(f"{d}.{name}" for d in DIRECTIONS for name in ("success", "kept_exists")),
+    **{name: () for name in LATER if name != BOARD},
+}
 PRESET = "rivals"
 TARGET = ROOT / "data" / "reference" / "rivals"
 ON_TRACKS = ("scratch", "lora")
 RESULTS, HOME = "results.csv", "modular_addition.csv"  # the second one: `pipeline.modular_addition`
+RUN = ["track", "task", "seed"]  # the columns that say which run a row is of
+
+
+def table_of(name: str) -> str:
+    """The file of a lab's numbers: `correlates.csv`."""
+    return f"{LABS[name].short}.csv"
 
 
 def plan_of(
@@ -38,8 +54,11 @@ def plan_of(
     preset: str = PRESET,
     tracks: tuple[str, ...] = ON_TRACKS,
 ) -> Plan:
-    """The scoreboard and all that it reads; on adapters with the methods that the preset names for them."""
-    return Plan(preset, tasks, seeds, runs, tracks=list(tracks), labs=with_their_inputs([BOARD]))
+    """The labs of the rivals and all that they read, for every seed; on adapters those that may run there,
+    with the methods that the preset names.
+    """
+    wanted = with_their_inputs([BOARD, *NUMBERS])
+    return Plan(preset, tasks, seeds, runs, tracks=list(tracks), labs=wanted)
 
 
 def run(plan: Plan, jobs: int) -> list[str]:
@@ -53,31 +72,59 @@ def collect(runs: str, preset: str = PRESET) -> pd.DataFrame:
     `seconds`: of the method in this direction, CPU.
     """
     found = []
-    home = study_folder(runs, preset)
-    for track, task in itertools.product(ON_TRACKS, TASK_NAMES):
-        for seed, finished in ended_runs(home if track == "scratch" else home / track, task, BOARD):
-            stage = finished[BOARD]
-            if not stage.exists:
-                continue  # left out: its model did not show both behaviours
-            rows, took = stage.table("scores"), stage.result["timings"]
-            seconds = [took.get(f"{m}.{d}") for m, d in zip(rows.method, rows.direction)]
-            found.append(rows.assign(track=track, task=task, seed=seed, seconds=seconds))
+    for run, stage in _ended(runs, preset, BOARD):
+        rows, took = stage.table("scores"), stage.result["timings"]
+        seconds = [took.get(f"{m}.{d}") for m, d in zip(rows.method, rows.direction)]
+        found.append(rows.assign(**run, seconds=seconds))
     if not found:
         raise ArtifactError(f"{runs} holds no scoreboard that has ended; `make rivals` makes them")
     table = pd.concat(found, ignore_index=True)
-    first = ["track", "task", "seed"]
-    return table[first + [name for name in table if name not in first]]
+    return table[RUN + [name for name in table if name not in RUN]]
+
+
+def numbers(runs: str, preset: str, name: str) -> pd.DataFrame:
+    """A row per track, task and seed of a lab that has ended; its numbers by their paths (`m2g.n`).
+
+    Lists are left out, and words. Empty where no run of the lab has ended.
+    """
+    rows = []
+    for run, stage in _ended(runs, preset, name):
+        found = dict(by_path(stage.result))
+        rows.append(run | {path: found[path] for path in NUMBERS[name] or found if path in found})
+    return pd.DataFrame(rows)
+
+
+def _ended(runs: str, preset: str, name: str) -> Iterator[tuple[dict[str, Any], FinishedStage]]:
+    """Track, task and seed with the finished stage, of all runs that have this lab."""
+    home = study_folder(runs, preset)
+    for track, task in itertools.product(ON_TRACKS, TASK_NAMES):
+        for seed, finished in ended_runs(home if track == "scratch" else home / track, task, name):
+            if finished[name].exists:  # else left out: its model did not show both behaviours
+                yield dict(zip(RUN, (track, task, seed))), finished[name]
+
+
+def by_path(result: dict[str, Any], before: str = "") -> Iterator[tuple[str, float | None]]:
+    """`(path, number)` of a result, nested dictionaries joined by dots; not how long it took."""
+    for name, value in result.items():
+        if isinstance(value, dict) and name != "timings":
+            yield from by_path(value, f"{before}{name}.")
+        elif value is None or isinstance(value, int | float):
+            yield f"{before}{name}", None if value is None else float(value)
 
 
 def write(runs: str, preset: str, out: Path) -> None:
-    """Write the table of what has ended, and how it was made, to the folder `out`."""
+    """Write the tables of what has ended, and how they were made, to the folder `out`."""
     table = collect(runs, preset)
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / RESULTS, index=False, float_format="%.6g")
+    for name in NUMBERS:
+        found = numbers(runs, preset, name)
+        if len(found):
+            found.to_csv(out / table_of(name), index=False, float_format="%.6g")
     seeds = " ".join(map(str, sorted(table.seed.unique())))
     tasks, tracks = (" ".join(table[name].unique()) for name in ("task", "track"))
     command = f'make rivals TASKS="{tasks}" SEEDS="{seeds}" TRACKS="{tracks}"'
     home = study_folder(runs, preset)
     write_json(out / "about.json", {"command": command, **machine(home, TRAINING)})
-    n_runs = len(table.drop_duplicates(["track", "task", "seed"]))
+    n_runs = len(table.drop_duplicates(RUN))
     print(f"wrote {out / RESULTS}: {len(table)} rows of {n_runs} runs")

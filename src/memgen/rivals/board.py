@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from memgen.rivals.choosing import Chooser, Chosen, Tuning
-from memgen.rivals.interventions import Intervention, Read, untouched
+from memgen.rivals.interventions import Intervention, Read, Shift, untouched
 from memgen.rivals.material import Material
 from memgen.rivals.method import Candidate, Method, thinned
 from memgen.stats.intervals import weighted_mean
@@ -132,7 +132,9 @@ class Board:
             rows = getattr(self.testing, name)
             if name not in self._untouched:
                 self._untouched[name] = self._read(untouched(self.material.steering), rows)
-            before, after = self._untouched[name], self._read(done, rows)
+            before = self._untouched[name]
+            same = isinstance(done, Shift) and done.changes_nothing
+            after = before if same else self._read(done, rows)
             found[f"n_{name}"] = len(rows)
             found[f"{name}_accuracy_before"] = before.right(code)
             found[f"{name}_accuracy_after"] = after.right(code)

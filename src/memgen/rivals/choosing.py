@@ -86,8 +86,17 @@ class Chooser:
     def choose(self, candidates: list[Candidate], direction: str) -> Chosen:
         """`candidates`: gentlest first, at least one."""
         if all(isinstance(one.intervention, Shift) for one in candidates):
-            return self._race([cast(Shift, one.intervention) for one in candidates], direction)
+            shifts = [cast(Shift, one.intervention) for one in candidates]
+            if len(shifts) == 1 and shifts[0].changes_nothing:
+                return self._nothing(direction)
+            return self._race(shifts, direction)
         return self._try_all(candidates, direction)
+
+    def _nothing(self, direction: str) -> Chosen:
+        """The untouched model: it turns none of the prompts that start from its answer, and loses nothing."""
+        right = {one.kind: {0: one.before} for one in self.collaterals}
+        run, certain = (0, (1, len(self.tuning.turned[direction]))), {"max": 0.0, "kept": 0.0}
+        return self._chosen((0, 0), {0: 0}, right, run, certain)
 
     @cached_property
     def collaterals(self) -> list[Collateral]:

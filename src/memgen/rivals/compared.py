@@ -106,7 +106,7 @@ class Fits:
             rows, code = known.get(name) or (self.material.starting(name), TARGET[name])
             rows = self.halves.rows(rows, half)
             self._forced[name, half] = (
-                Forced.of(self.material.steering, rows, code) if len(rows) else None
+                Forced.of(self.material.steering, rows, code, trimmed=True) if len(rows) else None
             )
         return self._forced[name, half]
 

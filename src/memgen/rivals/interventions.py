@@ -61,6 +61,10 @@ class Shift:
     positions: Positions
     site: Site = "resid_post"
 
+    @property
+    def changes_nothing(self) -> bool:
+        return not self.delta.any()
+
     def read(self, steering: Steering, rows: pd.DataFrame) -> Read:
         n = len(rows)
         sweep = on_site(steering, self.site).sweep(self.delta[None], rows, self.positions)

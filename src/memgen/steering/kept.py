@@ -28,6 +28,7 @@ from memgen.steering.prompts import Prompts
 from memgen.steering.unsteered import Unsteered, caches
 
 BYTES = 2**30  # of keys and values, at most, beside what a sweep is using
+TEXTS = 32  # tables whose tokens are kept
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class Tables:
     def __init__(self, most: int = BYTES):
         self.most = most
         self._held: OrderedDict[tuple, Unsteered] = OrderedDict()
+        self._tokens: OrderedDict[tuple, Prompts] = OrderedDict()
 
     def pick(self, prompts: Prompts, how: tuple, run: Callable[[], Unsteered]) -> Unsteered:
         """What `run()` gives for these prompts, run once. `how`: what else it depends on."""
@@ -168,9 +170,17 @@ class Tables:
             self._held.popitem(last=False)
         return found
 
+    def tokens(self, texts: tuple, made: Callable[[], Prompts]) -> Prompts:
+        """What `made()` gives for a table of these texts, made once; of the last `TEXTS` tables."""
+        found = self._tokens.pop(texts) if texts in self._tokens else made()
+        self._tokens[texts] = found
+        while len(self._tokens) > TEXTS:
+            self._tokens.popitem(last=False)
+        return found
+
     @property
     def size(self) -> int:
-        """Bytes that are kept."""
+        """Bytes of passes that are kept."""
         return sum(_bytes(one) for one in self._held.values())
 
 

@@ -27,6 +27,7 @@ from memgen.steering.steering import Steering
 from memgen.terms import MEMORY_CODE, OTHER_CODE, RULE_CODE, SIGN, TARGET, Positions
 
 ROWS = 4096  # rows (cell x prompt) whose log-probabilities are held at once
+PORTION = 20  # free prompts after which it is looked which cells are out
 RANKINGS = ("rho", "nmd", "auc", "t")
 LAYERS = ("all", "upper", "one")
 METRICS = ("exact", "first token", "margin")
@@ -164,21 +165,35 @@ def answers(
 
 
 def right_free(
-    steering: Steering, shifts: np.ndarray, rows: pd.DataFrame, positions: Positions
+    steering: Steering,
+    shifts: np.ndarray,
+    rows: pd.DataFrame,
+    positions: Positions,
+    at_least: float = 0.0,
 ) -> np.ndarray:
-    """Share of free prompts that are answered by the rule under each (signed) shift, `[C]`."""
-    if rows.empty:
+    """Share of free prompts that are answered by the rule under each (signed) shift, `[C]`.
+
+    A shift that cannot reach `at_least` any more is asked no further; what is left counts as wrong.
+    """
+    n, right = len(rows), np.zeros(len(shifts))
+    if not n:
         return np.ones(len(shifts))
-    every, n = torch.arange(len(shifts) * len(rows)), len(rows)
     sweep: Sweep = steering.sweep(shifts, rows, positions)
-    codes = sweep.codes(every // n, every % n).reshape(-1, n)
-    found: np.ndarray = (codes == RULE_CODE).float().mean(1).numpy()
-    return found
+    for some in torch.arange(n).split(PORTION):
+        left = n - int(some[0])
+        live = np.flatnonzero(right + left >= at_least * n)
+        cells = torch.from_numpy(live).repeat_interleave(len(some))
+        codes = sweep.codes(cells, some.repeat(len(live)))
+        right[live] += (codes.reshape(len(live), len(some)) == RULE_CODE).sum(1).numpy()
+    return right / n
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A family's cells in one direction: answers and free accuracy of the shifts and of their twins."""
+    """A family's cells in one direction: answers and free accuracy of the shifts and of their twins.
+
+    Free accuracy of those that keep the limit; of others less than it asks for.
+    """
 
     family: Family
     own: Answers
@@ -187,9 +202,17 @@ class Answered:
 
 
 def answered_family(
-    steering: Steering, family: Family, rows: pd.DataFrame, free: pd.DataFrame, direction: str
+    steering: Steering,
+    family: Family,
+    asked: tuple[pd.DataFrame, pd.DataFrame],
+    direction: str,
+    at_least: float,
 ) -> Answered:
-    """Every cell of a family on every prompt, once."""
+    """Every cell of a family on every prompt, once. `asked`: prompts to be turned, and free ones.
+
+    `at_least`: share of the free prompts that a cell within the limit answers right.
+    """
+    rows, free = asked
     positions = cast(Positions, family.levels["positions"])
     signed = SIGN[direction] * np.concatenate([family.shifts, family.twins])
     found, n = answers(steering, signed, rows, direction, positions), len(family.shifts)
@@ -197,7 +220,7 @@ def answered_family(
         Answers({name: of[part] for name, of in found.success.items()}, found.defined)
         for part in (slice(None, n), slice(n, None))
     )
-    right = right_free(steering, signed, free, positions).reshape(2, n)
+    right = right_free(steering, signed, free, positions, at_least).reshape(2, n)
     return Answered(family, own, twin, right)
 
 
@@ -230,6 +253,11 @@ class Rules:
     top_ns: list[float]
 
     @property
+    def at_least(self) -> float:
+        """The smallest share of free prompts within the limit."""
+        return self.free_before - self.limit - 1e-9
+
+    @property
     def n_rules(self) -> list[str]:
         return ["chosen", *(f"{share:g}" for share in self.top_ns)]
 
@@ -243,7 +271,7 @@ class Rules:
         if rule == "fixed":
             may &= (cells.alpha == self.fixed_alpha).to_numpy()
         elif rule == "kept":
-            may &= free >= self.free_before - self.limit - 1e-9
+            may &= free >= self.at_least
         return may
 
 

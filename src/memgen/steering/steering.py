@@ -106,8 +106,12 @@ class Steering:
 
     def prompts(self, rows: pd.DataFrame) -> Prompts:
         """Prompts of a table with their two answers as tokens, on the model's device."""
-        answers = list(rows.memory_answer), list(rows.rule_answer)
-        return make_prompts(self.tokenizer, list(rows.prompt), *answers).to(self.model.device)
+        texts = tuple(rows.prompt), tuple(rows.memory_answer), tuple(rows.rule_answer)
+
+        def made() -> Prompts:
+            return make_prompts(self.tokenizer, *map(list, texts)).to(self.model.device)
+
+        return made() if self.tables is None else self.tables.tokens(texts, made)
 
     def sweep(
         self, shifts: np.ndarray, rows: pd.DataFrame, positions: Positions | None = None

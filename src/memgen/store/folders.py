@@ -85,8 +85,8 @@ def input_folders(name: str, p: StageParameters) -> list[Path]:
     """Every finished stage that a lab with these parameters reads, each once.
 
     A lab of a run reads that run's, and its retrains where it asks for some; a retrain shares the data set
-    of the run that it repeats. A lab over the seeds reads the runs of all its tasks and seeds, and the
-    retrains of its first seed.
+    of the run that it repeats. A lab over the seeds reads the runs of all its tasks and seeds (of a
+    lab that a study runs for its first seed alone, that one's), and the retrains of its first seed.
     """
     row = LABS[name]
 
@@ -105,7 +105,11 @@ def input_folders(name: str, p: StageParameters) -> list[Path]:
     seeds, named = spanning.seeds, spanning.tasks
     tasks = list(dict.fromkeys([p.task, *named] if row.level == "task" else named))
     folders = [
-        run(t, s) / one.name for t in tasks for s in seeds for one in read if one.level == "run"
+        run(t, s) / one.name
+        for t in tasks
+        for s in seeds
+        for one in read
+        if one.level == "run" and s in one.of_seeds(seeds)
     ]
     folders += [run(t, WHOLE) / one.name for t in tasks for one in read if one.level == "task"]
     return folders + [run(p.task, seeds[0], r) / TRAINING for r in numbers]

@@ -11,18 +11,18 @@ import pytest
 from memgen.errors import ArtifactError
 from memgen.pipeline.cli import main
 from memgen.pipeline.plan import Plan
-from memgen.pipeline.rivals import BOARD, collect, plan_of
+from memgen.pipeline.rivals import BOARD, NUMBERS, collect, numbers, plan_of, table_of
 from memgen.presets import stage_parameters
 from memgen.rivals.roster import METHODS
-from memgen.stages import with_their_inputs
+from memgen.stages import LABS, with_their_inputs
 from memgen.store.files import write_json
 
-BOX = ["14_detection"]
+BOX, CELLS = ["14_detection"], "06_intervention"
 
 
 def test_it_is_the_recipe_of_the_study_with_every_method():
     plan = plan_of(["inference"], [26], "runs", tracks=("scratch",))
-    assert {Path(stamp).stem for stamp in plan.targets()} == {BOARD}
+    assert {Path(stamp).stem for stamp in plan.targets()} == {BOARD, *NUMBERS} - {CELLS}
     quick = plan_of(["inference"], [26], "runs", "laptop", ("scratch",))
 
     def given(one, stage):
@@ -48,6 +48,19 @@ def test_on_adapters_it_runs_where_it_is_named_and_in_no_whole_study():
     assert {Path(stamp).stem for stamp in box.targets()} == set(BOX)
 
 
+def test_labs_that_a_study_runs_for_its_first_seed_run_for_all():
+    def seeds(plan: Plan, name: str) -> list[int]:
+        return sorted(p.seed for stamp, p in plan.studied.items() if Path(stamp).stem == name)
+
+    whole = Plan("laptop", ["inference"], [28, 26, 27], "runs")
+    asked = plan_of(["inference"], [28, 26, 27], "runs", tracks=("scratch",))
+    alone = [name for name, row in LABS.items() if row.seeds == "first"]
+    assert alone == ["15_correlates", "16_multiverse"]
+    for name in alone:
+        assert seeds(whole, name) == [28] and seeds(asked, name) == [26, 27, 28]
+    assert seeds(whole, BOARD) == seeds(whole, BOX[0]) == [26, 27, 28]
+
+
 @pytest.fixture
 def runs(tmp_path) -> Path:
     """One run with a scoreboard of two methods, one that was left out."""
@@ -56,6 +69,14 @@ def runs(tmp_path) -> Path:
     for stage, result in {
         "02_training": {"passed": True},
         BOARD: {"timings": {"seconds": 9.0, "nmd.m2g": 4.5}},
+        CELLS: {d: {"success": 0.4, "kept_exists": True, "n": 9} for d in ("m2g", "g2m")},
+        "15_correlates": {
+            "site": "resid_post",
+            "layers": [1, 2],
+            "n_fit": 400,
+            "m2g": {"held_refit": 0.9, "methods": {"held": {"n": 80, "beyond": None}}},
+            "timings": {"seconds": 20.0},
+        },
     }.items():
         folder = home / "seed26" / stage
         folder.mkdir(parents=True)
@@ -76,6 +97,22 @@ def test_a_row_per_method_with_what_it_took(runs, monkeypatch):
     assert len(pd.read_csv(out / "results.csv")) == 2
     about = json.loads((out / "about.json").read_text("utf8"))
     assert about["command"] == 'make rivals TASKS="inference" SEEDS="26" TRACKS="scratch"'
+
+
+def test_the_numbers_of_the_other_labs_a_row_per_run(runs, monkeypatch):
+    monkeypatch.setattr("memgen.store.reader.check_files", lambda *_: None)
+    (row,) = numbers(str(runs), "rivals", "15_correlates").to_dict("records")
+    assert row == {"track": "scratch", "task": "inference", "seed": 26, "n_fit": 400} | {
+        "m2g.held_refit": 0.9,
+        "m2g.methods.held.n": 80,
+        "m2g.methods.held.beyond": None,
+    }
+    cells = numbers(str(runs), "rivals", CELLS)
+    assert list(cells)[3:] == ["m2g.success", "m2g.kept_exists", "g2m.success", "g2m.kept_exists"]
+    assert numbers(str(runs), "rivals", "16_multiverse").empty
+    main(["rivals", "collect", "--runs", str(runs), "--out", str(runs / "out")])
+    found = {path.name for path in (runs / "out").glob("*.csv")}
+    assert found == {"results.csv", *(table_of(name) for name in (CELLS, "15_correlates"))}
 
 
 def test_without_a_run_it_says_how_to_make_one(tmp_path):

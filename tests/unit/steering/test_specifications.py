@@ -10,10 +10,12 @@ import pytest
 
 from memgen.neurons.nmd import NeuronMaps
 from memgen.stats.specifications import Counted, drawn_keys, ends, summary
+from memgen.steering.engine import Sweep
 from memgen.steering.specifications import (
     CONTROLS,
     FACTORS,
     METRICS,
+    PORTION,
     RULES,
     Answered,
     Answers,
@@ -187,6 +189,27 @@ def test_answers_are_those_of_the_steered_model_by_every_metric(alike, positions
         assert (found.success["exact"] == (codes == (direction == "m2g"))).all()
     free = free_rows(frame, "validation", 10)
     assert right_free(steering, shifts, free, positions).tolist() == [1, 1, 0]
+
+
+def test_who_cannot_keep_the_limit_any_more_is_asked_no_further(alike, monkeypatch):
+    """And who keeps it has the share that all prompts give."""
+    steering, frame, _ = alike
+    shifts = np.zeros((4, *steering.nmd.shape))
+    for shift, size in zip(shifts, (0.0, 1.0, 4.0, 8.0)):
+        shift[RELEVANT] = size
+    free = pd.concat([free_rows(frame, "validation", 10)] * 30, ignore_index=True)[: 3 * PORTION]
+    whole, asked = right_free(steering, shifts, free, "all"), []
+    codes = Sweep.codes
+    monkeypatch.setattr(
+        Sweep, "codes", lambda self, cell, some: asked.append(len(cell)) or codes(self, cell, some)
+    )
+    found = right_free(steering, shifts, free, "all", at_least=0.99)
+    kept = whole >= 0.99
+    assert kept.tolist() == [True, True, False, False]
+    assert (found[kept] == whole[kept]).all() and (found[~kept] < 0.99).all()
+    assert asked == [4 * PORTION, 2 * PORTION, 2 * PORTION]
+    none = right_free(steering, shifts[2:], free, "all", at_least=0.99)
+    assert none.tolist() == [0, 0]
 
 
 # -- against public packages -----------------------------------------------------------------------
