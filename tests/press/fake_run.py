@@ -48,7 +48,10 @@ FIGURES = {
     "04_differentiation": ("nmd-heatmap", "base", "layers"),
     "05_prediction": ("rivals", "probes"),
     "06_intervention": ("grid", "controls", "dose", "cells"),
-    "08_synthesis": ("main-finding", "every-task", "ledger", "format", "forecast"),
+    "08_synthesis": (
+        *("main-finding", "every-task", "every-task-maps", "every-task-steering"),
+        *("every-task-retrains", "gate", "ledger", "format", "forecast"),
+    ),
     "09_confounds": ("context", "lens", "guessing", "split"),
     "10_ablations": ("overview", "count"),
     "11_open_points": ("clusters", "synergy", "margins", "commitment", "instruction", "hybrid"),
