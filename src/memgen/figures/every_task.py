@@ -42,10 +42,10 @@ WORDS = {
     ),
     STEERING: Words(
         "answers that turn",
-        "top neurons, in the limit",
+        "top neurons",
         "Every task and direction: does moving the neurons turn the answer, and does nothing simpler turn"
-        " as many? Share of test prompts that change sides, mean of the seeds; below it the strongest"
-        " family of controls, which the line names.",
+        " as many? Share of test prompts that change sides within the limit, mean of the seeds; below it"
+        " the strongest family of controls, which the line names.",
     ),
     RETRAINS: Words(
         "answers that turn",
