@@ -84,7 +84,7 @@ display(figure, metadata={**words, "name": "behaviour"})
 
 
 def executed_lab(folder: Path) -> dict:
-    """A minimal lab with text, a table, a formula and six figures, executed by papermill."""
+    """A minimal lab with text, a table, a formula and nine figures, executed by papermill."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     lab = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
     lab.cells = [
@@ -104,7 +104,7 @@ def executed_lab(folder: Path) -> dict:
             + PLOT.replace('"behaviour"', '"once-more"')
         ),
         nbformat.v4.new_code_cell(
-            "".join(PLOT.replace('"behaviour"', f'"more-{i}"') for i in range(3)).strip()
+            "".join(PLOT.replace('"behaviour"', f'"more-{i}"') for i in range(6)).strip()
         ),
         nbformat.v4.new_markdown_cell("## Answer\n\nThe bars say so."),
     ]

@@ -74,10 +74,11 @@ def curve(table: pd.DataFrame, r: dict, claim: str, factors: Sequence[str]) -> D
     above.scatter(at, rows.effect, c=list(colors), s=3, rasterized=True)
     above.axhline(0, color="black", lw=0.8)
     one = r["curves"][claim]
-    handles = [plt.Line2D([], [], color=color, marker=".", ms=9) for color in SIDES]
+    for color, side in SIDES.items():
+        above.plot([], [], color=color, marker=".", ms=9, label=side)
     if len(rows):
-        handles += above.plot([at[0]], [rows.effect[0]], "D", color="black", ms=7, ls="")
-    fig.legend(handles, [*SIDES.values(), "as in the book"], loc="outside lower center", ncols=2)
+        above.plot([at[0]], [rows.effect[0]], "D", color="black", ms=7, label="as in the book")
+    fig.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     above.set(ylabel="effect", title=CLAIMS[claim])
     thin = 0.3 if len(rows) > 1000 else 1.0  # of few lines each has to be seen
     for y, (name, level) in enumerate(levels):
