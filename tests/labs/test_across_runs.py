@@ -8,7 +8,7 @@ import pytest
 
 from computing import write_stage
 from memgen.claims.quantities.multiverse import LAB
-from memgen.figures import multiverse as figures
+from memgen.figures import synthesis as figures
 from memgen.labs.across_runs import curves_over_runs, forecast_table, foretold
 from memgen.labs.multiverse import FACTORS
 from memgen.presets import stage_parameters

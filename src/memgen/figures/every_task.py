@@ -13,14 +13,23 @@ from memgen.figures.style import (
     COLOR,
     DIRECTION_COLOR,
     DIRECTION_NAME,
+    GREEN,
     ORANGE,
+    PURPLE,
     SMALL,
     WIDTH,
     Drawing,
     share_axis,
 )
-from memgen.figures.synthesis import VERDICT_COLOR, around_zero, in_lines, interval
 from memgen.stats.reported import between
+from memgen.terms import CONTRADICTED, OPEN, REVERSED, SUPPORTED
+
+VERDICT_COLOR = {
+    SUPPORTED: GREEN,
+    CONTRADICTED: "#222222",
+    REVERSED: PURPLE,
+    OPEN: COLOR["other"],
+}
 
 
 @dataclass(frozen=True)
@@ -142,3 +151,22 @@ def _said(case: str, one: pd.Series, found: dict | None) -> str:
         said += f", difference {found['effect']:+.2f} {between(found['interval'])}"
         said += f", {found['verdict']}"
     return said
+
+
+def interval(ax: plt.Axes, y: float, value: float | None, ends, color: str, mark: str) -> None:
+    """One number with its interval; nothing where it is not defined."""
+    if value is None or np.isnan(value):
+        return
+    if None not in ends:
+        ax.plot(ends, [y, y], color=color, lw=2)
+    ax.plot(value, y, mark, color=color, ms=7)
+
+
+def around_zero(ax: plt.Axes) -> tuple[float, float]:
+    """Limits as far to the left of zero as to the right, so that a word fits above it."""
+    reach = max(map(abs, ax.get_xlim()))
+    return -reach, reach
+
+
+def in_lines(task: str) -> str:
+    return task.replace("-", "\n")

@@ -14,7 +14,6 @@ from memgen.figures.style import (
     DIRECTION_NAME,
     GREEN,
     ORANGE,
-    PALETTE,
     PANEL_NAME,
     PURPLE,
     SHARE_MAP,
@@ -39,7 +38,6 @@ WAYS = {
     "halves": ("two halves of the keys", "o", GREEN),
     "resamples": ("all keys, and resampled", "s", ORANGE),
 }
-FURTHER = (*PALETTE, "black", COLOR["control"])  # as many as there are marks
 SHIFTS = {
     "reported": ("reported cell", "o"),
     "max": ("most success", "^"),
@@ -262,40 +260,4 @@ def isolation(r: dict) -> Drawing:
         " those answered right before: conflict prompts that show the target already, free prompts, keyed"
         " prompts. Score: mean of cause and of the mean of the three.",
         name="isolation",
-    )
-
-
-def forecast(table: pd.DataFrame, found: dict) -> Drawing:
-    """Agreement and separation of the train pairs against success on test keys; a point per run.
-
-    table: task, seed, direction, cosine, separation, success; found: by direction and predictor the
-    rank correlation over tasks and its p.
-    """
-    predictors = {"cosine": "mean cosine", "separation": "separation (d')"}
-    fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.6), sharey=True, sharex="col")
-    tasks, told = list(dict.fromkeys(table.task)), []
-    looks = [{"color": color, "marker": mark, "ls": ""} for color, mark in zip(FURTHER, "osD^vP")]
-    for i, direction in enumerate(DIRECTIONS):
-        rows = table[table.direction == direction]
-        for j, (name, text) in enumerate(predictors.items()):
-            ax = axes[i, j]
-            for k, task in enumerate(tasks):
-                mine = rows[rows.task == task]
-                ax.plot(mine[name], mine.success, ms=6, **looks[k % len(looks)])
-            one = found[direction][name]
-            ax.set_title(f"{direction}: {shown(one['value'], '+.2f')}")
-            told.append(f"{direction}, {text}: {shown(one['value'], '+.2f')}, p {shown(one['p'])}")
-            share_axis(ax)
-            if i == 1:
-                ax.set_xlabel(text)
-        axes[i, 0].set_ylabel("success")
-    handles = [plt.Line2D([], [], **looks[k % len(looks)]) for k in range(len(tasks))]
-    fig.legend(handles, tasks, loc="outside lower center", ncols=2)
-    return Drawing(
-        fig,
-        alt="What train pairs alone say against success on test keys, a point per run; Spearman over the"
-        " tasks' means: " + "; ".join(told),
-        caption="Can steering be predicted? Across: what the train pairs say before anything is shifted. Up:"
-        " success on test keys within the limit. In the title: Spearman's correlation of the tasks' means.",
-        name="forecast",
     )

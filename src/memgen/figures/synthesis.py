@@ -9,12 +9,19 @@ from matplotlib.legend_handler import HandlerTuple
 
 from memgen.claims.quantities.behaviors import GATE as LIMITS
 from memgen.claims.success import AHEAD, FORBID, aucs, describe, row_of, without_kept
+from memgen.figures.every_task import (
+    VERDICT_COLOR,
+    around_zero,
+    every_task,
+    in_lines,
+    interval,
+)
 from memgen.figures.style import (
     COLOR,
     DIRECTION_COLOR,
     DIRECTION_NAME,
-    GREEN,
     ORANGE,
+    PALETTE,
     PANEL_NAME,
     PURPLE,
     SMALL,
@@ -23,17 +30,32 @@ from memgen.figures.style import (
     share_axis,
 )
 from memgen.stats.auc import CHANCE
-from memgen.stats.reported import between
+from memgen.stats.reported import between, shown
 from memgen.tasks.families import variants
-from memgen.terms import BEST_OF_RANDOM, CONTRADICTED, OPEN, REVERSED, SUPPORTED, VERDICTS
+from memgen.terms import (
+    BEST_OF_RANDOM,
+    CONTRADICTED,
+    DIRECTIONS,
+    OPEN,
+    REVERSED,
+    SUPPORTED,
+    VERDICTS,
+)
 
-VERDICT_COLOR = {
-    SUPPORTED: GREEN,
-    CONTRADICTED: "#222222",
-    REVERSED: PURPLE,
-    OPEN: COLOR["other"],
-}
+#: what the notebook shows; `every_task` is of a module of its own, which this one must import
+__all__ = [
+    "every_task",
+    "forecast",
+    "forecasts",
+    "forest",
+    "formats",
+    "gate",
+    "main_finding",
+    "verdicts",
+]
+
 VERDICT_MARK = {SUPPORTED: "o", CONTRADICTED: "X", REVERSED: "v", OPEN: "s"}
+FURTHER = (*PALETTE, "black", COLOR["control"])  # as many as there are marks
 GATE = {  # name in words, colour, and what the gate asks for
     "memory": ("memory", COLOR["memorization"], LIMITS["memory_rate"][0]),
     "rule": ("rule", COLOR["generalization"], LIMITS["rule_rate"][0]),
@@ -158,25 +180,6 @@ def forecasts(table: pd.DataFrame, numbers: dict[str, dict], claims: list[dict])
         ),
         name="every-task",
     )
-
-
-def interval(ax: plt.Axes, y: float, value: float | None, ends, color: str, mark: str) -> None:
-    """One number with its interval; nothing where it is not defined."""
-    if value is None or np.isnan(value):
-        return
-    if None not in ends:
-        ax.plot(ends, [y, y], color=color, lw=2)
-    ax.plot(value, y, mark, color=color, ms=7)
-
-
-def around_zero(ax: plt.Axes) -> tuple[float, float]:
-    """Limits as far to the left of zero as to the right, so that a word fits above it."""
-    reach = max(map(abs, ax.get_xlim()))
-    return -reach, reach
-
-
-def in_lines(task: str) -> str:
-    return task.replace("-", "\n")
 
 
 def _decimal(value: float) -> str:
@@ -340,3 +343,39 @@ def formats(numbers: dict[str, dict], families: list[str]) -> Drawing:
 
 def _said(number: dict) -> str:
     return "undefined" if number["value"] is None else f"{number['value']:.2f}"
+
+
+def forecast(table: pd.DataFrame, found: dict) -> Drawing:
+    """Agreement and separation of the train pairs against success on test keys; a point per run.
+
+    table: task, seed, direction, cosine, separation, success; found: by direction and predictor the
+    rank correlation over tasks and its p.
+    """
+    predictors = {"cosine": "mean cosine", "separation": "separation (d')"}
+    fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.6), sharey=True, sharex="col")
+    tasks, told = list(dict.fromkeys(table.task)), []
+    looks = [{"color": color, "marker": mark, "ls": ""} for color, mark in zip(FURTHER, "osD^vP")]
+    for i, direction in enumerate(DIRECTIONS):
+        rows = table[table.direction == direction]
+        for j, (name, text) in enumerate(predictors.items()):
+            ax = axes[i, j]
+            for k, task in enumerate(tasks):
+                mine = rows[rows.task == task]
+                ax.plot(mine[name], mine.success, ms=6, **looks[k % len(looks)])
+            one = found[direction][name]
+            ax.set_title(f"{direction}: {shown(one['value'], '+.2f')}")
+            told.append(f"{direction}, {text}: {shown(one['value'], '+.2f')}, p {shown(one['p'])}")
+            share_axis(ax)
+            if i == 1:
+                ax.set_xlabel(text)
+        axes[i, 0].set_ylabel("success")
+    handles = [plt.Line2D([], [], **looks[k % len(looks)]) for k in range(len(tasks))]
+    fig.legend(handles, tasks, loc="outside lower center", ncols=2)
+    return Drawing(
+        fig,
+        alt="What train pairs alone say against success on test keys, a point per run; Spearman over the"
+        " tasks' means: " + "; ".join(told),
+        caption="Can steering be predicted? Across: what the train pairs say before anything is shifted. Up:"
+        " success on test keys within the limit. In the title: Spearman's correlation of the tasks' means.",
+        name="forecast",
+    )
