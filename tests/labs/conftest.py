@@ -7,18 +7,9 @@ import pytest
 from memgen.figures.style import Drawing
 from seen import misused, small_type
 
-#: whose figures are still drawn for another size of type; book.css lets a phone move them
-SMALLER = {
-    "test_scoreboard",
-    "test_detection",
-    "test_correlates",
-    "test_multiverse",
-    "test_across_runs",
-}
-
 
 @pytest.fixture(autouse=True)
-def _legible(request, monkeypatch):
+def _legible(monkeypatch):
     """Type of nine pixels on a phone, and the behaviours' colours for the behaviours alone."""
     drawn: list[Drawing] = []
     keep = Drawing.__init__
@@ -29,8 +20,6 @@ def _legible(request, monkeypatch):
 
     monkeypatch.setattr(Drawing, "__init__", init)
     yield
-    if request.module.__name__.rpartition(".")[2] in SMALLER:
-        return
     found = {
         drawing.name: small_type(drawing.figure) + misused(drawing.figure) for drawing in drawn
     }

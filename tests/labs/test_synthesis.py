@@ -12,9 +12,13 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
+from memgen.claims.beside import beside_controls
 from memgen.claims.catalogue import GROUPS
+from memgen.claims.catalogue.maps import MAPS
 from memgen.claims.catalogue.multiverse import MULTIVERSE
 from memgen.claims.catalogue.rivals import RIVALS
+from memgen.claims.catalogue.steering import beats
+from memgen.claims.catalogue.transfer import TRANSFER
 from memgen.claims.evidence import (
     Evidence,
     later_share,
@@ -28,6 +32,7 @@ from memgen.claims.quantities.steering import beyond_control, beyond_instruction
 from memgen.claims.success import describe, success_table
 from memgen.config.analyses import SynthesisParameters
 from memgen.errors import ArtifactError
+from memgen.figures.every_task import every_task
 from memgen.figures.synthesis import forest, formats, gate, main_finding, verdicts
 from memgen.labs.synthesis import (
     claims_table,
@@ -154,6 +159,64 @@ def test_the_overview_has_a_row_a_run_and_two_controls():
     table = overview(results())
     assert len(table) == 4 and set(table.seed) == {0, 1}
     assert (table.m2g_best_of_random == 0.3).all() and (table.m2g_forbid_source == 0.2).all()
+
+
+def beside_planted(**rates: float) -> Evidence:
+    """Bases in which 15 % of the neurons differ, and one task whose neurons steer a retrain."""
+    found = results()
+    for task in found:
+        for k in (0, 1):
+            base = {"base_null": {"significant_share": [0.0, 0.3]}, "n_pairs": 50}
+            found[task][k]["04_differentiation"] |= base
+    counts = {"wins": 6, "n": 10, "control_wins": 2, "control_n": 10}
+    about = {"task": "inference", "source": "x", "kind": "retrain", "own": False, "shared": True}
+    cells = [
+        about | {"seed": f"seed {k}", "direction": d, "key": key} | counts
+        for k in (0, 1)
+        for d in DIRECTIONS
+        for key in "abc"
+    ]
+    given = evidence(found, **rates)
+    return replace(given, transfers=pd.DataFrame([*cells, {**cells[0], "own": True, "wins": 0}]))
+
+
+@pytest.mark.parametrize(
+    "rates, name, claim",
+    [
+        ({}, "best random direction", "best_of_random"),
+        ({"rephrasing_order": 0.6, "random_neurons": 0.5}, "words reordered", "rephrasing"),
+        ({"forbid_source": 1.0}, "one token forbidden", "forbid"),  # and it is ahead
+    ],
+)
+def test_every_task_stands_beside_its_strongest_control(rates, name, claim):
+    given = beside_planted(**rates)
+    asked = (*MAPS[:2], *(one for d in DIRECTIONS for one in beats(d)), TRANSFER[0])
+    claims = judge_all(given, {"asked": asked})
+    table = beside_controls(given)
+    of = dict(iter(table.groupby("about")))
+    assert {about: len(rows) for about, rows in of.items()} == {
+        "maps": 2,
+        "steering": 4,
+        "retrains": 2,
+    }
+    assert set(of["maps"].control_name) == {"the same pairs in the base"}
+    assert of["maps"].value.tolist() == pytest.approx([0.35] * 2)
+    assert of["maps"].control.tolist() == pytest.approx([0.15] * 2)
+    assert set(of["steering"].control_name) == {name}
+    assert set(of["steering"].claim) == {f"steer_{d}.{claim}" for d in DIRECTIONS}
+    retrains = of["retrains"].set_index("task")
+    assert np.isnan(retrains.value["arithmetic-tagged"])
+    assert (retrains.value["inference"], retrains.control["inference"]) == (0.6, 0.2)
+    # the difference of the figure is the effect of the claim that it names
+    cases = {one["id"]: one["cases"] for one in claims}
+    for row in table[table.claim != ""].itertuples():
+        assert cases[row.claim][row.task]["effect"] == pytest.approx(row.value - row.control)
+
+    drawings = [every_task(table, claims, about) for about in ("maps", "steering", "retrains")]
+    assert [one.name.rpartition("-")[2] for one in drawings] == ["maps", "steering", "retrains"]
+    assert "inference: 35%, the same pairs in the base 15%, difference +0.20" in drawings[0].alt
+    assert f"inference m2g: 88%, {name}" in drawings[1].alt
+    assert "arithmetic-tagged: none" in drawings[2].alt and "nan" not in drawings[2].alt
 
 
 def limited(found: dict, seed: int, direction: str) -> dict:

@@ -48,7 +48,10 @@ FIGURES = {
     "04_differentiation": ("nmd-heatmap", "base", "layers"),
     "05_prediction": ("rivals", "probes"),
     "06_intervention": ("grid", "controls", "dose", "cells"),
-    "08_synthesis": ("main-finding", "every-task", "ledger", "format", "forecast"),
+    "08_synthesis": (
+        *("main-finding", "every-task", "every-task-maps", "every-task-steering"),
+        *("every-task-retrains", "gate", "ledger", "format", "forecast"),
+    ),
     "09_confounds": ("context", "lens", "guessing", "split"),
     "10_ablations": ("overview", "count"),
     "11_open_points": ("clusters", "synergy", "margins", "commitment", "instruction", "hybrid"),
@@ -81,7 +84,7 @@ display(figure, metadata={**words, "name": "behaviour"})
 
 
 def executed_lab(folder: Path) -> dict:
-    """A minimal lab with text, a table, a formula and six figures, executed by papermill."""
+    """A minimal lab with text, a table, a formula and nine figures, executed by papermill."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     lab = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
     lab.cells = [
@@ -101,7 +104,7 @@ def executed_lab(folder: Path) -> dict:
             + PLOT.replace('"behaviour"', '"once-more"')
         ),
         nbformat.v4.new_code_cell(
-            "".join(PLOT.replace('"behaviour"', f'"more-{i}"') for i in range(3)).strip()
+            "".join(PLOT.replace('"behaviour"', f'"more-{i}"') for i in range(6)).strip()
         ),
         nbformat.v4.new_markdown_cell("## Answer\n\nThe bars say so."),
     ]

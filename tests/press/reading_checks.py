@@ -48,11 +48,16 @@ def too_long(template: str) -> list[str]:
     return [f"{n} words: {one}" for n, one in counted if n > LONGEST]
 
 
+def rows(template: str) -> list[str]:
+    """The rows of a page's tables, whose heads are words, too."""
+    return [line for line in bare(template).splitlines() if _ROW.match(line)]
+
+
 def unwanted(template: str) -> list[str]:
     """What our list of words would have otherwise: `foretold: predicted`."""
     return [
         f"{found[0]}: {instead}"
-        for one in sentences(template)
+        for one in (*sentences(template), *rows(template))
         for pattern, instead in WORDS
         for found in re.finditer(rf"\b(?:{pattern})\b", one, re.IGNORECASE)
     ]

@@ -126,7 +126,7 @@ def test_downloads_carry_no_image_but_its_words(run, root, tmp_path):
     outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
     plain = ["".join(output.get("data", {}).get("text/plain", "")) for output in outputs]
     words = [text for text in plain if text.startswith("Figure: ")]
-    assert len(words) == 6 and "Bars: behaviour of t" in words[0]
+    assert len(words) == 9 and "Bars: behaviour of t" in words[0]
     assert "step 100 of 1300" in str(outputs) and "papermill" not in executed["metadata"]
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
+from os.path import normpath
+from pathlib import Path
 
 import pytest
+import yaml
 from fake_run import make_run
 from reading_checks import LONGEST, form, sentences, terms, too_long, undefined, unwanted
 
@@ -14,13 +18,9 @@ from press.words import AWAITED, PER_MINUTE, count, minutes, prose, timed
 
 BOOK = ROOT / "book"
 CHAPTERS = sorted(path.name for path in (BOOK / "chapters").glob("*.md"))
-#: from home through the question to the last of the chapters that build on one another
-PATH = ["index.md", "intro.md", *(f"chapters/{name}" for name in CHAPTERS if name < "08")]
-PAGES = [
-    *PATH,
-    *(f"chapters/{name}" for name in CHAPTERS if "08" <= name < "13"),
-    *("ledger.md", "results.md", "tables.md", "recipe_history.md"),
-]
+#: from home through the question to the last chapter
+PATH = ["index.md", "intro.md", *(f"chapters/{name}" for name in CHAPTERS)]
+PAGES = [*PATH, "ledger.md", "results.md", "tables.md", "recipe_history.md", "scale.md"]
 #: words of the chapters that were halved, before that, rendered as below
 BEFORE = json.loads((ROOT / "tests/press/words_before.json").read_text(encoding="utf8"))
 
@@ -45,12 +45,20 @@ def test_chapters_are_as_long_as_was_said_and_say_how_long(tmp_path, notebook, r
     tasks = ["arithmetic-tagged", "arithmetic-matched", "inference"]
     pages = rendered(make_run(tmp_path / "runs", tasks, [0, 1], notebook))
     for name in CHAPTERS:
-        if name < "13":
-            page = pages[f"chapters/{name}"]
-            assert f"**Reading** about {minutes(page)} min" in page, name
-            assert AWAITED not in page
+        page = pages[f"chapters/{name}"]
+        assert f"**Reading** about {minutes(page)} min" in page, name
+        assert AWAITED not in page
     now = {name: count(pages[f"chapters/{name}"]) for name in BEFORE}
     assert sum(now.values()) <= 0.6 * sum(BEFORE.values()), now
+
+
+def test_each_page_of_the_evidence_leads_to_the_next():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf8"))
+    (part,) = (part for part in toc["parts"] if part["caption"] == "The evidence")
+    files = [one["file"] for one in part["chapters"]]
+    for here, there in pairwise(files):
+        (next_,) = re.findall(r"^Next: \[[^\]]+\]\(([^)#]+)", template(f"{here}.md"), re.M)
+        assert normpath(Path(here).parent / next_) == f"{there}.md", here
 
 
 # -- the checks find what is planted ------------------------------------------------------------------
@@ -126,6 +134,7 @@ def test_a_long_sentence_is_found_and_a_list_is_none():
         "Two seconds\na run",
         "Of course it holds.",
         "In order to see",
+        "x\n\n| task | changed prompts a prompt |",
     ],
 )
 def test_an_unwanted_word_is_found(said):

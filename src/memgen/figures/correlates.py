@@ -6,16 +6,27 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import COLOR, DIRECTION_COLOR, PANEL_NAME, WIDTH, Drawing, share_axis
+from memgen.figures.style import (
+    COLOR,
+    DIRECTION_COLOR,
+    GREEN,
+    ORANGE,
+    PANEL_NAME,
+    PINK,
+    PURPLE,
+    WIDTH,
+    Drawing,
+    share_axis,
+)
 from memgen.stats.reported import shown
 from memgen.terms import DIRECTIONS
 
 #: colour, marker and line of each vector, in all figures of this lab
 LOOK = {
     "difference": ("#000000", "s", "-"),
-    "probe": ("#009E73", "D", "-"),
-    "held": ("#CC79A7", "o", "-"),
-    "optimised": ("#E69F00", "^", "--"),
+    "probe": (GREEN, "D", "-"),
+    "held": (PINK, "o", "-"),
+    "optimised": (ORANGE, "^", "--"),
     "random": (COLOR["control"], "x", ":"),
 }
 NAME = {
@@ -25,13 +36,29 @@ NAME = {
     "optimised": "optimised",
     "random": "random",
 }
+PATCHED = ("patched, decision", "patched, before")  # lines in the colour of their direction
 
 
 def _panels(height: float):
     fig, axes = plt.subplots(1, len(DIRECTIONS), figsize=(WIDTH, height), sharey=True)
     for ax, direction in zip(axes, DIRECTIONS):
-        ax.set_title(PANEL_NAME[direction], fontsize=11)
+        ax.set_title(PANEL_NAME[direction])
     return fig, axes
+
+
+def _legend(fig, axes) -> None:
+    """Every line of any panel once; those in a panel's own colour are grey, as they mean both directions."""
+    named = {
+        name: one
+        for ax in reversed(axes)
+        for one, name in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    for name in PATCHED:
+        if name in named:
+            one = named[name]
+            look = {"marker": one.get_marker(), "ls": one.get_linestyle()}
+            named[name] = plt.Line2D([], [], color="#555555", **look)
+    fig.legend(named.values(), named.keys(), loc="outside lower center", ncols=2)
 
 
 def _listed(values) -> str:
@@ -40,22 +67,20 @@ def _listed(values) -> str:
 
 def angles(r: dict) -> Drawing:
     """Cosines by layer between what differs, what is read and what acts; grey: what chance gives."""
-    fig, axes = _panels(3.3)
+    fig, axes = _panels(4.3)
     layers, cosines, said = r["layers"], r["cosines"], []
     for ax, direction in zip(axes, DIRECTIONS):
         lines = {
             "mean difference, probe": (cosines["difference_probe"], "#000000", "s", "-"),
-            "mean difference, held": (cosines[f"difference_held_{direction}"], "#CC79A7", "o", "-"),
-            "probe, held": (cosines[f"probe_held_{direction}"], "#009E73", "D", "--"),
+            "mean difference, held": (cosines[f"difference_held_{direction}"], PINK, "o", "-"),
+            "probe, held": (cosines[f"probe_held_{direction}"], GREEN, "D", "--"),
         }
         chance = np.array(cosines["chance_difference"])
         ax.fill_between(layers, -chance, chance, color=COLOR["null"], alpha=0.4, lw=0)
         for name, (values, color, marker, line) in lines.items():
             ax.plot(layers, values, color=color, marker=marker, ls=line, ms=5, label=name)
         x = r[direction]
-        ax.plot(
-            x["layer"], x["held_refit"], "*", color="#CC79A7", mec="k", ms=12, label="held, refit"
-        )
+        ax.plot(x["layer"], x["held_refit"], "*", color=PINK, mec="k", ms=12, label="held, refit")
         ax.plot(x["layer"], x["held_ceiling"], "_", color="k", ms=14, mew=1.5, label="at most")
         ax.axhline(0, color="k", lw=0.5)
         ax.set(xlabel="layer", xticks=layers, ylim=(-1.05, 1.05))
@@ -66,9 +91,7 @@ def angles(r: dict) -> Drawing:
             f" {shown(x['held_ceiling'])}"
         )
     axes[0].set_ylabel("cosine")
-    fig.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9
-    )
+    _legend(fig, axes)
     return Drawing(
         fig,
         alt=(
@@ -88,7 +111,7 @@ def angles(r: dict) -> Drawing:
 
 def components(r: dict) -> Drawing:
     """Share of each direction in the first k principal components of the states."""
-    fig, axes = _panels(3.3)
+    fig, axes = _panels(4.3)
     said = []
     for ax, direction in zip(axes, DIRECTIONS):
         x = r[direction]
@@ -102,7 +125,7 @@ def components(r: dict) -> Drawing:
                 ms=4,
                 label=NAME[name],
             )
-        ax.plot(x["counts"], x["shares"]["as_states"], color="#56B4E9", ls="-.", label="states")
+        ax.plot(x["counts"], x["shares"]["as_states"], color=PURPLE, ls="-.", label="states")
         ax.set(xlabel="principal components", xscale="log")
         ax.set_xticks([k for k in (1, 10, 100) if k <= x["counts"][-1]])
         ax.xaxis.set_major_formatter(plt.FuncFormatter(lambda v, _: f"{v:g}"))
@@ -111,9 +134,7 @@ def components(r: dict) -> Drawing:
         top = ", ".join(f"{name} {value:.0%}" for name, value in x["top_share"].items())
         said.append(f"{direction}, layer {x['layer']}, top {x['top_components']}: {top}")
     axes[0].set_ylabel("share of the direction")
-    fig.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9
-    )
+    _legend(fig, axes)
     return Drawing(
         fig,
         alt=(
@@ -131,7 +152,7 @@ def components(r: dict) -> Drawing:
 
 def plausible(doses: pd.DataFrame, r: dict) -> Drawing:
     """Success against how far out the shifted states lie, dose by dose."""
-    fig, axes = _panels(3.5)
+    fig, axes = _panels(4.3)
     said = []
     for ax, direction in zip(axes, DIRECTIONS):
         own = doses[doses.direction == direction]
@@ -158,9 +179,7 @@ def plausible(doses: pd.DataFrame, r: dict) -> Drawing:
         ax.minorticks_off()
         share_axis(ax)
     axes[0].set_ylabel("change sides")
-    fig.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9
-    )
+    _legend(fig, axes)
     return Drawing(
         fig,
         alt=(
@@ -180,15 +199,15 @@ def plausible(doses: pd.DataFrame, r: dict) -> Drawing:
 
 def layers(r: dict) -> Drawing:
     """By layer: where patching turns the answer, where the mean difference is large, where a vector acts."""
-    fig, axes = _panels(3.3)
+    fig, axes = _panels(4.3)
     at, said = r["layers"], []
     for ax, direction in zip(axes, DIRECTIONS):
         x, color = r[direction], DIRECTION_COLOR[direction]
         lines = {"size of the mean difference": (r["size"], "#000000", "s", "-")}
         if x["patching"]:
-            lines["patched, decision"] = (x["patching"]["residual"], color, "o", "-")
-            lines["patched, before"] = (x["patching"]["before"], color, "v", "--")
-        lines["held vector"] = (x["by_layer"]["held"], "#CC79A7", "*", ":")
+            lines[PATCHED[0]] = (x["patching"]["residual"], color, "o", "-")
+            lines[PATCHED[1]] = (x["patching"]["before"], color, "v", "--")
+        lines["held vector"] = (x["by_layer"]["held"], PINK, "*", ":")
         for name, (values, own, marker, line) in lines.items():
             known = [np.nan if value is None else value for value in values]
             ax.plot(at, known, color=own, marker=marker, ls=line, ms=5.5, label=name)
@@ -200,12 +219,7 @@ def layers(r: dict) -> Drawing:
             + f"; rank correlation of size and patching at the decision {shown(rank)}"
         )
     axes[0].set_ylabel("share, or size")
-    handles = {
-        name: one
-        for ax in reversed(axes)
-        for one, name in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=9)
+    _legend(fig, axes)
     return Drawing(
         fig,
         alt=f"Lines by layer, a panel per direction. {'; '.join(said)}",

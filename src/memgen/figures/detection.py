@@ -6,12 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import COLOR, WIDTH, Drawing, share_axis
+from memgen.figures.style import COLOR, ORANGE, WIDTH, Drawing, share_axis
 from memgen.rivals.detectors.roster import BLACK_BOX, DETECTORS, PROBE
 from memgen.stats.auc import CHANCE
 from memgen.stats.reported import between, shown
 
-ORANGE = "#E69F00"
 CHANGES = {"order": "another order", "content": "other content"}
 BEHAVIOR = {"memorization": "from memory", "generalization": "by the rule"}
 
@@ -22,14 +21,14 @@ def detectors(r: dict) -> Drawing:
     n_before = sum(DETECTORS[name].when == "before" for name in names)
     places = [i + (i >= n_before) for i in range(len(names))]  # a gap between the two kinds
     fig, (left, right) = plt.subplots(
-        1, 2, figsize=(WIDTH, 6.4), sharey=True, width_ratios=[1.5, 1]
+        1, 2, figsize=(WIDTH, 1.2 + 0.34 * len(names)), sharey=True, width_ratios=[1.3, 1]
     )
     for y, name in zip(places, names):
         one, look = r["detectors"][name], _look(name)
         _mark(left, y, one["auc"], one["interval"], look)
         if name != PROBE:
             _mark(right, y, one["difference"], one["difference_interval"], look)
-    left.set_yticks(places, [_title(name, r) for name in names], fontsize=10)
+    left.set_yticks(places, [_title(name, r) for name in names])
     left.invert_yaxis()
     left.axvline(CHANCE, color=COLOR["control"], lw=0.8)
     right.axvline(0, color=COLOR["control"], lw=0.8)
@@ -126,7 +125,7 @@ def price(r: dict) -> Drawing:
 
 def stays(r: dict) -> Drawing:
     """By kind of change and first behaviour: how many answers stay as they were, and are right."""
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.4), sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.9), sharey=True)
     told = []
     for ax, (change, title) in zip(axes, CHANGES.items()):
         found = r["changes"][change]

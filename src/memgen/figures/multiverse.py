@@ -8,7 +8,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.style import COLOR, DIRECTION_COLOR, DIRECTION_NAME, WIDTH, Drawing, share_axis
+from memgen.figures.style import (
+    COLOR,
+    DIRECTION_COLOR,
+    DIRECTION_NAME,
+    GREEN,
+    ORANGE,
+    PANEL_NAME,
+    PURPLE,
+    SHARE_MAP,
+    SMALL,
+    WIDTH,
+    Drawing,
+    on_share,
+    say_ends,
+    share_axis,
+)
 from memgen.stats.reported import between, shown
 from memgen.terms import DIRECTIONS
 
@@ -17,8 +32,12 @@ CLAIMS = {
     "g2m": "success of g2m less its control",
     "probe": "AUC of the probe less its bar",
 }
-CLEAR, UNCLEAR, BELOW = "#0072B2", "#999999", "#D55E00"
-WAYS = {"halves": ("two halves of the keys", "o"), "resamples": ("all keys, and resampled", "s")}
+CLEAR, UNCLEAR, BELOW = GREEN, COLOR["other"], PURPLE
+SIDES = {CLEAR: "interval above 0", UNCLEAR: "interval holds 0", BELOW: "interval below 0"}
+WAYS = {
+    "halves": ("two halves of the keys", "o", GREEN),
+    "resamples": ("all keys, and resampled", "s", ORANGE),
+}
 SHIFTS = {
     "reported": ("reported cell", "o"),
     "max": ("most success", "^"),
@@ -41,9 +60,9 @@ def curve(table: pd.DataFrame, r: dict, claim: str, factors: Sequence[str]) -> D
     fig, (above, below) = plt.subplots(
         2,
         1,
-        figsize=(WIDTH, 2.6 + 0.2 * len(levels)),
+        figsize=(WIDTH, 3.4 + 0.22 * len(levels)),
         sharex=True,
-        height_ratios=[2.4, 0.2 * len(levels)],
+        height_ratios=[2.4, 0.22 * len(levels)],
     )
     order = rows.effect.argsort(kind="stable").to_numpy()
     at = np.empty(len(rows), dtype=int)
@@ -53,9 +72,11 @@ def curve(table: pd.DataFrame, r: dict, claim: str, factors: Sequence[str]) -> D
     above.scatter(at, rows.effect, c=list(colors), s=3, rasterized=True)
     above.axhline(0, color="black", lw=0.8)
     one = r["curves"][claim]
+    for color, side in SIDES.items():
+        above.plot([], [], color=color, marker=".", ms=9, label=side)
     if len(rows):
-        above.plot([at[0]], [rows.effect[0]], "D", color="black", ms=6, label="as in the book")
-        above.legend(loc="upper left")
+        above.plot([at[0]], [rows.effect[0]], "D", color="black", ms=7, label="as in the book")
+    fig.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     above.set(ylabel="effect", title=CLAIMS[claim])
     thin = 0.3 if len(rows) > 1000 else 1.0  # of few lines each has to be seen
     for y, (name, level) in enumerate(levels):
@@ -66,8 +87,8 @@ def curve(table: pd.DataFrame, r: dict, claim: str, factors: Sequence[str]) -> D
     for y, name in enumerate(names):
         if y and name != names[y - 1]:
             below.axhline(y - 0.5, color="#BBBBBB", lw=0.8)
-    below.set_yticks(range(len(levels)), [f"{name}: {level}" for name, level in levels], fontsize=9)
-    below.set(xlabel="specifications, sorted by effect", ylim=(max(len(levels), 1) - 0.5, -0.5))
+    below.set_yticks(range(len(levels)), [f"{name}: {level}" for name, level in levels])
+    below.set(xlabel="sorted by effect", ylim=(max(len(levels), 1) - 0.5, -0.5))
     alt = (
         f"Specification curve, {CLAIMS[claim]}: {one['n_defined']} specifications,"
         f" {shown(one['positive'], '.0%')} above 0, {shown(one['share'], '.0%')} with an interval above 0,"
@@ -76,8 +97,8 @@ def curve(table: pd.DataFrame, r: dict, claim: str, factors: Sequence[str]) -> D
         f" {shown(one['book'], '+.2f')}"
     )
     caption = (
-        "Each point is one way to measure the same thing, on keys that chose nothing. Blue: the interval"
-        " over keys lies above 0; vermillion: below it. A line below marks the level of each choice that"
+        "Each point is one way to measure the same thing, on keys that chose nothing. Green: the interval"
+        " over keys lies above 0; purple: below it. A line below marks the level of each choice that"
         " the specification above it has: where a line is denser on one side, that choice matters."
     )
     return Drawing(fig, alt, caption, f"curve-{claim}")
@@ -93,15 +114,17 @@ def matters(r: dict) -> Drawing:
         for y, name in enumerate(names):
             value = r["curves"][claim]["explained"].get(name)
             shares[y, x] = np.nan if value is None else value
-    fig, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.34 * max(len(names), 1)))
-    ax.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    fig, ax = plt.subplots(figsize=(WIDTH, 1.7 + 0.34 * max(len(names), 1)))
+    image = ax.imshow(np.nan_to_num(shares), cmap=SHARE_MAP, vmin=0, vmax=1, aspect="auto")
     for y, x in np.argwhere(~np.isnan(shares)):
-        color = "white" if shares[y, x] > 0.6 else "black"
-        ax.text(x, y, f"{shares[y, x]:.0%}", ha="center", va="center", color=color, fontsize=11)
-    labels = ["together (no single one)" if name == "together" else name for name in names]
+        looks = {"ha": "center", "va": "center", "fontsize": SMALL, "color": on_share(shares[y, x])}
+        ax.text(x, y, f"{shares[y, x]:.0%}", **looks)
+    labels = ["together" if name == "together" else name for name in names]
     ax.set_yticks(range(len(names)), labels)
     ax.set_xticks(range(len(claims)), claims)
     ax.tick_params(length=0)
+    ends = ("does not matter", "explains all")
+    say_ends(fig, image, ax, *ends, ticks=[0, 1], format="{x:.0%}", aspect=30)
     told = "; ".join(
         f"{claim}: "
         + ", ".join(
@@ -115,7 +138,8 @@ def matters(r: dict) -> Drawing:
         fig,
         alt=f"Share of the variance of the effects by choice. {told}",
         caption="How much of the difference between specifications each choice explains by itself, and what"
-        " only combinations of choices explain. An empty place: the claim has no such choice.",
+        " only combinations of choices explain (*together*, which is no single one). An empty place: the"
+        " claim has no such choice.",
         name="matters",
     )
 
@@ -124,10 +148,9 @@ def stability(table: pd.DataFrame, r: dict) -> Drawing:
     """Jaccard of the top neurons under other keys, by how many are taken, beside random sets."""
     fig, ax = plt.subplots(figsize=(WIDTH, 4.0))
     told = []
-    for i, (way, (text, marker)) in enumerate(WAYS.items()):
+    for i, (way, (text, marker, color)) in enumerate(WAYS.items()):
         rows = table[(table.way == way) & table.jaccard.notna()]
         error = np.clip([rows.jaccard - rows.low, rows.high - rows.jaccard], 0, None)
-        color = ("#0072B2", "#E69F00")[i]
         at = rows.share * (0.97, 1.03)[i]
         ax.errorbar(at, rows.jaccard, yerr=error, marker=marker, color=color, capsize=2, label=text)
         ax.plot(rows.share, rows.null, ":", marker=".", color=COLOR["control"])
@@ -157,7 +180,7 @@ def stability(table: pd.DataFrame, r: dict) -> Drawing:
 
 def slopes(table: pd.DataFrame, r: dict) -> Drawing:
     """Every test prompt's slope along the dose, sorted, by direction; grey: random shifts."""
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2), sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.9), sharey=True)
     told = []
     for ax, direction in zip(axes, DIRECTIONS):
         rows, one = table[table.direction == direction], r["slopes"][direction]
@@ -171,7 +194,7 @@ def slopes(table: pd.DataFrame, r: dict) -> Drawing:
             lw=2,
         )
         ax.axhline(0, color="black", lw=0.8)
-        ax.set(title=direction, xlabel="prompts, sorted")
+        ax.set(title=PANEL_NAME[direction], xlabel="prompts, sorted")
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}")
         told.append(
             f"{DIRECTION_NAME[direction]} (n={one['n']}, {one['n_keys']} keys): anti-steerable"
@@ -193,7 +216,7 @@ def slopes(table: pd.DataFrame, r: dict) -> Drawing:
 
 def isolation(r: dict) -> Drawing:
     """What a shift turns, and what it leaves as it was, by kind of prompt."""
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.0), sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.2), sharey=True)
     names = ["cause", *ALONE, "score"]
     labels = ["turned (cause)", *ALONE.values(), "score"]
     told = []
@@ -217,8 +240,9 @@ def isolation(r: dict) -> Drawing:
             )
         ax.axhline(0.5, color="#BBBBBB", lw=0.8)
         ax.axhline(3.5, color="#BBBBBB", lw=0.8)
-        ax.set(title=direction)
+        ax.set(title=PANEL_NAME[direction])
         share_axis(ax, "x")
+        ax.set_xticks((0, 0.5, 1))
     axes[0].set_yticks(range(len(names)), labels)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     handles = [

@@ -7,13 +7,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.legend_handler import HandlerTuple
 
+from memgen.claims.quantities.behaviors import GATE as LIMITS
 from memgen.claims.success import AHEAD, FORBID, aucs, describe, row_of, without_kept
+from memgen.figures.every_task import (
+    VERDICT_COLOR,
+    around_zero,
+    every_task,
+    in_lines,
+    interval,
+)
 from memgen.figures.style import (
     COLOR,
     DIRECTION_COLOR,
     DIRECTION_NAME,
-    GREEN,
     ORANGE,
+    PALETTE,
     PANEL_NAME,
     PURPLE,
     SMALL,
@@ -34,18 +42,25 @@ from memgen.terms import (
     VERDICTS,
 )
 
-VERDICT_COLOR = {
-    SUPPORTED: GREEN,
-    CONTRADICTED: "#222222",
-    REVERSED: PURPLE,
-    OPEN: COLOR["other"],
-}
+#: what the notebook shows; `every_task` is of a module of its own, which this one must import
+__all__ = [
+    "every_task",
+    "forecast",
+    "forecasts",
+    "forest",
+    "formats",
+    "gate",
+    "main_finding",
+    "verdicts",
+]
+
 VERDICT_MARK = {SUPPORTED: "o", CONTRADICTED: "X", REVERSED: "v", OPEN: "s"}
-GATE = {
-    "memory": ("memory", COLOR["memorization"]),
-    "rule": ("rule", COLOR["generalization"]),
-    "other": ("other", COLOR["other"]),
-    "free": ("free right", "black"),
+FURTHER = (*PALETTE, "black", COLOR["control"])  # as many as there are marks
+GATE = {  # name in words, colour, and what the gate asks for
+    "memory": ("memory", COLOR["memorization"], LIMITS["memory_rate"][0]),
+    "rule": ("rule", COLOR["generalization"], LIMITS["rule_rate"][0]),
+    "other": ("other", COLOR["other"], LIMITS["other_rate"][1]),
+    "free": ("free right", "black", LIMITS["free_accuracy"][0]),
 }
 FORMAT_TITLES = {"m2g": "m2g success", "g2m": "g2m success", "auc": "AUC"}
 NARROW, NUMBERS_AT = 5.4, 1.06  # inches; where the column of numbers begins, on the axis of shares
@@ -130,12 +145,12 @@ def forecasts(table: pd.DataFrame, numbers: dict[str, dict], claims: list[dict])
         for column, at, color in (("auc", 0.17, "black"), ("chosen_baseline_auc", -0.17, ORANGE)):
             left.plot(rows[column], [y + at] * len(rows), ".", color=color, alpha=0.5, ms=6)
         without = rows.chosen_baseline_auc.mean()
-        _interval(left, y + 0.17, probe["value"], (probe["low"], probe["high"]), "black", "o")
-        _interval(left, y - 0.17, without, (None, None), ORANGE, "D")
+        interval(left, y + 0.17, probe["value"], (probe["low"], probe["high"]), "black", "o")
+        interval(left, y - 0.17, without, (None, None), ORANGE, "D")
         said.append(f"{task}: probe {_said(probe)}, strongest forecast {_decimal(without)}")
         if task in cases:
             gain = cases[task]
-            _interval(
+            interval(
                 right, y, gain["effect"], gain["interval"], VERDICT_COLOR[gain["verdict"]], "o"
             )
             ends = between(gain["interval"])
@@ -144,12 +159,12 @@ def forecasts(table: pd.DataFrame, numbers: dict[str, dict], claims: list[dict])
     for ax in (left, right):
         for line in range(1, len(tasks)):
             ax.axhline(line - 0.5, color="#DDDDDD", lw=0.8, zorder=0)
-    left.set_yticks(range(len(tasks))[::-1], [_in_lines(task) for task in tasks])
+    left.set_yticks(range(len(tasks))[::-1], [in_lines(task) for task in tasks])
     left.tick_params(axis="y", length=0)
     left.axvline(CHANCE, color=COLOR["control"], lw=0.8, ls=":")
     right.axvline(0, color=COLOR["control"], lw=0.8, ls=":")
     left.set(title="AUC on test keys", xlim=(None, 1.02), ylim=(-0.5, len(tasks) - 0.5))
-    right.set(title="gain of the probe", xlim=_around_zero(right))
+    right.set(title="gain of the probe", xlim=around_zero(right))
     marks = (("black", "o", "the probe"), (ORANGE, "D", "strongest without states"))
     handles = [plt.Line2D([], [], color=color, marker=mark, ls="") for color, mark, _ in marks]
     fig.legend(handles, [text for *_, text in marks], loc="outside lower center", ncols=2)
@@ -167,25 +182,6 @@ def forecasts(table: pd.DataFrame, numbers: dict[str, dict], claims: list[dict])
     )
 
 
-def _interval(ax: plt.Axes, y: float, value: float | None, ends, color: str, mark: str) -> None:
-    """One number with its interval; nothing where it is not defined."""
-    if value is None or np.isnan(value):
-        return
-    if None not in ends:
-        ax.plot(ends, [y, y], color=color, lw=2)
-    ax.plot(value, y, mark, color=color, ms=7)
-
-
-def _around_zero(ax: plt.Axes) -> tuple[float, float]:
-    """Limits as far to the left of zero as to the right, so that a word fits above it."""
-    reach = max(map(abs, ax.get_xlim()))
-    return -reach, reach
-
-
-def _in_lines(task: str) -> str:
-    return task.replace("-", "\n")
-
-
 def _decimal(value: float) -> str:
     return "none" if np.isnan(value) else f"{value:.2f}"
 
@@ -195,16 +191,17 @@ def gate(table: pd.DataFrame) -> Drawing:
     tasks = list(dict.fromkeys(table.task))
     fig, ax = plt.subplots(figsize=(WIDTH, 1.3 + 0.75 * len(tasks)))
     height = {task: i for i, task in enumerate(reversed(tasks))}
-    for i, (column, (title, color)) in enumerate(GATE.items()):
+    for i, (column, (title, color, limit)) in enumerate(GATE.items()):
         place = 0.3 - 0.2 * i
         y = [height[task] + place for task in table.task]
         ax.plot(table[column], y, "o", color=color, alpha=0.7, ms=5, label=title)
         for task, rows in table.groupby("task"):
             ends = [height[task] + place - 0.1, height[task] + place + 0.1]
             ax.plot([rows[column].mean()] * 2, ends, color="black", lw=2)
+            ax.plot([limit] * 2, ends, color=COLOR["control"], lw=1.2, ls=":")
     for line in range(1, len(tasks)):
         ax.axhline(line - 0.5, color="#DDDDDD", lw=0.8)
-    ax.set_yticks(list(height.values()), [_in_lines(task) for task in height])
+    ax.set_yticks(list(height.values()), [in_lines(task) for task in height])
     ax.tick_params(axis="y", length=0)
     ax.set(xlabel="share of test prompts", ylim=(-0.5, len(tasks) - 0.5))
     share_axis(ax, "x")
@@ -214,7 +211,11 @@ def gate(table: pd.DataFrame) -> Drawing:
         f" {row.other:.2f}, free {row.free:.2f}"
         for row in table.itertuples()
     )
-    return Drawing(fig, alt, "The gate on test keys: every seed a dot, the mean a bar.", "gate")
+    caption = (
+        "The gate on test keys: every seed a dot, the mean a bar. Dotted: what the gate asks for, at most"
+        " so many *other* answers, at least so many of the rest."
+    )
+    return Drawing(fig, alt, caption, "gate")
 
 
 def verdicts(claims: list[dict]) -> Drawing:
@@ -350,28 +351,25 @@ def forecast(table: pd.DataFrame, found: dict) -> Drawing:
     table: task, seed, direction, cosine, separation, success; found: by direction and predictor the
     rank correlation over tasks and its p.
     """
-    predictors = {"cosine": "mean cosine of the differences", "separation": "separation (d')"}
-    fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.2), sharey=True, sharex="col")
+    predictors = {"cosine": "mean cosine", "separation": "separation (d')"}
+    fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.6), sharey=True, sharex="col")
     tasks, told = list(dict.fromkeys(table.task)), []
-    marks = "osD^vP"
+    looks = [{"color": color, "marker": mark, "ls": ""} for color, mark in zip(FURTHER, "osD^vP")]
     for i, direction in enumerate(DIRECTIONS):
         rows = table[table.direction == direction]
         for j, (name, text) in enumerate(predictors.items()):
             ax = axes[i, j]
             for k, task in enumerate(tasks):
                 mine = rows[rows.task == task]
-                ax.plot(mine[name], mine.success, marks[k % len(marks)], color=f"C{k % 6}", ms=6)
+                ax.plot(mine[name], mine.success, ms=6, **looks[k % len(looks)])
             one = found[direction][name]
-            ax.set_title(f"{direction}: {shown(one['value'], '+.2f')}", fontsize=11)
+            ax.set_title(f"{direction}: {shown(one['value'], '+.2f')}")
             told.append(f"{direction}, {text}: {shown(one['value'], '+.2f')}, p {shown(one['p'])}")
             share_axis(ax)
             if i == 1:
                 ax.set_xlabel(text)
         axes[i, 0].set_ylabel("success")
-    handles = [
-        plt.Line2D([], [], color=f"C{k % 6}", marker=marks[k % len(marks)], ls="")
-        for k in range(len(tasks))
-    ]
+    handles = [plt.Line2D([], [], **looks[k % len(looks)]) for k in range(len(tasks))]
     fig.legend(handles, tasks, loc="outside lower center", ncols=2)
     return Drawing(
         fig,

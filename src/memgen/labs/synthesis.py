@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from memgen.claims.beside import beside_controls
 from memgen.claims.catalogue import GROUPS
 from memgen.claims.evidence import Evidence, read_evidence
 from memgen.claims.ledger import judge_all, verdict_on
@@ -22,7 +23,14 @@ from memgen.stats.intervals import number
 from memgen.terms import BEST_OF_RANDOM, DIRECTIONS, WHOLE
 
 #: for the notebook; as this module imports them, a change of a claim makes the lab stale
-__all__ = ["GROUPS", "judge_all", "main_numbers", "read_evidence", "success_table"]
+__all__ = [
+    "GROUPS",
+    "beside_controls",
+    "judge_all",
+    "main_numbers",
+    "read_evidence",
+    "success_table",
+]
 #: the task of the headline, if it is in the study: its answers look alike, and it needs no prompt
 #: that teaches a key both behaviours. Its counterpart is where the format does most.
 FIRST, COUNTERPART = "inference", "arithmetic-tagged"
