@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from memgen.config.analyses import PredictionParameters
 from memgen.errors import InapplicableError
-from memgen.models.generate import next_token_scores, tokenize_prompts
+from memgen.models.generate import states_and_scores, tokenize_prompts
 from memgen.models.origin import load_origin
 from memgen.neurons.baselines import (
     Forecast,
@@ -72,10 +71,11 @@ def examples(model, tokenizer, rows: pd.DataFrame, site: Site) -> Examples:
     return Examples(states, is_rule(rows), rows.key.to_numpy())
 
 
-def with_own_scores(model, tokenizer, rows: pd.DataFrame, of: Examples) -> Examples:
-    """The examples with what the model's own first-token distribution gives away, as `scores`."""
+def scored_examples(model, tokenizer, rows: pd.DataFrame, site: Site) -> Examples:
+    """The same with what the model's own first-token distribution gives away, as `scores`."""
     tokens = tokenize_prompts(tokenizer, list(rows.prompt))
-    return replace(of, scores=next_token_scores(model, *tokens))
+    states, scores = states_and_scores(model, *tokens, site)
+    return Examples(states.numpy(), is_rule(rows), rows.key.to_numpy(), scores)
 
 
 def base_forecasts(

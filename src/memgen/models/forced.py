@@ -17,6 +17,7 @@ from memgen.models.endings import agree
 from memgen.models.hooks import evaluating
 from memgen.models.packed import logits_at
 from memgen.models.room import fitting
+from memgen.phases import phase
 from memgen.terms import MEMORY_CODE, OTHER_CODE, RULE_CODE
 
 ROWS = 512  # in one pass, at most
@@ -71,6 +72,7 @@ class Expected:
         chosen = self.ids[index], self.starts[index], self.answers[index]
         return Expected(*chosen, self.end, self.ends)
 
+    @phase("answers", unless_inside=True)
     @torch.inference_mode()
     def said(self, model) -> torch.Tensor:
         """`[n, A]` on the CPU: the argmax at each place of the answer after its own tokens before."""
@@ -98,6 +100,12 @@ class Expected:
 def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
     length = max(map(len, rows))
     return torch.tensor([row + [value] * (length - len(row)) for row in rows])
+
+
+def both_met(model, one: Expected, other: Expected) -> tuple[np.ndarray, np.ndarray]:
+    """Which greedy answers are the one's, and which the other's, bool `[n]` each: the same prompts."""
+    met = _side_by_side(one, other).met(model)
+    return met[::2], met[1::2]
 
 
 def behaviors_met(model, memory: Expected, rule: Expected) -> np.ndarray:

@@ -63,15 +63,15 @@ class Batch:
     def _tokens_before(self, length: int) -> int:
         return 0 if self.back is None else max(0, length - self.back)
 
-    def begin(self):
-        """Token ids, mask, positions, cache, and what the skipped blocks give (None: none is)."""
+    def begin(self, more: int = 0):
+        """Token ids, mask, positions, cache, and what the skipped blocks give (None: none is).
+
+        `more`: tokens that will be written, at most.
+        """
         prompts, prompt = self.shared.prompts, self.prompt
         ids, mask = prompts.input_ids[prompt], prompts.attention_mask[prompt]
         known, positions = self._tokens_before(ids.shape[1]), position_ids(mask)
-        cache = DynamicCache()
-        if known:
-            for layer, (keys, values) in enumerate(self.shared.before(prompt, known)):
-                cache.update(keys, values, layer)
+        cache = self.shared.cache(prompt, known, more) if known else DynamicCache()
         resumed = None
         if self.skip:
             below = self.shared.outputs[self.skip - 1]
@@ -193,7 +193,7 @@ class _Rows:
             torch.full((n, asked.length), GONE, device=device),
             torch.zeros(n, dtype=torch.bool, device=device),
             torch.arange(n, device=device),
-            *batch.begin(),
+            *batch.begin(min(asked.length, max(1, asked.answers.shape[-1]))),
         )
 
     def take(self, logits: torch.Tensor) -> None:
