@@ -24,7 +24,7 @@ from memgen.neurons.ceiling import ceiling_forecast
 from memgen.neurons.lens import first_tokens
 from memgen.neurons.probes import Examples, fit_probes, probe_arrays, probe_by_layer
 from memgen.neurons.prompt_features import PromptFeatures, one_hot, prompt_features, role_matrix
-from memgen.neurons.states import hidden_states, is_rule
+from memgen.neurons.states import Known, hidden_states, is_rule
 from memgen.stats.auc import auc_within
 from memgen.stats.columns import columns, interval_pairs, numbers
 from memgen.stats.intervals import NAN, interval, number
@@ -34,6 +34,7 @@ from memgen.tasks.dataset import spread
 from memgen.terms import FORECASTS, GENERALIZATION, MEMORIZATION, OTHER, Site
 
 __all__ = [  # for the notebook
+    "Known",
     "baselines",
     "best_layer",
     "fit_probes",
@@ -65,17 +66,31 @@ def asked(answered: pd.DataFrame, limit: int) -> list[pd.DataFrame]:
     return found
 
 
-def examples(model, tokenizer, rows: pd.DataFrame, site: Site) -> Examples:
-    """These prompts with their hidden states [n, L, d] at the decision position."""
-    states = hidden_states(model, tokenizer, rows.prompt, site)
-    return Examples(states, is_rule(rows), rows.key.to_numpy())
+def examples(
+    model,
+    tokenizer,
+    rows: pd.DataFrame,
+    site: Site,
+    known: Known | None = None,
+    *,
+    scored: bool = False,
+) -> Examples:
+    """These prompts with their hidden states [n, L, d] at the decision position.
 
-
-def scored_examples(model, tokenizer, rows: pd.DataFrame, site: Site) -> Examples:
-    """The same with what the model's own first-token distribution gives away, as `scores`."""
-    tokens = tokenize_prompts(tokenizer, list(rows.prompt))
-    states, scores = states_and_scores(model, *tokens, site)
-    return Examples(states.numpy(), is_rule(rows), rows.key.to_numpy(), scores)
+    `scored`: with what the model's own first-token distribution gives away, too. What is `known` of the
+    prompts is not read again.
+    """
+    scores: dict[str, np.ndarray] = {}
+    if scored and known is not None and known.covers(rows.prompt, site):
+        states = known.read(site, rows.prompt)
+        scores = {name: known.read(name, rows.prompt) for name in ("answer_margin", "entropy")}
+    elif scored:
+        tokens = tokenize_prompts(tokenizer, list(rows.prompt))
+        read, scores = states_and_scores(model, *tokens, site)
+        states = read.numpy()
+    else:
+        states = hidden_states(model, tokenizer, rows.prompt, site, known)
+    return Examples(states, is_rule(rows), rows.key.to_numpy(), scores)
 
 
 def base_forecasts(

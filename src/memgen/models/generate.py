@@ -81,11 +81,13 @@ def answer(
 def next_token_scores(model, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, np.ndarray]:
     """First token's `answer_margin` (log-probability over the second), `entropy` in nats; `[n]`."""
     # a pass at a time: of a large vocabulary the scores of all prompts would be gigabytes
-    done, scores = zip(*((rows, _scores(log)) for rows, log in _first_tokens(model, ids, mask)))
+    done, scores = zip(
+        *((rows, first_token_scores(log)) for rows, log in _first_tokens(model, ids, mask))
+    )
     return _by_name(list(scores), list(done))
 
 
-def _scores(log: torch.Tensor) -> dict[str, torch.Tensor]:
+def first_token_scores(log: torch.Tensor) -> dict[str, torch.Tensor]:
     """Margin and entropy of log-probabilities `[rows, vocabulary]`."""
     top = log.topk(2, dim=-1).values
     return {"answer_margin": top[:, 0] - top[:, 1], "entropy": -(log.exp() * log).sum(-1)}
@@ -94,7 +96,7 @@ def _scores(log: torch.Tensor) -> dict[str, torch.Tensor]:
 def _by_name(
     scores: list[dict[str, torch.Tensor]], done: list[torch.Tensor]
 ) -> dict[str, np.ndarray]:
-    """`_scores` of passes over these rows, in the order of the rows."""
+    """`first_token_scores` of passes over these rows, in the order of the rows."""
     names = scores[0] if scores else ()
     return {name: in_order([one[name] for one in scores], done).numpy() for name in names}
 
@@ -115,7 +117,7 @@ def states_and_scores(
         for rows, log in _first_tokens(model, ids, mask):
             done.append(rows)
             states.append(torch.stack(seen, dim=1).float().cpu())
-            scores.append(_scores(log))
+            scores.append(first_token_scores(log))
     return in_order(states, done), _by_name(scores, done)
 
 
