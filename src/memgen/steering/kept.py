@@ -17,14 +17,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
-from transformers import DynamicCache
 
 from memgen.models.hooks import vector_of
 from memgen.models.sites import bare
-from memgen.steering.growing import growing
 from memgen.steering.prompts import Prompts
 from memgen.steering.unsteered import Unsteered, caches
 
@@ -33,18 +32,19 @@ BYTES = 2**30  # of keys and values, at most, beside what a sweep is using
 
 @dataclass(frozen=True)
 class Prefix:
-    """What the blocks hold of one prompt: `held` `[2, layers, heads, tokens, d_head]`, keys and values."""
+    """What the blocks hold of one prompt: `keys`, `values` by block, each `[heads, tokens, d_head]`."""
 
-    held: torch.Tensor
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes."""
-        return self.held.nelement() * self.held.element_size()
+        return sum(part.nelement() * part.element_size() for part in [*self.keys, *self.values])
 
     def first(self, tokens: int) -> Prefix:
         """The same of the first tokens only (a view)."""
-        return Prefix(self.held[..., :tokens, :])
+        return Prefix(*([part[:, :tokens] for part in side] for side in (self.keys, self.values)))
 
 
 @dataclass(frozen=True)
@@ -59,25 +59,21 @@ class Picked(Unsteered):
     def before(
         self, prompt: torch.Tensor, known: int
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        keys, values = self._laid(prompt, known, 0).unbind(1)
-        yield from zip(keys.unbind(1), values.unbind(1))
+        which, place = prompt.unique(return_inverse=True)
+        chosen = [self.found[one] for one in which.tolist()]
+        for layer in range(len(chosen[0].keys)):
+            sides = [one.keys[layer] for one in chosen], [one.values[layer] for one in chosen]
+            keys, values = (_padded(side, known)[place] for side in sides)
+            yield keys, values
 
-    def cache(self, prompt: torch.Tensor, known: int, more: int) -> DynamicCache:
-        if torch.is_grad_enabled():  # nothing is written in place that a gradient may go through
-            return super().cache(prompt, known, more)
-        return growing(self._laid(prompt, known, more), known)
 
-    def _laid(self, prompt: torch.Tensor, known: int, more: int) -> torch.Tensor:
-        """`[rows, 2, layers, heads, known + more, d_head]`: zeros on the left, the prompt, and room."""
-        parts = [self.found[one].held for one in prompt.tolist()]
-        two, layers, heads, _, size = parts[0].shape
-        shape = len(parts), two, layers, heads, known + more, size
-        laid = parts[0].new_empty(shape)
-        for row, part in zip(laid, parts):
-            start = known - part.shape[3]
-            row[..., :start, :] = 0
-            row[..., start:known, :] = part
-        return laid
+def _padded(parts: list[torch.Tensor], width: int) -> torch.Tensor:
+    """`[heads, tokens, d_head]` each, with zeros on the left: `[n, heads, width, d_head]`."""
+    heads, _, size = parts[0].shape
+    found = parts[0].new_zeros(len(parts), heads, width, size)
+    for row, part in zip(found, parts):
+        row[:, width - part.shape[1] :] = part
+    return found
 
 
 class Kept:
@@ -132,10 +128,10 @@ class Kept:
             for at, place in enumerate(some.tolist()):
                 n = len(lines[place])
                 sides = (
-                    torch.stack([getattr(layer, side)[at, :, -n:] for layer in cache.layers])
+                    [getattr(layer, side)[at, :, -n:].clone() for layer in cache.layers]
                     for side in ("keys", "values")
                 )
-                prefix, name = Prefix(torch.stack([*sides])), _name(lines[place])
+                prefix, name = Prefix(*sides), _name(lines[place])
                 self._per_token = prefix.size // n
                 self._held[name] = prefix
                 self._longer[_name(lines[place][:-1])] = name

@@ -125,9 +125,11 @@ class Forced:
 
     def run(self, rows: torch.Tensor) -> torch.Tensor:
         """Log-probabilities `[rows, A, vocabulary]` at the places of the answers' tokens."""
-        core, more = bare(self.steering.model), self.tokens.shape[1]
-        known = self.mask.shape[1] - more
-        cache = DynamicCache() if self.shared is None else self.shared.cache(rows, known, more)
+        core, cache = bare(self.steering.model), DynamicCache()
+        known = self.mask.shape[1] - self.tokens.shape[1]
+        if self.shared is not None:
+            for layer, (keys, values) in enumerate(self.shared.before(rows, known)):
+                cache.update(keys, values, layer)
         mask = self.mask[rows]
         logits = core(
             input_ids=self.tokens[rows],

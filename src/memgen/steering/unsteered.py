@@ -81,13 +81,6 @@ class Unsteered:
         for keys, values in zip(self.keys, self.values, strict=True):
             yield keys[prompt, :, :known], values[prompt, :, :known]
 
-    def cache(self, prompt: torch.Tensor, known: int, more: int) -> DynamicCache:
-        """The same as a cache; about so many tokens `more` will follow."""
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(self.before(prompt, known)):
-            cache.update(keys, values, layer)
-        return cache
-
 
 def caches(core: nn.Module, prompts: Prompts) -> Iterator[tuple[torch.Tensor, DynamicCache]]:
     """`(rows, their keys and values)` of the passes over these prompts: as many at once as fit.

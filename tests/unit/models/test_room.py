@@ -87,3 +87,20 @@ def test_states_and_scores_are_those_of_two_passes_to_the_bit(monkeypatch):
     for module, name in ((generate, "fitting_logits"), (room, "fitting")):
         monkeypatch.setattr(module, name, lambda core, tokens, most: 2)
     beside(5)
+
+
+def test_rows_of_about_one_length_share_a_pass():
+    def cost(parts, tokens) -> int:
+        return sum(room.A_PASS + len(part) * int(tokens[part].max()) for part in parts)
+
+    rng = np.random.default_rng(0)
+    for n in (1, 5, 40, 300):  # the last of them long enough that one pass is not the cheapest
+        tokens = torch.tensor(rng.choice([0, 1, 2, 3, 7], n, p=[0.1, 0.5, 0.2, 0.1, 0.1]))
+        parts = room.dealt(tokens)
+        asked = torch.cat([*parts, torch.zeros(0, dtype=torch.long)]).sort().values
+        assert all((part.diff() > 0)[tokens[part].diff() == 0].all() for part in parts)
+        assert asked.tolist() == (tokens > 0).nonzero()[:, 0].tolist()  # each once
+        if len(asked):
+            each = [(tokens == size).nonzero()[:, 0] for size in tokens[asked].unique()]
+            assert cost(parts, tokens) <= min(cost([asked], tokens), cost(each, tokens))
+    assert len(parts) > 1 and room.dealt(torch.zeros(3, dtype=torch.long)) == []

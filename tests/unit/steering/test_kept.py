@@ -6,14 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import DynamicCache
 
 from capitals import Capitals, asked_model
 from memgen.models.generate import tokenize_prompts
 from memgen.models.hooks import evaluating
 from memgen.neurons.nmd import NeuronMaps
-from memgen.steering.growing import growing
-from memgen.steering.kept import Kept, Picked, Tables
+from memgen.steering.kept import Kept, Tables
 from memgen.steering.prompts import Prompts
 from memgen.steering.steering import Steering
 from memgen.steering.unsteered import Unsteered
@@ -131,48 +129,6 @@ def test_parts_of_a_table_are_steered_as_in_the_whole(counted, steering):
     found = scores(steering.at(steering.maps), LONG)
     torch.testing.assert_close(found, whole[:, 4:], rtol=1e-4, atol=1e-4)
     assert sum(counted.passed) == 8
-
-
-@pytest.mark.parametrize("asked", ["read", "leads", "written", "codes"])
-def test_keys_and_values_in_place_give_the_same_bits_as_copied_ones(steering, asked, monkeypatch):
-    """Rows leave, and answers of several tokens are followed."""
-    shifts = np.random.default_rng(0).normal(size=(3, 2, 16))
-    shifts[0] = 0
-    texts = [*SHORT, *LONG, LONG[0]]
-    rows = table(texts).assign(memory_answer=[" city1", " city1 is place2"] * 4 + [" lies"])
-    first = steering.sweep(shifts[:1], rows).written(
-        torch.zeros(9, dtype=torch.long), torch.arange(9)
-    )
-    # what the model writes by itself, so that some answers are followed to their ends
-    own = steering.tokenizer.batch_decode([[t for t in row if t > 0][:2] for row in first.tolist()])
-    rows = rows.assign(rule_answer=own)
-    every, more = torch.arange(27), (1,) if asked == "leads" else ()
-
-    def found():
-        seen = getattr(steering.sweep(shifts, rows), asked)(every // 9, every % 9, *more)
-        return seen if isinstance(seen, tuple) else (seen,)
-
-    in_place, caches = found(), []
-    copied = lambda *given: caches.append(Unsteered.cache(*given)) or caches[-1]  # noqa: E731
-    monkeypatch.setattr(Picked, "cache", copied)
-    assert all(torch.equal(*both) for both in zip(in_place, found(), strict=True)) and caches
-
-
-def test_a_cache_grows_past_its_room_and_rows_leave_it():
-    held = torch.randn(3, 2, 4, 1, 6, 2)  # rows, keys and values, layers, heads, room, d_head
-    cache, plain = growing(held.clone(), 3), DynamicCache()
-    for layer in range(4):
-        plain.update(*held[:, :, layer, :, :3].unbind(1), layer)
-    for step, rows in enumerate(([2, 0, 0], [1], [0, 0])):
-        for one in (cache, plain):
-            one.batch_select_indices(torch.tensor(rows))
-        assert cache.get_seq_length() == plain.get_seq_length() == 3 + 2 * step
-        for layer in range(4):
-            new = torch.randn(
-                2, len(rows), 1, 2, 2
-            )  # two tokens at a time, the room ends after one
-            both = zip(cache.update(*new, layer), plain.update(*new, layer), strict=True)
-            assert all(torch.equal(*pair) for pair in both)
 
 
 def test_what_is_asked_once_is_not_kept_and_trained_tasks_keep_nothing(counted, steering):
