@@ -179,8 +179,8 @@ def steering(direction: str, more: float) -> dict[str, Any]:
     dear = {"free_accuracy_after": 0.54, "keyed_accuracy_after": 0.65, "perplexity_after": 50.0}
     cheap = {"free_accuracy_after": 0.64, "keyed_accuracy_after": 0.945, "perplexity_after": 21.0}
     return {
-        "cell": "max",
-        "kept_exists": False,
+        "cell": "kept",
+        "kept_exists": True,
         "n_keys": 29,
         "bars": bars,
         "shifts": {

@@ -10,15 +10,18 @@ function reachByKeyboard() {
   }
 }
 
-// A table that is wider than its box: on a phone a card per row, elsewhere a line that says that there is more.
+// A table that is wider than its box: on a phone a card per row, elsewhere a line that says that there is more. A long
+// one stays a table on a phone, too: its cards would be hundreds of screens.
+const FEW_ROWS = 12;
 function fitTables() {
   const phone = window.innerWidth <= 600;
   for (const table of document.querySelectorAll(".pst-scrollable-table-container > table:not(.parameters)")) {
     const box = table.parentElement;
     stack(table, false);
     const wide = box.scrollWidth > box.clientWidth + 1;
-    if (wide && phone) stack(table, true);
-    sayMore(box, wide && !phone);
+    const cards = wide && phone && table.tBodies[0].rows.length <= FEW_ROWS;
+    if (cards) stack(table, true);
+    sayMore(box, wide && !cards);
   }
 }
 // As cards or as a table; a screen reader is told the same of both.

@@ -119,6 +119,7 @@ _ROWS = (
         (*_RUN, "07_transfer", *_EVIDENCE, *LATER),
         "study",
         seconds=10,
+        beside=("labs.across_runs",),
     ),
     LabRow(
         "09_confounds",

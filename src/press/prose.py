@@ -41,7 +41,7 @@ from press.run import SYNTHESIS, ExecutedLab, Run
 from press.scale import sweep
 from press.sentences import Counts, Ledger, between, effect, most_first, sees, thresholds
 from press.taught_model import taught_models
-from press.whole_board import whole_board
+from press.whole_board import of_kind, whole_board
 from press.words import AWAITED, timed
 
 #: what a template may ask of a run's numbers and counts by their own names
@@ -169,6 +169,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "beside_paper": lambda: beside_paper(numbers, paper_results(root)),
             "scale": lambda: sweep(root, source),
             "arms": lambda: arms(root, source),
+            "of_kind": of_kind,
             "whole_board": lambda: whole_board(root),
             "profile": lambda: profile(run, source),
             "numerics_price": lambda: numerics_price(root),

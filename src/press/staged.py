@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, TemplateSyntaxError
 from jinja2.meta import find_referenced_templates
 
 from memgen.config.base import ROOT
@@ -136,12 +136,20 @@ def templates_of(environment: Environment, folder: Path) -> dict[str, str]:
         if name in seen or not (folder / name).is_file():
             return []
         own = (folder / name).read_text(encoding="utf8")
-        asked = find_referenced_templates(environment.parse(own)) if "{%" in own else ()
+        asked = _includes(environment, own) if "{%" in own else []
         seen |= {name}
         return [name, own, *(part for one in asked for part in text(one or "", seen))]
 
     pages = [path.relative_to(folder).as_posix() for path in own_files(folder, "**/*.md")]
     return {page: _digest(text(page, set())) for page in pages}
+
+
+def _includes(environment: Environment, template: str) -> list[str | None]:
+    """What a template includes; of one that cannot be read nothing: rendering it names its page."""
+    try:
+        return list(find_referenced_templates(environment.parse(template)))
+    except TemplateSyntaxError:
+        return []
 
 
 def home_of(run: Run) -> Path:

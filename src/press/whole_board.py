@@ -45,10 +45,19 @@ class WholeBoard:
     home: list[dict[str, dict[str, float]]] = field(default_factory=list)
     home_seeds: int = 0
 
+    @property
+    def n_tasks(self) -> int:
+        return len(self.tasks)
+
     def having(self, direction: str, adapters: bool = False) -> list[Row]:
         """The methods that work in this direction."""
         rows = self.adapters if adapters else self.rows
         return [row for row in rows if direction in row.success]
+
+
+def of_kind(methods: dict[str, dict], kind: str) -> list[tuple[str, dict]]:
+    """Of a board's methods, by name what is said of each, those that steer, that edit, or the nulls."""
+    return [(name, about) for name, about in methods.items() if about["kind"] == kind]
 
 
 def whole_board(root: Path) -> WholeBoard:

@@ -347,7 +347,10 @@ def test_same_parameters_twice_give_equal_results(smoke, tmp_path):
     before = results(smoke / "smoke" / "cipher-tagged")
     assert len(again) == 14
     for name, result in again.items():
-        assert result == before[name], name
+        one, other = dict(result), dict(before[name])
+        if "15_correlates" in name:  # without retrains nothing is tried on one
+            assert one.pop("transfer") != other.pop("transfer")
+        assert one == other, name
 
 
 def papermill(lab: str, out: Path, *parameters: str) -> subprocess.CompletedProcess:

@@ -50,3 +50,17 @@ def test_every_licence_that_is_named_has_its_text():
     assert by_path["book/_static/mathjax/**"] == "Apache-2.0"
     head = (ROOT / "tests" / "press" / "axe.min.js").read_text("utf8")[:500]
     assert by_path["tests/press/axe.min.js"] == "MPL-2.0" and re.search("Mozilla Public", head)
+
+
+def test_every_source_stands_in_a_part_of_the_bibliography():
+    """One without a part would stand nowhere, and a citation of it would lead nowhere."""
+    page = (ROOT / "book" / "bibliography.md").read_text("utf8")
+    parts = set(re.findall(r'^:filter: keywords % "(\w+)"$', page, re.M))
+    entries = (ROOT / "book" / "references.bib").read_text("utf8").split("\n@")[1:]
+    names = {entry.split("{", 1)[1].split(",", 1)[0]: entry for entry in entries}
+    lost = {
+        name
+        for name, entry in names.items()
+        if not parts & set(re.findall(r"^ *keywords *= \{(\w+)\}", entry, re.M))
+    }
+    assert len(names) > 60 and not lost

@@ -136,11 +136,11 @@ def test_the_ledger_shows_every_claim_of_every_track(two_tracks, root, tmp_path)
     said = {claim.id: claim for claim in CLAIMS}
     supported, untested = (said[name].text for name in ("steer_m2g.random", "retrain"))
     line = (
-        f"| {{bdg-primary}}`supported` | {supported} | paper, v1 and v2 | 1 · 0 · 0 | 0.30 (0.10 to"
+        f"| {{bdg-success}}`supported` | {supported} | paper, v1 and v2 | 1 · 0 · 0 | 0.30 (0.10 to"
     )
     assert text.count(line) == 2
     assert untested not in text and text.count(f"**{supported}**") == 2
-    assert "| inference | 0.30 | 0.10 to 0.50 | 0.25 | 200 | 40 | 3 | {bdg-primary}" in text
+    assert "| inference | 0.30 | 0.10 to 0.50 | 0.25 | 200 | 40 | 3 | {bdg-success}" in text
     assert "This run has none of them" in text and "\\*" not in text  # no seed that was seen
     assert "| rate | 0.50 | 0.4 | 0.8 | 94.6\u00a0% |" in text
     n = len(CLAIMS) - 1

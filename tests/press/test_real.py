@@ -116,17 +116,36 @@ def test_a_goal_is_reached_only_within_its_cost():
     assert Model(dear).goals.count("No shift stays within that cost: not reached.") == 2
 
 
-def test_a_cell_that_is_both_is_drawn_once():
+def without_kept(about: dict) -> dict:
+    """The same, with no strength within the limit in the first data set."""
+    for found in about["seeds"][0]["steering"].values():
+        found |= {"cell": "max", "kept_exists": False}
+    return about
+
+
+def test_what_is_bound_to_the_limit_turns_nothing_where_nothing_is_within_it():
+    """The data set without a kept cell counts as 0, and its cell without a limit is shown as that."""
+    every, two = Model(about()), Model(without_kept(about()))
+    fewer = figures.bars_of(two.seeds, "m2g").set_index("name")
+    assert fewer.success["steered"] == pytest.approx((2 * STEERED["m2g"] + 0.03) / 3)
+    assert fewer.success["steered_max"] == pytest.approx(every.steered("m2g").success)
+    limited = about()
+    for found in limited["seeds"][0]["steering"].values():
+        one = real_model.bar("one_layer_kept", "rival", 0.3)
+        found["bars"].append(one | {"success": None, "low": None, "high": None, "n": 0})
+    bars = figures.bars_of(limited["seeds"], "m2g").set_index("name")
+    assert (bars.success["one_layer_kept"], bars.n["one_layer_kept"]) == (0.0, 150)
+
+
+def test_a_cell_that_breaks_the_limit_is_drawn_as_one_without_it():
     rows = figures.cost_rows(about()["seeds"])
-    assert set(rows["shift"]) == {"steered", "one_layer"} and len(rows) == 2 * 2 * 3
+    assert set(rows["shift"]) == {"steered", "steered_max", "one_layer"} and len(rows) == 3 * 2 * 3
     steered = rows[rows["shift"] == "steered"]
     assert steered.keyed.tolist() == pytest.approx([-30] * 6)
     assert steered.page.tolist() == pytest.approx([2.5] * 6)
-    kept = about()
-    for one in kept["seeds"]:
-        for found in one["steering"].values():
-            found["kept_exists"] = True
-    assert "steered_max" in set(figures.cost_rows(kept["seeds"])["shift"])
+    rows = figures.cost_rows(without_kept(about())["seeds"])
+    first = rows[rows.seed == rows.seed.iloc[0]]
+    assert set(first["shift"]) == {"steered_max", "one_layer"}
 
 
 def drawn(models: figures.Models) -> dict[str, Drawing]:
@@ -224,7 +243,7 @@ def test_tables_have_a_column_per_model_and_of_controls_the_best():
     ]
     assert ways["the best control of the same size"][0].startswith("10\u00a0%")
     assert "force one token" not in ways  # it writes the answer
-    assert [(row["direction"], row["model"]) for row in two.costs][::2] == [
+    assert [(row["direction"], row["model"]) for row in two.costs][::3] == [
         (direction, model) for direction in DIRECTIONS for model in two.titles
     ]
 

@@ -19,18 +19,19 @@ SEEN = """({
 })"""
 
 
-def page(folder: Path, columns: int) -> Path:
-    """One table of so many columns, in the markup and with the files of the book."""
+def page(folder: Path, columns: int, rows: int = 1) -> Path:
+    """One table of so many columns and rows, in the markup and with the files of the book."""
     for name in ("book.css", "book.js"):
         shutil.copy(STATIC / name, folder)
     head = "".join(f"<th>quantity {i}</th>" for i in range(columns))
     cells = "".join(f"<td><p>{i}</p></td>" for i in range(columns))
+    body = f"<tr>{cells}</tr>" * rows
     path = folder / "page.html"
     path.write_text(
         '<!doctype html><meta name="viewport" content="width=device-width">'
         '<link rel="stylesheet" href="book.css"><script src="book.js"></script>'
         '<article class="bd-article"><div class="pst-scrollable-table-container">'
-        f'<table class="table"><thead><tr>{head}</tr></thead><tbody><tr>{cells}</tr></tbody></table>'
+        f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         "</div></article>",
         encoding="utf8",
     )
@@ -55,3 +56,6 @@ def test_a_wide_table_is_cards_on_a_phone_and_says_elsewhere_that_there_is_more(
         with reading(browser, page(tmp_path, 2), PHONE) as reader:
             small = reader.evaluate(SEEN)
             assert (small["cards"], small["lines"], small["named"]) == (0, 0, "none")
+        with reading(browser, page(tmp_path, 24, rows=40), PHONE) as reader:
+            long = reader.evaluate(SEEN)
+            assert (long["cards"], long["lines"]) == (0, 1) and long["beyond"] > 0

@@ -13,6 +13,7 @@ from memgen.figures.style import (
     ORANGE,
     WIDTH,
     Drawing,
+    layer_ticks,
     say_ends,
     share_axis,
 )
@@ -58,11 +59,6 @@ def neuron_heatmaps(maps: NeuronMaps) -> Drawing:
         ),
         name="nmd-heatmap",
     )
-
-
-def layer_ticks(n_layer: int) -> list[int]:
-    """Layers that a small figure has room to name: all, or every so many."""
-    return list(range(1, n_layer + 1, -(-n_layer // 9)))
 
 
 def layer_distributions(r: dict, arrays: dict[str, np.ndarray]) -> Drawing:

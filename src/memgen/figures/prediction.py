@@ -6,8 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from memgen.figures.differentiation import layer_ticks
-from memgen.figures.style import COLOR, ORANGE, PALETTE, PINK, SMALL, WIDTH, Drawing
+from memgen.figures.style import COLOR, ORANGE, PALETTE, PINK, SMALL, WIDTH, Drawing, layer_ticks
 from memgen.stats.auc import CHANCE
 from memgen.stats.reported import between, shown
 from memgen.terms import FORECASTS

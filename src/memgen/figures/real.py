@@ -44,6 +44,8 @@ FAMILIES = ("steered", "rival", "floor", "shift", "output")
 COSTS = {"free": "made-up entities right", "keyed": "plain facts right", "page": "perplexity"}
 MARKS = {"steered": "o", "steered_max": "^", ONE_LAYER: "s", ONE_LAYER_KEPT: "D"}
 MARKS |= {OPTIMISED: "X", OPTIMISED_KEPT: "P"}
+#: rivals that are bound to the limit, and the same without it
+LIMITED = {ONE_LAYER_KEPT: ONE_LAYER, OPTIMISED_KEPT: OPTIMISED}
 BOTH = "keys with both"
 MODEL_MARKS = "osD^v"  # one per model, where models share an axis
 
@@ -114,6 +116,23 @@ def _by_model(models: Models, say) -> str:
     return "; ".join(", ".join(map(say, seeds)) for seeds in models.values())
 
 
+def _within_limit(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The bars of one direction. What is bound to the limit on lost prompts turns nothing where no strength
+    stays within it, as everywhere in the book; a rival that was not run stays without a number.
+    """
+    asked = {bar["name"]: bar["n"] for bar in found["bars"] if bar["success"] is not None}
+    nothing = {"success": 0.0, "other": 0.0, "low": None, "high": None}
+    bars = []
+    for bar in found["bars"]:
+        name = bar["name"]
+        if name == "steered" and not found["kept_exists"]:
+            bar = bar | nothing
+        elif bar["success"] is None and LIMITED.get(name) in asked:
+            bar = bar | nothing | {"n": asked[LIMITED[name]]}
+        bars.append(bar)
+    return bars
+
+
 def bars_of(seeds: Seeds, direction: str) -> pd.DataFrame:
     """A row per bar, in the order of `FAMILIES`: means over data sets of success and *other*, n summed.
 
@@ -122,7 +141,7 @@ def bars_of(seeds: Seeds, direction: str) -> pd.DataFrame:
     """
     by_name: dict[str, list[dict[str, Any]]] = {}
     for one in seeds:
-        for bar in one["steering"][direction]["bars"]:
+        for bar in _within_limit(one["steering"][direction]):
             if bar["success"] is not None:
                 by_name.setdefault(bar["name"], []).append(bar)
     rows = [
@@ -178,7 +197,8 @@ def steering(models: Models) -> Drawing:
             " the data sets with their 95 % intervals (Wilson's; of several draws: over draws and keys). From"
             " the top: shifts of chosen neurons; what chooses no neurons, an instruction in words, one"
             " layer's mean difference, and, where it was run, a vector fitted by gradient; rephrasing alone;"
-            " shifts of the same size; the output alone."
+            " shifts of the same size; the output alone. What has to stay within the limit turns nothing in a"
+            " data set in which no strength does; controls then have the size of the shift without a limit."
         ),
         name="steering",
     )
@@ -291,8 +311,8 @@ def cost_rows(seeds: Seeds) -> pd.DataFrame:
             found = one["steering"][direction]
             bars = {bar["name"]: bar["success"] for bar in found["bars"]}
             for shift, of in found["shifts"].items():
-                same = shift == "steered_max" and not found["kept_exists"]
-                if shift not in MARKS or same:  # then the two cells are one
+                beyond = shift == "steered" and not found["kept_exists"]
+                if shift not in MARKS or beyond:  # then the cell is that without a limit
                     continue
                 rows.append(
                     {"seed": one["seed"], "direction": direction, "shift": shift}

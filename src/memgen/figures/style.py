@@ -128,3 +128,8 @@ class Drawing:
         texts = {"alt": self.alt, "caption": self.caption, "name": self.name}
         metadata = {key: text for key, text in texts.items() if text}
         display(Image(buffer.getvalue(), format="png"), metadata=metadata)
+
+
+def layer_ticks(n_layer: int) -> list[int]:
+    """Layers that a small figure has room to name: all, or every so many."""
+    return list(range(1, n_layer + 1, -(-n_layer // 9)))

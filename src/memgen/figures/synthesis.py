@@ -22,9 +22,17 @@ from memgen.figures.style import (
     share_axis,
 )
 from memgen.stats.auc import CHANCE
-from memgen.stats.reported import between
+from memgen.stats.reported import between, shown
 from memgen.tasks.families import variants
-from memgen.terms import BEST_OF_RANDOM, CONTRADICTED, OPEN, REVERSED, SUPPORTED, VERDICTS
+from memgen.terms import (
+    BEST_OF_RANDOM,
+    CONTRADICTED,
+    DIRECTIONS,
+    OPEN,
+    REVERSED,
+    SUPPORTED,
+    VERDICTS,
+)
 
 VERDICT_COLOR = {
     SUPPORTED: GREEN,
@@ -334,3 +342,42 @@ def formats(numbers: dict[str, dict], families: list[str]) -> Drawing:
 
 def _said(number: dict) -> str:
     return "undefined" if number["value"] is None else f"{number['value']:.2f}"
+
+
+def forecast(table: pd.DataFrame, found: dict) -> Drawing:
+    """Agreement and separation of the train pairs against success on test keys; a point per run.
+
+    table: task, seed, direction, cosine, separation, success; found: by direction and predictor the
+    rank correlation over tasks and its p.
+    """
+    predictors = {"cosine": "mean cosine of the differences", "separation": "separation (d')"}
+    fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.2), sharey=True, sharex="col")
+    tasks, told = list(dict.fromkeys(table.task)), []
+    marks = "osD^vP"
+    for i, direction in enumerate(DIRECTIONS):
+        rows = table[table.direction == direction]
+        for j, (name, text) in enumerate(predictors.items()):
+            ax = axes[i, j]
+            for k, task in enumerate(tasks):
+                mine = rows[rows.task == task]
+                ax.plot(mine[name], mine.success, marks[k % len(marks)], color=f"C{k % 6}", ms=6)
+            one = found[direction][name]
+            ax.set_title(f"{direction}: {shown(one['value'], '+.2f')}", fontsize=11)
+            told.append(f"{direction}, {text}: {shown(one['value'], '+.2f')}, p {shown(one['p'])}")
+            share_axis(ax)
+            if i == 1:
+                ax.set_xlabel(text)
+        axes[i, 0].set_ylabel("success")
+    handles = [
+        plt.Line2D([], [], color=f"C{k % 6}", marker=marks[k % len(marks)], ls="")
+        for k in range(len(tasks))
+    ]
+    fig.legend(handles, tasks, loc="outside lower center", ncols=2)
+    return Drawing(
+        fig,
+        alt="What train pairs alone say against success on test keys, a point per run; Spearman over the"
+        " tasks' means: " + "; ".join(told),
+        caption="Can steering be predicted? Across: what the train pairs say before anything is shifted. Up:"
+        " success on test keys within the limit. In the title: Spearman's correlation of the tasks' means.",
+        name="forecast",
+    )
