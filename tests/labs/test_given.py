@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from capitals import asked_model
 from memgen.errors import ArtifactError, ParameterError
 from memgen.labs.scoreboard import identity_holds
 from memgen.models.build import save_model
+from memgen.models.generate import next_token_scores, tokenize_prompts
 from memgen.models.load import load_trained
+from memgen.neurons.states import Known, hidden_states
 from memgen.pipeline.plan import Plan
 from memgen.rivals.method import GIVEN
 from memgen.rivals.roster import METHODS
@@ -87,6 +90,21 @@ def test_a_text_is_believed_where_it_was_taught_to_be(chain):
     assert run["03_pairs"].result["n_pairs"]["train"] > 10
     # which wording is believed is no secret of the hidden states
     assert run["05_prediction"].result["baselines"]["role_features"]["auc"] > 0.9
+
+
+@pytest.mark.slow
+def test_states_are_kept_of_the_passes_that_answer(chain):
+    """Those that a pass over the prompts alone would find, and the scores with them."""
+    run, _, _ = chain
+    known, prompts = Known.left(run["03_pairs"]), list(run.answered().prompt.unique())
+    model, tokenizer = load_trained(run["02_training"])
+    expected = hidden_states(model, tokenizer, prompts, "resid_post")
+    assert known.covers(prompts, "resid_post") and expected.std() > 0.1
+    np.testing.assert_allclose(known.read("resid_post", prompts), expected, rtol=1e-3, atol=1e-3)
+    scores = next_token_scores(model, *tokenize_prompts(tokenizer, prompts))
+    for name, values in scores.items():
+        np.testing.assert_allclose(known.read(name, prompts), values, rtol=1e-3, atol=1e-3)
+    assert Known.left(run["02_training"]) is None
 
 
 @pytest.mark.slow

@@ -420,7 +420,7 @@ def test_side_effects(alike):
     )
     conflict = steering_prompts(answered, "test", "m2g", 20)
     elsewhere = Elsewhere(steering, free, keyed)
-    nothing = elsewhere.side_effects(np.zeros((2, 8)), conflict)
+    nothing, _ = elsewhere.side_effects(np.zeros((2, 8)), conflict)
     assert nothing == {
         "n_free": len(free),
         "n_keyed": len(keyed),
@@ -433,7 +433,7 @@ def test_side_effects(alike):
         "kl_conflict": 0.0,
     }
     shift = cell_shift(Cell(ONE, 1.0), steering.nmd, steering.rho)
-    found = elsewhere.side_effects(shift, conflict)
+    found, _ = elsewhere.side_effects(shift, conflict)
     # +1: free prompts stay with the rule, keyed prompts turn from their memory to it
     assert (found["free_accuracy_after"], found["keyed_accuracy_after"]) == (1.0, 0.0)
     kl = [found[f"kl_{name}"] for name in ("free", "keyed", "conflict")]

@@ -14,6 +14,7 @@ import pandas as pd
 
 from memgen.config.analyses import DifferentiationParameters
 from memgen.errors import InapplicableError
+from memgen.models.forced import Decisions
 from memgen.models.generate import tokenize_prompts
 from memgen.models.origin import base_alone
 from memgen.neurons.inheritance import along_the_scale, compare, split_halves
@@ -23,7 +24,7 @@ from memgen.neurons.orientation import rule_likeness
 from memgen.neurons.pairs import flips, same_behavior
 from memgen.neurons.prompt_features import nearness
 from memgen.neurons.same_wording import SameWording, ask, same_wording_in_words
-from memgen.neurons.states import is_rule, labelled, states_at
+from memgen.neurons.states import Known, is_rule, labelled, states_at
 from memgen.stats.columns import numbers
 from memgen.stats.intervals import number, weighted_mean
 from memgen.stats.over_seeds import neuron_intervals
@@ -35,7 +36,7 @@ from memgen.tasks.dataset import spread
 from memgen.terms import CHANGES, GENERALIZATION, MEMORIZATION, SITES, Change, Site
 
 # for the notebook
-__all__ = ["CHANGES", "SITES", "NeuronMaps", "along_the_scale", "same_wording_in_words"]
+__all__ = ["CHANGES", "SITES", "Known", "NeuronMaps", "along_the_scale", "same_wording_in_words"]
 TOP_COLUMNS = [
     *("layer", "neuron", "nmd", "nmd_low", "nmd_high", "rho"),
     *("effect_size", "effect_low", "effect_high", "p", "significant"),
@@ -109,18 +110,20 @@ class TrainPairs:
         memory, rule = (self.flips[side].astype(int) for side in ("memory", "rule"))
         return {name: value[memory] == value[rule] for name, value in of.items()}
 
-    def read(self, model, tokenizer, site: Site) -> PairStates:
-        """Hidden states of all these prompts at the decision position, each prompt read once."""
-        return self.read_sites(model, tokenizer, [site])[site]
+    def read(self, model, tokenizer, site: Site, known: Known | None = None) -> PairStates:
+        """Hidden states of all these prompts at the decision position, each read once, unless `known`."""
+        return self.read_sites(model, tokenizer, [site], known)[site]
 
-    def read_sites(self, model, tokenizer, sites: Sequence[Site]) -> dict[Site, PairStates]:
+    def read_sites(
+        self, model, tokenizer, sites: Sequence[Site], known: Known | None = None
+    ) -> dict[Site, PairStates]:
         """The same of several sites, by site, from one pass."""
         kinds = (self.flips, *self.stays.values())
         sides = [
             np.asarray(pairs[side], dtype=int) for pairs in kinds for side in ("memory", "rule")
         ]
         needed = np.unique(np.concatenate(sides))
-        every = states_at(model, tokenizer, self.answered.prompt[needed], sites)
+        every = states_at(model, tokenizer, self.answered.prompt[needed], sites, known)
         found = {}
         for site in sites:
             states = every.pop(site)  # only one site's is held twice
@@ -219,11 +222,12 @@ def same_wording(
 
     Their numbers (None: the task cannot say its prompts in given forms), and their own maps.
     """
-    asked = ask(model, tokenizer, task, pairs.answered)
+    asked = ask(model, tokenizer, task, pairs.answered, decisions := Decisions())
     if asked is None:
         return None, {}
     found = SameWording.of(asked, p.max_pairs, p.seed)
-    return found.compared(model, tokenizer, maps, sign_flips(p))
+    known = Known.of(asked, decisions.arrays())
+    return found.compared(model, tokenizer, maps, sign_flips(p), known)
 
 
 def in_the_base(

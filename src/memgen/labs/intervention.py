@@ -196,9 +196,9 @@ def measured(
     named = {"max": choice.max} | ({} if choice.kept is None else {"kept": choice.kept})
     for cell in dict.fromkeys(named.values()):
         trial = Trial(steering, direction, cell, tested)
-        codes = trial.run([0 * trial.shift, trial.shift])  # zero must change nothing
-        delta = SIGN[direction] * trial.shift
-        found[cell] = Measured(trial, codes, elsewhere.side_effects(delta, tested))
+        # zero must change nothing, so what is shown without a shift is kept beside what is shown under it
+        cost, codes = elsewhere.side_effects(SIGN[direction] * trial.shift, tested)
+        found[cell] = Measured(trial, codes, cost)
     return {name: found[cell] for name, cell in named.items()}
 
 

@@ -8,11 +8,23 @@ from __future__ import annotations
 
 import pandas as pd
 
+from memgen.models.forced import Decisions
 from memgen.neurons.pairs import answer_conflicts, flip_rate, flip_rates, flips, rephrased
+from memgen.neurons.states import DECISIONS
 from memgen.stats.intervals import number
 from memgen.terms import BEHAVIORS, CHANGES, GENERALIZATION, MEMORIZATION, Change
 
-__all__ = ["CHANGES", "answer_conflicts", "checks", "examples", "flips", "overview", "summary"]
+__all__ = [
+    "CHANGES",
+    "DECISIONS",
+    "Decisions",
+    "answer_conflicts",
+    "checks",
+    "examples",
+    "flips",
+    "overview",
+    "summary",
+]
 CHANGE_WORDS = {"order": "the order changes", "content": "the question changes"}
 OVERVIEW = {
     "n_rephrasings": "rephrasings",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from memgen.config.analyses import PredictionParameters
 from memgen.errors import InapplicableError
-from memgen.models.generate import next_token_scores, tokenize_prompts
+from memgen.models.generate import states_and_scores, tokenize_prompts
 from memgen.models.origin import load_origin
 from memgen.neurons.baselines import (
     Forecast,
@@ -25,7 +24,7 @@ from memgen.neurons.ceiling import ceiling_forecast
 from memgen.neurons.lens import first_tokens
 from memgen.neurons.probes import Examples, fit_probes, probe_arrays, probe_by_layer
 from memgen.neurons.prompt_features import PromptFeatures, one_hot, prompt_features, role_matrix
-from memgen.neurons.states import hidden_states, is_rule
+from memgen.neurons.states import Known, hidden_states, is_rule
 from memgen.stats.auc import auc_within
 from memgen.stats.columns import columns, interval_pairs, numbers
 from memgen.stats.intervals import NAN, interval, number
@@ -35,6 +34,7 @@ from memgen.tasks.dataset import spread
 from memgen.terms import FORECASTS, GENERALIZATION, MEMORIZATION, OTHER, Site
 
 __all__ = [  # for the notebook
+    "Known",
     "baselines",
     "best_layer",
     "fit_probes",
@@ -66,16 +66,31 @@ def asked(answered: pd.DataFrame, limit: int) -> list[pd.DataFrame]:
     return found
 
 
-def examples(model, tokenizer, rows: pd.DataFrame, site: Site) -> Examples:
-    """These prompts with their hidden states [n, L, d] at the decision position."""
-    states = hidden_states(model, tokenizer, rows.prompt, site)
-    return Examples(states, is_rule(rows), rows.key.to_numpy())
+def examples(
+    model,
+    tokenizer,
+    rows: pd.DataFrame,
+    site: Site,
+    known: Known | None = None,
+    *,
+    scored: bool = False,
+) -> Examples:
+    """These prompts with their hidden states [n, L, d] at the decision position.
 
-
-def with_own_scores(model, tokenizer, rows: pd.DataFrame, of: Examples) -> Examples:
-    """The examples with what the model's own first-token distribution gives away, as `scores`."""
-    tokens = tokenize_prompts(tokenizer, list(rows.prompt))
-    return replace(of, scores=next_token_scores(model, *tokens))
+    `scored`: with what the model's own first-token distribution gives away, too. What is `known` of the
+    prompts is not read again.
+    """
+    scores: dict[str, np.ndarray] = {}
+    if scored and known is not None and known.covers(rows.prompt, site):
+        states = known.read(site, rows.prompt)
+        scores = {name: known.read(name, rows.prompt) for name in ("answer_margin", "entropy")}
+    elif scored:
+        tokens = tokenize_prompts(tokenizer, list(rows.prompt))
+        read, scores = states_and_scores(model, *tokens, site)
+        states = read.numpy()
+    else:
+        states = hidden_states(model, tokenizer, rows.prompt, site, known)
+    return Examples(states, is_rule(rows), rows.key.to_numpy(), scores)
 
 
 def base_forecasts(

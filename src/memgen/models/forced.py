@@ -7,19 +7,46 @@ end mark (`models.endings`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from memgen.models.endings import agree
+from memgen.models.generate import first_token_scores
 from memgen.models.hooks import evaluating
-from memgen.models.packed import logits_at
+from memgen.models.packed import Seen, logits_at
 from memgen.models.room import fitting
+from memgen.phases import phase
 from memgen.terms import MEMORY_CODE, OTHER_CODE, RULE_CODE
 
 ROWS = 512  # in one pass, at most
+
+
+@dataclass
+class Decisions:
+    """What passes that look for answers hold at the decision position of their prompts, in their order.
+
+    `every`: of so many rows that follow each other and begin with one prompt, the first is read.
+    """
+
+    every: int = 1
+    _states: list[torch.Tensor] = field(default_factory=list)
+    _scores: list[dict[str, torch.Tensor]] = field(default_factory=list)
+
+    def take(self, states: torch.Tensor, logits: torch.Tensor) -> None:
+        """Hidden states `[n, L, d]` (`resid_post`) of the next prompts, and logits `[n, vocabulary]`."""
+        self._states.append(states)
+        self._scores.append(first_token_scores(logits.float().log_softmax(-1).cpu()))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`resid_post` `[n, L, d]`, as `hooks.capture` has it; `generate.next_token_scores`, each `[n]`."""
+        if not self._states:
+            return {}
+        found = {"resid_post": torch.cat(self._states)}
+        found |= {n: torch.cat([one[n] for one in self._scores]) for n in self._scores[0]}
+        return {name: values.numpy() for name, values in found.items()}
 
 
 @dataclass(frozen=True)
@@ -71,9 +98,13 @@ class Expected:
         chosen = self.ids[index], self.starts[index], self.answers[index]
         return Expected(*chosen, self.end, self.ends)
 
+    @phase("answers", unless_inside=True)
     @torch.inference_mode()
-    def said(self, model) -> torch.Tensor:
-        """`[n, A]` on the CPU: the argmax at each place of the answer after its own tokens before."""
+    def said(self, model, decisions: Decisions | None = None) -> torch.Tensor:
+        """`[n, A]` on the CPU: the argmax at each place of the answer after its own tokens before.
+
+        `decisions` takes what the same passes hold at the decision position.
+        """
         found = torch.full_like(self.answers, -1)
         places = torch.arange(self.ids.shape[1] - 1)  # the last token is not read
         lengths = (self.answers >= 0).sum(1)
@@ -82,7 +113,14 @@ class Expected:
             for rows in torch.arange(len(self)).split(most) if len(self) else ():
                 after = places - (self.starts[rows, None] - 1)
                 wanted = (after >= 0) & (after < lengths[rows, None])
-                chosen = logits_at(model, self.ids[rows, :-1], wanted).argmax(-1)
+                seen = None
+                if decisions is not None:
+                    first = rows % decisions.every == 0
+                    seen = Seen((after == 0) & first[:, None])
+                logits = logits_at(model, self.ids[rows, :-1], wanted, seen)
+                if seen is not None:
+                    decisions.take(seen.states, logits[seen.at[wanted].to(logits.device)])
+                chosen = logits.argmax(-1)
                 found[rows] = found[rows].masked_scatter(self.answers[rows] >= 0, chosen.cpu())
         return found
 
@@ -100,6 +138,12 @@ def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
     return torch.tensor([row + [value] * (length - len(row)) for row in rows])
 
 
+def both_met(model, one: Expected, other: Expected) -> tuple[np.ndarray, np.ndarray]:
+    """Which greedy answers are the one's, and which the other's, bool `[n]` each: the same prompts."""
+    met = _side_by_side(one, other).met(model)
+    return met[::2], met[1::2]
+
+
 def behaviors_met(model, memory: Expected, rule: Expected) -> np.ndarray:
     """Behaviour codes of greedy answers, int8 `[n]`: 0 memory (also if both are the same), 1 rule.
 
@@ -110,12 +154,16 @@ def behaviors_met(model, memory: Expected, rule: Expected) -> np.ndarray:
 
 
 @torch.inference_mode()
-def told(model, memory: Expected, rule: Expected) -> tuple[np.ndarray, torch.Tensor]:
+def told(
+    model, memory: Expected, rule: Expected, decisions: Decisions | None = None
+) -> tuple[np.ndarray, torch.Tensor]:
     """These codes, and the tokens `[n, A]` that were seen of the answers, padded with -1.
 
     They are the answer's own without its end, and of another answer its tokens up to the first that is
-    no longer the memory's or the rule's.
+    no longer the memory's or the rule's. `decisions`: see `Expected.said`.
     """
+    if decisions is not None:
+        decisions.every = 1 if rule.ends is None else 2
     length = max(memory.answers.shape[1], rule.answers.shape[1])
 
     def wide(tokens: torch.Tensor) -> torch.Tensor:
@@ -125,8 +173,8 @@ def told(model, memory: Expected, rule: Expected) -> tuple[np.ndarray, torch.Ten
         return agree(wanted, written, rule.end, rule.ends)
 
     of_memory, of_rule = wide(memory.answers), wide(rule.answers)
-    together = None if rule.ends is None else _side_by_side(memory, rule).said(model)
-    said = wide(rule.said(model)) if together is None else together[1::2]
+    together = None if rule.ends is None else _side_by_side(memory, rule).said(model, decisions)
+    said = wide(rule.said(model, decisions)) if together is None else together[1::2]
     path = of_rule.clone()
     same = (of_memory == of_rule).long().cumprod(1)  # up to where the two part
     parted = F.pad(same[:, :-1], (1, 0), value=1).bool()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from memgen.models.checkpoint import check_room, plain_decoding
-from memgen.models.hooks import position_ids
+from memgen.models.hooks import capture, evaluating, position_ids, record
 from memgen.models.room import fitting, fitting_logits, in_order, passes
 from memgen.models.sites import bare
 from memgen.phases import phase
@@ -80,15 +80,45 @@ def answer(
 @torch.inference_mode()
 def next_token_scores(model, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, np.ndarray]:
     """First token's `answer_margin` (log-probability over the second), `entropy` in nats; `[n]`."""
-    done, margins, entropies = [], [], []
     # a pass at a time: of a large vocabulary the scores of all prompts would be gigabytes
-    for rows, log in _first_tokens(model, ids, mask):
-        top = log.topk(2, dim=-1).values
-        done.append(rows)
-        margins.append(top[:, 0] - top[:, 1])
-        entropies.append(-(log.exp() * log).sum(-1))
-    found = {"answer_margin": margins, "entropy": entropies}
-    return {name: in_order(parts, done).numpy() for name, parts in found.items()}
+    done, scores = zip(
+        *((rows, first_token_scores(log)) for rows, log in _first_tokens(model, ids, mask))
+    )
+    return _by_name(list(scores), list(done))
+
+
+def first_token_scores(log: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Margin and entropy of log-probabilities `[rows, vocabulary]`."""
+    top = log.topk(2, dim=-1).values
+    return {"answer_margin": top[:, 0] - top[:, 1], "entropy": -(log.exp() * log).sum(-1)}
+
+
+def _by_name(
+    scores: list[dict[str, torch.Tensor]], done: list[torch.Tensor]
+) -> dict[str, np.ndarray]:
+    """`first_token_scores` of passes over these rows, in the order of the rows."""
+    names = scores[0] if scores else ()
+    return {name: in_order([one[name] for one in scores], done).numpy() for name in names}
+
+
+@phase("capture")
+@torch.inference_mode()
+def states_and_scores(
+    model, ids: torch.Tensor, mask: torch.Tensor, site: str
+) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
+    """What `hooks.capture` and `next_token_scores` find, to the bit, and from one pass if theirs are alike.
+
+    They are where not all logits fit at once; else all prompts are scored in one pass, and read in others.
+    """
+    if _fit(model, ids):
+        return capture(model, ids, mask, site), next_token_scores(model, ids, mask)
+    done, states, scores = [], [], []
+    with record(model, site, last=True) as seen, evaluating(model):
+        for rows, log in _first_tokens(model, ids, mask):
+            done.append(rows)
+            states.append(torch.stack(seen, dim=1).float().cpu())
+            scores.append(first_token_scores(log))
+    return in_order(states, done), _by_name(scores, done)
 
 
 @phase("answers", unless_inside=True)
@@ -99,13 +129,18 @@ def first_token_log_probabilities(model, ids: torch.Tensor, mask: torch.Tensor) 
     return in_order(list(found), list(rows))
 
 
+def _fit(model, ids: torch.Tensor) -> bool:
+    """Do the logits of all these tokens fit into memory at once?"""
+    return fitting_logits(model, ids.shape[1], len(ids)) == len(ids)
+
+
 def _first_tokens(
     model, ids: torch.Tensor, mask: torch.Tensor
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """`(rows, log-probabilities [rows, vocabulary] of their first answer token)`, pass by pass."""
     check_room(model, mask, 1)
     ids, mask = ids.to(model.device), mask.to(model.device)
-    everything = fitting_logits(model, ids.shape[1], len(ids)) == len(ids)
+    everything = _fit(model, ids)
     # where not all logits fit at once, only those of the last token are computed
     few = {} if everything else {"logits_to_keep": 1}
     parts = [(torch.arange(len(ids)), 0)] if everything else passes(model, mask, MOST)

@@ -12,15 +12,19 @@ transformers' forward pass up to rounding, which is called for whatever is not k
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from memgen.models.hooks import record
 from memgen.models.sites import bare, capped
 
+#: takes what a block gives
+Keep = Callable[[torch.Tensor], None]
 MOST_GROUPS = (
     8  # lengths that are kept apart; more would make many small calls out of a few large ones
 )
@@ -113,21 +117,58 @@ def _taken(values: torch.Tensor, index: torch.Tensor | None) -> torch.Tensor:
     return values if index is None else F.embedding(index, values)
 
 
-def logits_at(model: nn.Module, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+@dataclass
+class Seen:
+    """Hidden states of all blocks (`resid_post`) that a pass leaves here, at some of its wanted positions.
+
+    `at`: bool `[rows, positions]`; `blocks`: by block `[number, width]`, row by row.
+    """
+
+    at: torch.Tensor
+    blocks: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def states(self) -> torch.Tensor:
+        """Float32 `[number, n_layer, width]` on the CPU, as `hooks.capture` has them."""
+        return torch.stack(self.blocks, dim=1).float().cpu()
+
+    def keep(self, wanted: torch.Tensor, layout: _Layout, n_blocks: int) -> Keep:
+        """Takes what every block gives: of its nodes, and the last one of the chosen positions alone."""
+        chosen = self.at[wanted].to(layout.chosen.device)
+        places = layout.chosen[chosen]
+        inside = places if layout.node is None else layout.node[places]
+
+        def keep(h: torch.Tensor) -> None:
+            last = len(self.blocks) == n_blocks - 1
+            self.blocks.append(h[chosen] if last else h[inside])
+
+        return keep
+
+
+def logits_at(
+    model: nn.Module, ids: torch.Tensor, wanted: torch.Tensor, seen: Seen | None = None
+) -> torch.Tensor:
     """Logits of the token after every wanted position, `[number wanted, vocabulary]`, row by row.
 
     `ids`: int64 `[rows, positions]`, padded on the right; `wanted`: bool, of the same shape, never true
-    at padding. The model's mode and autocast are the caller's.
+    at padding. `seen` takes the states at some of them. The model's mode and autocast are the caller's.
     """
     core = bare(model)
     trunk = _TRUNKS.get(type(core).__name__)
     if trunk is None or not wanted.any() or not _plain(core):
-        states = core.base_model(input_ids=ids.to(core.device), use_cache=False).last_hidden_state
+        with nullcontext() if seen is None else record(model, "resid_post") as every:
+            states = core.base_model(
+                input_ids=ids.to(core.device), use_cache=False
+            ).last_hidden_state
+            if seen is not None:
+                seen.blocks += [of_block[seen.at.to(core.device)] for of_block in every]
         return capped(core, core.get_output_embeddings()(states[wanted.to(core.device)]))
     # the gradient of what is shared is a sum, for which bfloat16 is too coarse
     share = core.dtype == torch.float32 and not torch.is_autocast_enabled(core.device.type)
     layout = _Layout.of(ids.cpu(), wanted.cpu(), share).to(core.device)
-    return core.get_output_embeddings()(trunk(core, layout))
+    n_blocks = core.config.num_hidden_layers
+    keep = _nothing if seen is None else seen.keep(wanted.cpu(), layout, n_blocks)
+    return core.get_output_embeddings()(trunk(core, layout, keep))
 
 
 def _plain(core: nn.Module) -> bool:
@@ -171,7 +212,11 @@ def _attention(
     return torch.cat(found) if len(found) > 1 else found[0]
 
 
-def _gpt2(core: nn.Module, layout: _Layout) -> torch.Tensor:
+def _nothing(h: torch.Tensor) -> None:
+    """States of a block that nobody asks for."""
+
+
+def _gpt2(core: nn.Module, layout: _Layout, keep: Keep) -> torch.Tensor:
     """Final states `[M, width]` of the chosen positions."""
     trunk, sdpa = core.transformer, core.config._attn_implementation == "sdpa"
     h = trunk.wte(layout.ids) + trunk.wpe(layout.columns)
@@ -182,10 +227,11 @@ def _gpt2(core: nn.Module, layout: _Layout) -> torch.Tensor:
         mixed = _attention(three.unbind(1), layout, attn.scaling, sdpa)
         h = attn.c_proj(_taken(mixed, going_on)) + _taken(h, own)
         h = h + block.mlp(block.ln_2(h))
+        keep(h)
     return trunk.ln_f(h)
 
 
-def _llama(core: nn.Module, layout: _Layout) -> torch.Tensor:
+def _llama(core: nn.Module, layout: _Layout, keep: Keep) -> torch.Tensor:
     """Final states `[M, width]` of the chosen positions."""
     trunk, sdpa = core.model, core.config._attn_implementation == "sdpa"
     h, columns = trunk.embed_tokens(layout.ids), layout.columns
@@ -204,12 +250,13 @@ def _llama(core: nn.Module, layout: _Layout) -> torch.Tensor:
         mixed = _attention((query, key, value), layout, attn.scaling, sdpa)
         h = attn.o_proj(_taken(mixed, going_on)) + _taken(h, own)
         h = h + block.mlp(block.post_attention_layernorm(h))
+        keep(h)
         if layout.point is not None:
             columns = layout.columns[layout.point[layout.first]]
     return trunk.norm(h)
 
 
-_TRUNKS: dict[str, Callable[[nn.Module, _Layout], torch.Tensor]] = {
+_TRUNKS: dict[str, Callable[[nn.Module, _Layout, Keep], torch.Tensor]] = {
     "GPT2LMHeadModel": _gpt2,
     "LlamaForCausalLM": _llama,
 }

@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from memgen.models.forced import Decisions
 from memgen.models.shown import shown
 from memgen.stats.intervals import interval, weighted_mean, wilson
 from memgen.tasks import Instance, Task, instances
@@ -25,14 +26,20 @@ from memgen.terms import (
 
 
 def answer_conflicts(
-    model, tokenizer, task: Task, frame: pd.DataFrame, n_rephrasings: int
+    model,
+    tokenizer,
+    task: Task,
+    frame: pd.DataFrame,
+    n_rephrasings: int,
+    decisions: Decisions | None = None,
 ) -> pd.DataFrame:
     """Answer every conflict prompt and its rephrasings greedily.
 
     One row per prompt of a group: the instance's columns, `answer`, `behavior`, `group` (its
     original), `rephrasing` (0: the original) and `change` ("": the original; what a rephrasing
     changes: `order` or `content`, at most `n_rephrasings` of each). A prompt may stand in several
-    groups, and is answered once.
+    groups, and is answered once. `decisions` takes what the passes hold of these different prompts, in
+    the order of the table: `shown`.
     """
     rows: list[dict] = []
     for group, original in enumerate(instances(frame[frame.kind == "conflict"])):
@@ -45,7 +52,7 @@ def answer_conflicts(
                 rows.append({**asdict(other), "split": original.split, **about})
     table = pd.DataFrame(rows)
     distinct = table.drop_duplicates("prompt")
-    texts, codes = shown(model, tokenizer, task, instances(distinct))
+    texts, codes = shown(model, tokenizer, task, instances(distinct), decisions)
     answered = pd.DataFrame(
         {"answer": texts, "behavior": np.array(BEHAVIORS)[codes]}, index=list(distinct.prompt)
     )

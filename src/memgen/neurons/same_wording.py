@@ -20,10 +20,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from memgen.models.forced import Decisions
 from memgen.models.shown import shown
 from memgen.neurons.nmd import NeuronMaps
 from memgen.neurons.nulls import SignFlips, by_layer
-from memgen.neurons.states import hidden_states
+from memgen.neurons.states import Known, hidden_states
 from memgen.stats.columns import numbers
 from memgen.stats.reported import shown as in_words
 from memgen.tasks import GivenTask
@@ -41,10 +42,17 @@ _NULL = "null_significant_share"
 _COLUMNS = ["memory", "rule", "couple"]
 
 
-def ask(model, tokenizer, task: GivenTask, answered: pd.DataFrame) -> pd.DataFrame | None:
+def ask(
+    model,
+    tokenizer,
+    task: GivenTask,
+    answered: pd.DataFrame,
+    decisions: Decisions | None = None,
+) -> pd.DataFrame | None:
     """The keys of these answered prompts in `N_FORMS` wordings each, none of them a prompt of theirs.
 
-    Columns: prompt, key, form, behavior. None: the task cannot say its prompts in given forms.
+    Columns: prompt, key, form, behavior. None: the task cannot say its prompts in given forms. `decisions`
+    takes what is read of them while they are answered.
     """
     rows = task.in_forms(answered.key.unique(), N_FORMS)
     if not rows:
@@ -55,7 +63,7 @@ def ask(model, tokenizer, task: GivenTask, answered: pd.DataFrame) -> pd.DataFra
         "prompt": [one.prompt for one in rows],
         "key": [one.key for one in rows],
         "form": [task.form(one) for one in rows],
-        "behavior": np.array(BEHAVIORS)[shown(model, tokenizer, task, rows)[1]],
+        "behavior": np.array(BEHAVIORS)[shown(model, tokenizer, task, rows, decisions)[1]],
     }
     return pd.DataFrame(columns)
 
@@ -112,24 +120,25 @@ class SameWording:
         return cls(asked, flips, spread(alike, min(limit, len(flips))))
 
     def compared(
-        self, model, tokenizer, maps: NeuronMaps, test: SignFlips
+        self, model, tokenizer, maps: NeuronMaps, test: SignFlips, known: Known | None = None
     ) -> tuple[dict, dict[str, np.ndarray]]:
         """`numbers_of` these pairs at the site of `maps`, those of the rephrasing pairs; and NMD and
-        rho of these, each [L, d], under names of their own: `same_wording.nmd.<site>`.
+        rho of these, each [L, d], under names of their own: `same_wording.nmd.<site>`. What is `known`
+        of the prompts is not read again.
         """
         flips, alike = (
-            self._read(model, tokenizer, of, maps.site) for of in (self.flips, self.alike)
+            self._read(model, tokenizer, of, maps.site, known) for of in (self.flips, self.alike)
         )
         own = NeuronMaps.between(maps.site, *flips).arrays() if len(self.flips) else {}
         arrays = {f"same_wording.{name}": values for name, values in own.items()}
         return numbers_of(self, flips, alike[1] - alike[0], maps.nmd, test), arrays
 
     def _read(
-        self, model, tokenizer, pairs: pd.DataFrame, site: Site
+        self, model, tokenizer, pairs: pd.DataFrame, site: Site, known: Known | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """States of both sides, each `[n, L, d]`; every prompt is read once."""
         rows, place = np.unique(pairs[["memory", "rule"]].to_numpy(), return_inverse=True)
-        states = hidden_states(model, tokenizer, self.asked.prompt[rows], site)
+        states = hidden_states(model, tokenizer, self.asked.prompt[rows], site, known)
         memory, rule = place.reshape(-1, 2).T
         return states[memory], states[rule]
 

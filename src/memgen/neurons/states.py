@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,12 @@ from memgen.models.generate import tokenize_prompts
 from memgen.models.hooks import capture, capture_sites
 from memgen.neurons.pairs import flips
 from memgen.neurons.probes import Examples
+from memgen.store.reader import FinishedStage
 from memgen.tasks.dataset import spread
 from memgen.terms import GENERALIZATION, OTHER, SITES, Change
+
+#: lab 03's file of what was read while it asked
+DECISIONS = "decisions"
 
 
 def different_prompts(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
@@ -60,13 +64,48 @@ def read_labelled(model, tokenizer, rows: pd.DataFrame, site: str) -> LabelledSt
     return LabelledStates(rows, hidden_states(model, tokenizer, rows.prompt, site))
 
 
-def hidden_states(model, tokenizer, prompts, site: str) -> np.ndarray:
+@dataclass(frozen=True)
+class Known:
+    """What was read at the decision position of prompts while they were answered: nothing has to run again.
+
+    `place`: of each prompt among the rows of `arrays`, which are those of `forced.Decisions`. Up to rounding
+    the states are those of `hidden_states`: these prompts shared a pass with others.
+    """
+
+    place: dict[str, int]
+    arrays: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, asked: pd.DataFrame, arrays: dict[str, np.ndarray]) -> Known:
+        """`asked`: the prompts in the order in which they were answered, each perhaps several times."""
+        return cls({prompt: i for i, prompt in enumerate(asked.prompt.unique())}, arrays)
+
+    @classmethod
+    def left(cls, pairs: FinishedStage) -> Known | None:
+        """What lab 03 left beside its answers; None: of a model of the study's own, nothing."""
+        if not pairs.has(f"{DECISIONS}.safetensors"):
+            return None
+        return cls.of(pairs.table("answered"), pairs.arrays(DECISIONS))
+
+    def covers(self, prompts: Iterable[str], site: str) -> bool:
+        return site in self.arrays and all(prompt in self.place for prompt in prompts)
+
+    def read(self, name: str, prompts: Iterable[str]) -> np.ndarray:
+        """An array's rows of these prompts."""
+        return self.arrays[name][[self.place[prompt] for prompt in prompts]]
+
+
+def hidden_states(model, tokenizer, prompts, site: str, known: Known | None = None) -> np.ndarray:
     """Float32 `[n, n_layer, d_model]` at the decision position; also for no prompt at all."""
-    return states_at(model, tokenizer, prompts, [site])[site]
+    return states_at(model, tokenizer, prompts, [site], known)[site]
 
 
-def states_at(model, tokenizer, prompts, sites: Sequence[str]) -> dict[str, np.ndarray]:
-    """The same of several sites, by site, from one pass."""
+def states_at(
+    model, tokenizer, prompts, sites: Sequence[str], known: Known | None = None
+) -> dict[str, np.ndarray]:
+    """The same of several sites, by site, from one pass; from none if all of it is `known`."""
+    if known is not None and all(known.covers(prompts, site) for site in sites):
+        return {site: known.read(site, prompts) for site in sites}
     ids, mask = (
         tokenize_prompts(tokenizer, list(prompts))
         if len(prompts)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -24,9 +25,13 @@ from transformers import DynamicCache
 from memgen.models.components import component_modules
 from memgen.models.endings import agree, ahead
 from memgen.models.hooks import position_ids, vector_of, with_vector
+from memgen.models.room import dealt
 from memgen.models.sites import bare, site_modules
 from memgen.steering.unsteered import Unsteered, skipped
 
+A_PASS = (
+    20  # tokens that a pass takes as long as, whatever it is over; measured with 135 M parameters
+)
 GONE = -2  # stands for the tokens of a row after it left, fitting no answer
 #: the edits of the rows `[live]` that are still in the batch, in the pass of a step (0: the prompt)
 Edits = Callable[[torch.Tensor, int], AbstractContextManager]
@@ -239,23 +244,45 @@ class _Rows:
         self.cache.batch_select_indices(places)
 
     def follow(self, batch: Batch, edits: Edits) -> None:
-        """Are the answers that fit so far written to their ends? A row for each of them, in one pass."""
+        """Are the answers that fit so far written to their ends? A row for each of them, in few passes."""
         rows, which = (self.fits & ~self.ended[:, None]).nonzero().unbind(-1)
         whole = self.answers[rows, which, : self.asked.length]
         # an answer without an end goes on in the model, unless there is no room for more
         self.fits[rows, which] &= (whole == self.asked.end).any(1) | (whole >= 0).all(1)
-        more = int((whole >= 0).sum(1).max()) - 1 if len(rows) else 0  # tokens after the first
-        if not more:
-            return
-        self._keep(rows)
-        batch.complete(self.cache, self.live)
+        more = (whole >= 0).sum(1) - 1  # tokens after the first
+        # answers of a task that was trained on all go on for about as long
+        parts = [torch.arange(len(rows))] if self.asked.ends is None else dealt(more.cpu())
+        everything = self.cache, self.live, self.ids, self.mask
+        furthest = torch.full((len(self.fits),), -1, device=self.fits.device)
+        for some in (part.to(more.device) for part in parts):
+            longest = int(more[some].max()) if len(some) else 0
+            if longest:
+                cache, self.live, self.ids, self.mask = everything
+                self.cache = cache if len(parts) == 1 else _another(cache)
+                self._keep(rows[some])
+                batch.complete(self.cache, self.live)
+                self._follow(batch, edits, which[some], whole[some, : longest + 1], furthest)
+
+    def _follow(
+        self,
+        batch: Batch,
+        edits: Edits,
+        which: torch.Tensor,
+        whole: torch.Tensor,
+        furthest: torch.Tensor,
+    ) -> None:
+        """The same in one pass over the live rows, each with its answer `which`: `whole` [rows, A].
+
+        `furthest`: of every row how many tokens of an answer were reached by those looked at before.
+        """
+        rows, more = self.live, whole.shape[1] - 1
         given = whole[:, :more] >= 0
         self.ids = whole[:, :more].clamp(min=0)
         before = self.mask.sum(-1, keepdim=True)
         self.mask = torch.cat([self.mask, given.to(self.mask.dtype)], dim=1)
         self.positions = before + torch.arange(more, device=before.device)
         self.positions = self.positions.where(given, before)  # there is room for these in any model
-        logits, wanted = _pass(batch, edits, self, 1), whole[:, 1 : more + 1]
+        logits, wanted = _pass(batch, edits, self, 1), whole[:, 1:]
         chosen = logits.argmax(-1)
         agreed = (
             (self._agree(wanted, chosen, 1) | (wanted < 0)).int().cumprod(1)
@@ -266,18 +293,20 @@ class _Rows:
             until = torch.nn.functional.pad(agreed[:, :-1], (1, 0), value=1) > 0
             nearest = ahead.masked_fill(~until, torch.inf).amin(1)
             self.leads[rows, which] = self.leads[rows, which].minimum(nearest)
-        self._tell(
-            rows, which, chosen.masked_fill(wanted < 0, GONE), agreed.masked_fill(wanted < 0, 0)
-        )
+        written, reached = chosen.masked_fill(wanted < 0, GONE), agreed.masked_fill(wanted < 0, 0)
+        self._tell(which, written, reached.sum(1), furthest)
 
     def _tell(
-        self, rows: torch.Tensor, which: torch.Tensor, chosen: torch.Tensor, agreed: torch.Tensor
+        self,
+        which: torch.Tensor,
+        chosen: torch.Tensor,
+        reached: torch.Tensor,
+        furthest: torch.Tensor,
     ) -> None:
         """Of a row's answers the one that goes furthest tells the tokens, and the first other one."""
-        reached, n = agreed.sum(1), chosen.shape[1]
+        rows, n = self.live, chosen.shape[1]
         known = torch.arange(n, device=reached.device) <= reached[:, None]
         written = chosen.masked_fill(~known, GONE)
-        furthest = torch.full((len(self.fits),), -1, device=reached.device)
         for answer in range(self.answers.shape[1]):
             here = ((which == answer) & (reached > furthest[rows])).nonzero()[:, 0]
             furthest[rows[here]] = reached[here]
@@ -290,3 +319,10 @@ class _Rows:
         least = torch.finfo(self.leads.dtype).tiny  # of two equal logits the first token is written
         leads = torch.where(fits, self.leads.clamp(min=least), self.leads.clamp(max=-least))
         return Decoded(self.tokens.masked_fill(after, -1), fits, self.first, leads)
+
+
+def _another(cache: DynamicCache) -> DynamicCache:
+    """A cache of the same keys and values, of which rows may leave and to which tokens may be added."""
+    other = copy(cache)
+    other.layers = [copy(layer) for layer in cache.layers]
+    return other

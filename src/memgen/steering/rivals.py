@@ -8,11 +8,12 @@ by success alone, and once among those that stay within the limits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from memgen.models.shown import shown
 from memgen.steering.bars import Bar
 from memgen.steering.choice import Collateral, race_twice
 from memgen.steering.side_effects import Elsewhere
@@ -32,12 +33,12 @@ def instructed(trial: Trial) -> Rivals:
     if not isinstance(task, GivenTask):
         return NO_RIVALS
     asked = [task.instructed(row, trial.direction) for row in instances(trial.rows)]
-    nothing = np.zeros((1, *trial.steering.nmd.shape))
+    model, tokenizer = trial.steering.model, trial.steering.tokenizer
     bars, rows = {}, []
     for number, wording in enumerate(zip(*asked, strict=True), 1):
         name = f"{INSTRUCTION}_{number}"
-        prompts = pd.DataFrame([asdict(one) for one in wording])
-        (codes,) = trial.steering.once.outcomes(nothing, prompts)
+        # all of them begin alike, and nothing is shifted: a pass that shares beginnings is less work
+        codes = shown(model, tokenizer, task, [*wording])[1]
         bars[name] = Bar.of(name, codes, trial.direction)
         rows.append(outcome_rows(name, codes, trial.rows, trial.direction))
     return bars, {}, pd.concat(rows, ignore_index=True)
@@ -72,8 +73,9 @@ def best_of(
         if place is None:
             continue
         if place not in tried:
-            (codes,), (delta,) = trial.run([shifts[place]]), trial.signed(shifts[[place]])
-            tried[place] = codes, by.elsewhere.side_effects(delta, trial.rows)
+            (delta,) = trial.signed(shifts[[place]])
+            cost, (_, codes) = by.elsewhere.side_effects(delta, trial.rows)
+            tried[place] = codes, cost
         codes, cost = tried[place]
         bars[name] = Bar.of(name, codes, trial.direction, shifts[place])
         facts[name] = {

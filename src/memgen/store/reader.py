@@ -72,6 +72,10 @@ class FinishedStage:
         verify(self.folder)
         return self
 
+    def has(self, name: str) -> bool:
+        """Did the stage leave such a file or folder?"""
+        return (self.folder / name).exists()
+
     def path(self, name: str) -> Path:
         """A file or folder of this stage, which has to be there."""
         path = self.folder / name

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+
 from memgen.models.endings import ends_of
-from memgen.models.forced import Expected
+from memgen.models.forced import Expected, both_met
 from memgen.stats.intervals import weighted_mean
 from memgen.stats.reported import by_key
 from memgen.tasks import GivenTask, Instance
@@ -22,17 +24,24 @@ def in_contexts(
     """
     ends = ends_of(tokenizer, task)
 
-    def share(rows: list[Instance], answers: list[str]) -> dict[str, Any]:
-        said = Expected.of(tokenizer, [one.prompt for one in rows], answers, ends).met(model)
+    def expected(rows: list[Instance], answers: list[str]) -> Expected:
+        return Expected.of(tokenizer, [one.prompt for one in rows], answers, ends)
+
+    def share(rows: list[Instance], said: np.ndarray) -> dict[str, Any]:
         return by_key(weighted_mean, [one.key for one in rows], said.astype(float), seed=seed)
 
     found = {}
     for name, rows in task.contexts(keys).items():
         if not rows:
             continue
-        right = share(rows, [one.memory_answer for one in rows])
         told = [one for one in rows if one.rule_answer]
-        stated = share(told, [one.rule_answer for one in told])
+        if told == rows:  # both answers are looked for in one pass
+            answers = [one.memory_answer for one in rows], [one.rule_answer for one in rows]
+            known, text = both_met(model, *(expected(rows, of) for of in answers))
+        else:
+            known = expected(rows, [one.memory_answer for one in rows]).met(model)
+            text = expected(told, [one.rule_answer for one in told]).met(model)
+        right, stated = share(rows, known), share(told, text)
         found[name] = {
             "right": right.pop("value"),
             **right,

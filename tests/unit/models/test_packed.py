@@ -9,7 +9,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from memgen.models import packed
 from memgen.models.adapters import attach
-from memgen.models.packed import MOST_GROUPS, logits_at
+from memgen.models.hooks import record
+from memgen.models.packed import MOST_GROUPS, Seen, logits_at
 from memgen.models.sites import bare
 
 N_TOKENS, LONGEST = 23, 14
@@ -191,3 +192,26 @@ def test_recomputed_activations_are_left_to_transformers(monkeypatch):
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     monkeypatch.setitem(packed._TRUNKS, "LlamaForCausalLM", None)
     assert torch.allclose(logits_at(model, ids, wanted), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["shared", "apart", "transformers"])
+@pytest.mark.parametrize("kind", ["gpt2", "gqa", "lora"])
+@torch.inference_mode()
+def test_states_that_are_seen_are_those_of_transformers(kind, how, monkeypatch):
+    """At some of the wanted positions, row by row; the logits stay as they are to the bit."""
+    if how == "transformers":
+        monkeypatch.setattr(packed, "_TRUNKS", {})
+    model = model_of(kind, "sdpa").eval()
+    model = model.double() if how == "apart" else model  # beginnings are shared in float32 alone
+    ids, wanted = batch_of([9, 5, 13, 9, 2, 7])
+    ids[3] = ids[0]  # a row twice, of which one position is looked at here and another one there
+    at = wanted.clone()
+    at[0, 8], at[3, 6:8], at[4] = False, False, False
+    seen = Seen(at)
+    assert torch.equal(logits_at(model, ids, wanted, seen), logits_at(model, ids, wanted))
+    with record(model, "resid_post") as blocks:
+        by_transformers(model, ids, wanted)
+    expected = torch.stack([block[at] for block in blocks], dim=1).float()
+    assert seen.states.shape == expected.shape == (int(at.sum()), 3, 16)
+    assert seen.states.dtype == torch.float32 and expected.std() > 0.1
+    torch.testing.assert_close(seen.states, expected, rtol=1e-4, atol=1e-5)

@@ -8,6 +8,7 @@ from memgen.models import generate, room
 from memgen.models.generate import (
     first_token_log_probabilities,
     next_token_scores,
+    states_and_scores,
     tokenize_prompts,
 )
 from memgen.models.hooks import capture
@@ -63,3 +64,43 @@ def test_passes_of_few_rows_give_the_same(monkeypatch):
     parts, seen = Unsteered.of(model, asked, outputs=False), mask[:, None, :, None]
     for one, other in zip([*parts.keys, *parts.values], [*whole.keys, *whole.values], strict=True):
         np.testing.assert_allclose(one * seen, other * seen, rtol=1e-3, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_states_and_scores_are_those_of_two_passes_to_the_bit(monkeypatch):
+    """Where prompts take several passes, one of them reads and scores; else two do."""
+    model, tokenizer = asked_model()
+    ids, mask = tokenize_prompts(tokenizer, [f"{'place2' * (i % 3)}place{i} is" for i in range(9)])
+    passed: list[int] = []
+    model.model.register_forward_pre_hook(lambda module, args: passed.append(1))
+
+    def beside(passes: int) -> None:
+        states, scores = capture(model, ids, mask), next_token_scores(model, ids, mask)
+        passed.clear()
+        found = states_and_scores(model, ids, mask, "resid_post")
+        assert torch.equal(found[0], states) and len(passed) == passes
+        assert list(found[1]) == list(scores)
+        for name, values in scores.items():
+            np.testing.assert_array_equal(found[1][name], values)
+
+    beside(2)
+    for module, name in ((generate, "fitting_logits"), (room, "fitting")):
+        monkeypatch.setattr(module, name, lambda core, tokens, most: 2)
+    beside(5)
+
+
+def test_rows_of_about_one_length_share_a_pass():
+    def cost(parts, tokens) -> int:
+        return sum(room.A_PASS + len(part) * int(tokens[part].max()) for part in parts)
+
+    rng = np.random.default_rng(0)
+    for n in (1, 5, 40, 300):  # the last of them long enough that one pass is not the cheapest
+        tokens = torch.tensor(rng.choice([0, 1, 2, 3, 7], n, p=[0.1, 0.5, 0.2, 0.1, 0.1]))
+        parts = room.dealt(tokens)
+        asked = torch.cat([*parts, torch.zeros(0, dtype=torch.long)]).sort().values
+        assert all((part.diff() > 0)[tokens[part].diff() == 0].all() for part in parts)
+        assert asked.tolist() == (tokens > 0).nonzero()[:, 0].tolist()  # each once
+        if len(asked):
+            each = [(tokens == size).nonzero()[:, 0] for size in tokens[asked].unique()]
+            assert cost(parts, tokens) <= min(cost([asked], tokens), cost(each, tokens))
+    assert len(parts) > 1 and room.dealt(torch.zeros(3, dtype=torch.long)) == []

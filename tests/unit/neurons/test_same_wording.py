@@ -20,6 +20,7 @@ from memgen.neurons.same_wording import (
     numbers_of,
     same_wording_in_words,
 )
+from memgen.neurons.states import Known
 from memgen.stats.permutation import sign_flip_test
 from memgen.terms import BEHAVIORS, GENERALIZATION, MEMORIZATION, OTHER
 from planted import ManyKeys, Worded
@@ -145,6 +146,9 @@ def test_a_model_is_asked_and_its_states_are_those_of_the_pairs(planted):
     assert arrays["same_wording.nmd.resid_post"][1, 0] == pytest.approx(1)
     assert arrays["same_wording.rho.resid_post"][1, 0] > 0.99
     assert found["n_pairs"] == len(pairs.flips) <= 40 and found["n_clusters"] >= 5
+    known = Known.of(rows, {"resid_post": np.zeros((len(rows), 2, 8), dtype=np.float32)})
+    flat = pairs.compared(model, tokenizer, maps, TEST, known)[1]  # these states, and no others
+    assert not flat["same_wording.nmd.resid_post"].any()
     assert ask(model, tokenizer, Unworded(24, 0), train) is None
     none = SameWording.of(rows.assign(behavior=OTHER), 40, 0)
     found, arrays = none.compared(model, tokenizer, maps, TEST)

@@ -12,6 +12,7 @@ import torch
 from memgen.models.hooks import capture
 from memgen.neurons.pairs import flips
 from memgen.neurons.states import (
+    Known,
     different_prompts,
     hidden_states,
     is_rule,
@@ -19,6 +20,7 @@ from memgen.neurons.states import (
     mean_norm,
     pair_states,
     read_labelled,
+    states_at,
 )
 from memgen.tasks.dataset import spread
 from memgen.terms import SITES
@@ -76,6 +78,23 @@ def test_states_are_those_of_the_last_token_of_each_prompt(planted):
     assert some.rows.prompt.tolist() == rows.prompt[1::2].tolist()
     np.testing.assert_array_equal(some.states, of.states[1::2])
     assert hidden_states(model, tokenizer, [], "resid_post").shape == (0, 2, 8)
+
+
+def test_what_is_known_is_looked_up_and_what_is_not_is_read(planted):
+    model, tokenizer, _, _, answered = planted()
+    prompts = answered.prompt.unique()
+    told = {"resid_post": np.arange(len(prompts) * 16.0).reshape(-1, 2, 8)}
+    known = Known.of(pd.DataFrame({"prompt": [*prompts, prompts[0]]}), told)
+    some = [prompts[3], prompts[0], prompts[3]]
+    found = hidden_states(model, tokenizer, some, "resid_post", known)
+    np.testing.assert_array_equal(found, told["resid_post"][[3, 0, 3]])
+    for asked, site in ((some, "mlp_out"), ([*some, f"word1 {prompts[0]}"], "resid_post")):
+        found = hidden_states(model, tokenizer, asked, site, known)
+        np.testing.assert_array_equal(found, hidden_states(model, tokenizer, asked, site))
+    found = states_at(model, tokenizer, some, SITES, known)
+    np.testing.assert_array_equal(
+        found["resid_post"], hidden_states(model, tokenizer, some, "resid_post")
+    )
 
 
 @pytest.fixture

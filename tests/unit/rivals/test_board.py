@@ -55,7 +55,7 @@ def test_numbers_are_those_of_lab_06_on_the_same_prompts(board: Board, direction
     ]
     sign = 1 if direction == "m2g" else -1
     rows = testing.turned[direction]
-    cost = Elsewhere(steering, testing.free, testing.keyed).side_effects(
+    cost, _ = Elsewhere(steering, testing.free, testing.keyed).side_effects(
         sign * steering.shift(cell), rows
     )
     for name in ("n_free", "n_keyed", "kl_free", "kl_keyed"):

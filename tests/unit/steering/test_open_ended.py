@@ -9,9 +9,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from memgen.models.endings import ends_of
-from memgen.models.forced import Expected, behaviors_met
-from memgen.models.generate import tokenize_prompts
-from memgen.models.hooks import shift
+from memgen.models.forced import Decisions, Expected, behaviors_met, told
+from memgen.models.generate import next_token_scores, tokenize_prompts
+from memgen.models.hooks import capture, shift
 from memgen.models.shown import accuracy, shown
 from memgen.models.tokenizer import build_tokenizer
 from memgen.neurons.nmd import NeuronMaps
@@ -62,6 +62,30 @@ def asked():
         if memory != rule and "" not in answers and "<" not in own:  # no marks, which are no text
             rows.append(Instance(prompt, str(rule), str(memory), "a key", "conflict"))
     return model, tokenizer, rows
+
+
+def test_what_passes_hold_at_the_decision_is_what_passes_over_the_prompts_hold(asked):
+    """And the answers stay as they are. A task that is not open-ended has its passes read, too."""
+    model, tokenizer, rows = asked
+    prompts = [row.prompt for row in rows]
+    ids, mask = tokenize_prompts(tokenizer, prompts)
+    expected = {"resid_post": capture(model, ids, mask).numpy()}
+    expected |= next_token_scores(model, ids, mask)
+    decisions, alike = Decisions(), Decisions()
+    texts, codes = shown(model, tokenizer, Open(3, 0), rows, decisions)
+    plain = shown(model, tokenizer, Open(3, 0), rows)
+    assert texts == plain[0] and (codes == plain[1]).all()
+    memory, rule = (
+        Expected.of(tokenizer, prompts, answers)
+        for answers in ([r.memory_answer for r in rows], [r.rule_answer for r in rows])
+    )
+    told(model, memory, rule, alike)
+    for found in (decisions.arrays(), alike.arrays()):
+        assert list(found) == list(expected)
+        for name, values in expected.items():
+            assert found[name].dtype == np.float32
+            np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-4)
+    assert Decisions().arrays() == {}
 
 
 def generated(model, tokenizer, prompts) -> list[str]:

@@ -16,6 +16,7 @@ from memgen.steering.side_effects import Elsewhere
 from memgen.steering.steering import Steering, steering_prompts
 from memgen.steering.trial import Trial
 from memgen.tasks.dataset import free_rows, keyed_rows
+from memgen.terms import MEMORY_CODE, RULE_CODE
 from steered import ONE
 
 
@@ -41,7 +42,7 @@ def first_log(steering, rows, delta=None, positions="all") -> np.ndarray:
 
 def test_without_a_shift_nothing_is_lost(elsewhere):
     where, conflict = elsewhere
-    found = where.side_effects(np.zeros_like(where.steering.nmd), conflict)
+    found, _ = where.side_effects(np.zeros_like(where.steering.nmd), conflict)
     assert (found["n_free"], found["n_keyed"]) == (10, 12)
     for name in ("free", "keyed"):
         assert found[f"{name}_accuracy_before"] == found[f"{name}_accuracy_after"] == 1
@@ -54,7 +55,9 @@ def test_accuracies_anddivergences_of_a_shift(elsewhere):
     where, conflict = elsewhere
     steering = where.steering
     delta = Trial(steering, "m2g", Cell(ONE, 1.0), conflict).shift
-    found = where.side_effects(delta, conflict)
+    found, codes = where.side_effects(delta, conflict)
+    assert codes.tolist() == [[MEMORY_CODE] * len(conflict), [RULE_CODE] * len(conflict)]
+    np.testing.assert_array_equal(codes, steering.outcomes(np.stack([0 * delta, delta]), conflict))
     assert found["free_accuracy_before"] == 1 and found["keyed_accuracy_before"] == 1
     assert found["free_accuracy_after"] == 1 and found["keyed_accuracy_after"] == 0
     for name, rows in (("free", where.free), ("keyed", where.keyed), ("conflict", conflict)):
@@ -64,10 +67,26 @@ def test_accuracies_anddivergences_of_a_shift(elsewhere):
         assert found[f"kl_{name}"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_what_is_shown_without_a_shift_is_read_once_for_all_shifts(elsewhere, monkeypatch):
+    where, conflict = elsewhere
+    delta = Trial(where.steering, "m2g", Cell(ONE, 1.0), conflict).shift
+    fresh = Elsewhere(where.steering, where.free, where.keyed).side_effects(2 * delta, conflict)
+    where.side_effects(delta, conflict)
+    swept, sweep = [], where.steering.sweep
+    monkeypatch.setattr(
+        where.steering, "sweep", lambda *asked: swept.append(asked) or sweep(*asked)
+    )
+    found = where.side_effects(2 * delta, conflict)
+    assert len(swept) == 3 and all(shifts.any() for shifts, _ in swept)
+    assert found[0] == fresh[0] and (found[1] == fresh[1]).all()
+    where.side_effects(delta, conflict[:4])  # other prompts
+    assert len(swept) == 7
+
+
 def test_a_shift_that_breaks_free_prompts_is_seen(elsewhere):
     where, conflict = elsewhere
     delta = Trial(where.steering, "m2g", Cell(ONE, 4.0), conflict).shift
-    assert where.side_effects(delta, conflict)["free_accuracy_after"] == 0
+    assert where.side_effects(delta, conflict)[0]["free_accuracy_after"] == 0
 
 
 def test_the_shift_is_at_the_positions_at_which_the_model_is_steered(elsewhere):
@@ -85,7 +104,7 @@ def test_the_shift_is_at_the_positions_at_which_the_model_is_steered(elsewhere):
     for positions in ("all", "decision"):
         steering = Steering(model, given.tokenizer, given.task, given.maps, positions)
         there = Elsewhere(steering, where.free, where.keyed)
-        found[positions] = there.side_effects(delta, conflict)["kl_conflict"]
+        found[positions] = there.side_effects(delta, conflict)[0]["kl_conflict"]
         own, other = (first_log(steering, conflict, one, positions) for one in (None, delta))
         expected = (np.exp(own) * (own - other)).sum(-1).mean()
         assert found[positions] == pytest.approx(expected, rel=1e-3)
