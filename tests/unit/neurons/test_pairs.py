@@ -235,9 +235,9 @@ def test_rephrasings_are_numbered_from_one_and_a_text_is_asked_once(planted, mon
         assert group.rephrasing.tolist() == list(range(len(group)))
     asked, plain = [], pairs_module.shown
 
-    def counted(model, tokenizer, task, rows):
+    def counted(model, tokenizer, task, rows, *more):
         asked.extend(row.prompt for row in rows)
-        return plain(model, tokenizer, task, rows)
+        return plain(model, tokenizer, task, rows, *more)
 
     monkeypatch.setattr(pairs_module, "shown", counted)
     assert answer_conflicts(model, tokenizer, task, frame, 2).equals(answered)
