@@ -140,7 +140,7 @@ def test_every_figure_lies_in_one_file_in_its_place(run, root, tmp_path):
         for cell in cells
         if "{figure}" in cell["source"]
     ]
-    assert shown == [f"figures/06_intervention-inference-seed0-{k}.webp" for k in range(6)] and all(
+    assert shown == [f"figures/06_intervention-inference-seed0-{k}.webp" for k in range(9)] and all(
         (out / name).is_file() for name in shown
     )
     kinds = [
@@ -154,7 +154,7 @@ def test_every_figure_lies_in_one_file_in_its_place(run, root, tmp_path):
         for cell in cells
     ]
     assert (
-        "".join(kind[:1] for kind in kinds) == "ftfffff"
+        "".join(kind[:1] for kind in kinds) == "ftffffffff"
     )  # the table was printed between the first and the second figure
     chapter = (out / "chapters" / "06_intervention.md").read_text()
     assert "../figures/06_intervention-inference-seed0-" in chapter
