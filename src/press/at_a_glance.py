@@ -41,24 +41,24 @@ class Glance(NamedTuple):
     compared: list[Line]
 
 
-def place(claim: Judged) -> str:
+def place(claim: Judged, track: str) -> str:
     """The name of a claim's details on the ledger's page: `claim-lora-steer-m2g-forbid`."""
-    parts = ("claim", claim.track, *claim.id.replace("_", "-").split("."))
+    parts = ("claim", track, *claim.id.replace("_", "-").split("."))
     return "-".join(parts)
 
 
-def at_a_glance(ledger: Ledger, tasks: list[str]) -> Glance:
+def at_a_glance(ledger: Ledger, tasks: list[str], track: str) -> Glance:
     """The tested claims of a track, those with a verdict on a single task by their groups."""
     by_task = {
         group: [
-            Line(claim, place(claim), [_mark(claim.cases.get(task)) for task in tasks])
+            Line(claim, place(claim, track), [_mark(claim.cases.get(task)) for task in tasks])
             for claim in claims
             if _of_tasks(claim, tasks)
         ]
         for group, claims in ledger.groups.items()
     }
     compared = [
-        Line(claim, place(claim), ["; ".join(_named(claim))])
+        Line(claim, place(claim, track), ["; ".join(_named(claim))])
         for claim in ledger.tested
         if not _of_tasks(claim, tasks)
     ]

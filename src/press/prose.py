@@ -156,7 +156,9 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
                 tracks[track].result(SYNTHESIS)["coverage"]
             ),
             "coverage_band": BAND,
-            "at_a_glance": lambda track=run.track: at_a_glance(ledgers[track], tracks[track].tasks),
+            "at_a_glance": lambda track=run.track: at_a_glance(
+                ledgers[track], tracks[track].tasks, track
+            ),
             "claim_place": place,
             "marks": MARKS,
             "claim": lambda name, track=run.track: ledgers[track][name],
