@@ -13,9 +13,9 @@ function reachByKeyboard() {
 // A table that is wider than its box: on a phone a card per row, elsewhere a line that says that there is more. A long
 // one stays a table on a phone, too: its cards would be hundreds of screens.
 const FEW_ROWS = 12;
-function fitTables() {
+function fitTables(part = document) {
   const phone = window.innerWidth <= 600;
-  for (const table of document.querySelectorAll(".pst-scrollable-table-container > table:not(.parameters)")) {
+  for (const table of part.querySelectorAll(".pst-scrollable-table-container > table:not(.parameters)")) {
     const box = table.parentElement;
     stack(table, false);
     const wide = box.scrollWidth > box.clientWidth + 1;
@@ -51,10 +51,27 @@ function sayMore(box, hidden) {
   line.hidden = !hidden;
 }
 
+// A link to a place that lies folded opens all around it, and the place itself.
+function unfold() {
+  const place = document.getElementById(location.hash.slice(1));
+  const closed = [];
+  for (let box = place && place.closest("details"); box; box = box.parentElement.closest("details")) {
+    if (!box.open) closed.push(box);
+  }
+  for (const box of closed) box.open = true;
+  if (closed.length) place.scrollIntoView();
+}
+
 window.addEventListener("load", () => {
   fitTables();
   reachByKeyboard();
-  window.addEventListener("resize", fitTables);
+  unfold();
+  window.addEventListener("hashchange", unfold);
+  // pressed a second time, a link changes no address
+  document.addEventListener("click", event => { if (event.target.closest("a[href*='#']")) setTimeout(unfold); });
+  // what is folded has no width: its tables are fitted when it opens
+  document.addEventListener("toggle", event => { if (event.target.open) { fitTables(event.target); reachByKeyboard(); } }, true);
+  window.addEventListener("resize", () => fitTables());
   window.addEventListener("resize", reachByKeyboard);
   if (window.MathJax && MathJax.startup && MathJax.startup.promise) MathJax.startup.promise.then(reachByKeyboard);
 });

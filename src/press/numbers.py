@@ -24,6 +24,7 @@ from press.origin import bare, greatest, least, made, mean, plain, total, traced
 from press.run import SYNTHESIS, ExecutedLab, Run
 
 SPACE, JOIN = "\u00a0", "\u2060"  # a number and its unit, a range and its dash stay on one line
+MINUS = "−"  # a true one, which stays with its digits; before a zero there is none
 RATES, ENDS = "steering.json", ("low", "high")  # a table of the synthesis, for who reads no parquet
 COUNTS = ("n", "n_kept", "n_seeds")
 #: `pooled` as an origin writes it: of a rate, its number of answers, the next rate, ...
@@ -36,7 +37,8 @@ NOTHING = "n/a"  # not defined in a run, such as an AUC where only one behaviour
 @writer
 def per_cent(x: float, digits: int = 0) -> str:
     """A rate in per cent; halves go up, as on the live page: 17 of 40 is 43."""
-    return f"{math.floor(100 * x * 10**digits + 0.5 + 1e-9) / 10**digits:.{digits}f}"
+    text = f"{math.floor(100 * x * 10**digits + 0.5 + 1e-9) / 10**digits:.{digits}f}"
+    return text.replace("-", MINUS)
 
 
 @writer
@@ -49,8 +51,7 @@ def decimal(x: float | None, digits: int = 2) -> str:
     if x is None:
         return NOTHING
     text = f"{x:,.{digits}f}".replace(",", SPACE)
-    # a true minus, and none before zero
-    return text.replace("-", "−") if float(f"{x:.{digits}f}") else text.lstrip("-")
+    return text.replace("-", MINUS) if float(f"{x:.{digits}f}") else text.lstrip("-")
 
 
 def processors(machine: Mapping) -> str:

@@ -21,6 +21,7 @@ from memgen.rivals.detectors.detector import Detector
 from memgen.stages import TITLES, TRAINING
 from press import slides
 from press.arms import arms
+from press.at_a_glance import MARKS, at_a_glance, place
 from press.beside_paper import beside_paper
 from press.cluster import cluster_trial
 from press.committed_runs import committed_runs
@@ -155,6 +156,11 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
                 tracks[track].result(SYNTHESIS)["coverage"]
             ),
             "coverage_band": BAND,
+            "at_a_glance": lambda track=run.track: at_a_glance(
+                ledgers[track], tracks[track].tasks, track
+            ),
+            "claim_place": place,
+            "marks": MARKS,
             "claim": lambda name, track=run.track: ledgers[track][name],
             "has_paper_runs": (root / "data" / "reference" / "paper").is_dir(),
         }

@@ -9,7 +9,9 @@ graph = json.loads((book / "ro-crate-metadata.json").read_text("utf8"))["@graph"
 files = {one["identifier"]: one for one in graph if {"identifier", "sha256"} <= set(one)}
 known = {  # how the book writes numbers; the rest of `data-how` is Python
     "mean": lambda v: sum(v) / len(v),
-    "per_cent": lambda v, n=0: f"{math.floor(100 * v * 10**n + 0.5 + 1e-9) / 10**n:.{n}f}",
+    "per_cent": lambda v, n=0: f"{math.floor(100 * v * 10**n + 0.5 + 1e-9) / 10**n:.{n}f}".replace(
+        "-", "−"
+    ),
     "percent": lambda v, n=0: known["per_cent"](v, n) + f"{gap}%",
     "decimal": lambda v, n=2: f"{round(v, n) or 0:,.{n}f}".translate({44: gap, 45: "−"}),
 }

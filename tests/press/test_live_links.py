@@ -9,6 +9,7 @@ import pytest
 from bs4 import BeautifulSoup
 from checks import broken_links
 
+from memgen.config.base import ROOT
 from press.errors import BookError
 from press.live_links import live_link
 from press.one_page import Addresses
@@ -78,3 +79,13 @@ def test_on_paper_a_state_is_the_page():
     addresses = Addresses(leaf, places, ())
     assert addresses._link("live.html#task=inference&alpha=1") == "#live"
     assert addresses._link("live.html#exact") == "#live-exact"
+
+
+#: chapters that show steering or a probe of one model, which the live page has
+SHOWN = (4, 5, 6, 9, 10, 11, 12, 13, 14, 15, 16)
+
+
+@pytest.mark.parametrize("number", SHOWN)
+def test_a_chapter_that_shows_steering_or_a_probe_leads_to_a_state(number):
+    (chapter,) = (ROOT / "book" / "chapters").glob(f"{number:02d}_*.md")
+    assert "{{ live_link(" in chapter.read_text(encoding="utf8")

@@ -137,11 +137,12 @@ def test_the_ledger_shows_every_claim_of_every_track(two_tracks, root, tmp_path)
     text = bare((tmp_path / "out" / "ledger.md").read_text())
     said = {claim.id: claim for claim in CLAIMS}
     supported, untested = (said[name].text for name in ("steer_m2g.random", "retrain"))
-    line = (
-        f"| {{bdg-success}}`supported` | {supported} | paper, v1 and v2 | 1 · 0 · 0 | 0.30 (0.10 to"
-    )
-    assert text.count(line) == 2
-    assert untested not in text and text.count(f"**{supported}**") == 2
+    for track in ("scratch", "lora"):
+        way = f"claim-{track}-steer-m2g-random"
+        line = f"| [{said['steer_m2g.random'].name}](#{way}) | {{bdg-success}}`supported` | ✓\u00a0for |"
+        assert text.count(line) == 1 and text.count(f":name: {way}\n") == 1
+    assert untested not in text and text.count(f"{{dropdown}} {supported}\n:name: ") == 2
+    assert "1 · 0 · 0. On the task that is hardest on it: 0.30 (0.10 to" in text
     assert "| inference | 0.30 | 0.10 to 0.50 | 0.25 | 200 | 40 | 3 | {bdg-success}" in text
     assert "This run has none of them" in text and "\\*" not in text  # no seed that was seen
     assert "| rate | 0.50 | 0.4 | 0.8 | 94.6\u00a0% |" in text

@@ -20,7 +20,8 @@ BOOK = ROOT / "book"
 CHAPTERS = sorted(path.name for path in (BOOK / "chapters").glob("*.md"))
 #: from home through the question to the last chapter
 PATH = ["index.md", "intro.md", *(f"chapters/{name}" for name in CHAPTERS)]
-PAGES = [*PATH, "ledger.md", "results.md", "tables.md", "recipe_history.md", "scale.md"]
+OF_USE = ["live.md", "adapters.md", "your_model.md"]
+PAGES = [*PATH, *OF_USE, "ledger.md", "results.md", "tables.md", "recipe_history.md", "scale.md"]
 #: words of the chapters that were halved, before that, rendered as below
 BEFORE = json.loads((ROOT / "tests/press/words_before.json").read_text(encoding="utf8"))
 
