@@ -41,7 +41,10 @@ from press.real import real
 from press.run import SYNTHESIS, ExecutedLab, Run
 from press.scale import sweep
 from press.sentences import Counts, Ledger, between, effect, most_first, sees, thresholds
+from press.suspects import tried
+from press.task_names import plainly
 from press.taught_model import taught_models
+from press.told_key import told_key
 from press.whole_board import of_kind, whole_board
 from press.words import AWAITED, timed
 
@@ -160,6 +163,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
         }
         | {one.__name__: one for one in (percent, decimal, seconds, agree, plural, listed, span)}
         | {one.__name__: one for one in (between, effect, most_first, sees, thresholds)}
+        | {one.__name__: one for one in (tried, plainly)}
         | {
             "parameters": parameter_reference,
             "choices": choices_reference,
@@ -179,6 +183,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "performance": lambda: performance(root, source),
             "real": cache(lambda: real(root, source)),
             "taught_models": cache(lambda: taught_models(root, source)),
+            "told_key": cache(lambda: told_key(run)),
             "estimates": estimates,
             "reading_time": lambda: AWAITED,
         }
