@@ -14,8 +14,10 @@ NEURONS = "nmd"  # the paper's neurons, which every live page has
 #: what an address may say besides the task; what it leaves out is as the study chose it
 STATE = (
     *("direction", "method", "prompt", "alpha", "share", "dose"),
-    *("layers", "positions", "random"),
+    *("layers", "positions", "random", "then"),
 )
+#: what the page does by itself once it shows the state: forbid one token, run the test prompts
+THEN = ("forbid", "all")
 
 
 def live_link(run: Run, up: str, words: str, task: str | None = None, **state: str | float) -> str:
@@ -38,6 +40,10 @@ def live_link(run: Run, up: str, words: str, task: str | None = None, **state: s
             f" {', '.join((NEURONS, *OFFERED))} and {', '.join(DIRECTIONS)}"
         )
     compared = method == NEURONS or bool(own.of(SCOREBOARD, task))
+    if state.get("then", THEN[0]) not in THEN:
+        raise BookError(
+            f"a link to the live page says then={state['then']!r}; it knows {', '.join(THEN)}"
+        )
     if task not in own.tasks or not compared:
         return words
     address = f"{up}live.html#{urlencode({'task': task} | state)}"

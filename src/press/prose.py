@@ -42,7 +42,10 @@ from press.real import real
 from press.run import SYNTHESIS, ExecutedLab, Run
 from press.scale import sweep
 from press.sentences import Counts, Ledger, between, effect, most_first, sees, thresholds
+from press.suspects import tried
+from press.task_names import plainly
 from press.taught_model import taught_models
+from press.told_key import told_key
 from press.whole_board import of_kind, whole_board
 from press.words import AWAITED, timed
 
@@ -166,6 +169,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
         }
         | {one.__name__: one for one in (percent, decimal, seconds, agree, plural, listed, span)}
         | {one.__name__: one for one in (between, effect, most_first, sees, thresholds)}
+        | {one.__name__: one for one in (tried, plainly)}
         | {
             "parameters": parameter_reference,
             "choices": choices_reference,
@@ -185,6 +189,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "performance": lambda: performance(root, source),
             "real": cache(lambda: real(root, source)),
             "taught_models": cache(lambda: taught_models(root, source)),
+            "told_key": cache(lambda: told_key(run)),
             "estimates": estimates,
             "reading_time": lambda: AWAITED,
         }

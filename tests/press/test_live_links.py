@@ -55,7 +55,12 @@ def test_the_live_page_shows_the_track_scratch():
 
 @pytest.mark.parametrize(
     "wrong, said",
-    [({"aplha": 1}, "'aplha'"), ({"method": "iti"}, "iti"), ({"direction": "x"}, "'x'")],
+    [
+        ({"aplha": 1}, "'aplha'"),
+        ({"method": "iti"}, "iti"),
+        ({"direction": "x"}, "'x'"),
+        ({"then": "dance"}, "then='dance'; it knows forbid, all"),
+    ],
 )
 def test_a_state_that_no_live_page_has_is_refused(wrong, said):
     with pytest.raises(BookError, match=said):

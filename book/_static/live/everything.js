@@ -132,7 +132,7 @@
     }
 
     words();
-    return { element, reset, refresh: words };
+    return { element, reset, refresh: words, begin: () => running || go() };
   }
 
   Object.assign(Memgen, { everything, save });

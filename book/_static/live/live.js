@@ -63,7 +63,10 @@
     if (!model()) return;
     const text = state.text.trim(), began = performance.now();
     try {
-      if (!plain || plain.task !== state.task || plain.text !== text) plain = { task: state.task, text, found: measure(text, {}) };
+      if (!plain || plain.task !== state.task || plain.text !== text) {
+        plain = { task: state.task, text, found: measure(text, {}) };
+        ui.forbidden.textContent = ""; // it was about another prompt
+      }
       const { delta, neurons } = shift();
       const steered = measure(text, { delta, positions: state.positions });
       ui.milliseconds = performance.now() - began;
@@ -168,7 +171,26 @@
     ui.topN.setAttribute("aria-valuetext", ui.topNOut.textContent);
     ui.cell.textContent = `The study's choice for ${DIRECTIONS[state.direction]}: ${own ? `alpha ${cell.alpha}, ${share(cell.top_n)} of the neurons` : `dose 1 (${more.methods[state.method][state.direction].label})`}.`;
     ui.again.disabled = state.random === null;
+    ui.push.textContent = state.alpha ? "Let go" : "Push, as the study did";
     ui.all.refresh();
+  }
+
+  /** With the shift as the study chose it, or without any. */
+  function push() {
+    if (state.alpha) state.alpha = 0;
+    else aim(state.direction);
+    synchronize();
+    refresh();
+  }
+
+  /** What one forbidden token does, and nothing else: the first of the answer that is given when nothing is shifted. */
+  function forbidOne() {
+    update();
+    const { text, found } = plain, [first] = found.tokens;
+    if (ui.error.textContent || !first) return; // what is on the screen is another prompt's, or no token is there to forbid
+    const answered = model().answer(text, { forbid: first.id });
+    const behavior = found.behavior && rules(model().meta).classify(answered.text, found.parsed);
+    ui.forbidden.textContent = `Nothing is shifted, and the answer may not begin with ${said(first.text)}: it is ${said(answered.text)}${behavior ? ` (${behavior})` : ""}.`;
   }
 
   const strengths = () => (state.method === NEURONS ? [0, ...model().meta.alphas] : DOSES);
@@ -232,7 +254,7 @@
       ui.root.setAttribute("aria-busy", "false");
     }
     if (state.task !== task) return; // the reader has moved on meanwhile
-    const { meta, more } = model(), { method = NEURONS, alpha, ...others } = wanted;
+    const { meta, more } = model(), { method = NEURONS, alpha, then, ...others } = wanted;
     ui.status.textContent = "";
     ui.moved.textContent = "";
     if (shownTask !== task) ui.all.reset();
@@ -254,14 +276,19 @@
     update();
     ui.body.hidden = false;
     ui.map.paint();
-    setTimeout(() => fetchMore(task), 0); // the first answer is on the screen by then
+    if (then === "forbid") forbidOne();
+    setTimeout(() => fetchMore(task, then === "all"), 0); // the first answer is on the screen by then
   }
 
-  /** Bring what the first answer could do without: the methods' vectors and all test prompts. */
-  async function fetchMore(task) {
+  /** Bring what the first answer could do without: the methods' vectors and all test prompts, which `run` begins with. */
+  async function fetchMore(task, run) {
     try {
       await Memgen.requestMore(task);
-      if (state.task === task) offerMethods();
+      if (state.task !== task) return;
+      offerMethods();
+      if (!run) return;
+      ui.all.begin();
+      ui.all.element.scrollIntoView({ block: "start" });
     } catch (error) {
       if (state.task === task) ui.missing.textContent = error.message;
     }
@@ -416,6 +443,7 @@
     if (/^[01]+$/.test(parts.get("layers") || "")) wanted.layers = [...parts.get("layers")].map((bit) => bit === "1");
     if (["all", "decision"].includes(parts.get("positions"))) wanted.positions = parts.get("positions");
     if (positive("random")) wanted.random = Math.floor(+parts.get("random"));
+    if (parts.has("then")) wanted.then = parts.get("then");
     return Memgen.first() === parts.get("task") ? wanted : {};
   }
 
@@ -548,13 +576,16 @@
     ui.sentence = make("p", { "aria-live": "polite" });
     ui.detail = make("p", { class: "live-detail", "aria-live": "polite" });
     ui.outcome = make("div", { class: "live-outcome" }, ui.sentence, ui.detail);
+    ui.push = make("button", { type: "button", class: "live-push", click: push });
+    ui.forbidden = make("p", { class: "live-small", "aria-live": "polite" });
+    const acts = make("div", { class: "live-row live-acts" }, ui.push, make("button", { type: "button", click: forbidOne }, "Forbid one token instead"), ui.forbidden);
     ui.noteText = make("p", { "aria-live": "polite" });
     ui.noteText.textContent = "New here? Five steps lead through this page.";
     ui.next = make("button", { type: "button" }, "Begin with the first");
     ui.next.onclick = () => take(0);
     ui.note = make("div", { class: "live-note" }, ui.noteText, ui.next);
     const main = answerPanels();
-    ui.body = make("div", { class: "live-body", hidden: true }, ui.note, ui.outcome, make("div", { class: "live-columns" },
+    ui.body = make("div", { class: "live-body", hidden: true }, ui.note, ui.outcome, acts, make("div", { class: "live-columns" },
       make("div", { class: "live-cards" }, ui.before.element, ui.after.element), make("div", { class: "live-side" }, promptPanel(), controlPanel()), main));
     mount.replaceChildren(ui.tasks, ui.status, ui.body);
     if (Memgen.unavailable) ui.tasks.after(make("p", { class: "live-small" }, Memgen.unavailable)); // some of the book's models cannot be shown
