@@ -30,7 +30,9 @@ PORT = 8000
 PHONES, CODE = "phones.html", "phones.svg"
 #: every file of a zip is of the same time, so that the same book gives the same zip
 _TIME = (1980, 1, 1, 0, 0, 0)
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[\w./~-]*)?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
+_ADDRESS = re.compile(
+    r"https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[\w./~-]*)?|https?://\[[0-9a-f:]+\](:\d{1,5})?"
+)
 
 
 def write_kit(book: Path, out: Path, pages: Iterable[str], address: str) -> list[str]:
@@ -181,7 +183,8 @@ def _write_phones(folder: Path, address: str) -> None:
 <title>On your phone · Think or Remember?</title>
 <link rel="icon" href="_static/favicon.svg">
 <style>
-body {{ font-family: system-ui, sans-serif; text-align: center; color: #1b1b1b; background: #fff; margin: 1rem; }}
+body {{ font-family: system-ui, sans-serif; text-align: center; margin: 1rem; }}
+body {{ color: #1b1b1b; background: #fff; }}
 img {{ width: min(70vh, 90vw); height: auto; }}
 p {{ font-size: clamp(1.1rem, 3.5vw, 2.5rem); overflow-wrap: anywhere; margin: 0.5rem; }}
 a {{ color: #00558b; }}

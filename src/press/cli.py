@@ -103,11 +103,15 @@ def _students(o) -> None:
 
 
 def _class(o) -> None:
-    pages = [page for plan in plans((ROOT / "book" / PAGE).read_text("utf8")) for page in plan.pages]
+    pages = [
+        page for plan in plans((ROOT / "book" / PAGE).read_text("utf8")) for page in plan.pages
+    ]
     folder, address = o.html.parent / "class", o.address or own_address()
     written = write_kit(o.html, folder, pages, address)
     packed = folder.with_name("class.zip")
-    print(f"class: {len(written)} pages in {folder}, and {packed} ({packed.stat().st_size / 1e6:.0f} MB)")
+    print(
+        f"class: {len(written)} pages in {folder}, and {packed} ({packed.stat().st_size / 1e6:.0f} MB)"
+    )
     print(f"serve: {Path(sys.executable)} -m http.server {port_of(address)} --directory {folder}")
     print(f"phones: {checked(address)}/{ENTRY} (its QR code for the projector: {folder / PHONES})")
 

@@ -82,7 +82,8 @@ class Source:
         heading, effort = HEADING.fullmatch(lines[0]), EFFORT.fullmatch(lines[1])
         if not heading:
             self.fail(
-                cells[0], "its first line must be `## Exercise 4.1 · Title`, with the chapter's number"
+                cells[0],
+                "its first line must be `## Exercise 4.1 · Title`, with the chapter's number",
             )
         if not effort:
             self.fail(cells[0], "its second line must be like `*Difficulty 2 of 3 · 10 minutes*`")

@@ -50,7 +50,9 @@ def book(tmp_path) -> Path:
         path.write_text((HEAD + NAV + BODY).format(name=page, up=up), encoding="utf8")
     for file in ("_static/favicon.svg", "_static/book.js", "_images/a.webp", "_downloads/n.ipynb"):
         (html / file).parent.mkdir(exist_ok=True)
-        (html / file).write_text("<svg xmlns='http://www.w3.org/2000/svg'/>" if "svg" in file else "")
+        (html / file).write_text(
+            "<svg xmlns='http://www.w3.org/2000/svg'/>" if "svg" in file else ""
+        )
     return html
 
 
@@ -68,7 +70,9 @@ def test_the_pages_stand_alone(book):
         "#here",
     ]
     assert not page.find("form") and "next page" not in page.get_text()
-    assert [p.get_text() for p in page.nav.find_all("p")] == ["Here"] and len(page.nav.find_all("li")) == 1
+    assert [p.get_text() for p in page.nav.find_all("p")] == ["Here"] and len(
+        page.nav.find_all("li")
+    ) == 1
     assert (out / "_downloads" / "n.ipynb").is_file()
 
 
@@ -79,7 +83,9 @@ def test_the_zip_holds_the_folder_and_comes_out_the_same(book, tmp_path):
     with zipfile.ZipFile(out.with_name("class.zip")) as packed:
         assert packed.testzip() is None
         packed.extractall(tmp_path / "there")
-    there = {p.relative_to(tmp_path / "there").as_posix() for p in (tmp_path / "there").rglob("*.html")}
+    there = {
+        p.relative_to(tmp_path / "there").as_posix() for p in (tmp_path / "there").rglob("*.html")
+    }
     assert there == {f"class/{name}" for name in (*(f"{p}.html" for p in ALWAYS), PHONES)}
     (out / "old.html").write_text("left over")
     write_kit(book, out, [], ADDRESS)
@@ -116,9 +122,18 @@ def test_an_address_that_no_phone_opens_is_refused(book, address, said):
 
 
 def test_addresses_that_phones_open():
-    for address in (ADDRESS, "https://school.example/class", "http://[fd00::7]:8000", "http://laptop.local"):
+    for address in (
+        ADDRESS,
+        "https://school.example/class",
+        "http://[fd00::7]:8000",
+        "http://laptop.local",
+    ):
         assert checked(f"{address}/") == address == checked(address)
-    assert [port_of(a) for a in (ADDRESS, "http://a.example", "https://a.example")] == [8000, 80, 443]
+    assert [port_of(a) for a in (ADDRESS, "http://a.example", "https://a.example")] == [
+        8000,
+        80,
+        443,
+    ]
 
 
 def test_what_is_missing_or_somebody_elses_is_named(book):
@@ -178,7 +193,9 @@ def test_the_command_prints_the_address_for_phones(book, capsys):
 # -- a real book ----------------------------------------------------------------------------------------
 def test_the_pages_of_a_real_book_open_from_the_zip(built_book, tmp_path):
     """No dead link or place, and nothing foreign."""
-    pages = [page for plan in plans((ROOT / "book" / PAGE).read_text("utf8")) for page in plan.pages]
+    pages = [
+        page for plan in plans((ROOT / "book" / PAGE).read_text("utf8")) for page in plan.pages
+    ]
     write_kit(built_book, tmp_path / "class", pages, ADDRESS)
     with zipfile.ZipFile(tmp_path / "class.zip") as packed:
         packed.extractall(tmp_path / "there")
@@ -189,7 +206,9 @@ def test_the_pages_of_a_real_book_open_from_the_zip(built_book, tmp_path):
 
 @needs_chromium
 def test_no_page_of_a_class_complains(built_book, tmp_path):
-    pages = [page for plan in plans((ROOT / "book" / PAGE).read_text("utf8")) for page in plan.pages]
+    pages = [
+        page for plan in plans((ROOT / "book" / PAGE).read_text("utf8")) for page in plan.pages
+    ]
     written = write_kit(built_book, tmp_path / "class", pages, ADDRESS)
     assert checks.in_browser(tmp_path / "class", written, turns=2) == []
     with chromium() as browser, reading(browser, tmp_path / "class" / PHONES) as reader:

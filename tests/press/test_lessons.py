@@ -51,7 +51,7 @@ def test_each_plan_ends_with_a_quiz_of_its_own_that_its_page_shows():
     own = sorted(path.stem for path in (ROOT / QUIZZES).glob(f"{LESSON}*.yaml"))
     assert len(REAL) == len(asked) == 2 and sorted(q for row in asked for q in row) == own
     for name in own:
-        assert f'(quiz-{name})=\n### ' in TEXT and f'{{{{ quiz("{name}") }}}}' in TEXT
+        assert f"(quiz-{name})=\n### " in TEXT and f'{{{{ quiz("{name}") }}}}' in TEXT
 
 
 def test_no_plan_asks_the_quiz_of_a_chapter():
@@ -63,7 +63,9 @@ def test_no_plan_asks_the_quiz_of_a_chapter():
 def test_the_turn_comes_in_the_middle():
     for plan in REAL:
         (row,) = (
-            row for row in plan.rows if f"| {row.start}–{row.end} | **The turn" in TEXT and row.pages
+            row
+            for row in plan.rows
+            if f"| {row.start}–{row.end} | **The turn" in TEXT and row.pages
         )
         assert 0.4 < (row.start + row.end) / 2 / plan.rows[-1].end < 0.67
 
@@ -108,10 +110,18 @@ If time is short, leave out minutes 5 to 5.
         ("| 5–10 |", "| 5–11 |", ["minute 10 follows minute 11"]),
         ("| 30–35 |", "| 30–36 |", ["it ends at minute 36"]),
         ("(chapters/06_i", "(chapters/05_i", ["exercise 06-3 comes before its chapter"]),
-        ("| 15–30 | {ref}`exercise-06-3`", "| 15–30 | {ref}`exercise-06-2`", ["exercise 06-2 takes"]),
+        (
+            "| 15–30 | {ref}`exercise-06-3`",
+            "| 15–30 | {ref}`exercise-06-2`",
+            ["exercise 06-2 takes"],
+        ),
         ("(intro.md)", "(index.md)", ["lesson-45 needs intro"]),
         ("minutes 5 to 5", "minutes 5 to 10", ["lesson-45 needs live"] * 3),
-        ("minutes 5 to 5", "minutes 10 to 15", ["exercise 06-3 comes before", *["lesson-45 needs c"] * 2]),
+        (
+            "minutes 5 to 5",
+            "minutes 10 to 15",
+            ["exercise 06-3 comes before", *["lesson-45 needs c"] * 2],
+        ),
     ],
 )
 def test_a_plan_that_does_not_hold_is_found(old, new, complaints):
