@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from posixpath import dirname, join, normpath
 from urllib.parse import unquote, urlsplit
 
-import segno
 from bs4 import BeautifulSoup, Tag
 
 from press.errors import TeachingError
@@ -170,6 +169,8 @@ def _take_away(tag: Tag) -> None:
 
 # -- the page for the projector, and the zip ------------------------------------------------------------
 def _write_phones(folder: Path, address: str) -> None:
+    import segno  # nothing else of the book needs it
+
     where = f"{address}/{ENTRY}"
     code = segno.make(where, error="m", micro=False)
     code.save(str(folder / CODE), scale=8, border=4, xmldecl=False, svgclass=None, light="#fff")
