@@ -30,7 +30,7 @@ PHONES, CODE = "phones.html", "phones.svg"
 #: every file of a zip is of the same time, so that the same book gives the same zip
 _TIME = (1980, 1, 1, 0, 0, 0)
 _ADDRESS = re.compile(
-    r"https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[\w./~-]*)?|https?://\[[0-9a-f:]+\](:\d{1,5})?"
+    r"https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[\w./~-]*)?|https?://\[[0-9a-f:]+\](:\d{1,5})?/?"
 )
 
 

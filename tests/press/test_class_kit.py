@@ -33,7 +33,7 @@ BODY = (
     "door</a></div></div>"
     '<div class="sd-col"><div class="sd-card"><a class="sd-stretched-link" href="{up}live.html">'
     "open</a></div></div>"
-    '<p id="here">The <a class="reference" href="{up}results.html#x">other <em>page</em></a>,'
+    '<p id="here">The <a class="reference" href="{up}results.html#here">other <em>page</em></a>,'
     ' <a href="{up}live.html#here">this one</a>, <a href="#here">here</a>.</p>'
     '<img src="{up}_images/a.webp" alt="a figure"><a class="download" href="{up}_downloads/n.ipynb">n</a>'
     '<a class="right-next" href="{up}results.html">next page</a></body></html>'

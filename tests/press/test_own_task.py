@@ -1,4 +1,4 @@
-"""The task that *Re-execute* spells out: it is well-formed, `check` sees what would break it, it passes its gate."""
+"""The task that *Re-execute* spells out: `check` sees what would break it, and it passes its gate."""
 
 from __future__ import annotations
 
