@@ -32,10 +32,11 @@ TRACK   = $(firstword $(TRACKS))
 MODEL   = smollm2-135m-instruct
 ACCEPT  =
 WHEELHOUSE =
+ADDRESS =
 
 q       = '$(subst ','\'',$1)'
 each    = $(foreach one,$1,$(call q,$(one)))
-SETTINGS := PYTHON VENV TASK_FILE PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK MODEL ACCEPT WHEELHOUSE
+SETTINGS := PYTHON VENV TASK_FILE PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK MODEL ACCEPT WHEELHOUSE ADDRESS
 hash    := \#
 open    := (
 close   := )
@@ -94,7 +95,7 @@ PLACED  = $(RUNS)$(if $(findstring command,$(origin RUNS)),,$(if $(ANOTHER),/$(M
 
 .DEFAULT_GOAL := help
 .PHONY: help setup wheelhouse offline sphinx archive-check book pdf labs lab check test quick profile mutation torture processors cluster verify model real scale arms rivals bench bench-peers rulegraph lock browser \
-        exercises clean clean-runs
+        exercises class clean clean-runs
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -257,6 +258,9 @@ browser: # a headless Chromium, for the tests of the book and to print it
 
 exercises: $(READY) ## the students' notebooks, with gaps: _build/exercises/
 	@$(PRESS) students $(call q,$(OUT)/exercises)
+
+class: $(READY) ## after `make book`: the lesson plans' pages for phones, folder and zip, QR code: ADDRESS=http://192.168.1.7:8000
+	@$(PRESS) class --html $(call q,$(OUT)/html) --address $(call q,$(ADDRESS))
 
 clean: ## remove the built book
 	@$(OURS) clean-book $(call q,$(OUT))

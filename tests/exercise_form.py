@@ -26,9 +26,11 @@ from press.exercises import (
     Part,
     Source,
     gapped,
+    numbered,
     read_notebook,
     tag_of,
 )
+from press.lessons import LESSON
 from press.quizzes import read_quiz
 
 N_EXERCISES, N_QUESTIONS = range(3, 6), range(3, 5)
@@ -37,7 +39,7 @@ TITLE = re.compile(r"# Exercises: \S.*")
 ANY_HEADING = re.compile(r"^#+ ", re.MULTILINE)
 ORDER = re.compile(r"hint( solution( solution)* check( check)*)+( discussion)?")
 OPENS = re.compile(
-    r'^ex = open_exercise\("\w+", task=task, seed=seed, preset=preset, runs=runs\)$', re.MULTILINE
+    r'^ex = open_exercise\("(\w+)", task=task, seed=seed, preset=preset, runs=runs\)$', re.MULTILINE
 )
 
 #: the exercises of a chapter without a lab read what is committed of a model
@@ -57,8 +59,10 @@ def check_source(notebook, name: str = "notebook") -> Source:
     for cell in notebook.cells:
         check_cell(source, cell)
     check_opening(source)
+    opened = OPENS.search(source.open[2].source)
+    stage = opened[1] if opened else ""
     for number, part in enumerate(source.parts, start=1):
-        check_part(source, part, number)
+        check_part(source, part, numbered(stage, number))
     if len(source.parts) not in N_EXERCISES:
         wanted = f"{N_EXERCISES[0]} to {N_EXERCISES[-1]}"
         raise TeachingError(f"{name} holds {len(source.parts)} exercises; {wanted} are wanted")
@@ -124,10 +128,11 @@ def check_opening(source: Source) -> None:
         )
 
 
-def check_part(source: Source, part: Part, number: int) -> None:
-    """One exercise: its number, its task in words, its cells in order, and checks that say why."""
+def check_part(source: Source, part: Part, number: str) -> None:
+    """One exercise: its number (`4.1`), its task in words, its cells in order, and checks that say why."""
     first = source.notebook.cells[source.notebook.cells.index(part.cells[0]) - 1]
-    if part.number != number:
+    there = str(part.number) if part.chapter is None else f"{part.chapter}.{part.number}"
+    if there != number:
         source.fail(first, f"its first line must be `## Exercise {number} · Title`")
     if not part.text or ANY_HEADING.search(part.text):
         source.fail(first, "the task in words must follow, without another heading")
@@ -159,21 +164,28 @@ def check_part(source: Source, part: Part, number: int) -> None:
 
 # -- quizzes ---------------------------------------------------------------------------------------
 def check_quiz(path: Path) -> int:
-    """The number of questions of a quiz. Raises `TeachingError` naming file, question and fault."""
+    """The number of questions of a quiz. Raises `TeachingError` naming file, question and fault.
+
+    The questions of a lesson's quiz (`lesson-45.yaml`) say which pages they need, the others do not.
+    """
     entries = read_quiz(path)
     if not isinstance(entries, list) or len(entries) not in N_QUESTIONS:
         raise TeachingError(
             f"{path} must be a list of {N_QUESTIONS[0]} to {N_QUESTIONS[-1]} questions"
         )
     for number, entry in enumerate(entries, start=1):
-        check_question(entry, f"{path}, question {number}")
+        check_question(entry, f"{path}, question {number}", path.stem.startswith(LESSON))
     return len(entries)
 
 
-def check_question(entry, where: str) -> None:
+def check_question(entry, where: str, of_lesson: bool = False) -> None:
     listed = isinstance(entry, dict) and isinstance(entry.get("options"), list)
-    if not listed or set(entry) != {"question", "options"}:
-        raise TeachingError(f"{where} must hold `question` and a list `options`")
+    names = {"question", "options"} | ({"needs"} if of_lesson else set())
+    if not listed or set(entry) != names:
+        more = ", and a list `needs` of the pages that it needs" if of_lesson else ""
+        raise TeachingError(f"{where} must hold `question` and a list `options`{more}")
+    if of_lesson and not (isinstance(entry["needs"], list) and entry["needs"]):
+        raise TeachingError(f"{where}: `needs` must list the pages that were taught before it")
     options = entry["options"]
     for number, option in enumerate(options, start=1):
         check_option(option, f"{where}, option {number}")

@@ -1,8 +1,9 @@
-"""The command line of the book: build it, print it, write the students' notebooks.
+"""The command line of the book: build it, print it, write the students' notebooks and a class's pages.
 
 python -m press.cli book --runs data/runs/laptop --out _build
 python -m press.cli pdf --html _build/html
 python -m press.cli students _build/exercises
+python -m press.cli class --html _build/html --address http://192.168.1.7:8000
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from memgen.errors import StudyError
 from memgen.store.ours import expanded
 from memgen.tasks.table_file import task_name
 from press.build import build_book
+from press.class_kit import ENTRY, PHONES, checked, own_address, port_of, write_kit
 from press.exercises import write_students
+from press.lessons import PAGE, plans
 from press.numbers import seconds
 from press.one_page import PRINTED_LABS
 from press.pdf import print_book
@@ -69,6 +72,11 @@ def parser() -> argparse.ArgumentParser:
     students = commands.add_parser("students", help="write the exercise notebooks with gaps")
     students.add_argument("folder", type=_path)
     students.set_defaults(do=_students)
+
+    kit = commands.add_parser("class", help="the pages of the lesson plans for a class's phones")
+    kit.add_argument("--html", type=_path, default=Path("_build/html"), help="the built book")
+    kit.add_argument("--address", default="", help="where phones find it (default: this machine)")
+    kit.set_defaults(do=_class)
     return top
 
 
@@ -92,6 +100,20 @@ def _pdf(o) -> None:
 def _students(o) -> None:
     for path in write_students(o.folder):
         print(f"written: {path}")
+
+
+def _class(o) -> None:
+    pages = [
+        page for plan in plans((ROOT / "book" / PAGE).read_text("utf8")) for page in plan.pages
+    ]
+    folder, address = o.html.parent / "class", o.address or own_address()
+    written = write_kit(o.html, folder, pages, address)
+    packed = folder.with_name("class.zip")
+    print(
+        f"class: {len(written)} pages in {folder}, and {packed} ({packed.stat().st_size / 1e6:.0f} MB)"
+    )
+    print(f"serve: {Path(sys.executable)} -m http.server {port_of(address)} --directory {folder}")
+    print(f"phones: {checked(address)}/{ENTRY} (its QR code for the projector: {folder / PHONES})")
 
 
 if __name__ == "__main__":

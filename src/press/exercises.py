@@ -28,14 +28,19 @@ PARAMETERS = {
 }
 TAGS = ("setup", "parameters", "exercise", "hint", "solution", "check", "discussion")
 BEGIN, END, YOURS = "# BEGIN SOLUTION", "# END SOLUTION", "...  # your code"
-HEADING = re.compile(r"## Exercise (\d+) · (\S.*)")
+#: the chapter's number stands in front, `4.1`, where the chapter has one
+HEADING = re.compile(r"## Exercise (?:(\d+)\.)?(\d+) · (\S.*)")
 EFFORT = re.compile(r"\*Difficulty ([123]) of 3 · (\d+) minutes\*")
 
 
 @dataclass
 class Part:
-    """One exercise; `difficulty`: 1 to 3, `text`: the task in words, `cells`: after its first."""
+    """One exercise; `difficulty`: 1 to 3, `text`: the task in words, `cells`: after its first.
 
+    `chapter`: the number in front of its own, as its heading has it; None: its chapter has none.
+    """
+
+    chapter: int | None
     number: int
     title: str
     difficulty: int
@@ -76,12 +81,16 @@ class Source:
         lines = [line for line in cells[0].source.split("\n") if line.strip()] + ["", ""]
         heading, effort = HEADING.fullmatch(lines[0]), EFFORT.fullmatch(lines[1])
         if not heading:
-            self.fail(cells[0], "its first line must be `## Exercise 1 · Title`, numbered from 1")
+            self.fail(
+                cells[0],
+                "its first line must be `## Exercise 4.1 · Title`, with the chapter's number",
+            )
         if not effort:
             self.fail(cells[0], "its second line must be like `*Difficulty 2 of 3 · 10 minutes*`")
         text = cells[0].source.partition(lines[1])[2].strip()
-        numbers = (int(heading[1]), heading[2], int(effort[1]), int(effort[2]))
-        return Part(*numbers, text, cells[1:])
+        chapter = int(heading[1]) if heading[1] else None
+        numbers = (int(heading[2]), heading[3], int(effort[1]), int(effort[2]))
+        return Part(chapter, *numbers, text, cells[1:])
 
 
 def tag_of(cell) -> str:
@@ -124,6 +133,11 @@ def label(stage: str, number: int) -> str:
     return f"exercise-{stage[:2] if has_lab(stage) else stage}-{number}"
 
 
+def numbered(stage: str, number: int) -> str:
+    """An exercise's number as it is shown: 4.1 is the first of chapter 4."""
+    return f"{int(stage[:2])}.{number}" if has_lab(stage) else str(number)
+
+
 def has_lab(stage: str) -> bool:
     """Is it the chapter of a lab (`05_prediction`)? Others' exercises read what is committed."""
     return stage[:2].isdigit()
@@ -150,7 +164,8 @@ def page(
     blocks += ["## Before the first exercise", _code(opening)]
     for part in source.parts:
         blocks += [
-            f"({label(stage, part.number)})=\n## Exercise {part.number} · {part.title}",
+            f"({label(stage, part.number)})=\n"
+            f"## Exercise {numbered(stage, part.number)} · {part.title}",
             f"*Difficulty {part.difficulty} of 3 · {part.minutes} minutes*",
             part.text,
         ]

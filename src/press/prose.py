@@ -27,8 +27,9 @@ from press.cluster import cluster_trial
 from press.committed_runs import committed_runs
 from press.coverage import BAND, Coverage
 from press.errors import BookError
-from press.exercises import Source, downloads, find, read_notebook
+from press.exercises import Source, downloads, find, has_lab, numbered, read_notebook
 from press.lab_page import Figure
+from press.lessons import turn
 from press.live_links import live_link
 from press.machine import Made, of_seed, profile
 from press.numbers import Numbers, agree, decimal, listed, percent, plural, seconds, span
@@ -191,6 +192,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "taught_models": cache(lambda: taught_models(root, source)),
             "told_key": cache(lambda: told_key(run)),
             "estimates": estimates,
+            "turn": lambda: turn(numbers),
             "reading_time": lambda: AWAITED,
         }
         | guide(False, [])
@@ -232,12 +234,20 @@ def exercises(root: Path, stage: str, up: str) -> str:
         return "no exercises yet"
     source = Source(read_notebook(path), f"the exercises of {stage}")
     return (
-        f"[{len(source.parts)} exercises with hints, self-checks and"
-        f" solutions]({up}exercises/{stage}.md), about {source.minutes} minutes in all;"
+        f"[{_numbers(source, stage)} with hints, self-checks and solutions]({up}exercises/{stage}.md),"
+        f" about {source.minutes} minutes in all;"
         " {download}`the notebook with gaps"
         f" <{up}exercises/{downloads(stage)['student']}>` runs on the artifacts of this"
         " chapter in seconds."
     )
+
+
+def _numbers(source: Source, stage: str) -> str:
+    """Exercises by their numbers: `Exercises 4.1 to 4.4`; a chapter without a number counts them."""
+    if not has_lab(stage):
+        return f"{len(source.parts)} exercises"
+    first, last = (numbered(stage, part.number) for part in (source.parts[0], source.parts[-1]))
+    return f"Exercises {first} to {last}"
 
 
 def lab_links(run: Run, stage: str, up: str) -> str:

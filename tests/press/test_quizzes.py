@@ -62,6 +62,17 @@ def test_what_is_wrong_with_a_quiz_is_named(tmp_path, entries, damage, complaint
     assert "01_dataset_design.yaml" in str(error.value) and complaint in str(error.value)
 
 
+def test_a_question_of_a_lesson_says_what_it_needs(tmp_path, entries):
+    path = written(tmp_path, entries).rename(tmp_path / "lesson-1.yaml")
+    with pytest.raises(TeachingError, match="question 1 must hold .* and a list `needs`"):
+        check_quiz(path)
+    path.write_text(yaml.safe_dump([entry | {"needs": ["live"]} for entry in entries]))
+    assert check_quiz(path) == 3 and "live" not in quiz(path)
+    path.write_text(yaml.safe_dump([entry | {"needs": []} for entry in entries]))
+    with pytest.raises(TeachingError, match="question 1: `needs`"):
+        check_quiz(path)
+
+
 def test_an_unreadable_quiz_is_named(tmp_path):
     path = tmp_path / "x.yaml"
     with pytest.raises(TeachingError, match="is missing"):

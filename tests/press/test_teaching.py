@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from copy import deepcopy
 
@@ -13,7 +14,8 @@ from memgen.config.base import ROOT, SEEDS
 from memgen.stages import LABS
 from press import cli, exercises
 from press.errors import TeachingError
-from press.exercises import BEGIN, END, YOURS, gapped, page, student, tag_of
+from press.exercises import BEGIN, END, YOURS, gapped, label, page, student, tag_of
+from press.lessons import LESSON
 from press.quizzes import QUIZZES
 
 
@@ -27,7 +29,7 @@ def exercise(k):
     return [
         cell(
             "markdown",
-            f"## Exercise {k} · Times {k}\n\n*Difficulty {k} of 3 · {k + 1} minutes*\n\nMultiply by"
+            f"## Exercise 1.{k} · Times {k}\n\n*Difficulty {k} of 3 · {k + 1} minutes*\n\nMultiply by"
             f" {k}.",
             "exercise",
         ),
@@ -166,12 +168,20 @@ def drop(notebook, tag):
     "damage, complaint",
     [
         (
-            lambda n: replace(n, "exercise", "## Exercise 2", "## Exercise 5", 2),
-            "must be `## Exercise 2 · Title`",
+            lambda n: replace(n, "exercise", "## Exercise 1.2", "## Exercise 1.5", 2),
+            "must be `## Exercise 1.2 · Title`",
         ),
         (
-            lambda n: replace(n, "exercise", "## Exercise 1 · Times 1", "## Times 1"),
-            "must be `## Exercise 1 · Title`",
+            lambda n: replace(n, "exercise", "## Exercise 1.2", "## Exercise 2", 2),
+            "must be `## Exercise 1.2 · Title`",
+        ),
+        (
+            lambda n: replace(n, "exercise", "## Exercise 1.2", "## Exercise 4.2", 2),
+            "must be `## Exercise 1.2 · Title`",
+        ),
+        (
+            lambda n: replace(n, "exercise", "## Exercise 1.1 · Times 1", "## Times 1"),
+            "must be `## Exercise 4.1 · Title`",
         ),
         (
             lambda n: replace(n, "exercise", "*Difficulty 1 of 3 · 2 minutes*", "Difficulty: easy"),
@@ -229,7 +239,7 @@ def test_the_page_shows_the_gap_and_folds_the_solution(source):
     assert (
         "assert times_1(2) == 2" in before
         and "planted_secret = [x] * 1" in after
-        and BEGIN not in after.partition("## Exercise 2")[0]
+        and BEGIN not in after.partition("## Exercise 1.2")[0]
     )
     assert (
         "{download}`the notebook with gaps <exercises-01_dataset_design.ipynb>`" in text
@@ -250,9 +260,10 @@ def test_every_chapter_has_exercises_and_a_quiz():
     chapters = {stage: ROOT / "book" / "chapters" / f"{stage}.md" for stage in LABS}
     chapters["real_model"] = ROOT / "book" / "real_model.md"  # a chapter without a lab of its own
     texts = {stage: path.read_text(encoding="utf8") for stage, path in chapters.items()}
+    quizzes = sorted(path.stem for path in (ROOT / QUIZZES).glob("*.yaml"))
     found = {
         "exercises": [path.stem for path in exercises.sources()],
-        "quiz": sorted(path.stem for path in (ROOT / QUIZZES).glob("*.yaml")),
+        "quiz": [stem for stem in quizzes if not stem.startswith(LESSON)],
     }
     for kind, stages in found.items():
         assert stages == [s for s, text in texts.items() if f'{kind}("{s}")' in text]
@@ -279,6 +290,26 @@ def test_real_exercises_are_well_formed(stage):
         hidden = {line.strip() for line in full.source.split("\n")} - given
         assert hidden and not hidden & {line.strip() for line in gap.source.split("\n")}
     assert BEGIN not in nbformat.writes(derived)
+
+
+def test_an_exercise_has_one_number_wherever_it_is_shown():
+    """On its page, in both notebooks, in labels and in the prose of the book: 4.1, never 1."""
+    for path in exercises.sources():
+        stage, notebook = path.stem, exercises.read_notebook(path)
+        if not exercises.has_lab(stage):
+            continue
+        shown = page(notebook, stage)
+        gaps = nbformat.writes(student(notebook))
+        for number in range(1, len(exercises.Source(notebook).parts) + 1):
+            named = f"{int(stage[:2])}.{number}"
+            assert f"({label(stage, number)})=\n## Exercise {named} · " in shown
+            assert label(stage, number) == f"exercise-{stage[:2]}-{number}"
+            assert f'"## Exercise {named} · ' in gaps
+    texts = [path.read_text(encoding="utf8") for path in (ROOT / "book").rglob("*.md")]
+    texts += [nbformat.writes(exercises.read_notebook(path)) for path in exercises.sources()[:-1]]
+    bare = re.compile(r"\bexercise \d+(?![.\d])", re.IGNORECASE)
+    assert [found[0] for text in texts for found in bare.finditer(text)] == []
+    assert bare.search("see exercise 3 of") and not bare.search("see exercise 3.3 of")
 
 
 def test_a_file_on_disk_is_checked_and_run(source, tmp_path):

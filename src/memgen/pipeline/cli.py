@@ -27,6 +27,7 @@ import traceback
 from pathlib import Path
 
 from memgen.config.base import SEEDS
+from memgen.config.training import DatasetParameters
 from memgen.config.values import settings
 from memgen.errors import EndedError, ParameterError, StudyError
 from memgen.models.packaged import DEFAULT, PACKAGED, PLACE, packaged
@@ -39,6 +40,7 @@ from memgen.pipeline.pretrained import bring
 from memgen.pipeline.report import FAILED, FINISHED
 from memgen.pipeline.runner import GOES_ON, run_labs
 from memgen.pipeline.surroundings import is_clean, refuse_unfit, surroundings
+from memgen.pipeline.task_check import refuse_unspeakable
 from memgen.presets import stage_parameters
 from memgen.progress import duration
 from memgen.stages import LABS, PARAMETER_CLASSES, TRAINING, with_their_inputs
@@ -229,6 +231,12 @@ def _planned(arguments, engine: Engine) -> Plan:
         arguments.tracks,
         with_their_inputs(arguments.labs),
     )
+    asked = {
+        (p.task, p.track): p for p in plan.studied.values() if isinstance(p, DatasetParameters)
+    }
+    if not plan.settings.get("base_model"):  # a pretrained model has its own words
+        for p in asked.values():
+            refuse_unspeakable(p)
     elsewhere = getattr(arguments, "elsewhere", False)
     if not elsewhere:
         refuse_unwritable(next(iter(plan.studied.values())))
@@ -267,8 +275,8 @@ def _rivals(arguments) -> None:
         rivals.write(arguments.runs, arguments.preset, arguments.out)
         return
     chosen = (arguments.tasks, arguments.seeds, arguments.runs, arguments.preset)
-    plan = rivals.plan_of(*chosen, tuple(arguments.tracks))
-    failed = rivals.run(plan, arguments.jobs)
+    plans = rivals.plans_of(*chosen, tuple(arguments.tracks))
+    failed = rivals.run(arguments.runs, arguments.preset, plans, arguments.jobs)
     print(f"finished; {len(failed)} studies with a run that did not end")
 
 

@@ -1,16 +1,18 @@
 """The whole scoreboard: every method of lab 13, and labs 14 to 16, on every task and seed.
 
-    memgen rivals run --seeds 26      train and question the models, in data/runs/rivals
+    memgen rivals run --seeds 26      question the models, in data/runs/rivals
     memgen rivals collect             write data/reference/rivals from what has finished
 
 The study itself runs the quick methods alone, and labs 15 and 16 for its first seed. This one has the same
-recipe and seeds, so its models are the same, and all methods (preset `rivals`). What has finished is not run
-again.
+preset and seeds, so its models are the same: it begins as a copy of what the study has finished, and trains
+only what is not there. What has finished is not run again.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ from typing import Any
 import pandas as pd
 
 from memgen.config.base import ROOT
+from memgen.config.rivals import MethodName
 from memgen.errors import ArtifactError
 from memgen.pipeline.plan import Plan
 from memgen.pipeline.reference import machine
+from memgen.pipeline.settled import NOTED
 from memgen.pipeline.sweep import ended_runs, run_plans
 from memgen.stages import LABS, LATER, TRAINING, with_their_inputs
 from memgen.store.files import write_json
@@ -35,9 +39,16 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     CELLS: tuple(f"{d}.{name}" for d in DIRECTIONS for name in ("success", "kept_exists")),
     **{name: () for name in LATER if name != BOARD},
 }
-PRESET = "rivals"
+PRESET = "laptop"
 TARGET = ROOT / "data" / "reference" / "rivals"
-ON_TRACKS = ("scratch", "lora")
+#: of a study, what is true of its own folder alone: who holds it, what was settled there, Snakemake's memory
+NOT_COPIED = ("*.lock", NOTED, ".snakemake", ".tools")
+#: the methods of a track; []: all that there are. On adapters two that steer, two that edit, and nulls
+METHODS: dict[str, list[MethodName]] = {
+    "scratch": [],
+    "lora": ["nmd", "caa", "kfac", "fine_tuning_kept", "untouched", "random_directions"],
+}
+ON_TRACKS = tuple(METHODS)
 RESULTS, HOME = "results.csv", "modular_addition.csv"  # the second one: `pipeline.modular_addition`
 RUN = ["track", "task", "seed"]  # the columns that say which run a row is of
 
@@ -47,23 +58,51 @@ def table_of(name: str) -> str:
     return f"{LABS[name].short}.csv"
 
 
-def plan_of(
+def home_of(runs: str) -> str:
+    """The folder of runs that is the scoreboard's own; the study's stays as it is."""
+    return str(Path(runs) / "rivals")
+
+
+def plans_of(
     tasks: list[str],
     seeds: list[int],
     runs: str,
     preset: str = PRESET,
     tracks: tuple[str, ...] = ON_TRACKS,
-) -> Plan:
-    """The labs of the rivals and all that they read, for every seed; on adapters those that may run there,
-    with the methods that the preset names.
-    """
+) -> dict[str, Plan]:
+    """The labs of the rivals and all that they read, for every seed: a plan per track."""
     wanted = with_their_inputs([BOARD, *NUMBERS])
-    return Plan(preset, tasks, seeds, runs, tracks=list(tracks), labs=wanted)
+    return {
+        f"the scoreboard, track {track}": Plan(
+            preset,
+            tasks,
+            seeds,
+            home_of(runs),
+            settings={"methods": METHODS[track]} if track in METHODS else {},
+            tracks=[track],
+            labs=wanted,
+        )
+        for track in tracks
+    }
 
 
-def run(plan: Plan, jobs: int) -> list[str]:
-    """Run it; returns the messages of what failed in part."""
-    return run_plans({"the scoreboard": plan}, jobs)
+def bring_study(runs: str, preset: str) -> bool:
+    """Begin as a copy of the study in `<runs>/<preset>`, if there is one and this is the beginning."""
+    study, home = study_folder(runs, preset), study_folder(home_of(runs), preset)
+    if home.exists() or not study.is_dir():
+        return False
+    coming = home.with_name(f".{home.name}.coming")
+    shutil.rmtree(coming, ignore_errors=True)  # an earlier copy that was cut short
+    shutil.copytree(study, coming, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    os.replace(coming, home)
+    return True
+
+
+def run(runs: str, preset: str, plans: dict[str, Plan], jobs: int) -> list[str]:
+    """Run them; returns the messages of what failed in part."""
+    if bring_study(runs, preset):
+        print(f"begun with what {study_folder(runs, preset)} has finished", flush=True)
+    return run_plans(plans, jobs)
 
 
 def collect(runs: str, preset: str = PRESET) -> pd.DataFrame:
@@ -96,7 +135,7 @@ def numbers(runs: str, preset: str, name: str) -> pd.DataFrame:
 
 def _ended(runs: str, preset: str, name: str) -> Iterator[tuple[dict[str, Any], FinishedStage]]:
     """Track, task and seed with the finished stage, of all runs that have this lab."""
-    home = study_folder(runs, preset)
+    home = study_folder(home_of(runs), preset)
     for track, task in itertools.product(ON_TRACKS, TASK_NAMES):
         for seed, finished in ended_runs(home if track == "scratch" else home / track, task, name):
             if finished[name].exists:  # else left out: its model did not show both behaviours
@@ -124,7 +163,7 @@ def write(runs: str, preset: str, out: Path) -> None:
     seeds = " ".join(map(str, sorted(table.seed.unique())))
     tasks, tracks = (" ".join(table[name].unique()) for name in ("task", "track"))
     command = f'make rivals TASKS="{tasks}" SEEDS="{seeds}" TRACKS="{tracks}"'
-    home = study_folder(runs, preset)
+    home = study_folder(home_of(runs), preset)
     write_json(out / "about.json", {"command": command, **machine(home, TRAINING)})
     n_runs = len(table.drop_duplicates(RUN))
     print(f"wrote {out / RESULTS}: {len(table)} rows of {n_runs} runs")
