@@ -11,7 +11,16 @@ import pytest
 from memgen.errors import ArtifactError
 from memgen.pipeline.cli import main
 from memgen.pipeline.plan import Plan
-from memgen.pipeline.rivals import BOARD, NUMBERS, collect, numbers, plan_of, table_of
+from memgen.pipeline.rivals import (
+    BOARD,
+    NUMBERS,
+    bring_study,
+    collect,
+    home_of,
+    numbers,
+    plans_of,
+    table_of,
+)
 from memgen.presets import stage_parameters
 from memgen.rivals.roster import METHODS
 from memgen.stages import LABS, with_their_inputs
@@ -20,24 +29,52 @@ from memgen.store.files import write_json
 BOX, CELLS = ["14_detection"], "06_intervention"
 
 
-def test_it_is_the_recipe_of_the_study_with_every_method():
-    plan = plan_of(["inference"], [26], "runs", tracks=("scratch",))
+def plan_of(*asked, track="scratch") -> Plan:
+    (plan,) = plans_of(*asked, tracks=(track,)).values()
+    return plan
+
+
+@pytest.mark.parametrize("track", ["scratch", "lora"])
+def test_it_is_the_recipe_of_the_study_with_every_method(track):
+    """Labs before the scoreboard are asked as the study asks them: what it has finished serves here."""
+    plan = plan_of(["inference"], [26], "runs", track=track)
     assert {Path(stamp).stem for stamp in plan.targets()} == {BOARD, *NUMBERS} - {CELLS}
-    quick = plan_of(["inference"], [26], "runs", "laptop", ("scratch",))
+    study = Plan("laptop", ["inference"], [26], plan.runs, tracks=[track])
 
     def given(one, stage):
-        return dict(stage_parameters(stage, one.parameters(stage, "inference", "scratch", 26)))
+        return dict(stage_parameters(stage, one.parameters(stage, "inference", track, 26)))
 
-    assert given(plan, BOARD)["methods"] == [] and given(plan, BOARD)["n_candidates"] == 50
-    assert given(quick, BOARD)["methods"]
-    for stage in ("01_dataset_design", "02_training", "06_intervention"):
-        assert given(plan, stage) | {"preset": ""} == given(quick, stage) | {"preset": ""}
+    assert given(plan, BOARD)["n_candidates"] == 50
+    assert given(plan, BOARD)["methods"] != given(study, BOARD)["methods"]
+    assert (given(plan, BOARD)["methods"] == []) == (track == "scratch")
+    for stage in with_their_inputs([CELLS]):
+        assert given(plan, stage) == given(study, stage)
+
+
+def test_it_begins_as_a_copy_of_what_the_study_has_finished(tmp_path):
+    study = tmp_path / "laptop"
+    for name in ("inference/seed26/02_training/result.json", ".made-by-memgen"):
+        path = study / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    for name in (".study.lock", ".settled.json", "inference/seed26/02_training.lock"):
+        (study / name).write_text("true of the study's folder alone")
+    (tmp_path / "rivals" / ".laptop.coming").mkdir(parents=True)  # of a copy that was cut short
+    assert bring_study(str(tmp_path), "laptop")
+    home = Path(home_of(str(tmp_path))) / "laptop"
+    found = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+    assert found == {"inference/seed26/02_training/result.json", ".made-by-memgen"}
+    assert [path.name for path in home.parent.iterdir()] == ["laptop"]
+    (home / "inference/seed26/02_training/result.json").write_text("of this one")
+    assert not bring_study(str(tmp_path), "laptop")  # it has begun
+    assert (home / "inference/seed26/02_training/result.json").read_text() == "of this one"
+    assert not bring_study(str(tmp_path), "another")  # no such study
 
 
 def test_on_adapters_it_runs_where_it_is_named_and_in_no_whole_study():
     """With two methods of each kind; all that a study of that track runs stays as it is."""
-    both = plan_of(["inference"], [26], "runs")
-    boards = [p for stamp, p in both.studied.items() if Path(stamp).stem == BOARD]
+    both = plans_of(["inference"], [26], "runs").values()
+    boards = [p for plan in both for stamp, p in plan.studied.items() if Path(stamp).stem == BOARD]
     assert {p.track: bool(p.methods) for p in boards} == {"scratch": False, "lora": True}
     kinds = [METHODS[name].kind for p in boards for name in p.methods]
     assert kinds.count("steering") == kinds.count("editing") == 2
@@ -53,7 +90,7 @@ def test_labs_that_a_study_runs_for_its_first_seed_run_for_all():
         return sorted(p.seed for stamp, p in plan.studied.items() if Path(stamp).stem == name)
 
     whole = Plan("laptop", ["inference"], [28, 26, 27], "runs")
-    asked = plan_of(["inference"], [28, 26, 27], "runs", tracks=("scratch",))
+    asked = plan_of(["inference"], [28, 26, 27], "runs")
     alone = [name for name, row in LABS.items() if row.seeds == "first"]
     assert alone == ["15_correlates", "16_multiverse"]
     for name in alone:
@@ -64,7 +101,7 @@ def test_labs_that_a_study_runs_for_its_first_seed_run_for_all():
 @pytest.fixture
 def runs(tmp_path) -> Path:
     """One run with a scoreboard of two methods, one that was left out."""
-    home = tmp_path / "rivals" / "inference"
+    home = tmp_path / "rivals" / "laptop" / "inference"
     rows = {"method": ["nmd", "kfac"], "direction": ["m2g", "m2g"], "success": [0.5, None]}
     for stage, result in {
         "02_training": {"passed": True},
@@ -101,15 +138,15 @@ def test_a_row_per_method_with_what_it_took(runs, monkeypatch):
 
 def test_the_numbers_of_the_other_labs_a_row_per_run(runs, monkeypatch):
     monkeypatch.setattr("memgen.store.reader.check_files", lambda *_: None)
-    (row,) = numbers(str(runs), "rivals", "15_correlates").to_dict("records")
+    (row,) = numbers(str(runs), "laptop", "15_correlates").to_dict("records")
     assert row == {"track": "scratch", "task": "inference", "seed": 26, "n_fit": 400} | {
         "m2g.held_refit": 0.9,
         "m2g.methods.held.n": 80,
         "m2g.methods.held.beyond": None,
     }
-    cells = numbers(str(runs), "rivals", CELLS)
+    cells = numbers(str(runs), "laptop", CELLS)
     assert list(cells)[3:] == ["m2g.success", "m2g.kept_exists", "g2m.success", "g2m.kept_exists"]
-    assert numbers(str(runs), "rivals", "16_multiverse").empty
+    assert numbers(str(runs), "laptop", "16_multiverse").empty
     main(["rivals", "collect", "--runs", str(runs), "--out", str(runs / "out")])
     found = {path.name for path in (runs / "out").glob("*.csv")}
     assert found == {"results.csv", *(table_of(name) for name in (CELLS, "15_correlates"))}
