@@ -41,8 +41,9 @@ NUMBERS: dict[str, tuple[str, ...]] = {
 }
 PRESET = "laptop"
 TARGET = ROOT / "data" / "reference" / "rivals"
-#: of a study, what is true of its own folder alone: who holds it, what was settled there, Snakemake's memory
-NOT_COPIED = ("*.lock", NOTED, ".snakemake", ".tools")
+#: of a study, what is true of its own folder alone: who holds it, what runs there, what was settled. With
+#: what Snakemake remembers of each lab (`.snakemake/metadata`) it sees which are asked anew here
+NOT_COPIED = ("*.lock", NOTED, "locks", "incomplete", ".tools")
 #: the methods of a track; []: all that there are. On adapters two that steer, two that edit, and nulls
 METHODS: dict[str, list[MethodName]] = {
     "scratch": [],

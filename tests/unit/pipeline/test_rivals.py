@@ -46,25 +46,28 @@ def test_it_is_the_recipe_of_the_study_with_every_method(track):
         return dict(stage_parameters(stage, one.parameters(stage, "inference", track, 26)))
 
     assert given(plan, BOARD)["n_candidates"] == 50
-    assert given(plan, BOARD)["methods"] != given(study, BOARD)["methods"]
     assert (given(plan, BOARD)["methods"] == []) == (track == "scratch")
+    assert (given(plan, BOARD) == given(study, BOARD)) == (track == "lora")
     for stage in with_their_inputs([CELLS]):
         assert given(plan, stage) == given(study, stage)
 
 
 def test_it_begins_as_a_copy_of_what_the_study_has_finished(tmp_path):
     study = tmp_path / "laptop"
-    for name in ("inference/seed26/02_training/result.json", ".made-by-memgen"):
+    kept = ("inference/seed26/02_training/result.json", ".made-by-memgen", ".snakemake/metadata/a")
+    for name in kept:
         path = study / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
-    for name in (".study.lock", ".settled.json", "inference/seed26/02_training.lock"):
+    (study / ".snakemake" / "locks").mkdir()
+    own = (".study.lock", ".settled.json", ".snakemake/locks/0", "inference/seed26/02_training.lock")
+    for name in own:
         (study / name).write_text("true of the study's folder alone")
     (tmp_path / "rivals" / ".laptop.coming").mkdir(parents=True)  # of a copy that was cut short
     assert bring_study(str(tmp_path), "laptop")
     home = Path(home_of(str(tmp_path))) / "laptop"
     found = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
-    assert found == {"inference/seed26/02_training/result.json", ".made-by-memgen"}
+    assert found == set(kept)
     assert [path.name for path in home.parent.iterdir()] == ["laptop"]
     (home / "inference/seed26/02_training/result.json").write_text("of this one")
     assert not bring_study(str(tmp_path), "laptop")  # it has begun
