@@ -10,15 +10,18 @@ function reachByKeyboard() {
   }
 }
 
-// A table that is wider than its box: on a phone a card per row, elsewhere a line that says that there is more. A long
-// one stays a table on a phone, too: its cards would be hundreds of screens.
+// A table that is wider than its box is set tighter. If that is not enough: on a phone a card per row, elsewhere a line
+// that says that there is more. A long one stays a table on a phone, too: its cards would be hundreds of screens.
 const FEW_ROWS = 12;
 function fitTables(part = document) {
   const phone = window.innerWidth <= 600;
   for (const table of part.querySelectorAll(".pst-scrollable-table-container > table:not(.parameters)")) {
     const box = table.parentElement;
     stack(table, false);
-    const wide = box.scrollWidth > box.clientWidth + 1;
+    const overflows = () => box.scrollWidth > box.clientWidth + 1;
+    table.classList.remove("tight");
+    table.classList.toggle("tight", overflows());
+    const wide = overflows();
     const cards = wide && phone && table.tBodies[0].rows.length <= FEW_ROWS;
     if (cards) stack(table, true);
     sayMore(box, wide && !cards);

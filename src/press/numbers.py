@@ -95,7 +95,7 @@ def span(values: Iterable[float | None], write: Callable = percent) -> str:
 
 
 def cell_of(values: list[float], digits: int | None = None) -> str:
-    """Mean with the range: `88 % (85–90)`, with `digits` `0.95 (0.93–0.97)`; `n/a` of no value."""
+    """Mean with the range, which may stand on a line of its own: `88 % (85–90)`, with `digits` `0.95 (0.93–0.97)`; `n/a` of no value."""
     if not values:
         return NOTHING
 
@@ -107,7 +107,7 @@ def cell_of(values: list[float], digits: int | None = None) -> str:
     return (
         write(mean(values))
         + (f"{SPACE}%" if digits is None else "")
-        + (f"{SPACE}({low}{between}{high})" if bare(low) != bare(high) else "")
+        + (f" ({low}{between}{high})" if bare(low) != bare(high) else "")
     )
 
 

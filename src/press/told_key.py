@@ -15,6 +15,7 @@ from memgen.store.reader import FinishedRun
 from memgen.tasks.dataset import spread
 from memgen.terms import DIRECTIONS
 from press.live_prompts import examples, first_shown, reported
+from press.numbers import SPACE
 from press.run import Run
 from press.task_names import learned, written_alike
 
@@ -96,6 +97,6 @@ def _told(task: str, tasks: list[str], frame: pd.DataFrame, asked: pd.Series) ->
 
 
 def _last_first(answer: str) -> str:
-    """`0 5 0 is 50` of the digits at the end of an answer; '' of none."""
+    """`0 5 0 is 50` of the digits at the end of an answer, which stay on one line; '' of none."""
     found = _DIGITS.search(answer)
-    return f"{found[1]} is {int(found[1].replace(' ', '')[::-1])}" if found else ""
+    return f"{found[1].replace(' ', SPACE)} is {int(found[1].replace(' ', '')[::-1])}" if found else ""

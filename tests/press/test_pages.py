@@ -206,11 +206,11 @@ def test_negative_numbers_are_written_to_be_read(run):
     )
     numbers = Numbers(Run(run))
     numbers.values = lambda *_: [-0.02, 0.04]
-    assert numbers.cell("inference", "04_differentiation", "any", 2) == "0.01\u00a0(−0.02 to 0.04)"
+    assert numbers.cell("inference", "04_differentiation", "any", 2) == "0.01 (−0.02 to 0.04)"
     numbers.values = lambda *_: [0.02, 0.04]
     assert (
         numbers.cell("inference", "04_differentiation", "any", 2)
-        == "0.03\u00a0(0.02\u2060–\u20600.04)"
+        == "0.03 (0.02\u2060–\u20600.04)"
     )
 
 

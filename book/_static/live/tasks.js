@@ -49,10 +49,10 @@
             return {key: null, rule, memory: null, kind: "free"};
         },
         classify,
-        /** Digits stand last first: what is written as 4 9 0 is 94. */
+        /** Digits stand last first: what is written as 4 9 0 is 94. Those of a number stay on one line. */
         reading(texts) {
             const told = texts.map(text => /(?:^| )(\d(?: \d)*)$/.exec(text.trim())).filter(found => found)
-                .map(([, written]) => `${written} is ${Number([...written.replaceAll(" ", "")].reverse().join(""))}`);
+                .map(([, written]) => `${written.replaceAll(" ", "\u00a0")} is ${Number([...written.replaceAll(" ", "")].reverse().join(""))}`);
             return told.length ? `Digits are written last first: ${told.join(", ")}.` : "";
         },
         compose: meta => ({

@@ -124,7 +124,7 @@ def headline(evidence: Evidence, table: pd.DataFrame, claims: list[dict]) -> tup
         f" {_said(found['controls'][BEST_OF_RANDOM])}; the memory's first token forbidden and nothing"
         f" shifted: {_said(found['controls'][FORBID])}). That is within a limit on lost free prompts,"
         f" which {found['n_kept']} of {found['n_seeds']} models can keep (any other counts as turning"
-        " none). A probe tells which of the two will come before the first answer token"
+        " none). Before the answer begins, a probe ranks the prompts by which of the two will come"
         f" ({_read(found)})."
     )
     if COUNTERPART in auc.index and COUNTERPART != first:
