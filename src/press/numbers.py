@@ -95,7 +95,9 @@ def span(values: Iterable[float | None], write: Callable = percent) -> str:
 
 
 def cell_of(values: list[float], digits: int | None = None) -> str:
-    """Mean with the range, which may stand on a line of its own: `88 % (85–90)`, with `digits` `0.95 (0.93–0.97)`; `n/a` of no value."""
+    """Mean with the range, where a line may end between: `88 % (85–90)`, with `digits`
+    `0.95 (0.93–0.97)`; `n/a` of no value.
+    """
     if not values:
         return NOTHING
 

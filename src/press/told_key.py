@@ -99,4 +99,6 @@ def _told(task: str, tasks: list[str], frame: pd.DataFrame, asked: pd.Series) ->
 def _last_first(answer: str) -> str:
     """`0 5 0 is 50` of the digits at the end of an answer, which stay on one line; '' of none."""
     found = _DIGITS.search(answer)
-    return f"{found[1].replace(' ', SPACE)} is {int(found[1].replace(' ', '')[::-1])}" if found else ""
+    return (
+        f"{found[1].replace(' ', SPACE)} is {int(found[1].replace(' ', '')[::-1])}" if found else ""
+    )

@@ -209,8 +209,7 @@ def test_negative_numbers_are_written_to_be_read(run):
     assert numbers.cell("inference", "04_differentiation", "any", 2) == "0.01 (−0.02 to 0.04)"
     numbers.values = lambda *_: [0.02, 0.04]
     assert (
-        numbers.cell("inference", "04_differentiation", "any", 2)
-        == "0.03 (0.02\u2060–\u20600.04)"
+        numbers.cell("inference", "04_differentiation", "any", 2) == "0.03 (0.02\u2060–\u20600.04)"
     )
 
 

@@ -60,7 +60,12 @@ def test_it_begins_as_a_copy_of_what_the_study_has_finished(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
     (study / ".snakemake" / "locks").mkdir()
-    own = (".study.lock", ".settled.json", ".snakemake/locks/0", "inference/seed26/02_training.lock")
+    own = (
+        ".study.lock",
+        ".settled.json",
+        ".snakemake/locks/0",
+        "inference/seed26/02_training.lock",
+    )
     for name in own:
         (study / name).write_text("true of the study's folder alone")
     (tmp_path / "rivals" / ".laptop.coming").mkdir(parents=True)  # of a copy that was cut short
