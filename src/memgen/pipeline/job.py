@@ -10,6 +10,7 @@ from typing import Any
 
 from memgen.config.base import ROOT
 from memgen.errors import EndedError, InapplicableError, StudyError
+from memgen.pipeline import as_left
 from memgen.presets import stage_parameters
 from memgen.store.artifacts import result_digest
 from memgen.store.files import guard_disk, write_whole
@@ -23,14 +24,20 @@ def run_lab(name: str, given: dict[str, Any], out: Path | None = None) -> None:
     `out`: where the executed notebook goes; without it the lab is a part of its study, and has its
     notebook and its stamp there; one that does not apply to its run leaves a stamp that says why, and
     nothing else. Raises `StudyError` with the lab's own message, `EndedError` if a signal ended its
-    kernel.
+    kernel. A lab of a study that was executed from what is there now is not executed again.
     """
     from papermill.exceptions import PapermillExecutionError
 
-    folder = lab_folder(name, stage_parameters(name, given))
+    p = stage_parameters(name, given)
+    folder = lab_folder(name, p)
     target = out or folder.with_suffix(".ipynb")
     running = target.with_name(f".{target.stem}.running.ipynb")
     failed = target.with_suffix(".failed.ipynb")
+    made = as_left.made_of(name, p, given) if out is None else ""
+    if as_left.is_as_left(folder, target, made):
+        print("nothing that this lab is made of has changed since it was executed", flush=True)
+        failed.unlink(missing_ok=True)
+        return write_stamp(folder)
     with guard_disk(folder):
         for parent in (folder.parent, target.parent):
             parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +59,7 @@ def run_lab(name: str, given: dict[str, Any], out: Path | None = None) -> None:
     failed.unlink(missing_ok=True)
     if out is None:
         write_stamp(folder)
+        as_left.note(folder, target, made)
 
 
 def _execute(name: str, running: Path, given: dict[str, Any]) -> None:

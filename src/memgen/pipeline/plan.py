@@ -48,6 +48,27 @@ def base_of(p: TrainingParameters) -> Path | None:
     return base_folder(p.runs, p.preset, p.task, p.data_seed, p.track, p.architecture)
 
 
+def read_folders(stage: str, p: StageParameters) -> list[Path]:
+    """Every stage that a lab with these parameters waits for, the base of a training too."""
+    base = base_of(p) if isinstance(p, TrainingParameters) else None
+    return input_folders(stage, p) + ([base] if base else [])
+
+
+def lab_files(stage: str) -> list[Path]:
+    """What a lab is made of in the repository: its notebook, and the modules behind it and its figures."""
+    # how a notebook opens its run, but not all that this imports, or much would wake every lab
+    files = [Path(__file__).with_name(name) for name in ("notebook.py", "parameters_cell.py")]
+    files += source_files(*_code(stage), "store.reader", "presets")
+    if stage != BASE:
+        files.append(ROOT / "notebooks" / f"{stage}.ipynb")
+        files += source_files(f"figures.{LABS[stage].short}")
+    return list(dict.fromkeys(files))
+
+
+def _code(stage: str) -> tuple[str, ...]:
+    return BASE_CODE if stage == BASE else LABS[stage].code
+
+
 def refuse_unusable(p: StageParameters) -> None:
     """Raise `ParameterError` if what a lab would load or write to is not there."""
     there = _deepest(study_folder(p.runs, p.preset))
@@ -263,10 +284,8 @@ class Plan:
 
         def function(wildcards) -> list[str]:
             p = stage_parameters(stage, self._asked(stage, wildcards))
-            folders = input_folders(stage, p)
-            if isinstance(p, TrainingParameters):
-                folders += filter(None, [base_of(p)])
-            return [stamp_of(folder, self.home) for folder in folders] + self.sources(stage)
+            stamps = [stamp_of(folder, self.home) for folder in read_folders(stage, p)]
+            return stamps + self.sources(stage)
 
         return function
 
@@ -304,14 +323,7 @@ class Plan:
     def sources(self, stage: str) -> list[str]:
         """Files whose change makes a lab stale: its notebook, its preset, and the modules behind it."""
         if stage not in self._sources:
-            code = BASE_CODE if stage == BASE else LABS[stage].code
-            # how a notebook opens its run, but not all that this imports, or much would wake every lab
-            own = [Path(__file__).with_name(name) for name in ("notebook.py", "parameters_cell.py")]
-            files = [*preset_files(self.preset), *own]
-            files += source_files(*code, "store.reader", "presets")
-            if stage != BASE:
-                files.append(ROOT / "notebooks" / f"{stage}.ipynb")
-                files += source_files(f"figures.{LABS[stage].short}")
+            files = [*preset_files(self.preset), *lab_files(stage)]
             # for Snakemake a brace begins a wildcard
             self._sources[stage] = [
                 str(file).replace("{", "{{").replace("}", "}}") for file in dict.fromkeys(files)
