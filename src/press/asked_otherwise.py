@@ -41,7 +41,7 @@ def contexts(seeds: Seeds) -> str:
     return (
         f"Beside a text that is no conflict, plain questions about the test facts ({n} in a data set) are"
         f" answered right in {over('gold')} where the text says what is true, and in {over('irrelevant')}"
-        f" where it says something false of another entity; {over('irrelevant', 'stated')} of the latter are"
+        f" where it says something false of another entity; {over('irrelevant', 'stated')} of these are"
         f" answered with that. Without a text it is {over('none')}, which is how facts were chosen."
     )
 

@@ -68,7 +68,7 @@ def test_pairs_in_one_wording_are_told_where_they_were_asked():
 def test_other_texts_are_told_where_they_were_shown():
     told = bare(Model(about()).contexts).replace("\u00a0", " ")
     assert "(116 in a data set) are answered right in 88 % to 90 %" in told
-    assert "in 68 % to 70 % where" in told and "20 % of the latter" in told and "is 100 %," in told
+    assert "in 68 % to 70 % where" in told and "20 % of these" in told and "is 100 %," in told
     before = about()
     del before["seeds"][2]["contexts"]
     assert Model(before).contexts == ""

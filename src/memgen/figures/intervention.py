@@ -92,7 +92,7 @@ def grid_heatmaps(races: pd.DataFrame, r: dict) -> Drawing:
             " successful of those that lose at most"
             f" {r['collateral_limit']:.0%} of the {_spared(r, ' and as many of the ')}. Hatched: seen to"
             " lose more, so the model is broken there for this purpose. Cells that are hardly the best are"
-            " not run on all prompts: their colour is what the rows that were run foretell."
+            " not run on all prompts: their colour is what the rows that were run predict."
         ),
         name="grid",
     )
