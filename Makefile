@@ -205,8 +205,6 @@ scale: $(READY) ## the scale sweep, hours: SEEDS="23 24"; ends with data/referen
 	@$(MEMGEN) scale run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
 	@$(MEMGEN) scale collect
 
-# the paper's own set-up on that model: three adapters a task, and what two tasks have in common
-TAUGHT  = $(if $(findstring command,$(origin TASKS)),$(TASKS),inference arithmetic-tagged)
 # an ordinary model's folder, as a hub holds one: that of a run of the study
 TINY    = $(RUNS)/rehearsal/smoke/inference/seed0/02_training/model
 .PHONY: rehearsal
@@ -215,6 +213,8 @@ rehearsal: $(READY) ## the way of a model from a hub, with a tiny one that is tr
 	@$(MEMGEN) labs --preset smoke --tasks inference --tracks lora --seeds 0 --runs $(call q,$(RUNS)/rehearsal) --jobs $(call q,$(JOBS)) \
 	  --set $(call q,base_model=$(TINY)) $(call each,$(SET))
 
+# the paper's own set-up on that model: three adapters a task, and what two tasks have in common
+TAUGHT  = $(if $(findstring command,$(origin TASKS)),$(TASKS),inference arithmetic-tagged)
 .PHONY: real-lora
 real-lora: $(READY) ## adapters teach the pretrained model both behaviours, hours: SEEDS="26 27 28" TASKS=inference; ends in data/reference/real
 	@$(MEMGEN) labs --preset real --tasks $(call each,$(TAUGHT)) --tracks lora --seeds $(call each,$(FACTS)) --runs $(call q,$(RUNS)) --jobs $(call q,$(JOBS)) \

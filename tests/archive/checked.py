@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -101,10 +100,8 @@ def prose_findings(modules: Path, source: Path) -> list[str]:
         return [f"no staged pages in {source}: build the book first with `make book`"]
     with tempfile.TemporaryDirectory() as folder:
         copies = [Path(folder) / page.name for page in pages if page.name not in NOT_READ]
-        # without the origins of numbers, which are no words, and the descriptions of figures, which are
-        # lists of what is seen
-        for page in pages:
-            text = re.sub(r"^:alt:.*", ":alt:", bare(page.read_text(encoding="utf8")), flags=re.M)
+        for page in pages:  # without the origins of numbers, which are no words
+            text = bare(page.read_text(encoding="utf8"))
             (Path(folder) / page.name).write_text(text, encoding="utf8")
         rules = Path(folder) / "rules.json"
         words = json.loads((ROOT / "tests" / "press" / "words.json").read_text(encoding="utf8"))

@@ -20,7 +20,6 @@ from typing import Any
 import pandas as pd
 
 from memgen.config.base import ROOT
-from memgen.config.rivals import MethodName
 from memgen.errors import ArtifactError
 from memgen.pipeline.plan import Plan
 from memgen.pipeline.reference import machine
@@ -44,12 +43,9 @@ TARGET = ROOT / "data" / "reference" / "rivals"
 #: of a study, what is true of its own folder alone: who holds it, what runs there, what was settled. With
 #: what Snakemake remembers of each lab (`.snakemake/metadata`) it sees which are asked anew here
 NOT_COPIED = ("*.lock", NOTED, "locks", "incomplete", ".tools")
-#: the methods of a track; []: all that there are. On adapters two that steer, two that edit, and nulls
-METHODS: dict[str, list[MethodName]] = {
-    "scratch": [],
-    "lora": ["nmd", "caa", "kfac", "fine_tuning_kept", "untouched", "random_directions"],
-}
-ON_TRACKS = tuple(METHODS)
+ON_TRACKS = ("scratch", "lora")
+#: from scratch all methods that there are; on adapters those that the preset names, two of each kind
+SETTINGS: dict[str, dict[str, Any]] = {"scratch": {"methods": []}}
 RESULTS, HOME = "results.csv", "modular_addition.csv"  # the second one: `pipeline.modular_addition`
 RUN = ["track", "task", "seed"]  # the columns that say which run a row is of
 
@@ -79,7 +75,7 @@ def plans_of(
             tasks,
             seeds,
             home_of(runs),
-            settings={"methods": METHODS[track]} if track in METHODS else {},
+            settings=SETTINGS.get(track, {}),
             tracks=[track],
             labs=wanted,
         )
