@@ -23,6 +23,7 @@ from press import slides
 from press.arms import arms
 from press.at_a_glance import MARKS, at_a_glance, place
 from press.beside_paper import beside_paper
+from press.carried_vectors import carried_vectors
 from press.cluster import cluster_trial
 from press.committed_runs import committed_runs
 from press.coverage import BAND, Coverage
@@ -32,6 +33,7 @@ from press.lab_page import Figure
 from press.lessons import turn
 from press.live_links import live_link
 from press.machine import Made, of_seed, profile
+from press.method_forecasts import method_forecasts
 from press.numbers import Numbers, agree, decimal, listed, percent, plural, seconds, span
 from press.origin import only_in_prose
 from press.own_book import guide
@@ -183,6 +185,8 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "arms": lambda: arms(root, source),
             "of_kind": of_kind,
             "whole_board": lambda: whole_board(root),
+            "carried_vectors": lambda: carried_vectors(root),
+            "method_forecasts": lambda: method_forecasts(root),
             "committed_runs": cache(lambda stage: committed_runs(root, stage)),
             "profile": lambda: profile(run, source),
             "numerics_price": lambda: numerics_price(root),

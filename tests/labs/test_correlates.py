@@ -16,6 +16,7 @@ from computing import planted_lab, run_cell, write_stage
 from memgen.errors import ParameterError
 from memgen.figures import correlates as figures
 from memgen.labs import correlates as science
+from memgen.labs.across_tasks import across_tasks
 from memgen.labs.carried import PAPER
 from memgen.models.build import save_model
 from memgen.pipeline.plan import Plan
@@ -23,6 +24,7 @@ from memgen.presets import stage_parameters
 from memgen.rivals.compared import Halves
 from memgen.store.artifacts import Result
 from memgen.store.folders import input_folders
+from memgen.tasks import TASKS
 from memgen.terms import DIRECTIONS
 from planted import PlantedAlike
 from steered import ONE
@@ -186,6 +188,26 @@ def test_vectors_are_left_for_others(lab):
         assert science.cosine(held, arrays["difference"][place]) == pytest.approx(
             x["held_difference"]
         )
+
+
+def test_on_other_models_vectors_stay_as_they_are_and_at_home_turn_what_the_lab_says(
+    alike_lab, apart_lab, monkeypatch
+):
+    """Two models stand for two tasks. What acts is coordinate 0 in both; what differs is idle in one."""
+    monkeypatch.setitem(TASKS, "planted", Spared)
+    labs = {"alike": alike_lab, "apart": apart_lab}
+    table = across_tasks({name: lab.run for name, lab in labs.items()})
+    assert len(table) == 2 * 2 * 2 * len(science.TITLES)
+    assert table.shared_base[table.source == table.target].all()
+    found = table.set_index(["source", "target", "direction", "method"]).success
+    for direction in DIRECTIONS:
+        for name, lab in labs.items():
+            for method in science.TITLES:
+                home = lab.result[direction]["methods"][method]["success"]
+                assert found[name, name, direction, method] == home
+        assert found["apart", "alike", direction, "held"] == 1.0
+        assert found["alike", "apart", direction, "held"] == 1.0
+        assert found["apart", "alike", direction, "difference"] == 0.0
 
 
 def test_patching_is_read_and_not_made_again(lab):

@@ -18,6 +18,7 @@ from memgen.labs.transfer import (
     Source,
     answers,
     apply_sources,
+    basis_of,
     matrix,
     model_names,
     overlaps,
@@ -43,6 +44,16 @@ ONE = 1 / 16
 def source(arrays, sign=1.0, alpha=1.0, chosen_on=()) -> Source:
     maps = NeuronMaps.of({name: sign * values for name, values in arrays.items()}, "resid_post")
     return Source(maps, dict.fromkeys(DIRECTIONS, Cell(ONE, alpha)), frozenset(chosen_on))
+
+
+def test_without_a_base_no_run_shares_one_with_a_run_of_another_task(tmp_path):
+    trained = Result({"base": None, "miss": None})
+    runs = []
+    for task in ("inference", "cipher-tagged"):
+        who = {"task": task, "seed": 0, "preset": "smoke", "runs": str(tmp_path)}
+        runs.append(FinishedRun(write_stage("02_training", who, trained).folder.parent))
+    assert basis_of(runs[0]) == basis_of(runs[0]) != basis_of(runs[1])
+    assert str(tmp_path) not in basis_of(runs[0])  # it stands in results
 
 
 @pytest.fixture

@@ -113,16 +113,17 @@ class TransferModel:
             source = retrain_source(model, tokenizer, answered, source, change)
         positions = parent["06_intervention"].result["positions"]  # its cells were chosen there
         steering = Steering(model, tokenizer, task, source.maps, positions)
-        return cls(name, seed, retrain, _base(run), answered, source, steering)
+        return cls(name, seed, retrain, basis_of(run), answered, source, steering)
 
 
 def _run(p: TransferParameters, task: str, seed: int, retrain: int = 0) -> FinishedRun:
     return FinishedRun(run_folder(p.runs, p.preset, task, seed, retrain, p.track))
 
 
-def _base(run: FinishedRun) -> str:
+def basis_of(run: FinishedRun) -> str:
     """What identifies the basis of a run: its base's weights, or, from scratch, the run itself."""
-    return run["02_training"].result["base"] or run.folder.name
+    own = f"{run.folder.parent.name}/{run.folder.name}"  # of no other task either
+    return run["02_training"].result["base"] or own
 
 
 def model_names(p: TransferParameters) -> list[tuple[str, int, int]]:
@@ -246,7 +247,7 @@ def from_tasks(
     found = apply_sources(
         target.steering, fitting, target.answered, p.n_prompts, p.n_control_draws, rng
     )
-    shared = [_base(runs[task]) == target.base for task in found.source]
+    shared = [basis_of(runs[task]) == target.base for task in found.source]
     found = found.assign(target=p.task, kind="task", seed=target.seed, shared_base=shared)
     return found, shares
 

@@ -1,6 +1,7 @@
 """The whole scoreboard: every method of lab 13, and labs 14 to 16, on every task and seed.
 
     memgen rivals run --seeds 26      question the models, in data/runs/rivals
+    memgen rivals carry               try lab 15's vectors on the models of other tasks (`carried_vectors`)
     memgen rivals collect             write data/reference/rivals from what has finished
 
 The study itself runs the quick methods alone, and labs 15 and 16 for its first seed. This one has the same
@@ -47,6 +48,7 @@ ON_TRACKS = ("scratch", "lora")
 #: from scratch all methods that there are; on adapters those that the preset names, two of each kind
 SETTINGS: dict[str, dict[str, Any]] = {"scratch": {"methods": []}}
 RESULTS, HOME = "results.csv", "modular_addition.csv"  # the second one: `pipeline.modular_addition`
+CARRIED = "across_tasks.csv"  # lab 15's vectors on other tasks' models: `pipeline.carried_vectors`
 RUN = ["track", "task", "seed"]  # the columns that say which run a row is of
 
 
