@@ -8,43 +8,60 @@ from pathlib import Path
 import pandas as pd
 
 from memgen.pipeline.rivals import CARRIED
-from press.numbers import cell_of
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Vectors fitted for `source` on the model of `target`, which starts from the same base.
+
+    Success by method, mean over seeds: `home`, on the model of the fit, and `there`.
+    """
+
+    source: str
+    target: str
+    direction: str
+    home: dict[str, float]
+    there: dict[str, float]
 
 
 @dataclass(frozen=True)
 class CarriedVectors:
-    """`pairs`: source, target and direction of models that start from one, each with a cell per method;
-    `home`: the same of every task's own models, and `foreign`: of all others together, by target.
-    """
+    """`table`: a row per seed, source, target, direction and method; empty before it was made."""
 
-    home: list[dict[str, str]] = field(default_factory=list)
-    pairs: list[dict[str, str]] = field(default_factory=list)
-    foreign: list[dict[str, str]] = field(default_factory=list)
-    n_seeds: int = 0
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def n_seeds(self) -> int:
+        return int(self.table.seed.nunique())
+
+    @property
+    def rows(self) -> list[Carried]:
+        """Of every two tasks whose models start from one base."""
+        if self.table.empty:
+            return []
+        by = ["source", "target", "direction"]
+        means = self.table.groupby([*by, "method"], sort=False).success.mean()
+        kin = self.table[self.table.shared_base & (self.table.source != self.table.target)]
+        return [
+            Carried(
+                source,
+                target,
+                direction,
+                means[source, source, direction].to_dict(),
+                means[source, target, direction].to_dict(),
+            )
+            for source, target, direction in kin[by].drop_duplicates().itertuples(index=False)
+        ]
+
+    def foreign(self, direction: str, method: str) -> list[float]:
+        """Success on each target, mean over seeds and the tasks whose models start from other bases."""
+        table = self.table[~self.table.shared_base.astype(bool)]
+        rows = table[(table.direction == direction) & (table.method == method)]
+        found: list[float] = rows.groupby("target", sort=False).success.mean().tolist()
+        return found
 
 
 def carried_vectors(root: Path) -> CarriedVectors:
-    """What lies in `data/reference/rivals` of the repository; empty before it was made."""
+    """What lies in `data/reference/rivals` of the repository."""
     path = root / "data" / "reference" / "rivals" / CARRIED
-    if not path.is_file():
-        return CarriedVectors()
-    table = pd.read_csv(path)
-    own = table.source == table.target
-    return CarriedVectors(
-        _rows(table[own], ["source", "target"]),
-        _rows(table[~own & table.shared_base], ["source", "target"]),
-        _rows(table[~table.shared_base], ["target"]),
-        int(table.seed.nunique()),
-    )
-
-
-def _rows(table: pd.DataFrame, by: list[str]) -> list[dict[str, str]]:
-    """A row per group and direction, a cell per method: the mean over seeds with its range."""
-    found = []
-    for names, of in table.groupby([*by, "direction"], sort=False):
-        row = dict(zip([*by, "direction"], map(str, names)))
-        for method, some in of.groupby("method", sort=False):
-            # of several sources one mean per seed
-            row[str(method)] = cell_of(some.groupby("seed").success.mean().tolist())
-        found.append(row)
-    return found
+    return CarriedVectors(pd.read_csv(path)) if path.is_file() else CarriedVectors()

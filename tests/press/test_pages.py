@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -11,7 +12,7 @@ import pytest
 from fake_run import make_run, stage
 
 from memgen.claims.catalogue import CLAIMS
-from memgen.pipeline.rivals import by_path, table_of
+from memgen.pipeline.rivals import CARRIED, RESULTS, by_path, table_of
 from memgen.stages import LABS
 from memgen.tasks import TASK_NAMES
 from memgen.terms import TRACKS
@@ -255,6 +256,22 @@ def test_the_outcomes_of_all_seeds_stand_at_the_end_of_both_chapters(run, root, 
             for k in range(3)
         ]
         pd.DataFrame(rows).to_csv(folder / table_of(name), index=False)
+    variants = ["cipher-tagged", "cipher-matched", "inference"]
+    methods = ["difference", "probe", "held", "optimised", "random"]
+    carried = [
+        {"source": one, "target": other, "direction": d, "method": method, "n": 9, "seed": 0}
+        | {"success": 0.61 if one == other else 0.37, "shared_base": one[:3] == other[:3]}
+        for one, other in itertools.product(variants, variants)
+        for d in ("m2g", "g2m")
+        for method in methods
+    ]
+    pd.DataFrame(carried).to_csv(folder / CARRIED, index=False)
+    steers = {"track": "scratch", "task": "inference", "method": "dms", "kind": "steering"}
+    board = [
+        steers | {"title": "DMS", "seed": 0, "choice": "kept", "direction": d, "success": 0.5}
+        for d in ("m2g", "g2m")
+    ]
+    pd.DataFrame(board).assign(seconds=1.0).to_csv(folder / RESULTS, index=False)
     after = stage(run, root, tmp_path / "with")
     first, second = (
         bare((after / page).read_text()).partition("## Over all seeds")[2] for page in pages
@@ -264,6 +281,9 @@ def test_the_outcomes_of_all_seeds_stand_at_the_end_of_both_chapters(run, root, 
         "\u00a0", " "
     )
     assert first.count("{bdg-primary}`yes`") == 2  # of both claims
+    whole = bare((after / pages[0]).read_text()).replace("\u00a0", " ")
+    assert whole.count("| 61 % / 37 % " * 5) == 4  # two variants, both directions
+    assert "## On a model of another task" in whole and "| DMS | n/a |" in second
     assert second.count("{bdg-primary}`yes`") == 2 and "point one way: not tested" in second
 
 
