@@ -184,7 +184,7 @@ def helpers(run: Run, root: Path, source: Path) -> dict:
             "scale": lambda: sweep(root, source),
             "arms": lambda: arms(root, source),
             "of_kind": of_kind,
-            "whole_board": lambda: whole_board(root),
+            "whole_board": lambda: whole_board(root, source),
             "carried_vectors": lambda: carried_vectors(root),
             "method_forecasts": lambda: method_forecasts(root),
             "committed_runs": cache(lambda stage: committed_runs(root, stage)),

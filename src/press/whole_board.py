@@ -7,37 +7,74 @@ from pathlib import Path
 
 import pandas as pd
 
+from memgen.claims.quantities.rivals import PAPER
+from memgen.claims.quantities.rows import by_seed
+from memgen.figures.scoreboard import every_cost, every_method
 from memgen.pipeline.rivals import HOME, RESULTS
+from memgen.stats.over_seeds import Effect, of_a_share
 from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS
-from press.numbers import processors
+from press.numbers import JOIN, SPACE, per_cent, processors
 
 KEPT = "kept"
+CELL = ["method", "task", "direction", "seed"]  # of one track
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Success within the limit on one task in one direction, over seeds: `effect`, as the ledger does it.
+
+    A seed in which no candidate is within the limit counts as turning nothing. `side`: `more`, `fewer` or
+    empty: against the paper's neurons on the same prompts, if the interval over seeds excludes 0.
+    """
+
+    effect: Effect
+    side: str = ""
+
+    def __str__(self) -> str:
+        x = self.effect
+        inside = f" ({per_cent(x.low)}{JOIN}–{JOIN}{per_cent(x.high)})" if x.low == x.low else ""
+        return f"{per_cent(x.value)}{SPACE}%{inside}{f' {self.side}' if self.side else ''}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method: success within the limit by direction and task, mean over seeds; CPU seconds of a run.
+    """One method: what it reached by direction and task, CPU seconds of a run, and the most candidates.
 
-    A seed in which no candidate is within the limit counts as turning nothing. No direction: it has none.
+    No direction: it has none.
     """
 
     name: str
     title: str
     kind: str
-    success: dict[str, dict[str, float]]
+    success: dict[str, dict[str, Reached]]
     seconds: float
+    candidates: int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of all methods, staged in the sources."""
+
+    name: str
+    alt: str
+    caption: str
 
 
 @dataclass(frozen=True)
 class WholeBoard:
-    """`rows` in the order of the table, of models from scratch; `adapters`: of track lora; `home`: a row per
-    share of units that is cut.
+    """`rows` in the order of the table, of models from scratch, and `figures` of them; `adapters`: of track
+    lora; `home`: a row per share of units that is cut.
+
+    `prompts`, `keys`: fewest and most behind a seed's rate.
 
     All empty before the runs were made.
     """
 
     rows: list[Row] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    prompts: tuple[int, int] = (0, 0)
+    keys: tuple[int, int] = (0, 0)
     adapters: list[Row] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
     seeds: int = 0
@@ -61,14 +98,18 @@ def of_kind(methods: dict[str, dict], kind: str) -> list[tuple[str, dict]]:
     return [(name, about) for name, about in methods.items() if about["kind"] == kind]
 
 
-def whole_board(root: Path) -> WholeBoard:
-    """What lies in `data/reference/rivals` of the repository."""
+def whole_board(root: Path, source: Path | None = None) -> WholeBoard:
+    """What lies in `data/reference/rivals` of the repository; its figures are staged in `source`."""
     folder = root / "data" / "reference" / "rivals"
     found: dict = {}
     if (folder / RESULTS).is_file():
         table, about = pd.read_csv(folder / RESULTS), read_json(folder / "about.json")
+        own = table[table.track == "scratch"]
         found |= {
-            "rows": _rows(table[table.track == "scratch"]),
+            "rows": _rows(own),
+            "figures": _figures(own, source) if source else [],
+            "prompts": (int(own.n.min()), int(own.n.max())),
+            "keys": (int(own.n_keys.min()), int(own.n_keys.max())),
             "adapters": _rows(table[table.track == "lora"]),
             "tasks": list(table.task.unique()),
             "seeds": int(table.groupby("task").seed.nunique().max()),
@@ -81,21 +122,53 @@ def whole_board(root: Path) -> WholeBoard:
     return WholeBoard(**found)
 
 
+def _figures(table: pd.DataFrame, source: Path) -> list[Figure]:
+    drawn = [every_method(table), every_cost(table)]
+    for one in drawn:
+        one.figure.savefig(source / "figures" / f"{one.name}.png")
+    return [Figure(one.name, one.alt, one.caption) for one in drawn]
+
+
 def _rows(table: pd.DataFrame) -> list[Row]:
-    return [_row(str(name), of) for name, of in table.groupby("method", sort=False)]
+    kept = table[table.choice == KEPT].fillna({"success": 0.0})
+    # both choices ask the same prompts, and where nothing is kept the other one says which
+    asked = table.groupby(CELL)[["n", "n_keys"]].max()
+    paper = kept[kept.method == PAPER].set_index(CELL[1:]).success
+    return [
+        _row(table[table.method == name], of, asked, paper)
+        for name, of in kept.groupby("method", sort=False)
+    ]
 
 
-def _row(name: str, rows: pd.DataFrame) -> Row:
-    kept = rows[rows.choice == KEPT].fillna({"success": 0.0})
-    success = {
-        direction: {str(t): float(x) for t, x in of.groupby("task").success.mean().items()}
-        for direction in DIRECTIONS
-        if len(of := kept[kept.direction == direction])
-    }
-    # of a run: both directions
-    seconds = kept.groupby(["task", "seed"]).seconds.sum().mean()
-    first = rows.iloc[0]
-    return Row(name, first.title, first.kind, success, float(seconds))
+def _row(every: pd.DataFrame, kept: pd.DataFrame, asked: pd.DataFrame, paper: pd.Series) -> Row:
+    success: dict[str, dict[str, Reached]] = {}
+    for direction in DIRECTIONS:
+        own = kept[kept.direction == direction]
+        for task, of in own.groupby("task", sort=False):
+            success.setdefault(direction, {})[str(task)] = _reached(of, asked, paper)
+    first = every.iloc[0]
+    seconds = kept.groupby(["task", "seed"]).seconds.sum().mean()  # of a run: both directions
+    return Row(
+        str(first.method),
+        first.title,
+        first.kind,
+        success,
+        float(seconds),
+        int(every.candidates.max()),
+    )
+
+
+def _reached(of: pd.DataFrame, asked: pd.DataFrame, paper: pd.Series) -> Reached:
+    """Of one method, task and direction, a row per seed."""
+    behind = asked.loc[pd.MultiIndex.from_frame(of[CELL])].astype(int)
+    about = (behind.n.tolist(), behind.n_keys.tolist())
+    effect = of_a_share(by_seed(of.success.tolist(), *about))
+    gained = (
+        of.success.to_numpy() - paper.reindex(pd.MultiIndex.from_frame(of[CELL[1:]])).to_numpy()
+    )
+    beyond = by_seed(gained.tolist(), *about)
+    side = "more" if beyond.low > 0 else "fewer" if beyond.high < 0 else ""
+    return Reached(effect, side)
 
 
 def _home(table: pd.DataFrame) -> list[dict[str, dict[str, float]]]:

@@ -28,32 +28,74 @@ def row(seed, method, direction, success, choice="kept", task="inference") -> di
         "direction": direction,
         "choice": choice,
         "success": success,
+        "free_lost": None if success is None else 0.01,
+        "number": {"nmd": 1, "kfac": 2, "caa": 3}[method],
+        "n": None if success is None else 30,
+        "n_keys": None if success is None else 10,
+        "candidates": 50,
         "seconds": 3.0,
     }
 
 
-def test_means_over_seeds_and_what_is_not_within_the_limit_turns_nothing(tmp_path, folder):
-    rows = [
-        row(26, "nmd", "m2g", 0.5),
-        row(26, "nmd", "m2g", 0.9, "max"),
-        row(27, "nmd", "m2g", None),
-        row(26, "nmd", "g2m", 0.25),
-        row(27, "nmd", "g2m", 0.75),
-        row(26, "kfac", "m2g", 0.125),
-        row(26, "kfac", "m2g", 0.125, task="cipher-tagged"),
-    ]
+def values(row, direction: str) -> dict[str, float]:
+    return {task: one.effect.value for task, one in row.success[direction].items()}
+
+
+def written(folder, rows: list[dict]) -> None:
     pd.DataFrame(rows).to_csv(folder / RESULTS, index=False)
     about = {"command": "make rivals", "machine": {"cores": 2, "processor": "a processor"}}
     write_json(folder / "about.json", about)
-    found = whole_board(tmp_path)
+
+
+def test_means_over_seeds_and_what_is_not_within_the_limit_turns_nothing(tmp_path, folder):
+    written(
+        folder,
+        [
+            row(26, "nmd", "m2g", 0.5),
+            row(26, "nmd", "m2g", 0.9, "max"),
+            row(27, "nmd", "m2g", None),
+            row(27, "nmd", "m2g", 0.9, "max"),
+            row(26, "nmd", "g2m", 0.25),
+            row(27, "nmd", "g2m", 0.75),
+            row(26, "kfac", "m2g", 0.125),
+            row(26, "kfac", "m2g", 0.125, task="cipher-tagged"),
+        ],
+    )
+    (tmp_path / "figures").mkdir()
+    found = whole_board(tmp_path, tmp_path)
     nmd, kfac = found.rows
-    assert nmd.success == {"m2g": {"inference": 0.25}, "g2m": {"inference": 0.5}}
-    assert not found.adapters
-    assert kfac.success == {"m2g": {"inference": 0.125, "cipher-tagged": 0.125}}
+    assert values(nmd, "m2g") == {"inference": 0.25} and values(nmd, "g2m") == {"inference": 0.5}
+    assert not found.adapters and found.prompts == (30, 30) and found.keys == (10, 10)
+    assert values(kfac, "m2g") == {"inference": 0.125, "cipher-tagged": 0.125}
+    effect = nmd.success["m2g"]["inference"].effect
+    assert (effect.n, effect.n_keys, effect.n_seeds) == (60, 20, 2)
     assert (nmd.title, nmd.seconds, kfac.seconds) == ("NMD", 6.0, 3.0)  # both directions
-    assert [one.name for one in found.having("g2m")] == ["nmd"]
+    assert nmd.candidates == 50 and [one.name for one in found.having("g2m")] == ["nmd"]
     assert found.tasks == ["inference", "cipher-tagged"] and found.seeds == 2 and not found.home
     assert found.machine == "2 cores of a processor" and found.command == "make rivals"
+    assert [one.name for one in found.figures] == ["every_method", "every_cost"]
+    assert all((tmp_path / "figures" / f"{one.name}.png").is_file() for one in found.figures)
+    assert "NMD: m2g inference 25%; g2m inference 50%" in found.figures[0].alt
+
+
+def test_a_method_is_above_the_paper_only_where_the_interval_of_the_difference_says_so(
+    tmp_path, folder
+):
+    planted = {"nmd": (0.30, 0.50, 0.40), "caa": (0.50, 0.71, 0.59), "kfac": (0.60, 0.30, 0.45)}
+    written(
+        folder,
+        [
+            row(seed, name, "m2g", success)
+            for name, of in planted.items()
+            for seed, success in zip((26, 27, 28), of)
+        ],
+    )
+    (nmd, caa, kfac) = (one.success["m2g"]["inference"] for one in whole_board(tmp_path).rows)
+    assert (nmd.side, caa.side, kfac.side) == ("", "more", "")  # kfac has the larger mean, too
+    low, high = caa.effect.low, caa.effect.high
+    assert low == pytest.approx(0.6 - 4.3027 * (0.0222 / 2) ** 0.5 / 3**0.5, abs=1e-4)
+    plain = str(caa).replace("\u2060", "").replace("\u00a0", " ")
+    assert plain == f"60 % ({100 * low:.0f}–{100 * high:.0f}) more"
 
 
 def test_what_is_left_at_home_by_share_and_order(tmp_path, folder):

@@ -13,9 +13,11 @@ from memgen.figures.style import (
     DIRECTION_COLOR,
     DIRECTION_NAME,
     PANEL_NAME,
+    SHARE_MAP,
     SMALL,
     WIDTH,
     Drawing,
+    on_share,
     share_axis,
 )
 from memgen.terms import DIRECTIONS
@@ -123,15 +125,11 @@ def frontier(scores: pd.DataFrame, r: dict) -> Drawing:
             _marks(ax, own, direction, f"{cost}_lost")
             if cost == "free":
                 ax.axvline(100 * r["collateral_limit"], color=COLOR["other"], ls="--", lw=1)
-            ax.set_xscale("symlog", linthresh=5)
-            ax.set_xticks([0, 5, 20, 100], ["0", "5", "20", "100"])
-            ax.minorticks_off()
-            share_axis(ax)
-            ax.set_ylim(-0.08, 1.08)
+            _points_lost(ax)
         row[0].set_ylabel(f"change sides,\n{DIRECTION_NAME[direction]}")
     for row, own in zip(axes, shown.values()):  # when every panel has its limits
         for ax, cost in zip(row, COST):
-            _numbers(ax, own, f"{cost}_lost")
+            _numbers(ax, own, f"{cost}_lost", PANEL)
     for ax, name in zip(axes[-1], COST.values()):
         ax.set_xlabel(f"{name}, points")
     marks = (("steering", "steers"), ("editing", "edits"), ("null", "neither"))
@@ -154,6 +152,15 @@ def frontier(scores: pd.DataFrame, r: dict) -> Drawing:
     )
 
 
+def _points_lost(ax) -> None:
+    """Success upwards; points of accuracy lost to the right, few of them far apart."""
+    ax.set_xscale("symlog", linthresh=5)
+    ax.set_xticks([0, 5, 20, 100], ["0", "5", "20", "100"])
+    ax.minorticks_off()
+    share_axis(ax)
+    ax.set_ylim(-0.08, 1.08)
+
+
 def _marks(ax, own: pd.DataFrame, direction: str, cost: str) -> None:
     """The marks of every method in one panel, the two of one method joined."""
     for _, mine in own.groupby("method"):
@@ -165,13 +172,24 @@ def _marks(ax, own: pd.DataFrame, direction: str, cost: str) -> None:
             ax.plot(lost, one.success, MARKER[one.kind], ms=6, alpha=0.8, **filled)
 
 
-def _numbers(ax, own: pd.DataFrame, cost: str) -> None:
-    """The number of every method once, the most successful first, as far as there is room."""
+def _numbers(ax, own: pd.DataFrame, cost: str, panel: tuple[float, float]) -> None:
+    """The number of every method once, the most successful first, as far as there is room.
+
+    `panel`: the size of the panel in inches, about.
+    """
     spots = own.assign(lost=100 * own[cost].astype(float), success=own.success.astype(float))
-    taken = [_inches(ax, one.lost, one.success) for one in spots.itertuples()]
+
+    def inches(one) -> np.ndarray:
+        """Where in its panel a mark lies, about; the layout is not known before all is drawn."""
+        return (
+            ax.transAxes.inverted().transform(ax.transData.transform((one.lost, one.success)))
+            * panel
+        )
+
+    taken = [inches(one) for one in spots.itertuples()]
     named = spots.sort_values("choice").drop_duplicates("method")  # kept before max
     for one in named.sort_values("success", ascending=False).itertuples():
-        mark = _inches(ax, one.lost, one.success)
+        mark = inches(one)
         for x, y in BESIDE:
             place = mark + np.array([1.6 * x, y]) / 72  # the middle of the number
             others = [other for other in taken if not np.allclose(other, mark)]
@@ -184,11 +202,6 @@ def _numbers(ax, own: pd.DataFrame, cost: str) -> None:
                 break
 
 
-def _inches(ax, x: float, y: float) -> np.ndarray:
-    """Where in its panel a point lies, about; the layout is not known before all is drawn."""
-    return ax.transAxes.inverted().transform(ax.transData.transform((x, y))) * PANEL
-
-
 def _frontier_said(scores: pd.DataFrame) -> str:
     kept = scores[(scores.choice == "kept") & scores.success.notna()]
     said = [
@@ -197,3 +210,120 @@ def _frontier_said(scores: pd.DataFrame) -> str:
         for row in kept.itertuples(index=False)
     ]
     return f"Within the limit, {'; '.join(said)}." if said else "Nothing is within the limit."
+
+
+def every_method(table: pd.DataFrame) -> Drawing:
+    """Success within the limit of all methods on all tasks, mean over seeds, as a map of numbers.
+
+    `table`: as `data/reference/rivals/results.csv`, one track. A seed with nothing within the limit counts as
+    turning nothing.
+    """
+    kept = table[table.choice == "kept"].fillna({"success": 0.0})
+    methods, tasks = _rows(table), list(table.task.unique())
+    names = [f"{row.title} ({row.number})" for row in methods.itertuples()]
+    fig, axes = plt.subplots(
+        1, len(DIRECTIONS), figsize=(WIDTH, 1.9 + 0.24 * len(methods)), sharey=True
+    )
+    for ax, direction in zip(axes, DIRECTIONS):
+        own = kept[kept.direction == direction]
+        means = own.pivot_table(index="method", columns="task", values="success", aggfunc="mean")
+        shares = means.reindex(index=methods.method, columns=tasks).to_numpy(float)
+        ax.imshow(shares, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="auto")
+        for (y, x), share in np.ndenumerate(shares):
+            said, color = (
+                ("·", "black") if np.isnan(share) else (f"{100 * share:.0f}", on_share(share))
+            )
+            ax.text(x, y, said, ha="center", va="center", fontsize=SMALL, color=color)
+        ax.set_title(PANEL_NAME[direction])
+        ax.set_xticks(range(len(tasks)), tasks, rotation=90)
+        ax.set_yticks(range(len(names)), names)
+        ax.tick_params(length=0)
+    return Drawing(
+        fig,
+        alt=(
+            "Two maps, a row per method and a column per task: per cent of test prompts that change sides"
+            f" within the limit. {_every_said(kept, methods)}"
+        ),
+        caption=(
+            "Per cent of test prompts that change sides, within the limit on lost free prompts, mean over"
+            " seeds. A dot: the method has no such direction, or does not apply to the task. Patching counts"
+            " a prompt without a donor as not turned."
+        ),
+        name="every_method",
+    )
+
+
+def _every_said(kept: pd.DataFrame, methods: pd.DataFrame) -> str:
+    means = kept.groupby(["method", "direction", "task"]).success.mean()
+    said = []
+    for row in methods.itertuples():
+        of_method = means[row.method]
+        parts = [
+            f"{d} {', '.join(f'{task} {_percent(x)}' for task, x in of_method[d].items())}"
+            for d in DIRECTIONS
+            if d in of_method
+        ]
+        said.append(f"{row.title}: {'; '.join(parts)}")
+    return ". ".join(said) + "."
+
+
+def every_cost(table: pd.DataFrame) -> Drawing:
+    """Success against the free prompts lost, all methods, a row of panels per task, mean over seeds.
+
+    `table`: as of `every_method`.
+    """
+    filled = table.assign(
+        success=table.success.where(table.choice != "kept", table.success.fillna(0))
+    )
+    filled = filled.assign(
+        free_lost=table.free_lost.where(table.choice != "kept", table.free_lost.fillna(0))
+    )
+    about = ["task", "direction", "method", "kind", "number", "choice"]
+    means = filled.groupby(about, sort=False)[["success", "free_lost"]].mean().reset_index()
+    tasks = list(table.task.unique())
+    size = (WIDTH, 0.8 + 2.1 * len(tasks))
+    fig, grid = plt.subplots(len(tasks), 2, figsize=size, sharey=True, sharex=True, squeeze=False)
+    shown = []
+    for row, task in zip(grid, tasks):
+        for ax, direction in zip(row, DIRECTIONS):
+            own = means[
+                (means.task == task) & (means.direction == direction) & means.success.notna()
+            ]
+            _marks(ax, own, direction, "free_lost")
+            _points_lost(ax)
+            shown.append((ax, own))
+        row[0].set_ylabel(task)
+    for ax, own in shown:  # when every panel has its limits
+        _numbers(ax, own, "free_lost", (2.4, 1.8))
+    for ax, direction in zip(grid[0], DIRECTIONS):
+        ax.set_title(PANEL_NAME[direction])
+    for ax in grid[-1]:
+        ax.set_xlabel(f"{COST['free']}, points")
+    return Drawing(
+        fig,
+        alt=(
+            "Scatter plots, a row per task: success of every method against the free prompts that it loses,"
+            f" within the limit and by success alone, the two joined. {_cost_said(means)}"
+        ),
+        caption=(
+            "What success costs, mean over seeds, numbered as in the map above. Filled: within the limit;"
+            " hollow: success alone; a thin line joins the two of one method. Squares edit, circles steer,"
+            " diamonds do neither. Where marks crowd, numbers of lower ones are left out."
+        ),
+        name="every_cost",
+    )
+
+
+def _cost_said(means: pd.DataFrame) -> str:
+    """By task and direction the most successful method within the limit, and by success alone."""
+    said = []
+    own = means[means.success.notna() & (means.kind != "null")]
+    for (task, direction), rows in own.groupby(["task", "direction"], sort=False):
+        best = rows.sort_values("success", ascending=False).drop_duplicates("choice")
+        parts = [
+            f"{'within the limit' if one.choice == 'kept' else 'by success alone'} {one.method}"
+            f" {_percent(one.success)} at {100 * one.free_lost:.0f} points"
+            for one in best.sort_values("choice").itertuples()
+        ]
+        said.append(f"{task} {direction}: {', '.join(parts)}")
+    return f"The most successful: {'; '.join(said)}." if said else ""
