@@ -40,7 +40,7 @@ class CarriedVectors:
         if self.table.empty:
             return []
         by = ["source", "target", "direction"]
-        means = self.table.groupby([*by, "method"], sort=False).success.mean()
+        means = self.table.groupby([*by, "method"]).success.mean()
         kin = self.table[self.table.shared_base & (self.table.source != self.table.target)]
         return [
             Carried(

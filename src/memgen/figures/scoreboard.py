@@ -326,4 +326,4 @@ def _cost_said(means: pd.DataFrame) -> str:
             for one in best.sort_values("choice").itertuples()
         ]
         said.append(f"{task} {direction}: {', '.join(parts)}")
-    return f"The most successful: {'; '.join(said)}." if said else ""
+    return f"The most successful. {'. '.join(said)}." if said else ""
