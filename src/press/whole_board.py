@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from memgen.claims.committed import judged_board
+from memgen.claims.ledger import verdict_on
 from memgen.claims.quantities.rivals import PAPER
 from memgen.claims.quantities.rows import by_seed
 from memgen.figures.scoreboard import every_cost, every_method
@@ -66,7 +68,7 @@ class WholeBoard:
     """`rows` in the order of the table, of models from scratch, and `figures` of them; `adapters`: of track
     lora; `home`: a row per share of units that is cut.
 
-    `prompts`, `keys`: fewest and most behind a seed's rate.
+    `prompts`, `keys`: fewest and most behind a seed's rate; `claims`: as judged.
 
     All empty before the runs were made.
     """
@@ -78,6 +80,7 @@ class WholeBoard:
     adapters: list[Row] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
     seeds: int = 0
+    claims: list[dict] = field(default_factory=list)
     command: str = ""
     machine: str = ""
     home: list[dict[str, dict[str, float]]] = field(default_factory=list)
@@ -86,6 +89,16 @@ class WholeBoard:
     @property
     def n_tasks(self) -> int:
         return len(self.tasks)
+
+    def verdict(self, claim: str, task: str) -> str:
+        """Of a claim on the scoreboard, over these runs."""
+        return verdict_on(self.claims, claim, task) or "not tested"
+
+    def most(self, direction: str, kind: str) -> list[float]:
+        """By task the most that any method of a kind reached: chosen on what is reported, so it flatters."""
+        rows = [row.success[direction] for row in self.having(direction) if row.kind == kind]
+        tried = [[of[task].effect.value for of in rows if task in of] for task in self.tasks]
+        return [max(values) for values in tried if values]
 
     def having(self, direction: str, adapters: bool = False) -> list[Row]:
         """The methods that work in this direction."""
@@ -113,6 +126,7 @@ def whole_board(root: Path, source: Path | None = None) -> WholeBoard:
             "adapters": _rows(table[table.track == "lora"]),
             "tasks": list(table.task.unique()),
             "seeds": int(table.groupby("task").seed.nunique().max()),
+            "claims": judged_board(table),
             "command": about["command"],
             "machine": processors(about["machine"]),
         }

@@ -70,6 +70,7 @@ def test_means_over_seeds_and_what_is_not_within_the_limit_turns_nothing(tmp_pat
     effect = nmd.success["m2g"]["inference"].effect
     assert (effect.n, effect.n_keys, effect.n_seeds) == (60, 20, 2)
     assert (nmd.title, nmd.seconds, kfac.seconds) == ("NMD", 6.0, 3.0)  # both directions
+    assert found.most("m2g", "steering") == [0.25] and found.most("m2g", "editing") == [0.125] * 2
     assert nmd.candidates == 50 and [one.name for one in found.having("g2m")] == ["nmd"]
     assert found.tasks == ["inference", "cipher-tagged"] and found.seeds == 2 and not found.home
     assert found.machine == "2 cores of a processor" and found.command == "make rivals"

@@ -1,7 +1,8 @@
-"""The claims of labs that a study runs for its first seed alone, judged on committed runs of all seeds.
+"""Claims that a study by itself leaves open, judged on committed runs: the same rule reads their tables.
 
-A claim needs several seeds. In a study such a claim is `open`; here the same rule reads the tables that
-`make rivals` left in `data/reference/rivals`. The verdict is made anew from the numbers each time.
+A claim needs several seeds, and a study runs some labs for its first one alone; and it needs its methods, of
+which a study runs the quick ones. `make rivals` left the tables in `data/reference/rivals`; the verdict is
+made anew from the numbers each time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import pandas as pd
 from memgen.claims.catalogue import CLAIMS
 from memgen.claims.evidence import Evidence
 from memgen.claims.ledger import judge
+from memgen.claims.quantities.rivals import BOARD
 from memgen.stages import LABS
+from memgen.terms import DIRECTIONS
 
 TRACK = "scratch"
 
@@ -28,6 +31,26 @@ def judged_runs(tables: Mapping[str, pd.DataFrame]) -> list[dict]:
     evidence = Evidence(_results(tables), *[pd.DataFrame()] * 4, later={}, track=TRACK)
     named = [name for name in tables if LABS[name].seeds == "first"]
     return [judge(claim, evidence) for claim in CLAIMS if claim.page in named]
+
+
+def judged_board(table: pd.DataFrame) -> list[dict]:
+    """The claims on the scoreboard, of a table with every method.
+
+    `table`: a row per `track`, `task`, `seed`, `method`, `direction` and `choice`, with `success` (none: no
+    candidate is within the limit), `n` and `n_keys`; those of track scratch count.
+    """
+    found: dict[str, dict[int | str, dict[str, dict]]] = {}
+    own = table[table.track == TRACK]
+    for (task, seed), run in own.groupby(["task", "seed"], sort=False):
+        board: dict = {d: {"rows": {}} for d in DIRECTIONS}
+        for row in run.itertuples():
+            of = board[row.direction]["rows"].setdefault(row.method, {"max": None, "kept": None})
+            if not pd.isna(row.success):
+                asked = {"success": row.success, "n": int(row.n), "n_keys": int(row.n_keys)}
+                of[row.choice] = asked
+        found.setdefault(str(task), {})[int(seed)] = {BOARD: board}
+    evidence = Evidence(found, *[pd.DataFrame()] * 4, later={}, track=TRACK)
+    return [judge(claim, evidence) for claim in CLAIMS if claim.page == BOARD]
 
 
 def _results(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[int | str, dict[str, dict]]]:

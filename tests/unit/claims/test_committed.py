@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from memgen.claims.committed import judged_runs
+from memgen.claims.committed import judged_board, judged_runs
 from memgen.claims.ledger import verdict_on
 from memgen.claims.quantities.multiverse import EVERY_TASK
 from memgen.claims.quantities.multiverse import LAB as CHOICES
@@ -69,3 +69,23 @@ def test_the_order_of_the_tasks_needs_the_success_of_lab_06(turn, wanted):
 
 def test_no_table_no_claim():
     assert judged_runs({}) == []
+
+
+def test_the_scoreboards_claims_are_judged_where_every_method_was_run():
+    """The edit wins by much on the matched task; where it has nothing within the limit, it turns nothing."""
+    rows = [
+        {"track": track, "task": task, "seed": seed, "method": method, "direction": "m2g"}
+        | {"choice": choice, "success": success, "n": 100, "n_keys": 20}
+        for track, swapped in (("scratch", False), ("lora", True))
+        for task, edit in (("arithmetic-matched", 0.7), ("cipher-matched", None))
+        for seed in range(4)
+        for method, kept in (("nmd", 0.1 + seed / 100), ("kfac", edit))
+        for choice, success in (("kept", 0.0 if swapped else kept), ("max", 0.9))
+    ]
+    found = judged_board(pd.DataFrame(rows))
+    assert verdict_on(found, "edit_matched", "arithmetic-matched") == SUPPORTED
+    assert verdict_on(found, "edit_matched", "cipher-matched") == REVERSED
+    (one,) = [claim for claim in found if claim["id"] == "edit_matched"]
+    assert one["cases"]["arithmetic-matched"]["effect"] == pytest.approx(0.585)
+    assert one["cases"]["cipher-matched"]["effect"] == pytest.approx(-0.115)
+    assert verdict_on(found, "board_m2g.caa", "arithmetic-matched") is None  # it was not run
