@@ -234,7 +234,7 @@ arms: $(READY) ## who is taught the rule, and on what the loss is: an hour or tw
 rivals: $(READY) ## every method that steers or edits, and labs 14 to 16 for all seeds: SEEDS="26 27 28 29"; hours; ends in data/reference/rivals
 	@$(MEMGEN) rivals run --tasks $(call each,$(TASKS)) --tracks $(call each,$(TRACKS)) --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
 	@$(BIN)/python -m memgen.pipeline.modular_addition
-	@$(MEMGEN) rivals carry
+	@$(BIN)/python -m memgen.pipeline.carried_vectors
 	@$(MEMGEN) rivals collect
 
 profile: $(READY) ## where the CPU seconds of a study went, by lab, track and phase; and <RUNS>/<PRESET>/profile.png

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from memgen.claims.quantities.multiverse import LAB
-from memgen.labs.across_runs import PREDICTORS, foretold
 from memgen.pipeline.rivals import RESULTS, table_of
+from memgen.stats.forecasts import PREDICTORS, foretold
 from memgen.terms import DIRECTIONS
 from press.numbers import decimal
 from press.whole_board import KEPT

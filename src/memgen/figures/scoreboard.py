@@ -18,6 +18,7 @@ from memgen.figures.style import (
     WIDTH,
     Drawing,
     on_share,
+    say_ends,
     share_axis,
 )
 from memgen.terms import DIRECTIONS
@@ -228,7 +229,7 @@ def every_method(table: pd.DataFrame) -> Drawing:
         own = kept[kept.direction == direction]
         means = own.pivot_table(index="method", columns="task", values="success", aggfunc="mean")
         shares = means.reindex(index=methods.method, columns=tasks).to_numpy(float)
-        ax.imshow(shares, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="auto")
+        image = ax.imshow(shares, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="auto")
         for (y, x), share in np.ndenumerate(shares):
             said, color = (
                 ("·", "black") if np.isnan(share) else (f"{100 * share:.0f}", on_share(share))
@@ -238,6 +239,9 @@ def every_method(table: pd.DataFrame) -> Drawing:
         ax.set_xticks(range(len(tasks)), tasks, rotation=90)
         ax.set_yticks(range(len(names)), names)
         ax.tick_params(length=0)
+    say_ends(
+        fig, image, axes, "no prompt turns", "all turn", ticks=[0, 1], format="{x:.0%}", aspect=60
+    )
     return Drawing(
         fig,
         alt=(

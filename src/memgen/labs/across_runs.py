@@ -10,14 +10,13 @@ from memgen.claims.quantities.multiverse import LAB
 from memgen.claims.quantities.steering import within_limit
 from memgen.config.analyses import SynthesisParameters
 from memgen.labs.multiverse import FACTORS
+from memgen.stats.forecasts import PREDICTORS, foretold
 from memgen.stats.intervals import number
-from memgen.stats.ranks import dealt_anew
 from memgen.stats.specifications import explained
 from memgen.store.reader import FinishedRun
 from memgen.terms import DIRECTIONS, WHOLE
 
-PREDICTORS = ("cosine", "separation")
-MOST_ORDERS = 5040  # of the tasks, beyond which random ones are drawn
+__all__ = ["curves_over_runs", "forecast_table", "foretold"]
 COLUMNS = ["task", "seed", "direction", *PREDICTORS, "success"]
 
 
@@ -75,19 +74,3 @@ def forecast_table(results: dict) -> pd.DataFrame:
         for direction in DIRECTIONS
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def foretold(table: pd.DataFrame, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """By direction and predictor: Spearman over the tasks' means, and how often a deal of the tasks gives
-    as much. Empty without a run.
-    """
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for direction in DIRECTIONS if len(table) else ():
-        rows = table[table.direction == direction]
-        for name in PREDICTORS:
-            known = rows.dropna(subset=[name, "success"])
-            columns = (known[name].to_numpy(float), known.success.to_numpy(float))
-            one = dealt_anew(*columns, known.task.to_numpy(str), MOST_ORDERS, seed)
-            told = {"value": number(one["value"]), "p": number(one["p"]), "n": len(known)}
-            found.setdefault(direction, {})[name] = told | {"n_tasks": int(known.task.nunique())}
-    return found

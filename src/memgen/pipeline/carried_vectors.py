@@ -1,17 +1,18 @@
 """Lab 15's vectors on the models of other tasks: their table in `data/reference/rivals/`.
 
-Ten CPU seconds a seed; `make rivals` does it before it collects.
+python -m memgen.pipeline.carried_vectors [runs [folder]]      ten CPU seconds a seed; part of `make rivals`
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from memgen.errors import ArtifactError
 from memgen.labs.across_tasks import LAB, across_tasks
-from memgen.pipeline.rivals import CARRIED, home_of
+from memgen.pipeline.rivals import CARRIED, PRESET, TARGET, home_of
 from memgen.pipeline.sweep import ended_runs
 from memgen.store.folders import study_folder
 from memgen.store.reader import FinishedRun
@@ -29,7 +30,7 @@ def by_seed(runs: str, preset: str) -> dict[int, dict[str, FinishedRun]]:
     return dict(sorted(found.items()))
 
 
-def write(runs: str, preset: str, out: Path) -> None:
+def write(runs: str, out: Path, preset: str = PRESET) -> None:
     """Try them, and write a row per seed, source, target, direction and method to the folder `out`."""
     found = []
     for seed, of in by_seed(runs, preset).items():
@@ -41,3 +42,8 @@ def write(runs: str, preset: str, out: Path) -> None:
     table = pd.concat(found, ignore_index=True)
     table.to_csv(out / CARRIED, index=False, float_format="%.6g")
     print(f"wrote {out / CARRIED}: {len(table)} rows")
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    write(given[0] if given else "data/runs", Path(given[1]) if given[1:] else TARGET)

@@ -31,7 +31,7 @@ from memgen.config.training import DatasetParameters
 from memgen.config.values import settings
 from memgen.errors import EndedError, ParameterError, StudyError
 from memgen.models.packaged import DEFAULT, PACKAGED, PLACE, packaged
-from memgen.pipeline import arms, carried_vectors, real, real_lora, reference, rivals, scale
+from memgen.pipeline import arms, real, real_lora, reference, rivals, scale
 from memgen.pipeline.engine import HERE, Engine, record_demands
 from memgen.pipeline.job import run_lab
 from memgen.pipeline.keeper import KILLED, end_with_signals, told_to_end
@@ -139,7 +139,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     rival = command(
         "rivals", _rivals, "every method that steers or edits, on all tasks: the scoreboard"
     )
-    rival.add_argument("what", choices=("run", "carry", "collect"))
+    rival.add_argument("what", choices=("run", "collect"))
     rival.add_argument("--tasks", nargs="+", default=list(TASK_NAMES))
     rival.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     rival.add_argument("--tracks", nargs="+", default=list(rivals.ON_TRACKS))
@@ -273,9 +273,6 @@ def _arms(arguments) -> None:
 def _rivals(arguments) -> None:
     if arguments.what == "collect":
         rivals.write(arguments.runs, arguments.preset, arguments.out)
-        return
-    if arguments.what == "carry":
-        carried_vectors.write(arguments.runs, arguments.preset, arguments.out)
         return
     chosen = (arguments.tasks, arguments.seeds, arguments.runs, arguments.preset)
     plans = rivals.plans_of(*chosen, tuple(arguments.tracks))

@@ -1,7 +1,6 @@
 """The whole scoreboard: every method of lab 13, and labs 14 to 16, on every task and seed.
 
     memgen rivals run --seeds 26      question the models, in data/runs/rivals
-    memgen rivals carry               try lab 15's vectors on the models of other tasks (`carried_vectors`)
     memgen rivals collect             write data/reference/rivals from what has finished
 
 The study itself runs the quick methods alone, and labs 15 and 16 for its first seed. This one has the same
