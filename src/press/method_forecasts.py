@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from memgen.claims.quantities.multiverse import LAB
-from memgen.pipeline.rivals import RESULTS, table_of
+from memgen.pipeline.rivals import RESULTS, read_board, table_of
 from memgen.stats.forecasts import PREDICTORS, foretold
 from memgen.terms import DIRECTIONS
 from press.numbers import decimal
@@ -43,7 +43,7 @@ def method_forecasts(root: Path) -> MethodForecasts:
     folder = root / "data" / "reference" / "rivals"
     if not all((folder / name).is_file() for name in (RESULTS, table_of(LAB))):
         return MethodForecasts()
-    board, ahead = (pd.read_csv(folder / name) for name in (RESULTS, table_of(LAB)))
+    board, ahead = read_board(folder / RESULTS), pd.read_csv(folder / table_of(LAB))
     board = board[(board.kind == "steering") & (board.choice == KEPT)]
     columns = {f"forecast.{name}": name for name in PREDICTORS}
     known = ahead[["track", "task", "seed", *columns]].rename(columns=columns)

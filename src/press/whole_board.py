@@ -12,7 +12,7 @@ from memgen.claims.ledger import verdict_on
 from memgen.claims.quantities.rivals import PAPER
 from memgen.claims.quantities.rows import by_seed
 from memgen.figures.scoreboard import every_cost, every_method
-from memgen.pipeline.rivals import HOME, RESULTS
+from memgen.pipeline.rivals import HOME, RESULTS, read_board
 from memgen.stats.over_seeds import Effect, of_a_share
 from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS
@@ -96,14 +96,14 @@ class WholeBoard:
 
     def most(self, direction: str, kind: str) -> list[float]:
         """By task the most that any method of a kind reached: chosen on what is reported, so it flatters."""
-        rows = [row.success[direction] for row in self.having(direction) if row.kind == kind]
+        rows = [row.success[direction] for row in self.having(direction, kind)]
         tried = [[of[task].effect.value for of in rows if task in of] for task in self.tasks]
         return [max(values) for values in tried if values]
 
-    def having(self, direction: str, adapters: bool = False) -> list[Row]:
-        """The methods that work in this direction."""
+    def having(self, direction: str, kind: str = "", adapters: bool = False) -> list[Row]:
+        """The methods that work in this direction, of one kind if it is named."""
         rows = self.adapters if adapters else self.rows
-        return [row for row in rows if direction in row.success]
+        return [row for row in rows if direction in row.success and kind in ("", row.kind)]
 
 
 def of_kind(methods: dict[str, dict], kind: str) -> list[tuple[str, dict]]:
@@ -116,7 +116,7 @@ def whole_board(root: Path, source: Path | None = None) -> WholeBoard:
     folder = root / "data" / "reference" / "rivals"
     found: dict = {}
     if (folder / RESULTS).is_file():
-        table, about = pd.read_csv(folder / RESULTS), read_json(folder / "about.json")
+        table, about = read_board(folder / RESULTS), read_json(folder / "about.json")
         own = table[table.track == "scratch"]
         found |= {
             "rows": _rows(own),

@@ -24,12 +24,12 @@ def row(seed, method, direction, success, choice="kept", task="inference") -> di
         "seed": seed,
         "method": method,
         "title": method.upper(),
-        "kind": "editing" if method == "kfac" else "steering",
+        "kind": {"kfac": "editing", "untouched": "null"}.get(method, "steering"),
         "direction": direction,
         "choice": choice,
         "success": success,
         "free_lost": None if success is None else 0.01,
-        "number": {"nmd": 1, "kfac": 2, "caa": 3}[method],
+        "number": {"nmd": 1, "kfac": 2, "caa": 3, "untouched": 4}[method],
         "n": None if success is None else 30,
         "n_keys": None if success is None else 10,
         "candidates": 50,
@@ -59,11 +59,13 @@ def test_means_over_seeds_and_what_is_not_within_the_limit_turns_nothing(tmp_pat
             row(27, "nmd", "g2m", 0.75),
             row(26, "kfac", "m2g", 0.125),
             row(26, "kfac", "m2g", 0.125, task="cipher-tagged"),
+            row(26, "untouched", "m2g", 0.0),
         ],
     )
     (tmp_path / "figures").mkdir()
     found = whole_board(tmp_path, tmp_path)
-    nmd, kfac = found.rows
+    nmd, kfac, untouched = found.rows
+    assert untouched.kind == "null" and found.having("m2g", "null") == [untouched]
     assert values(nmd, "m2g") == {"inference": 0.25} and values(nmd, "g2m") == {"inference": 0.5}
     assert not found.adapters and found.prompts == (30, 30) and found.keys == (10, 10)
     assert values(kfac, "m2g") == {"inference": 0.125, "cipher-tagged": 0.125}

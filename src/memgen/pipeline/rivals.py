@@ -119,6 +119,11 @@ def collect(runs: str, preset: str = PRESET) -> pd.DataFrame:
     return table[RUN + [name for name in table if name not in RUN]]
 
 
+def read_board(path: Path) -> pd.DataFrame:
+    """The table of `collect` as it was written: a method may be of the kind `null`, which is a word."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
 def numbers(runs: str, preset: str, name: str) -> pd.DataFrame:
     """A row per track, task and seed of a lab that has ended; its numbers by their paths (`m2g.n`).
 
