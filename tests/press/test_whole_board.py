@@ -79,6 +79,11 @@ def test_means_over_seeds_and_what_is_not_within_the_limit_turns_nothing(tmp_pat
     assert [one.name for one in found.figures] == ["every_method", "every_cost"]
     assert all((tmp_path / "figures" / f"{one.name}.png").is_file() for one in found.figures)
     assert "NMD: m2g inference 25%; g2m inference 50%" in found.figures[0].alt
+    # two seeds, in one of which nothing is within the limit
+    assert (
+        "inference m2g: within the limit nmd 25% at 0 points, by success alone nmd 90%"
+        in found.figures[1].alt
+    )
 
 
 def test_a_method_is_above_the_paper_only_where_the_interval_of_the_difference_says_so(

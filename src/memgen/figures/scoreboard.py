@@ -276,14 +276,13 @@ def every_cost(table: pd.DataFrame) -> Drawing:
 
     `table`: as of `every_method`.
     """
+    within = table.choice == "kept"  # nothing within the limit: nothing turns, nothing is lost
+    both = ["success", "free_lost"]
     filled = table.assign(
-        success=table.success.where(table.choice != "kept", table.success.fillna(0))
-    )
-    filled = filled.assign(
-        free_lost=table.free_lost.where(table.choice != "kept", table.free_lost.fillna(0))
+        **{name: table[name].mask(within, table[name].fillna(0)) for name in both}
     )
     about = ["task", "direction", "method", "kind", "number", "choice"]
-    means = filled.groupby(about, sort=False)[["success", "free_lost"]].mean().reset_index()
+    means = filled.groupby(about, sort=False)[both].mean().reset_index()
     tasks = list(table.task.unique())
     size = (WIDTH, 0.8 + 2.1 * len(tasks))
     fig, grid = plt.subplots(len(tasks), 2, figsize=size, sharey=True, sharex=True, squeeze=False)
