@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from memgen.pipeline.rivals import CARRIED
+from memgen.pipeline.rivals import CARRIED, PLACE
 
 
 @dataclass(frozen=True)
@@ -63,5 +63,5 @@ class CarriedVectors:
 
 def carried_vectors(root: Path) -> CarriedVectors:
     """What lies in `data/reference/rivals` of the repository."""
-    path = root / "data" / "reference" / "rivals" / CARRIED
+    path = root / PLACE / CARRIED
     return CarriedVectors(pd.read_csv(path)) if path.is_file() else CarriedVectors()

@@ -9,9 +9,9 @@ import pandas as pd
 
 from memgen.claims.committed import TRACK, judged_runs
 from memgen.claims.ledger import verdict_on
-from memgen.pipeline.rivals import NUMBERS, table_of
+from memgen.pipeline.rivals import NUMBERS, PLACE, table_of
 from memgen.store.files import read_json
-from press.numbers import NOTHING, cell_of
+from press.numbers import NOTHING, cell_of, processors
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,12 @@ class CommittedRuns:
 
 def committed_runs(root: Path, stage: str) -> CommittedRuns:
     """The lab's runs in `data/reference/rivals` of the repository."""
-    folder = root / "data" / "reference" / "rivals"
+    folder = root / PLACE
     tables = {
         name: pd.read_csv(path) for name in NUMBERS if (path := folder / table_of(name)).is_file()
     }
     if stage not in tables:
         return CommittedRuns()
     about, table = read_json(folder / "about.json"), tables[stage]
-    machine = f"{about['machine']['cores']} cores of {about['machine']['processor']}"
     own = table[table.track == TRACK].reset_index(drop=True)
-    return CommittedRuns(own, judged_runs(tables), about["command"], machine)
+    return CommittedRuns(own, judged_runs(tables), about["command"], processors(about["machine"]))

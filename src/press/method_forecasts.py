@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from memgen.claims.quantities.multiverse import LAB
-from memgen.pipeline.rivals import RESULTS, read_board, table_of
+from memgen.pipeline.rivals import PLACE, RESULTS, read_board, table_of
 from memgen.stats.forecasts import PREDICTORS, foretold
 from memgen.terms import DIRECTIONS
 from press.numbers import decimal
@@ -40,7 +40,7 @@ def method_forecasts(root: Path) -> MethodForecasts:
 
     Success is within the limit on lost free prompts, 0 where no candidate keeps it.
     """
-    folder = root / "data" / "reference" / "rivals"
+    folder = root / PLACE
     if not all((folder / name).is_file() for name in (RESULTS, table_of(LAB))):
         return MethodForecasts()
     board, ahead = read_board(folder / RESULTS), pd.read_csv(folder / table_of(LAB))

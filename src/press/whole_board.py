@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
-from memgen.claims.committed import judged_board
+from memgen.claims.committed import board_evidence, judged_board
+from memgen.claims.evidence import Evidence
 from memgen.claims.ledger import verdict_on
-from memgen.claims.quantities.rivals import PAPER
+from memgen.claims.quantities.rivals import PAPER, beyond
 from memgen.claims.quantities.rows import by_seed
 from memgen.figures.scoreboard import every_cost, every_method
-from memgen.pipeline.rivals import HOME, RESULTS, read_board
+from memgen.figures.style import Drawing
+from memgen.pipeline.rivals import HOME, PLACE, RESULTS, read_board
 from memgen.stats.over_seeds import Effect, of_a_share
 from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS
@@ -55,15 +58,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure of all methods, staged in the sources."""
-
-    name: str
-    alt: str
-    caption: str
-
-
-@dataclass(frozen=True)
 class WholeBoard:
     """`rows` in the order of the table, of models from scratch, and `figures` of them; `adapters`: of track
     lora; `home`: a row per share of units that is cut.
@@ -74,7 +68,7 @@ class WholeBoard:
     """
 
     rows: list[Row] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
+    figures: list[Drawing] = field(default_factory=list)
     prompts: tuple[int, int] = (0, 0)
     keys: tuple[int, int] = (0, 0)
     adapters: list[Row] = field(default_factory=list)
@@ -113,17 +107,17 @@ def of_kind(methods: dict[str, dict], kind: str) -> list[tuple[str, dict]]:
 
 def whole_board(root: Path, source: Path | None = None) -> WholeBoard:
     """What lies in `data/reference/rivals` of the repository; its figures are staged in `source`."""
-    folder = root / "data" / "reference" / "rivals"
+    folder = root / PLACE
     found: dict = {}
     if (folder / RESULTS).is_file():
         table, about = read_board(folder / RESULTS), read_json(folder / "about.json")
         own = table[table.track == "scratch"]
         found |= {
-            "rows": _rows(own),
+            "rows": _rows(own, board_evidence(table)),
             "figures": _figures(own, source) if source else [],
             "prompts": (int(own.n.min()), int(own.n.max())),
             "keys": (int(own.n_keys.min()), int(own.n_keys.max())),
-            "adapters": _rows(table[table.track == "lora"]),
+            "adapters": _rows(table[table.track == "lora"], board_evidence(table, "lora")),
             "tasks": list(table.task.unique()),
             "seeds": int(table.groupby("task").seed.nunique().max()),
             "claims": judged_board(table),
@@ -136,31 +130,36 @@ def whole_board(root: Path, source: Path | None = None) -> WholeBoard:
     return WholeBoard(**found)
 
 
-def _figures(table: pd.DataFrame, source: Path) -> list[Figure]:
+def _figures(table: pd.DataFrame, source: Path) -> list[Drawing]:
     drawn = [every_method(table), every_cost(table)]
     for one in drawn:
         one.figure.savefig(source / "figures" / f"{one.name}.png")
-    return [Figure(one.name, one.alt, one.caption) for one in drawn]
+        plt.close(one.figure)
+    return drawn
 
 
-def _rows(table: pd.DataFrame) -> list[Row]:
+def _rows(table: pd.DataFrame, evidence: Evidence) -> list[Row]:
+    """Of one track, the methods in the order of the table; `evidence`: its boards, for pairs of methods."""
     kept = table[table.choice == KEPT].fillna({"success": 0.0})
     # both choices ask the same prompts, and where nothing is kept the other one says which
     asked = table.groupby(CELL)[["n", "n_keys"]].max()
-    paper = kept[kept.method == PAPER].set_index(CELL[1:]).success
     return [
-        _row(table[table.method == name], of, asked, paper)
+        _row(table[table.method == name], of, asked, evidence)
         for name, of in kept.groupby("method", sort=False)
     ]
 
 
-def _row(every: pd.DataFrame, kept: pd.DataFrame, asked: pd.DataFrame, paper: pd.Series) -> Row:
+def _row(every: pd.DataFrame, kept: pd.DataFrame, asked: pd.DataFrame, evidence: Evidence) -> Row:
+    first = every.iloc[0]
     success: dict[str, dict[str, Reached]] = {}
     for direction in DIRECTIONS:
         own = kept[kept.direction == direction]
         for task, of in own.groupby("task", sort=False):
-            success.setdefault(direction, {})[str(task)] = _reached(of, asked, paper)
-    first = every.iloc[0]
+            behind = asked.loc[pd.MultiIndex.from_frame(of[CELL])].astype(int)
+            effect = by_seed(of.success.tolist(), behind.n.tolist(), behind.n_keys.tolist())
+            gained = beyond(evidence, str(task), direction, str(first.method), PAPER)
+            side = "more" if gained.low > 0 else "fewer" if gained.high < 0 else ""
+            success.setdefault(direction, {})[str(task)] = Reached(of_a_share(effect), side)
     seconds = kept.groupby(["task", "seed"]).seconds.sum().mean()  # of a run: both directions
     return Row(
         str(first.method),
@@ -170,19 +169,6 @@ def _row(every: pd.DataFrame, kept: pd.DataFrame, asked: pd.DataFrame, paper: pd
         float(seconds),
         int(every.candidates.max()),
     )
-
-
-def _reached(of: pd.DataFrame, asked: pd.DataFrame, paper: pd.Series) -> Reached:
-    """Of one method, task and direction, a row per seed."""
-    behind = asked.loc[pd.MultiIndex.from_frame(of[CELL])].astype(int)
-    about = (behind.n.tolist(), behind.n_keys.tolist())
-    effect = of_a_share(by_seed(of.success.tolist(), *about))
-    gained = (
-        of.success.to_numpy() - paper.reindex(pd.MultiIndex.from_frame(of[CELL[1:]])).to_numpy()
-    )
-    beyond = by_seed(gained.tolist(), *about)
-    side = "more" if beyond.low > 0 else "fewer" if beyond.high < 0 else ""
-    return Reached(effect, side)
 
 
 def _home(table: pd.DataFrame) -> list[dict[str, dict[str, float]]]:

@@ -93,9 +93,10 @@ def test_a_method_is_above_the_paper_only_where_the_interval_of_the_difference_s
     written(
         folder,
         [
-            row(seed, name, "m2g", success)
+            row(seed, name, "m2g", success, choice)
             for name, of in planted.items()
             for seed, success in zip((26, 27, 28), of)
+            for choice in ("kept", "max")
         ],
     )
     (nmd, caa, kfac) = (one.success["m2g"]["inference"] for one in whole_board(tmp_path).rows)

@@ -34,13 +34,19 @@ def judged_runs(tables: Mapping[str, pd.DataFrame]) -> list[dict]:
 
 
 def judged_board(table: pd.DataFrame) -> list[dict]:
-    """The claims on the scoreboard, of a table with every method.
+    """The claims on the scoreboard, of a table with every method; those of track scratch count."""
+    evidence = board_evidence(table)
+    return [judge(claim, evidence) for claim in CLAIMS if claim.page == BOARD]
+
+
+def board_evidence(table: pd.DataFrame, track: str = TRACK) -> Evidence:
+    """The boards of a track, as far as one method is held against another.
 
     `table`: a row per `track`, `task`, `seed`, `method`, `direction` and `choice`, with `success` (none: no
-    candidate is within the limit), `n` and `n_keys`; those of track scratch count.
+    candidate is within the limit), `n` and `n_keys`.
     """
     found: dict[str, dict[int | str, dict[str, dict]]] = {}
-    own = table[table.track == TRACK]
+    own = table[table.track == track]
     for (task, seed), run in own.groupby(["task", "seed"], sort=False):
         board: dict = {d: {"rows": {}} for d in DIRECTIONS}
         for row in run.itertuples():
@@ -49,8 +55,7 @@ def judged_board(table: pd.DataFrame) -> list[dict]:
                 asked = {"success": row.success, "n": int(row.n), "n_keys": int(row.n_keys)}
                 of[row.choice] = asked
         found.setdefault(str(task), {})[int(seed)] = {BOARD: board}
-    evidence = Evidence(found, *[pd.DataFrame()] * 4, later={}, track=TRACK)
-    return [judge(claim, evidence) for claim in CLAIMS if claim.page == BOARD]
+    return Evidence(found, *[pd.DataFrame()] * 4, later={}, track=track)
 
 
 def _results(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[int | str, dict[str, dict]]]:

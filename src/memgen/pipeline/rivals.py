@@ -39,7 +39,8 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     **{name: () for name in LATER if name != BOARD},
 }
 PRESET = "laptop"
-TARGET = ROOT / "data" / "reference" / "rivals"
+PLACE = Path("data", "reference", "rivals")  # below the repository
+TARGET = ROOT / PLACE
 #: of a study, what is true of its own folder alone: who holds it, what runs there, what was settled. With
 #: what Snakemake remembers of each lab (`.snakemake/metadata`) it sees which are asked anew here
 NOT_COPIED = ("*.lock", NOTED, "locks", "incomplete", ".tools")
