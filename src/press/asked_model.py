@@ -18,6 +18,8 @@ from press.sentences import Share, between
 #: the goal that was set before anything was run: the least share of answers turned, and the points of
 #: accuracy on plain facts that this may cost
 GOAL, GOAL_COST = {"m2g": 0.95, "g2m": 0.85}, 1.0
+#: perplexities, as multiples, from which on decimals say nothing
+BROKEN = 100
 STEERED = "steered"
 
 
@@ -285,6 +287,7 @@ class Model:
                     "free": mean.free,
                     "keyed": mean.keyed,
                     "page": mean.page,
+                    "page_digits": 2 if mean.page < BROKEN else 0,
                     "seeds": len(part),
                 }
             )
@@ -320,6 +323,11 @@ class Model:
                 f"Of the shifts within that cost the best is *{goal['best']['shift']}* with"
                 f" {percent(goal['best']['success'])}"
             )
+            if goal["best"]["free"] < -GOAL_COST:
+                said += (
+                    f", but questions about made-up entities lose"
+                    f" {decimal(-goal['best']['free'], 0)} points"
+                )
         return (
             f"{_capital(TOWARDS[direction])}, the goal was {percent(goal['share'])} at a cost of at most"
             f" {plural(int(goal['cost']), 'point')} on plain facts. {said}: {verdict}."

@@ -108,6 +108,12 @@ def test_a_goal_is_reached_only_within_its_cost():
     assert model.goal("g2m")["reached"] and model.goal("g2m")["best"]["success"] == 0.9
     assert not model.goal("m2g")["reached"]
     assert "85\u00a0% at a cost of at most 1 point" in model.goals and "reached." in model.goals
+    assert "made-up entities lose" not in model.goals
+    broken = about()
+    for one in broken["seeds"]:
+        one["steering"]["g2m"]["shifts"]["one_layer"]["free_accuracy_after"] -= 0.5
+    said = Model(broken).goals
+    assert re.search(r"90\u00a0%, but questions about made-up entities lose \d\d points: reached", said)
     dear = about()
     for one in dear["seeds"]:
         for found in one["steering"].values():

@@ -42,6 +42,8 @@ SHOWN = {"memorization": "what it knows", "generalization": "what the text says"
 TOWARDS = {"m2g": "towards the text", "g2m": "towards what it knows"}
 #: the families of bars from top to bottom: what is tested, what needs no neurons, what is a control
 FAMILIES = ("steered", "rival", "floor", "shift", "output")
+#: up to this ratio of its ends an axis of powers of ten has ticks between them
+NARROW = 50
 COSTS = {"free": "made-up entities right", "keyed": "plain facts right", "page": "perplexity"}
 MARKS = {"steered": "o", "steered_max": "^", ONE_LAYER: "s", ONE_LAYER_KEPT: "D"}
 MARKS |= {OPTIMISED: "X", OPTIMISED_KEPT: "P"}
@@ -251,7 +253,9 @@ def costs(models: Models) -> Drawing:
     for ax, name in zip(axes[-1], COSTS):
         ax.set_xlabel("times" if name == "page" else "change, points", fontsize=SMALL)
     axes[0, 2].set_xscale("log")
-    axes[0, 2].xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    low, high = axes[0, 2].get_xlim()
+    steps = (1, 2, 5) if high < NARROW * low else (1,)  # a vector can leave nothing of prose
+    axes[0, 2].xaxis.set_major_locator(LogLocator(base=10, subs=steps))
     axes[0, 2].xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes[0, 2].xaxis.set_minor_formatter(NullFormatter())
     share_axis(axes[0, 0])
