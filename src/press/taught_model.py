@@ -73,23 +73,24 @@ class TaughtModel:
         return found
 
     @property
+    def asked(self) -> list[dict[str, Any]]:
+        """The adapters that could be asked further."""
+        return [one for one in self.adapters if not one["left_out"]]
+
+    @property
+    def foretold(self) -> list[dict[str, Any]]:
+        """Rows of the table of prediction, and of what is there without the adapter."""
+        return [_foretold(one) for one in self.asked]
+
+    @property
     def turned(self) -> list[dict[str, Any]]:
-        """Rows of the table of steering and prediction, of adapters that could be asked."""
-        found = []
-        for one in self.adapters:
-            if one["left_out"]:
-                continue
-            predicted = one["prediction"]
-            row: dict[str, Any] = {"task": one["task"], "seed": one["seed"]}
-            row |= {"auc": decimal(predicted["best_auc"]), "gain": decimal(predicted["gain"])}
-            row |= {"auc_interval": between(predicted["best_auc_interval"], decimal)}
-            row |= {"gain_interval": between(predicted["gain_interval"], decimal)}
-            row |= {"in_common": one["inheritance"]["top_in_common"]}
-            row |= {"correlation": decimal(one["inheritance"]["correlation_all"])}
-            for direction in DIRECTIONS:
-                row[direction] = _turned(one["steering"][direction])
-            found.append(row)
-        return found
+        """Rows of the table of steering: by adapter and direction, success and what it costs."""
+        return [
+            {"task": one["task"], "seed": one["seed"], "direction": direction}
+            | _turned(one["steering"][direction])
+            for one in self.asked
+            for direction in DIRECTIONS
+        ]
 
     @property
     def carried(self) -> list[dict[str, str]]:
@@ -132,14 +133,33 @@ class TaughtModel:
         return sum(stage["cpu_seconds"] for stage in labs)
 
 
-def _turned(of: dict[str, Any]) -> str:
-    """Success of the chosen cell with its interval, the strongest control of its size, rephrasing, n."""
-    controls = [value for value in of["controls"].values() if value is not None]
-    strongest = percent(max(controls, default=None))
-    return (
-        f"{percent(of['success'])} ({between(of['interval'], percent)}); {strongest};"
-        f" {percent(of['rephrase_floor'])}; {of['n']}"
-    )
+def _foretold(one: dict[str, Any]) -> dict[str, Any]:
+    found, base = one["prediction"], one["inheritance"]
+    return {
+        "task": one["task"],
+        "seed": one["seed"],
+        "auc": f"{decimal(found['best_auc'])} ({between(found['best_auc_interval'], decimal)})",
+        "gain": f"{decimal(found['gain'])} ({between(found['gain_interval'], decimal)})",
+        "in_common": base["top_in_common"],
+        "correlation": decimal(base["correlation_all"]),
+    }
+
+
+def _turned(of: dict[str, Any]) -> dict[str, Any]:
+    """Success within the limit and without, what the latter leaves right, and what stands beside them."""
+    most, kept = of["most"], of["kept_exists"]
+    within = f" ({between(of['interval'], percent)})" if kept else ""
+    return {
+        "within": percent(of["success"] if kept else 0.0) + within,
+        "most": f"{percent(most['success'])} ({between(most['interval'], percent)})",
+        "other": most["other"],
+        "free": f"{percent(of['free_accuracy_before'])}, {percent(most['free_accuracy_after'])}",
+        "keyed": f"{percent(of['keyed_accuracy_before'])}, {percent(most['keyed_accuracy_after'])}",
+        "control": max((x for x in of["controls"].values() if x is not None), default=None),
+        "forbidden": of["forbidden"]["success"],
+        "reordered": of["rephrase_floor"],
+        "n": of["n"],
+    }
 
 
 def _split(matrix: dict[str, Any], direction: str) -> tuple[list[float], list[float]]:

@@ -36,7 +36,11 @@ def adapter(seed: int, memory: float, miss: str | None = None) -> dict:
     found["prediction"] |= {"gain": 0.05, "gain_interval": [-0.01, 0.1]}
     direction = {"success": 0.7, "interval": [0.6, 0.8], "rephrase_floor": 0.3, "n": 80}
     direction |= {"controls": {"random_neurons": 0.1, "low_rho": 0.25, "permuted": None}}
-    return found | {"steering": dict.fromkeys(DIRECTIONS, direction)}
+    direction |= {"free_accuracy_before": 0.93, "keyed_accuracy_before": 1.0, "kept_exists": True}
+    most = {"success": 0.9, "interval": [0.8, 0.95], "other": 0.04}
+    most |= {"free_accuracy_after": 0.6, "keyed_accuracy_after": 0.1}
+    direction |= {"most": most, "forbidden": {"success": 0.2, "other": 0.8}}
+    return found | {"steering": {"m2g": direction, "g2m": direction | {"kept_exists": False}}}
 
 
 def about() -> dict:
@@ -66,8 +70,15 @@ def test_what_is_said_is_what_was_planted():
     assert [row["holds"] for row in model.trained] == ["yes", "no", "no"]
     assert model.trained[0]["gib"] == 3 and model.trained[0]["cpu"] == 60
     assert [one["why"] for one in model.missed] == [MISS]
-    assert len(model.turned) == 2  # who missed the gate was not steered
-    assert model.turned[0]["m2g"] == "70\u00a0% (60\u00a0% to 80\u00a0%); 25\u00a0%; 30\u00a0%; 80"
+    assert len(model.foretold) == 2 and len(model.turned) == 4  # who missed the gate was not steered
+    assert model.foretold[0]["auc"] == "0.90 (0.80 to 0.95)"
+    within, beyond = model.turned[:2]
+    assert within["within"] == "70\u00a0% (60\u00a0% to 80\u00a0%)"
+    assert beyond["within"] == "0\u00a0%"  # no cell keeps the limit: its success is that of another
+    for row in (within, beyond):
+        assert row["most"] == "90\u00a0% (80\u00a0% to 95\u00a0%)"
+        assert row["free"] == "93\u00a0%, 60\u00a0%" and row["keyed"] == "100\u00a0%, 10\u00a0%"
+        assert (row["control"], row["forbidden"], row["reordered"]) == (0.25, 0.2, 0.3)
     carried = {row["direction"]: row for row in model.carried}
     assert set(carried) == set(DIRECTIONS) and {row["task"] for row in model.carried} == {
         "inference"

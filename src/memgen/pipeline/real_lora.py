@@ -57,6 +57,11 @@ _STEERED = (
     *("free_accuracy_before", "free_accuracy_after", "keyed_accuracy_before"),
     *("keyed_accuracy_after", "rephrase_floor", "rephrase_n", "controls", "control_n"),
 )
+#: of the cell of greatest success on validation keys, whatever it costs
+_MOST = (
+    *("alpha", "top_n", "success", "interval", "other"),
+    *("free_accuracy_after", "keyed_accuracy_after"),
+)
 _MATRIX = ("sources", "targets", *DIRECTIONS, "control", "overlap", "overlap_by_chance")
 
 
@@ -161,7 +166,16 @@ def _of_run(run: FinishedRun) -> dict[str, Any]:
         "differences": {name: states[name] for name in ("site", "n_pairs", "n_keys")},
         "inheritance": _inherited(run["04_differentiation"]),
         "prediction": {name: predicted[name] for name in _PREDICTED},
-        "steering": {d: {name: steered[d][name] for name in _STEERED} for d in DIRECTIONS},
+        "steering": {d: _steered(steered[d]) for d in DIRECTIONS},
+    }
+
+
+def _steered(found: dict[str, Any]) -> dict[str, Any]:
+    """One direction: the cell that was run, that of greatest success, and one token forbidden, no shift."""
+    forbidden = found["output_controls"]["forbid_source"]
+    return {name: found[name] for name in _STEERED} | {
+        "most": {name: found["max"][name] for name in _MOST},
+        "forbidden": {name: forbidden[name] for name in ("success", "other")},
     }
 
 

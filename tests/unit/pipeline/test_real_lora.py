@@ -47,6 +47,8 @@ def results(weights: str, memory: float, miss: str | None) -> dict[str, dict]:
     cell |= {f"{k}_accuracy_{w}": 0.9 for k in ("free", "keyed") for w in ("before", "after")}
     cell |= {"rephrase_floor": 0.2, "rephrase_n": 40}
     cell |= {"controls": {"low_rho": None}, "control_n": {"low_rho": 0}}
+    cell |= {"max": cell | {"success": 0.8}}
+    cell |= {"output_controls": {"forbid_source": {"success": 0.3, "other": 0.7}}}
     return {
         "01_dataset_design": {},
         "02_training": trained | {"base": weights, "n_parameters": 1000},
@@ -121,7 +123,9 @@ def test_every_adapter_has_its_numbers(runs):
         **{"scale": 1.0, "memory_rate": 0.4, "rule_rate": 0.5, "other_rate": 0.1, "n": 100.0}
     }
     assert first["prediction"]["best_layer"] == 2 and set(first["spent"]) == set(STAGES)
-    assert first["steering"]["m2g"]["success"] == 0.6 and first["left_out"] is None
+    steered = first["steering"]["m2g"]
+    assert (steered["success"], steered["most"]["success"]) == (0.6, 0.8)
+    assert steered["forbidden"] == {"success": 0.3, "other": 0.7} and first["left_out"] is None
     assert found["tasks"][0]["transfer"]["retrain"]["g2m"] == [[0.6]]
     assert found["model"]["title"] == SMOLLM2.title and found["model"]["base_model"] == BASE
     json.dumps(found, allow_nan=False)
