@@ -113,7 +113,9 @@ def test_a_goal_is_reached_only_within_its_cost():
     for one in broken["seeds"]:
         one["steering"]["g2m"]["shifts"]["one_layer"]["free_accuracy_after"] -= 0.5
     said = Model(broken).goals
-    assert re.search(r"90\u00a0%, but questions about made-up entities lose \d\d points: reached", said)
+    assert re.search(
+        r"90\u00a0%, but questions about made-up entities lose \d\d points: reached", said
+    )
     dear = about()
     for one in dear["seeds"]:
         for found in one["steering"].values():
