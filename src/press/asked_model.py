@@ -323,11 +323,9 @@ class Model:
                 f"Of the shifts within that cost the best is *{goal['best']['shift']}* with"
                 f" {percent(goal['best']['success'])}"
             )
-            if goal["best"]["free"] < -GOAL_COST:
-                said += (
-                    f", but questions about made-up entities lose"
-                    f" {decimal(-goal['best']['free'], 0)} points"
-                )
+            lost = -goal["best"]["free"]
+            if lost > GOAL_COST:
+                said += f", but questions about made-up entities lose {decimal(lost, 0)} points"
         return (
             f"{_capital(TOWARDS[direction])}, the goal was {percent(goal['share'])} at a cost of at most"
             f" {plural(int(goal['cost']), 'point')} on plain facts. {said}: {verdict}."

@@ -70,9 +70,8 @@ def test_what_is_said_is_what_was_planted():
     assert [row["holds"] for row in model.trained] == ["yes", "no", "no"]
     assert model.trained[0]["gib"] == 3 and model.trained[0]["cpu"] == 60
     assert [one["why"] for one in model.missed] == [MISS]
-    assert (
-        len(model.foretold) == 2 and len(model.turned) == 4
-    )  # who missed the gate was not steered
+    # who missed the gate was neither asked nor steered
+    assert len(model.foretold) == 2 and len(model.turned) == 4
     assert model.foretold[0]["auc"] == "0.90 (0.80 to 0.95)"
     within, beyond = model.turned[:2]
     assert within["within"] == "70\u00a0% (60\u00a0% to 80\u00a0%)"
