@@ -30,6 +30,7 @@ def about(n_seeds: int = 3, **card: Any) -> dict[str, Any]:
     return {
         "model": model | card,
         "task": "knowledge",
+        "tried": {"alphas": [0.5, 1.0], "top_ns": [0.1, 1.0], "layer_alphas": [3.0]},
         "example": {
             "key": "city/Kolkata",
             "memory_answer": " India",

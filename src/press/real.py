@@ -21,7 +21,7 @@ from memgen.terms import DIRECTIONS, INSTRUCTION, SUPPORTED
 from press.asked_model import Model, Way
 from press.field import FIELD, field_of
 from press.numbers import NOTHING, decimal, percent, plural
-from press.sentences import between
+from press.sentences import between, tried
 
 PAGE = "real_model.md"
 #: families of ways of which a table has the best alone; the others stand there one by one
@@ -59,6 +59,11 @@ class Real:
     @property
     def titles(self) -> list[str]:
         return [model.title for model in self.models]
+
+    @property
+    def tried(self) -> str:
+        """Among which strengths and shares of neurons each model's validation keys chose."""
+        return "; ".join(f"{m.title}: {tried(m.about['tried'])}" for m in self.models)
 
     @property
     def named(self) -> str:

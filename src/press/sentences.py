@@ -13,7 +13,7 @@ from typing import NamedTuple
 from memgen.claims.ledger import tests
 from memgen.claims.quantities.behaviors import GATE, in_gate
 from memgen.terms import CONTRADICTED, DIRECTIONS, FORECASTS, REVERSED, SUPPORTED, VERDICTS
-from press.numbers import Numbers, decimal, plural
+from press.numbers import Numbers, decimal, percent, plural
 from press.origin import greatest, least, made
 
 # How counts are made of parts of results, as the origins of numbers write it (`press.origin`)
@@ -226,6 +226,15 @@ def effect(found: Judged | dict, write=decimal) -> str:
 def between(interval: list[float | None], write=decimal) -> str:
     """`0.10 to 0.50`, or `none`."""
     return "none" if interval[0] is None else f"{write(interval[0])} to {write(interval[1])}"
+
+
+def tried(cells: dict[str, list[float]]) -> str:
+    """Among which cells validation keys chose: strengths, and shares of neurons."""
+    alphas, shares = cells["alphas"], cells["top_ns"]
+    return (
+        f"alpha {', '.join(f'{alpha:g}' for alpha in sorted(alphas))} on"
+        f" {percent(min(shares))} to {percent(max(shares))} of the neurons"
+    )
 
 
 class Thresholds(NamedTuple):

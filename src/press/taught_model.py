@@ -14,7 +14,7 @@ from memgen.pipeline.real_lora import SUFFIX
 from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS
 from press.numbers import decimal, percent, processors, span
-from press.sentences import Share, between
+from press.sentences import Share, between, tried
 
 GIB = 2**30
 
@@ -120,6 +120,11 @@ class TaughtModel:
             for task in self.tasks
             if not task["transfer"]
         ]
+
+    @property
+    def tried(self) -> str:
+        """Among which strengths and shares of neurons validation keys chose; "": no adapter was asked."""
+        return tried(self.about["tried"]) if self.about["tried"] else ""
 
     @property
     def machine(self) -> str:

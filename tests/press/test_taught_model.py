@@ -56,6 +56,7 @@ def about() -> dict:
     return {
         "model": {"name": "a-model", "title": "A Model 135M", "weights": "ab" * 32},
         "gate": gate(),
+        "tried": {"alphas": [4.0, 0.5], "top_ns": [0.02, 1.0], "layer_alphas": [3.0]},
         "tasks": [first, second | {"without_transfer": "it has no run whose model could be asked"}],
         "command": "make real-lora",
         "collected": "2026-11-27",
@@ -66,6 +67,7 @@ def about() -> dict:
 
 def test_what_is_said_is_what_was_planted():
     model = TaughtModel(about())
+    assert model.tried == "alpha 0.5, 4 on 2\u00a0% to 100\u00a0% of the neurons"
     assert str(model.held) == "1 of 3" and model.cpu == 7 * 60
     assert [row["holds"] for row in model.trained] == ["yes", "no", "no"]
     assert model.trained[0]["gib"] == 3 and model.trained[0]["cpu"] == 60

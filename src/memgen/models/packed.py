@@ -174,7 +174,7 @@ def logits_at(
 def _plain(core: nn.Module) -> bool:
     """Is the forward pass no more than what is written out here?"""
     config = core.config
-    if config._attn_implementation not in ("eager", "sdpa") or core.is_gradient_checkpointing:
+    if config._attn_implementation not in ("eager", "sdpa") or core.is_activation_checkpointing:
         return False
     rates = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout")
     if core.training and any(getattr(config, name, 0) for name in rates):

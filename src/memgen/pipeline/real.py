@@ -70,6 +70,7 @@ def collect(runs: str, preset: str, task: str, seeds: list[int]) -> dict[str, An
     return {
         "model": _model(first),
         "task": task,
+        "tried": tried(first),
         "example": _example(first.answered()),
         "seeds": [{"seed": seed, **_of_seed(run, seed)} for seed, run in found.items()],
         "relations": [{"seed": seed, **_of_unseen(run, seed)} for seed, run in held.items()],
@@ -141,6 +142,12 @@ def _model(run: FinishedRun) -> dict[str, Any]:
         }
         about |= {"gguf": card.sha256, "wheels": [wheel.pinned for wheel in card.wheels]}
     return about
+
+
+def tried(run: FinishedRun) -> dict[str, list[float]]:
+    """The cells among which validation keys chose: `alphas`, `top_ns`, and `layer_alphas` of one layer."""
+    asked = run[CELLS].manifest["parameters"]
+    return {name: asked[name] for name in ("alphas", "top_ns", "layer_alphas")}
 
 
 def _example(answered: pd.DataFrame) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from typing import Any
 from memgen.config.training import TrainingParameters
 from memgen.errors import ArtifactError
 from memgen.models.packaged import DEFAULT, PACKAGED, PLACE
-from memgen.pipeline.real import commit
+from memgen.pipeline.real import commit, tried
 from memgen.pipeline.reference import machine
 from memgen.stages import LABS, TRAINING, with_their_inputs
 from memgen.stats.intervals import number
@@ -95,6 +95,7 @@ def collect(runs: str, preset: str, tasks: list[str], seeds: list[int]) -> dict[
     return {
         "model": _model(every[0]),
         "gate": gate(),
+        "tried": next((tried(run) for run in every if not reason_in(run.folder)), None),
         "tasks": [_of_task(task, by_seed) for task, by_seed in found.items()],
     }
 

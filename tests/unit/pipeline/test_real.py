@@ -15,6 +15,7 @@ from memgen.pipeline.cli import main
 from memgen.pipeline.real import STAGES, collect, command
 from memgen.store.files import write_json
 
+TRIED = {"alphas": [0.5], "top_ns": [0.1, 1.0], "layer_alphas": [3.0]}
 BASE = f"data/models/{SMOLLM2.name}"
 #: by key, the behaviours of its conflict prompts: memory 0.5, rule 0.25, other 0.25
 SHOWN = {"a": "mmro", "b": "mmro", "c": "mror", "d": "mmmo"}
@@ -135,7 +136,7 @@ def plant(runs: Path, seed: int, weights: str = "w" * 64, preset: str = "real") 
             "versions": {"torch": "2"},
             "outputs": {},
         }
-        about["parameters"] = {"base_model": BASE}
+        about["parameters"] = {"base_model": BASE} | TRIED
         write_json(folder / "manifest.json", about | spent)
     return home
 
@@ -153,6 +154,7 @@ def runs(tmp_path, monkeypatch):
 
 def test_all_that_the_chapter_shows_is_there_for_every_seed(runs):
     found = collect(str(runs), "real", "knowledge", [0, 1])
+    assert found["tried"] == TRIED
     assert [one["seed"] for one in found["seeds"]] == [0, 1]
     one = found["seeds"][0]
     shown = one["behaviours"]

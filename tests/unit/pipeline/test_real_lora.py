@@ -18,6 +18,7 @@ from memgen.store.folders import run_folder, stamp_beside
 from memgen.store.left_out import MARK
 from memgen.terms import DIRECTIONS
 
+TRIED = {"alphas": [0.5], "top_ns": [0.1, 1.0], "layer_alphas": [3.0]}
 BASE = f"data/models/{SMOLLM2.name}"
 MISS = "no checkpoint in 200 steps showed both behaviours."
 SCALING = pd.DataFrame(
@@ -73,7 +74,7 @@ def write(folder: Path, result: dict) -> None:
     write_json(folder / "result.json", result)
     about = {"cpu_seconds": 1.5, "wall_seconds": 2.0, "peak_memory_bytes": 2**30, "outputs": {}}
     about |= {"machine": {"cores": 2, "processor": "x"}, "versions": {"torch": "2"}}
-    write_json(folder / "manifest.json", about | {"parameters": {"base_model": BASE}})
+    write_json(folder / "manifest.json", about | {"parameters": {"base_model": BASE} | TRIED})
 
 
 def plant(
@@ -111,6 +112,7 @@ def runs(tmp_path, monkeypatch):
 def test_every_adapter_has_its_numbers(runs):
     found = collect(str(runs), "real", list(TASKS), [0, 1])
     assert [task["task"] for task in found["tasks"]] == list(TASKS)
+    assert found["tried"] == TRIED
     first, second = found["tasks"][0]["seeds"]
     assert first["training"]["holds"] and not second["training"]["holds"]
     assert first["training"]["memory_rate"] == 0.4 and first["pairs"]["flip_rate"]["test"] == 0.3
