@@ -13,6 +13,7 @@
 PYTHON  = python3
 VENV    = .venv
 TASK_FILE =
+SIZES   =
 PRESET  = $(if $(TASK_FILE),real,laptop)
 TASKS   = arithmetic-tagged arithmetic-matched inference cipher-tagged cipher-matched
 SEEDS   = $(if $(TASK_FILE),26,26 27 28 29)
@@ -36,7 +37,7 @@ ADDRESS =
 
 q       = '$(subst ','\'',$1)'
 each    = $(foreach one,$1,$(call q,$(one)))
-SETTINGS := PYTHON VENV TASK_FILE PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK MODEL ACCEPT WHEELHOUSE ADDRESS
+SETTINGS := PYTHON VENV TASK_FILE PRESET TASKS SEEDS TRACKS RUNS SET NUMERICS PROFILE JOBS OUT LABS ELSEWHERE LAB TASK SEED TRACK MODEL ACCEPT WHEELHOUSE ADDRESS SIZES
 hash    := \#
 open    := (
 close   := )
@@ -52,7 +53,7 @@ $(foreach name,$(SETTINGS),\
   $(if $(findstring command,$(origin $(name))),\
     $(if $(findstring $$,$(value $(name))),$(error $(name) contains a dollar sign, which make reads itself; choose a value without))\
     $(if $(findstring $(newline),$(value $(name))),$(error $(name) contains a line break; choose a value without))\
-    $(if $(filter-out SET ACCEPT WHEELHOUSE TASK_FILE,$(name)),$(if $(strip $(value $(name))),,$(error $(name) is empty; give it a value or leave it away)))))
+    $(if $(filter-out SET ACCEPT WHEELHOUSE TASK_FILE SIZES,$(name)),$(if $(strip $(value $(name))),,$(error $(name) is empty; give it a value or leave it away)))))
 $(if $(TASK_FILE),$(if $(findstring command,$(origin TASKS) $(origin TASK)),$(error TASK_FILE is the task: leave TASKS and TASK away)))
 $(foreach mark,$(UNFIT),$(if $(findstring $(mark),$(VENV)),$(error VENV=$(VENV) contains $(mark): choose a folder of letters and digits for the environment)))
 $(if $(word 2,$(VENV)),$(error VENV=$(VENV) contains a space: choose a folder without for the environment))
@@ -201,8 +202,8 @@ real: $(READY) ## a pretrained model about what it knows, minutes a data set: MO
 	  --set $(call q,numerics=$(NUMERICS)) $(if $(NAMED),$(call q,base_model=data/models/$(MODEL))) $(call each,$(SET))
 	@$(MEMGEN) real collect --seeds $(call each,$(FACTS)) --runs $(call q,$(PLACED))
 
-scale: $(READY) ## the scale sweep, hours: SEEDS="23 24"; ends with data/reference/scale/results.csv
-	@$(MEMGEN) scale run --seeds $(call each,$(SEEDS)) --jobs $(call q,$(JOBS))
+scale: $(READY) ## the scale sweep, hours: SEEDS="26 27" SIZES="64x4 768x12"; ends with data/reference/scale/results.csv
+	@$(MEMGEN) scale run --seeds $(call each,$(SEEDS)) $(if $(SIZES),--sizes $(call each,$(SIZES))) --jobs $(call q,$(JOBS))
 	@$(MEMGEN) scale collect
 
 # an ordinary model's folder, as a hub holds one: that of a run of the study

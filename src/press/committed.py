@@ -16,7 +16,7 @@ from press.numbers import processors
 
 @dataclass(frozen=True)
 class Committed:
-    """`rows` of means, the figure's `alt` and `caption`, `command` and `machine` that made them.
+    """`rows` of means, the figure's `alt` and `caption`, and how they were made (`about.json`).
 
     All empty before the runs were made.
     """
@@ -24,8 +24,16 @@ class Committed:
     rows: list[dict] = field(default_factory=list)
     alt: str = ""
     caption: str = ""
-    command: str = ""
-    machine: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def command(self) -> str:
+        """What to type for the same runs."""
+        return self.about.get("command", "")
+
+    @property
+    def machine(self) -> str:
+        return processors(self.about["machine"]) if self.about else ""
 
 
 Kind = TypeVar("Kind", bound=Committed)  # Python 3.11 has no other way to say it
@@ -49,5 +57,4 @@ def staged(
     table, about = pd.read_csv(path), read_json(path.with_name("about.json"))
     drawing = draw(table)
     drawing.figure.savefig(source / "figures" / f"{name}.png")
-    machine = processors(about["machine"])
-    return kind(rows_of(table), drawing.alt, drawing.caption, about["command"], machine)
+    return kind(rows_of(table), drawing.alt, drawing.caption, about)

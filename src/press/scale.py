@@ -11,7 +11,10 @@ from memgen.figures.scale import against_size
 from memgen.pipeline.scale import SIZES
 from memgen.terms import DIRECTIONS
 from press.committed import Committed, staged
+from press.numbers import processors
 from press.sentences import Share
+
+SPANNED = ("auc", "forecast_auc", *DIRECTIONS, *(f"{d}_most" for d in DIRECTIONS))
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,47 @@ class Sweep(Committed):
         """The most seeds of any row."""
         return max(row["seeds"] for row in self.rows)
 
+    @property
+    def turned(self) -> list[dict]:
+        """Rows of the table of steering: by model and direction, success and what stands beside it."""
+        names = ("within", "most", "free", "free_within", "free_most", "control", "forbidden")
+        return [
+            {
+                "task": row["task"],
+                "size": f"{row['width']} × {row['depth']}",
+                "direction": direction,
+            }
+            | {
+                name: row[direction if name == "within" else f"{direction}_{name}"]
+                for name in names
+            }
+            | {name: row[f"{direction}_{name}"] for name in ("kept", "n")}
+            | {"passed": row["passed"]}
+            for row in self.rows
+            if row["passed"]
+            for direction in DIRECTIONS
+        ]
+
+    @property
+    def by_machine(self) -> list[dict[str, str]]:
+        """Where each size was run: `machine`, and the `commands` of its sizes, a line each."""
+        found: dict[str, list[str]] = {}
+        for one in self.about["sizes"].values():
+            found.setdefault(processors(one["machine"]), []).append(one["command"])
+        return [{"machine": name, "commands": "\n".join(lines)} for name, lines in found.items()]
+
     def by_task(self) -> dict[str, dict[str, list]]:
-        """`AUC` and m2g of every model by task, the smallest first."""
+        """AUC, the forecast beside it, and both directions of every model by task, the smallest first."""
         found: dict[str, dict[str, list]] = {}
         for row in self.known:
-            of_task = found.setdefault(row["task"], {"auc": [], "m2g": []})
+            of_task = found.setdefault(row["task"], {name: [] for name in SPANNED})
             for name, values in of_task.items():
                 values.append(row[name])
         return found
 
-    def leads(self, direction: str) -> Share:
-        """In how many rows mean success exceeds the mean strongest control's: no verdict."""
-        pairs = [(row[direction], row[f"{direction}_control"]) for row in self.known]
+    def leads(self, name: str, other: str) -> Share:
+        """In how many rows a mean exceeds another one: a count of means, no verdict."""
+        pairs = [(row[name], row[other]) for row in self.known]
         return Share(sum(None not in pair and pair[0] > pair[1] for pair in pairs), len(pairs))
 
 
@@ -78,5 +110,6 @@ def _row(runs: pd.DataFrame) -> dict:
     means = {
         name: float(x) if x == x else None for name, x in known.mean(numeric_only=True).items()
     }
-    n = {f"{d}_n": int(known[f"{d}_n"].sum()) for d in DIRECTIONS}
-    return means | n | {"passed": len(known), "seeds": len(runs)}
+    counts = {f"{d}_n": int(known[f"{d}_n"].sum()) for d in DIRECTIONS}
+    counts |= {f"{d}_kept": int(known[f"{d}_kept"].eq(True).sum()) for d in DIRECTIONS}
+    return means | counts | {"passed": len(known), "seeds": len(runs)}

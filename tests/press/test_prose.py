@@ -15,7 +15,7 @@ from memgen.terms import VERDICTS
 from press import prose, words
 from press.machine import Made, of_seed
 from press.run import Run
-from press.scale import Sweep, sweep
+from press.scale import SPANNED, Sweep, sweep
 from running import ROOT
 
 PARTS = sorted(p.relative_to(ROOT / "book").as_posix() for p in (ROOT / "book").rglob("*.jinja"))
@@ -279,22 +279,18 @@ def test_time_and_memory_are_added_up_by_lab(tmp_path, notebook):
 
 
 def test_the_sweep_counts_rows_and_sizes():
-    def row(width, m2g, control, passed=2):
-        known = {"n_parameters": 1000 * width, "m2g": m2g, "m2g_control": control, "auc": 0.9}
-        found = known if passed else {}
-        return found | {
-            "task": "t",
-            "width": width,
-            "depth": 2,
-            "passed": passed,
-            "seeds": 2,
-        }
+    def row(width, m2g, forbidden, passed=2):
+        known = dict.fromkeys(SPANNED, 0.1) | {"n_parameters": 1000 * width, "auc": 0.9}
+        known |= {"m2g": m2g, "m2g_forbidden": forbidden}
+        size = {"task": "t", "width": width, "depth": 2, "passed": passed, "seeds": 2}
+        return (known if passed else {}) | size
 
     found = Sweep([row(64, 0.5, 0.4), row(32, 0.4, 0.4), row(16, 0.1, None), row(8, 0, 0, 0)])
     assert found.n_sizes == 4 and found.seeds == 2 and [r["width"] for r in found.failed] == [8]
     assert [r["width"] for r in found.known] == [16, 32, 64]
-    assert str(found.leads("m2g")) == "1 of 3"
-    assert found.by_task() == {"t": {"auc": [0.9] * 3, "m2g": [0.1, 0.4, 0.5]}}
+    assert str(found.leads("m2g", "m2g_forbidden")) == "1 of 3"
+    spans = found.by_task()["t"]
+    assert spans["auc"] == [0.9] * 3 and spans["m2g"] == [0.1, 0.4, 0.5]
     assert "128 × 4" in found.missing and Sweep().rows == []
 
 
@@ -302,5 +298,8 @@ def test_the_committed_sweep_has_a_figure_and_a_row_per_size(tmp_path):
     (tmp_path / "figures").mkdir()
     found = sweep(ROOT, tmp_path)
     assert (tmp_path / "figures" / "scale.png").is_file() and found.alt and found.caption
-    assert len(found.rows) == 2 * found.n_sizes and found.command.startswith("make scale")
+    assert len(found.rows) == 2 * found.n_sizes
+    assert len(found.turned) == 2 * len(found.known)
+    commands = "\n".join(one["commands"] for one in found.by_machine).splitlines()
+    assert len(commands) == found.n_sizes and all("make scale SIZES=" in one for one in commands)
     assert sweep(tmp_path, tmp_path).rows == []

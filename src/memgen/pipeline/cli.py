@@ -3,7 +3,7 @@
 memgen labs --preset laptop --tasks inference --seeds 0 1 --set n_embd=64
 memgen check ...                      the same arguments: check them, run nothing
 memgen verify check --preset laptop   does the finished study say what the committed one said?
-memgen scale run --seeds 23 24          the scale sweep; `memgen scale collect` writes its table
+memgen scale run --seeds 26 27          the scale sweep; `memgen scale collect` writes its table
 memgen profile --preset laptop        where the CPU seconds of a study went
 memgen labs --profile slurm ...       on a cluster; `memgen demands` records what its jobs ask for
 memgen arms run --seeds 23 24           the arms of training; `memgen arms collect` writes their table
@@ -121,9 +121,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     sweep = command("scale", _scale, "differentiation, prediction and steering against model size")
     sweep.add_argument("what", choices=("run", "collect"))
     sweep.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    sweep.add_argument(
-        "--sizes", nargs="+", default=list(scale.SIZES_BY_NAME), help="such as 128x4"
-    )
+    sweep.add_argument("--sizes", nargs="+", default=scale.USUAL, help="such as 128x4")
     sweep.add_argument("--runs", default="data/runs/scale")
     sweep.add_argument("--preset", default="scale")
     sweep.add_argument("--jobs", type=_count, default=2)
