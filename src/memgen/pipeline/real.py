@@ -47,7 +47,8 @@ _COST = ("free", "keyed")
 def collect(runs: str, preset: str, task: str, seeds: list[int]) -> dict[str, Any]:
     """All that the chapter shows of one model; `seeds`: a list, one entry for each.
 
-    Errors: `ArtifactError` names every run that is not finished, or runs of more than one model.
+    Errors: `ArtifactError` names every run that is not finished, runs of more than one model, or runs that
+    chose among different cells.
     """
     found = {
         seed: FinishedRun(run_folder(runs, preset, task, seed, track=GIVEN_TRACK)) for seed in seeds
@@ -70,7 +71,7 @@ def collect(runs: str, preset: str, task: str, seeds: list[int]) -> dict[str, An
     return {
         "model": _model(first),
         "task": task,
-        "tried": tried(first),
+        "tried": tried([*found.values(), *(run for run in held.values() if run[CELLS].exists)]),
         "example": _example(first.answered()),
         "seeds": [{"seed": seed, **_of_seed(run, seed)} for seed, run in found.items()],
         "relations": [{"seed": seed, **_of_unseen(run, seed)} for seed, run in held.items()],
@@ -144,8 +145,22 @@ def _model(run: FinishedRun) -> dict[str, Any]:
     return about
 
 
-def tried(run: FinishedRun) -> dict[str, list[float]]:
-    """The cells among which validation keys chose: `alphas`, `top_ns`, and `layer_alphas` of one layer."""
+def tried(runs: Iterable[FinishedRun]) -> dict[str, list[float]] | None:
+    """The cells among which validation keys chose: `alphas`, `top_ns`, and `layer_alphas` of one layer.
+
+    None without a run. Errors: `ArtifactError` names runs that chose among other cells than the first one.
+    """
+    cells = {run.folder: _cells(run) for run in runs}
+    first = next(iter(cells.values()), None)
+    if others := [str(folder) for folder, found in cells.items() if found != first]:
+        raise ArtifactError(
+            f"{', '.join(others)} chose among other strengths or sizes of a shift than"
+            f" {next(iter(cells))}; run all seeds with one preset"
+        )
+    return first
+
+
+def _cells(run: FinishedRun) -> dict[str, list[float]]:
     asked = run[CELLS].manifest["parameters"]
     return {name: asked[name] for name in ("alphas", "top_ns", "layer_alphas")}
 

@@ -81,7 +81,8 @@ def holds(trained: dict[str, Any]) -> bool:
 def collect(runs: str, preset: str, tasks: list[str], seeds: list[int]) -> dict[str, Any]:
     """All that the chapter shows of one model; `tasks`, `seeds`: lists, one entry for each.
 
-    Errors: `ArtifactError` names every run that is not finished, or runs on more than one base.
+    Errors: `ArtifactError` names every run that is not finished, runs on more than one base, or runs that
+    chose among different cells.
     """
     found = {task: {seed: _run(runs, preset, task, seed) for seed in seeds} for task in tasks}
     every = [run for by_seed in found.values() for run in by_seed.values()]
@@ -95,7 +96,7 @@ def collect(runs: str, preset: str, tasks: list[str], seeds: list[int]) -> dict[
     return {
         "model": _model(every[0]),
         "gate": gate(),
-        "tried": next((tried(run) for run in every if not reason_in(run.folder)), None),
+        "tried": tried(run for run in every if not reason_in(run.folder)),
         "tasks": [_of_task(task, by_seed) for task, by_seed in found.items()],
     }
 

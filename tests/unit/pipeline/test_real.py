@@ -124,7 +124,9 @@ def controls() -> pd.DataFrame:
     )
 
 
-def plant(runs: Path, seed: int, weights: str = "w" * 64, preset: str = "real") -> Path:
+def plant(
+    runs: Path, seed: int, weights: str = "w" * 64, preset: str = "real", tried: dict = TRIED
+) -> Path:
     home = runs / preset / "given" / "knowledge" / f"seed{seed}"
     for name, result in results(weights).items():
         folder = home / name
@@ -136,7 +138,7 @@ def plant(runs: Path, seed: int, weights: str = "w" * 64, preset: str = "real") 
             "versions": {"torch": "2"},
             "outputs": {},
         }
-        about["parameters"] = {"base_model": BASE} | TRIED
+        about["parameters"] = {"base_model": BASE} | tried
         write_json(folder / "manifest.json", about | spent)
     return home
 
@@ -200,6 +202,13 @@ def test_runs_of_two_models_are_not_one(runs):
     plant(runs, 2, weights="v" * 64)
     with pytest.raises(ArtifactError, match="different weights .*seed 2: vvvv"):
         collect(str(runs), "real", "knowledge", [0, 2])
+
+
+@pytest.mark.parametrize(("preset", "seed"), [("real", 2), ("real-relations", 0)])
+def test_runs_that_chose_among_other_strengths_are_not_one(runs, preset, seed):
+    plant(runs, seed, preset=preset, tried=TRIED | {"alphas": [0.1, 0.5]})
+    with pytest.raises(ArtifactError, match=f"{preset}/.*seed{seed} chose among .* than .*seed0"):
+        collect(str(runs), "real", "knowledge", [0, seed])
 
 
 def test_runs_with_relations_held_back_stand_beside_the_others(runs):
