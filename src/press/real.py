@@ -62,8 +62,8 @@ class Real:
 
     @property
     def tried(self) -> str:
-        """Among which strengths and shares of neurons each model's validation keys chose."""
-        return "; ".join(f"{m.title}: {tried(m.about['tried'])}" for m in self.models)
+        """Strengths, shares of neurons, multiples in one layer among which each model's validation keys chose."""
+        return "; ".join(f"{m.title}: {_tried(m.about['tried'])}" for m in self.models)
 
     @property
     def named(self) -> str:
@@ -276,6 +276,11 @@ class Real:
             for row in model.costs
             if row["direction"] == direction
         ]
+
+
+def _tried(cells: dict[str, list[float]]) -> str:
+    multiples = " or ".join(f"{multiple:g}" for multiple in cells["layer_alphas"])
+    return tried(cells) + (f", one layer by {multiples} times its difference" * bool(multiples))
 
 
 def _joined(names: list[str]) -> str:

@@ -55,6 +55,16 @@ def test_a_model_is_what_was_planted():
     assert model.example["memorization"]["prompt"].startswith("They moved Kolkata")
 
 
+def test_what_validation_keys_chose_among_is_said_of_each_model():
+    one, other = Model(about()), Model(about() | {"tried": {"alphas": [2.0], "top_ns": [1.0]}})
+    other.about["tried"]["layer_alphas"] = []
+    first, second = Real([one, other]).tried.replace("\u00a0", " ").split("; ")
+    assert first.endswith(
+        "alpha 0.5, 1 on 10 % to 100 % of the neurons, one layer by 3 times its difference"
+    )
+    assert second.endswith("alpha 2 on 100 % to 100 % of the neurons")
+
+
 def test_pairs_in_one_wording_are_told_where_they_were_asked():
     told = bare(Model(about()).one_wording).replace("\u00a0", " ")
     assert "60 pairs of 18 couples" in told and "in layer 2, 9 %" in told
