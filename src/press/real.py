@@ -62,7 +62,7 @@ class Real:
 
     @property
     def tried(self) -> str:
-        """Strengths, shares of neurons, multiples in one layer among which each model's validation keys chose."""
+        """Among which strengths, shares of neurons and multiples in one layer its validation keys chose."""
         return "; ".join(f"{m.title}: {_tried(m.about['tried'])}" for m in self.models)
 
     @property

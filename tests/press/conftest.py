@@ -58,18 +58,18 @@ def built_book(request) -> Path:
 @pytest.fixture
 def rendered(tmp_path, monkeypatch):
     """`rendered(run folder, *tracks)`: all pages of a made-up run without figures, by name, without
-    the origins of their numbers (`write=str`: with them).
+    the origins of their numbers (`write=str`: with them). `only`: these pages alone, in a tenth of the time.
     """
     monkeypatch.setattr(prose, "lab_figure", lambda *_: "FIGURE")
     monkeypatch.setattr(prose.slides, "write", lambda *_: [])
     monkeypatch.setattr(prose.slides, "listing", lambda *_: "SLIDES")
 
-    def render(folder, *tracks, write=bare) -> dict[str, str]:
+    def render(folder, *tracks, only=None, write=bare) -> dict[str, str]:
         source = tmp_path / "source"
         shutil.copytree(ROOT / "book", source)
         (source / "figures").mkdir()
-        pages = [path.relative_to(source).as_posix() for path in source.rglob("*.md")]
-        prose.render(Run(folder, tracks=tracks or ("scratch",)), {}, ROOT, source)
-        return {page: write((source / page).read_text(encoding="utf8")) for page in pages}
+        pages = only or {path.relative_to(source).as_posix() for path in source.rglob("*.md")}
+        prose.render(Run(folder, tracks=tracks or ("scratch",)), {}, ROOT, source, pages)
+        return {page: write((source / page).read_text(encoding="utf8")) for page in sorted(pages)}
 
     return render

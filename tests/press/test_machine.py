@@ -12,6 +12,7 @@ from memgen.store.files import write_sealed
 from press.machine import profile
 from press.run import Run
 
+PAGE = "environment.md"
 SPENT = {"process start": 5.0, "training": 60.0, "evaluation": 20.0, "figures": 15.0}
 
 
@@ -40,7 +41,7 @@ def home(tmp_path, notebook):
 
 
 def test_the_page_shows_seconds_by_phase(home, rendered, tmp_path):
-    page = rendered(home, "scratch", "lora")["environment.md"].replace("\u00a0", " ")
+    page = rendered(home, "scratch", "lora", only={PAGE})[PAGE].replace("\u00a0", " ")
     heads = "process start | training | evaluation | figures | not recorded"
     assert f"| lab | processor | {heads} |\n|---|---|---|---|---|---|---|\n| 00_base |" in page
     rows = {line.split(" | ")[0]: line for line in page.split("## Time by phase")[1].splitlines()}
@@ -54,7 +55,7 @@ def test_the_page_shows_seconds_by_phase(home, rendered, tmp_path):
 
 
 def test_a_run_of_before_has_its_page_and_no_table(run, rendered, tmp_path):
-    page = rendered(run)["environment.md"]
+    page = rendered(run, only={PAGE})[PAGE]
     assert "Not recorded: these labs were run before" in page
     assert "figures/profile.png" not in page and "process start" not in page
     (tmp_path / "figures").mkdir()

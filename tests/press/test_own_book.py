@@ -92,7 +92,7 @@ def test_a_run_that_a_lab_was_left_out_of_is_shown_with_the_reason(
 
 
 def test_in_the_whole_book_the_page_is_a_guide_without_a_run(rendered, own, run):
-    text = rendered(run)["your_model.md"]
+    text = rendered(run, only={"your_model.md"})["your_model.md"]
     assert "**Question.**" in text and "What was found" not in text
     for column in COLUMNS:
         assert f"| `{column}` |" in text

@@ -190,11 +190,11 @@ def _numbers(ax, own: pd.DataFrame, cost: str, panel: tuple[float, float]) -> No
     taken = [inches(one) for one in spots.itertuples()]
     named = spots.sort_values("choice").drop_duplicates("method")  # kept before max
     for one in named.sort_values("success", ascending=False).itertuples():
-        mark = inches(one)
+        mark, so_far = inches(one), np.array(taken)
+        others = so_far[~np.isclose(so_far, mark).all(axis=1)]
         for x, y in BESIDE:
             place = mark + np.array([1.6 * x, y]) / 72  # the middle of the number
-            others = [other for other in taken if not np.allclose(other, mark)]
-            if all((abs(place - other) > CLEAR).any() for other in others):
+            if (abs(place - others) > CLEAR).any(axis=1).all():
                 taken.append(place)
                 side = "left" if x > 0 else "right" if x < 0 else "center"
                 at = (one.lost, one.success)
