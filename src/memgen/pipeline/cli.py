@@ -318,7 +318,7 @@ def _scale(arguments) -> None:
         return
     sweep = scale.Sweep(arguments.sizes, arguments.seeds, arguments.runs, arguments.preset)
     failed = sweep.run(arguments.jobs)
-    print(f"finished; {len(failed)} sizes with a run that did not pass")
+    print(f"finished; {len(failed)} sizes with a run that did not end")
 
 
 def _lab(arguments) -> int:
