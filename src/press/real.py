@@ -280,7 +280,8 @@ class Real:
 
 def _tried(cells: dict[str, list[float]]) -> str:
     multiples = " or ".join(f"{multiple:g}" for multiple in cells["layer_alphas"])
-    return tried(cells) + (f", one layer by {multiples} times its difference" * bool(multiples))
+    in_one = f", one layer by {multiples} times its difference" if multiples else ""
+    return tried(cells) + in_one
 
 
 def _joined(names: list[str]) -> str:

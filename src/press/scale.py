@@ -14,7 +14,9 @@ from press.committed import Committed, staged
 from press.numbers import processors
 from press.sentences import Share
 
-SPANNED = ("auc", "forecast_auc", *DIRECTIONS, *(f"{d}_most" for d in DIRECTIONS))
+#: no line breaks here
+NBSP = "\u00a0"
+SPANNED = ("auc", "forecast_auc", *DIRECTIONS)
 
 
 @dataclass(frozen=True)
@@ -52,19 +54,11 @@ class Sweep(Committed):
     @property
     def turned(self) -> list[dict]:
         """Rows of the table of steering: by model and direction, success and what stands beside it."""
-        names = ("within", "most", "free", "free_within", "free_most", "control", "forbidden")
+        names = ("kept", "most", "free", "free_within", "free_most", "control", "forbidden", "n")
         return [
-            {
-                "task": row["task"],
-                "size": f"{row['width']} × {row['depth']}",
-                "direction": direction,
-            }
-            | {
-                name: row[direction if name == "within" else f"{direction}_{name}"]
-                for name in names
-            }
-            | {name: row[f"{direction}_{name}"] for name in ("kept", "n")}
-            | {"passed": row["passed"]}
+            {name: row[name] for name in ("task", "size", "passed")}
+            | {"direction": direction, "within": row[direction]}
+            | {name: row[f"{direction}_{name}"] for name in names}
             for row in self.rows
             if row["passed"]
             for direction in DIRECTIONS
@@ -100,7 +94,9 @@ def sweep(root: Path, source: Path) -> Sweep:
 
 def _rows(table: pd.DataFrame) -> list[dict]:
     return [
-        _row(runs) | {"task": task, "width": width, "depth": depth}
+        _row(runs)
+        | {"task": task, "width": width, "depth": depth}
+        | {"size": f"{width}{NBSP}×{NBSP}{depth}"}  # in one line of a narrow cell
         for (task, width, depth), runs in table.groupby(["task", "width", "depth"], sort=False)
     ]
 
