@@ -11,11 +11,9 @@ from memgen.figures.scale import against_size
 from memgen.pipeline.scale import SIZES
 from memgen.terms import DIRECTIONS
 from press.committed import Committed, staged
-from press.numbers import processors
+from press.numbers import SPACE, processors
 from press.sentences import Share
 
-#: no line breaks here
-NBSP = "\u00a0"
 SPANNED = ("auc", "forecast_auc", *DIRECTIONS)
 
 
@@ -96,7 +94,7 @@ def _rows(table: pd.DataFrame) -> list[dict]:
     return [
         _row(runs)
         | {"task": task, "width": width, "depth": depth}
-        | {"size": f"{width}{NBSP}×{NBSP}{depth}"}  # in one line of a narrow cell
+        | {"size": f"{width}{SPACE}×{SPACE}{depth}"}  # in one line of a narrow cell
         for (task, width, depth), runs in table.groupby(["task", "width", "depth"], sort=False)
     ]
 
