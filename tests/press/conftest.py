@@ -16,6 +16,9 @@ from press import prose
 from press.origin import bare
 from press.run import Run
 
+#: in data/reference: the scale sweep, the whole board, the pretrained models
+LONG_TO_DRAW = ("scale/*", "rivals/results.csv", "real/*.json")
+
 
 @pytest.fixture(scope="session")
 def notebook(tmp_path_factory) -> dict:
@@ -32,14 +35,16 @@ def run(tmp_path, notebook) -> Path:
 @pytest.fixture
 def root(tmp_path) -> Path:
     """A copy of the sources of the book that a test may damage; without what takes long to draw and is
-    tested elsewhere (slides, scale sweep).
+    tested elsewhere (slides, and what is drawn from `LONG_TO_DRAW`).
     """
     root = tmp_path / "root"
     for folder in ("book", "data/reference", "notebooks/exercises"):
         shutil.copytree(ROOT / folder, root / folder)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, root / name)
-    shutil.rmtree(root / "data" / "reference" / "scale", ignore_errors=True)
+    for name in LONG_TO_DRAW:
+        for path in (root / "data" / "reference").glob(name):
+            path.unlink()
     teach = root / "book" / "teach.md"
     teach.write_text(teach.read_text().replace("{{ slides() }}", ""))
     return root
@@ -59,17 +64,18 @@ def built_book(request) -> Path:
 def rendered(tmp_path, monkeypatch):
     """`rendered(run folder, *tracks)`: all pages of a made-up run without figures, by name, without
     the origins of their numbers (`write=str`: with them). `only`: these pages alone, in a tenth of the time.
+    `root`: whose committed results they show.
     """
     monkeypatch.setattr(prose, "lab_figure", lambda *_: "FIGURE")
     monkeypatch.setattr(prose.slides, "write", lambda *_: [])
     monkeypatch.setattr(prose.slides, "listing", lambda *_: "SLIDES")
 
-    def render(folder, *tracks, only=None, write=bare) -> dict[str, str]:
+    def render(folder, *tracks, only=None, write=bare, root=ROOT) -> dict[str, str]:
         source = tmp_path / "source"
         shutil.copytree(ROOT / "book", source)
         (source / "figures").mkdir()
         pages = only or {path.relative_to(source).as_posix() for path in source.rglob("*.md")}
-        prose.render(Run(folder, tracks=tracks or ("scratch",)), {}, ROOT, source, pages)
+        prose.render(Run(folder, tracks=tracks or ("scratch",)), {}, root, source, pages)
         return {page: write((source / page).read_text(encoding="utf8")) for page in sorted(pages)}
 
     return render

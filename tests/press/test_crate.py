@@ -37,11 +37,11 @@ def put_downloads(run: Run, html: Path) -> None:
 
 
 @pytest.fixture
-def book(tmp_path, notebook, rendered) -> tuple[Run, Path]:
+def book(tmp_path, root, notebook, rendered) -> tuple[Run, Path]:
     """A made-up run and its book, as far as numbers go: pages, downloads, crate."""
     folder = make_run(tmp_path / "runs", ["arithmetic-tagged", "inference"], [0, 1], notebook)
     run, html = Run(folder), tmp_path / "html"
-    for page, text in rendered(folder, write=str).items():
+    for page, text in rendered(folder, write=str, root=root).items():
         path = html / page.replace(".md", ".html")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf8")

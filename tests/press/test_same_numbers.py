@@ -53,13 +53,13 @@ def every_file_alone(monkeypatch):
 
 
 @pytest.mark.usefixtures("every_file_alone")
-def test_no_quantity_of_a_made_up_run_has_two_values(folder, rendered):
-    numbers = list(printed(rendered(folder, write=str)))
+def test_no_quantity_of_a_made_up_run_has_two_values(folder, root, rendered):
+    numbers = list(printed(rendered(folder, write=str, root=root)))
     assert len(numbers) > 500 and differing(numbers) == []
 
 
 @pytest.mark.usefixtures("every_file_alone")
-def test_a_helper_that_writes_another_value_is_noticed(folder, rendered, monkeypatch):
+def test_a_helper_that_writes_another_value_is_noticed(folder, root, rendered, monkeypatch):
     """The AUC of the best layer, on some pages from `cell`, on others from `score` and `mean`."""
     cell = Numbers.cell
 
@@ -68,7 +68,7 @@ def test_a_helper_that_writes_another_value_is_noticed(folder, rendered, monkeyp
         return re.sub(r">0\.\d+<", ">0.11<", text) if key == "best_auc" else text
 
     monkeypatch.setattr(Numbers, "cell", off)
-    found = differing(printed(rendered(folder, write=str)))
+    found = differing(printed(rendered(folder, write=str, root=root)))
     assert found and all("best_auc" in one for one in found)
 
 
