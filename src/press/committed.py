@@ -56,5 +56,5 @@ def staged(
         return kind()
     table, about = pd.read_csv(path), read_json(path.with_name("about.json"))
     drawing = draw(table)
-    drawing.figure.savefig(source / "figures" / f"{name}.png")
+    drawing.save(source / "figures" / f"{name}.png")
     return kind(rows_of(table), drawing.alt, drawing.caption, about)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from memgen.figures.profile import by_phase
@@ -123,8 +122,7 @@ def profile(run: Run, source: Path) -> Profile:
     """The seconds of a run by phase, their figure staged in `source`."""
     table = profile_of([*(lab.kept for lab in run.all_pages), *_beside(run)])
     drawing = by_phase(table)
-    drawing.figure.savefig(source / "figures" / "profile.png")
-    plt.close(drawing.figure)
+    drawing.save(source / "figures" / "profile.png")
     looks = evaluation_share(table)
     return Profile(by_lab_and_phase(table), looks, drawing.alt, drawing.caption)
 

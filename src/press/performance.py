@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from memgen.config.analyses import InterventionParameters
@@ -362,8 +361,7 @@ def performance(root: Path, source: Path) -> Performance:
         race,
     )
     for drawing in found.drawings.values():
-        drawing.figure.savefig(source / "figures" / f"{drawing.name}.png")
-        plt.close(drawing.figure)
+        drawing.save(source / "figures" / f"{drawing.name}.png")
     return found
 
 

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
-
 from memgen.claims.pretrained import FEWEST_FAMILIES, judge_models
 from memgen.figures import real as figures
 from memgen.figures.real_depth import along_depth
@@ -337,8 +335,7 @@ def _drawn(models: list[Model], source: Path) -> dict[str, str]:
     for one in draw:
         drawing = one(seeds)
         file = f"figures/real-{drawing.name}.png"
-        drawing.figure.savefig(source / file)
-        plt.close(drawing.figure)
+        drawing.save(source / file)
         shown[drawing.name] = (
             f"```{{figure}} {file}\n:alt: {drawing.alt}\n:name: fig-real-{drawing.name}\n\n"
             f"{drawing.caption}\n```"

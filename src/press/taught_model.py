@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-
 from memgen.figures import taught as figures
 from memgen.figures.style import Drawing
 from memgen.pipeline.real_lora import SUFFIX
@@ -190,8 +188,7 @@ def _staged(path: Path, source: Path) -> TaughtModel:
     shown = []
     for drawing in drawn:
         file = f"figures/real-{path.stem}-{drawing.name}.png"
-        drawing.figure.savefig(source / file)
-        plt.close(drawing.figure)
+        drawing.save(source / file)
         shown.append(
             f"```{{figure}} {file}\n:alt: {drawing.alt}\n:name: fig-real-{path.stem}-{drawing.name}\n\n"
             f"{drawing.caption}\n```"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from memgen.claims.committed import board_evidence, judged_board
@@ -133,8 +132,7 @@ def whole_board(root: Path, source: Path | None = None) -> WholeBoard:
 def _figures(table: pd.DataFrame, source: Path) -> list[Drawing]:
     drawn = [every_method(table), every_cost(table)]
     for one in drawn:
-        one.figure.savefig(source / "figures" / f"{one.name}.png")
-        plt.close(one.figure)
+        one.save(source / "figures" / f"{one.name}.png")
     return drawn
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -119,6 +120,11 @@ class Drawing:
     alt: str
     caption: str = ""
     name: str = ""
+
+    def save(self, path: Path) -> None:
+        """Write it to a file, of the kind that its ending says, then close it."""
+        self.figure.savefig(path)
+        plt.close(self.figure)
 
     def show(self) -> None:
         """Display it in a lab with its texts, then close it."""

@@ -155,7 +155,7 @@ def logits_at(
     """
     core = bare(model)
     trunk = _TRUNKS.get(type(core).__name__)
-    if trunk is None or not wanted.any() or not _plain(core):
+    if trunk is None or not wanted.any() or not _plain(core, ids.shape[1]):
         with nullcontext() if seen is None else record(model, "resid_post") as every:
             states = core.base_model(
                 input_ids=ids.to(core.device), use_cache=False
@@ -168,18 +168,22 @@ def logits_at(
     layout = _Layout.of(ids.cpu(), wanted.cpu(), share).to(core.device)
     n_blocks = core.config.num_hidden_layers
     keep = _nothing if seen is None else seen.keep(wanted.cpu(), layout, n_blocks)
-    return core.get_output_embeddings()(trunk(core, layout, keep))
+    return capped(core, core.get_output_embeddings()(trunk(core, layout, keep)))
 
 
-def _plain(core: nn.Module) -> bool:
-    """Is the forward pass no more than what is written out here?"""
+def _plain(core: nn.Module, width: int) -> bool:
+    """Is the forward pass over `width` positions no more than what is written out here?"""
     config = core.config
+    if width > (
+        getattr(config, "sliding_window", None) or width
+    ):  # some tokens do not see the first one
+        return False
     if config._attn_implementation not in ("eager", "sdpa") or core.is_activation_checkpointing:
         return False
     rates = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout")
     if core.training and any(getattr(config, name, 0) for name in rates):
         return False
-    rare = ("add_cross_attention", "reorder_and_upcast_attn")
+    rare = ("add_cross_attention", "reorder_and_upcast_attn", "use_bidirectional_attention")
     return not any(getattr(config, name, False) for name in rare)
 
 
@@ -232,15 +236,23 @@ def _gpt2(core: nn.Module, layout: _Layout, keep: Keep) -> torch.Tensor:
 
 
 def _llama(core: nn.Module, layout: _Layout, keep: Keep) -> torch.Tensor:
-    """Final states `[M, width]` of the chosen positions."""
+    """Final states `[M, width]` of the chosen positions: of LLaMA, and of those whose blocks have its parts.
+
+    What some of them have beside these: norms of queries and keys (Qwen 3, Gemma 3); norms behind
+    attention and feed-forward part, and angles of rotation that depend on the block (Gemma 3).
+    """
     trunk, sdpa = core.model, core.config._attn_implementation == "sdpa"
+    four_norms = hasattr(trunk.layers[0], "pre_feedforward_layernorm")
     h, columns = trunk.embed_tokens(layout.ids), layout.columns
     for block, inputs, going_on, own in layout.blocks(trunk.layers):
         attn, x = block.self_attn, block.input_layernorm(h)
-        cos, sin = (one[0] for one in trunk.rotary_emb(h, position_ids=columns[None]))
+        of_block = {"layer_type": attn.layer_type} if four_norms else {}
+        cos, sin = (one[0] for one in trunk.rotary_emb(h, position_ids=columns[None], **of_block))
         query, key, value = (
             to(x).view(len(x), -1, attn.head_dim) for to in (attn.q_proj, attn.k_proj, attn.v_proj)
         )
+        if hasattr(attn, "q_norm"):
+            query, key = attn.q_norm(query), attn.k_norm(key)
         query, key = apply_rotary_pos_emb(query, key, cos, sin)
         query, key, value = (
             _taken(one.flatten(1), inputs).view(-1, *one.shape[1:]) for one in (query, key, value)
@@ -248,8 +260,13 @@ def _llama(core: nn.Module, layout: _Layout, keep: Keep) -> torch.Tensor:
         if (shared := attn.num_key_value_groups) > 1:
             key, value = (one.repeat_interleave(shared, dim=1) for one in (key, value))
         mixed = _attention((query, key, value), layout, attn.scaling, sdpa)
-        h = attn.o_proj(_taken(mixed, going_on)) + _taken(h, own)
-        h = h + block.mlp(block.post_attention_layernorm(h))
+        read = attn.o_proj(_taken(mixed, going_on))
+        if four_norms:
+            h = block.post_attention_layernorm(read) + _taken(h, own)
+            h = h + block.post_feedforward_layernorm(block.mlp(block.pre_feedforward_layernorm(h)))
+        else:
+            h = read + _taken(h, own)
+            h = h + block.mlp(block.post_attention_layernorm(h))
         keep(h)
         if layout.point is not None:
             columns = layout.columns[layout.point[layout.first]]
@@ -258,5 +275,15 @@ def _llama(core: nn.Module, layout: _Layout, keep: Keep) -> torch.Tensor:
 
 _TRUNKS: dict[str, Callable[[nn.Module, _Layout, Keep], torch.Tensor]] = {
     "GPT2LMHeadModel": _gpt2,
-    "LlamaForCausalLM": _llama,
+    **dict.fromkeys(
+        (
+            "LlamaForCausalLM",
+            "MistralForCausalLM",
+            "Qwen2ForCausalLM",
+            "Qwen3ForCausalLM",
+            "GemmaForCausalLM",
+            "Gemma3ForCausalLM",
+        ),
+        _llama,
+    ),
 }

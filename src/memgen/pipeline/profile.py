@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from memgen.errors import ArtifactError
@@ -136,6 +135,5 @@ def show(preset: str, runs: str, plot: Path | None = None) -> None:
     print(text_of(table))
     target, drawing = expanded(plot) if plot else home / PLOT, by_phase(table)
     with guard_disk(target):
-        drawing.figure.savefig(target)
-    plt.close(drawing.figure)
+        drawing.save(target)
     print(f"drawn: {target}")

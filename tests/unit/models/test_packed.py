@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from hub import DECODERS, decoder
 from memgen.models import packed
 from memgen.models.adapters import attach
 from memgen.models.hooks import record
@@ -14,10 +15,21 @@ from memgen.models.packed import MOST_GROUPS, Seen, logits_at
 from memgen.models.sites import bare
 
 N_TOKENS, LONGEST = 23, 14
+#: those that share LLaMA's blocks, with a window that no row here is longer than
+ALIKE = ["mistral", "qwen2", "qwen3", "gemma", "gemma3"]
 
 
 def model_of(kind: str, attention: str = "eager", **changes):
     """A tiny random model; `gqa`: LLaMA with two heads to one of keys and values; `lora`: adapters."""
+    if kind in ALIKE:
+        given = {} if kind in ("qwen3", "gemma") else {"sliding_window": LONGEST + 1}
+        given |= {
+            "bos_token_id": 1,
+            "eos_token_id": 1,
+            "pad_token_id": 0,
+            "initializer_range": 0.3,
+        } | changes
+        return decoder(kind, attention, vocab_size=N_TOKENS, **given).train()
     torch.manual_seed(0)
     if kind == "gpt2":
         given = {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 16}
@@ -69,10 +81,17 @@ def gradients(model, logits, targets):
 
 
 RAGGED = [9, 4, 9, 14, 1, 6, 9, 4]
+#: what a pass may have beside what is written out, by kind
+WITH_MORE = {
+    "mistral": [{"sliding_window": LONGEST}],
+    "qwen2": [{"sliding_window": 3}],
+    "gemma3": [{"sliding_window": 3}, {"use_bidirectional_attention": True}],
+}
+MODELS = {kind: DECODERS[kind][0].__name__ for kind in ALIKE}
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "gqa", "lora"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gqa", "lora", *ALIKE])
 @pytest.mark.parametrize("lengths", [RAGGED, list(range(1, 15)), [7, 7, 7]])
 def test_loss_and_gradients_are_those_of_transformers(kind, attention, lengths):
     model = model_of(kind, attention)
@@ -186,6 +205,26 @@ def test_a_model_with_more_in_it_goes_through_transformers(changes, monkeypatch)
         logits_at(model_of("gpt2"), ids, wanted)
 
 
+@pytest.mark.parametrize("kind", ALIKE)
+def test_blocks_like_llamas_are_written_out(kind, monkeypatch):
+    """Not so where a row is longer than the window, or attention looks ahead: another pass is asked."""
+    asked, own = [], packed._TRUNKS[MODELS[kind]]
+
+    def seen(*given):
+        asked.append(kind)
+        return own(*given)
+
+    monkeypatch.setitem(packed._TRUNKS, MODELS[kind], seen)
+    ids, wanted = batch_of(RAGGED)
+    logits_at(model_of(kind), ids, wanted)
+    assert asked == [kind]
+    for changes in WITH_MORE.get(kind, []):
+        model = model_of(kind, **changes)
+        ours = logits_at(model, ids, wanted)
+        assert torch.equal(ours, by_transformers(model, ids, wanted)), changes
+    assert asked == [kind]
+
+
 def test_recomputed_activations_are_left_to_transformers(monkeypatch):
     model, (ids, wanted) = model_of("llama"), batch_of(RAGGED)
     expected = logits_at(model, ids, wanted)
@@ -195,7 +234,7 @@ def test_recomputed_activations_are_left_to_transformers(monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["shared", "apart", "transformers"])
-@pytest.mark.parametrize("kind", ["gpt2", "gqa", "lora"])
+@pytest.mark.parametrize("kind", ["gpt2", "gqa", "lora", *ALIKE])
 @torch.inference_mode()
 def test_states_that_are_seen_are_those_of_transformers(kind, how, monkeypatch):
     """At some of the wanted positions, row by row; the logits stay as they are to the bit."""
@@ -212,6 +251,10 @@ def test_states_that_are_seen_are_those_of_transformers(kind, how, monkeypatch):
     with record(model, "resid_post") as blocks:
         by_transformers(model, ids, wanted)
     expected = torch.stack([block[at] for block in blocks], dim=1).float()
-    assert seen.states.shape == expected.shape == (int(at.sum()), 3, 16)
+    assert (
+        seen.states.shape
+        == expected.shape
+        == (int(at.sum()), bare(model).config.num_hidden_layers, 16)
+    )
     assert seen.states.dtype == torch.float32 and expected.std() > 0.1
     torch.testing.assert_close(seen.states, expected, rtol=1e-4, atol=1e-5)
