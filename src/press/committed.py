@@ -36,6 +36,13 @@ class Committed:
         return processors(self.about["machine"]) if self.about else ""
 
 
+def shown(drawing: Drawing, source: Path, name: str) -> str:
+    """The directive of a drawing whose file is staged in the sources; `name`: of the file, and for links."""
+    file = f"figures/{name}.png"
+    drawing.save(source / file)
+    return f"```{{figure}} {file}\n:alt: {drawing.alt}\n:name: fig-{name}\n\n{drawing.caption}\n```"
+
+
 Kind = TypeVar("Kind", bound=Committed)  # Python 3.11 has no other way to say it
 
 

@@ -17,6 +17,7 @@ from memgen.pipeline.real_lora import SUFFIX  # adapters: a section of their own
 from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS, INSTRUCTION, SUPPORTED
 from press.asked_model import Model, Way
+from press.committed import shown
 from press.field import FIELD, field_of
 from press.numbers import NOTHING, decimal, percent, plural
 from press.sentences import between, tried
@@ -331,13 +332,5 @@ def _drawn(models: list[Model], source: Path) -> dict[str, str]:
         figures.steering,
         figures.costs,
     )
-    shown: dict[str, str] = {}
-    for one in draw:
-        drawing = one(seeds)
-        file = f"figures/real-{drawing.name}.png"
-        drawing.save(source / file)
-        shown[drawing.name] = (
-            f"```{{figure}} {file}\n:alt: {drawing.alt}\n:name: fig-real-{drawing.name}\n\n"
-            f"{drawing.caption}\n```"
-        )
-    return shown
+    drawn = [one(seeds) for one in draw]
+    return {one.name: shown(one, source, f"real-{one.name}") for one in drawn}

@@ -11,6 +11,7 @@ from memgen.figures.style import Drawing
 from memgen.pipeline.real_lora import SUFFIX
 from memgen.store.files import read_json
 from memgen.terms import DIRECTIONS
+from press.committed import shown
 from press.numbers import decimal, percent, processors, span
 from press.sentences import Share, between, tried
 
@@ -185,12 +186,4 @@ def _staged(path: Path, source: Path) -> TaughtModel:
     drawn: list[Drawing] = [figures.behaviours(about["tasks"], about["gate"])]
     if some := figures.asked(about["tasks"]):
         drawn.append(figures.along_depth(some))
-    shown = []
-    for drawing in drawn:
-        file = f"figures/real-{path.stem}-{drawing.name}.png"
-        drawing.save(source / file)
-        shown.append(
-            f"```{{figure}} {file}\n:alt: {drawing.alt}\n:name: fig-real-{path.stem}-{drawing.name}\n\n"
-            f"{drawing.caption}\n```"
-        )
-    return TaughtModel(about, shown)
+    return TaughtModel(about, [shown(one, source, f"real-{path.stem}-{one.name}") for one in drawn])

@@ -174,9 +174,8 @@ def logits_at(
 def _plain(core: nn.Module, width: int) -> bool:
     """Is the forward pass over `width` positions no more than what is written out here?"""
     config = core.config
-    if width > (
-        getattr(config, "sliding_window", None) or width
-    ):  # some tokens do not see the first one
+    window = getattr(config, "sliding_window", None)
+    if window and width > window:  # some tokens do not see the first one
         return False
     if config._attn_implementation not in ("eager", "sdpa") or core.is_activation_checkpointing:
         return False
@@ -275,15 +274,10 @@ def _llama(core: nn.Module, layout: _Layout, keep: Keep) -> torch.Tensor:
 
 _TRUNKS: dict[str, Callable[[nn.Module, _Layout, Keep], torch.Tensor]] = {
     "GPT2LMHeadModel": _gpt2,
-    **dict.fromkeys(
-        (
-            "LlamaForCausalLM",
-            "MistralForCausalLM",
-            "Qwen2ForCausalLM",
-            "Qwen3ForCausalLM",
-            "GemmaForCausalLM",
-            "Gemma3ForCausalLM",
-        ),
-        _llama,
-    ),
+    "LlamaForCausalLM": _llama,
+    "MistralForCausalLM": _llama,
+    "Qwen2ForCausalLM": _llama,
+    "Qwen3ForCausalLM": _llama,
+    "GemmaForCausalLM": _llama,
+    "Gemma3ForCausalLM": _llama,
 }

@@ -29,9 +29,6 @@ from memgen.models.room import dealt
 from memgen.models.sites import bare, site_modules
 from memgen.steering.unsteered import Unsteered, skipped
 
-A_PASS = (
-    20  # tokens that a pass takes as long as, whatever it is over; measured with 135 M parameters
-)
 GONE = -2  # stands for the tokens of a row after it left, fitting no answer
 #: the edits of the rows `[live]` that are still in the batch, in the pass of a step (0: the prompt)
 Edits = Callable[[torch.Tensor, int], AbstractContextManager]
